@@ -1,0 +1,156 @@
+"""Regular time series, back to back in contiguous arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+
+from tsforecast.errors import DataError
+
+
+@dataclass(frozen=True)
+class Panel:
+    """N regular series back to back; ETTh1 is N=1, C=7, a retail panel N=30,000, C=1.
+
+    Every series is sorted and has a row for every step of `freq`: `tsforecast.frames.to_panel` sees to it.
+
+    Attributes
+    ----------
+    ids
+        Series names as strings, [N].
+    offsets
+        Series i holds rows `offsets[i]:offsets[i+1]`, [N+1].
+    time
+        Timestamps, [T]; time-zone aware when the source was.
+    target
+        Values in original units, NaN where missing, [T C] float32.
+    past, known
+        Covariates known up to the cutoff only, and covariates known for the future too, [T P] and [T K] float32.
+    static
+        One row per series, [N S] float32.
+    freq
+        A pandas offset alias such as `h`, `15min`, `D`, `MS`, `QS-OCT`.
+    """
+
+    ids: np.ndarray
+    offsets: Int[np.ndarray, "N+1"]
+    time: pd.DatetimeIndex
+    target: Float[np.ndarray, "T C"]
+    past: Float[np.ndarray, "T P"]
+    known: Float[np.ndarray, "T K"]
+    static: Float[np.ndarray, "N S"]
+    channels: tuple[str, ...]
+    past_names: tuple[str, ...]
+    known_names: tuple[str, ...]
+    static_names: tuple[str, ...]
+    freq: str
+
+    @property
+    def lengths(self) -> Int[np.ndarray, "N"]:
+        """Rows of each series."""
+        return np.diff(self.offsets)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def rows(self, begin: Int[np.ndarray, "N"], end: Int[np.ndarray, "N"]) -> Panel:
+        """Rows `begin[i]:end[i]` (absolute row numbers) of each series i."""
+        lengths = np.asarray(end) - np.asarray(begin)
+        if np.any(lengths < 0) or np.any(begin < self.offsets[:-1]) or np.any(end > self.offsets[1:]):
+            raise ValueError("row range outside its series")
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        if len(self) == 1:  # a view, not a copy
+            take: slice | np.ndarray = slice(int(begin[0]), int(end[0]))
+        else:
+            take = np.repeat(np.asarray(begin) - offsets[:-1], lengths) + np.arange(offsets[-1])
+        return replace(
+            self,
+            offsets=offsets,
+            time=self.time[take],
+            target=self.target[take],
+            past=self.past[take],
+            known=self.known[take],
+        )
+
+    def tail(self, rows: int) -> Panel:
+        """The last `rows` rows of each series (all of a shorter one)."""
+        return self.rows(np.maximum(self.offsets[1:] - rows, self.offsets[:-1]), self.offsets[1:])
+
+    def future_time(self, horizon: int) -> tuple[pd.DatetimeIndex, ...]:
+        """The `horizon` timestamps after each series' last row, N of them."""
+        step = pd.tseries.frequencies.to_offset(self.freq)
+        last = self.time[self.offsets[1:] - 1]
+        by_stamp = {stamp: pd.date_range(stamp, periods=horizon + 1, freq=step)[1:] for stamp in last.unique()}
+        return tuple(by_stamp[stamp] for stamp in last)
+
+    def extend(self, horizon: int, known_future: Float[np.ndarray, "N*H K"] | None = None) -> Panel:
+        """The panel with `horizon` future rows appended to each series: NaN target and past, `known` as given.
+
+        Raises
+        ------
+        DataError
+            The panel has known covariates and `known_future` is None.
+        """
+        if self.known_names and known_future is None:
+            raise DataError(
+                f"the future values of {len(self.known_names)} known covariates are needed",
+                where=", ".join(self.known_names),
+                fix=f"give them for the {horizon} steps after the last row of every series",
+            )
+        n = len(self)
+        offsets = self.offsets + np.arange(n + 1) * horizon
+        future = (offsets[1:, None] - horizon + np.arange(horizon)).reshape(-1)
+        history = np.ones(int(offsets[-1]), dtype=bool)
+        history[future] = False
+
+        def grow(old: np.ndarray, new: np.ndarray | float) -> np.ndarray:
+            grown = np.empty((len(history), *old.shape[1:]), dtype=old.dtype)
+            grown[history] = old
+            grown[future] = new
+            return grown
+
+        stamps = self.future_time(horizon)
+        appended = stamps[0].append(list(stamps[1:]))
+        order = np.empty(len(history), dtype=np.int64)
+        order[history] = np.arange(len(self.time))
+        order[future] = len(self.time) + np.arange(len(appended))
+        return replace(
+            self,
+            offsets=offsets,
+            time=self.time.append(appended)[order],
+            target=grow(self.target, np.nan),
+            past=grow(self.past, np.nan),
+            known=grow(self.known, 0.0 if known_future is None else known_future),
+        )
+
+    def to_frame(self, *, id: str = "unique_id", time: str = "ds") -> pd.DataFrame:  # noqa: A002
+        """The Nixtla long frame: `unique_id, ds`, one column per channel (`y` when there is one) and covariate."""
+        frame = pd.DataFrame({id: np.repeat(self.ids, self.lengths), time: self.time})
+        names = ("y",) if len(self.channels) == 1 else self.channels
+        for columns, values in ((names, self.target), (self.past_names, self.past), (self.known_names, self.known)):
+            for j, name in enumerate(columns):
+                frame[name] = values[:, j]
+        return frame
+
+    def to_wide(self, *, time: str = "date") -> pd.DataFrame:
+        """`date` + one column per channel and covariate, for a panel of one series.
+
+        Raises
+        ------
+        DataError
+            The panel has more than one series.
+        """
+        if len(self) != 1:
+            raise DataError("a wide frame holds one series", got=f"{len(self)} series", fix="use to_frame()")
+        frame = pd.DataFrame({time: self.time})
+        for columns, values in (
+            (self.channels, self.target),
+            (self.past_names, self.past),
+            (self.known_names, self.known),
+        ):
+            for j, name in enumerate(columns):
+                frame[name] = values[:, j]
+        return frame
