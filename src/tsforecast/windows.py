@@ -1,0 +1,160 @@
+"""The one window builder: training, scoring, backtesting and serving all gather here.
+
+    row      s           s+L         s+L+H
+             | x x x x x | y y y y y |          origin s+L: the first row to be forecast
+               lookback    horizon
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from tsforecast.features.missing import fill_forward
+from tsforecast.types import Window
+
+
+class WindowFeature(Protocol):
+    """A function of the window alone, so that serving needs no more than the lookback."""
+
+    def names(self, lookback: int) -> tuple[str, ...]:
+        """F readable names."""
+        ...
+
+    def transform(self, target: Float[np.ndarray, "B L C"]) -> Float[np.ndarray, "B F C"]:
+        """Features of each window and channel."""
+        ...
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A panel in model space: scaled, with every row feature in place; rows back to back as in the panel.
+
+    `static` is per series, [N S]; NaN marks missing.
+    """
+
+    offsets: Int[np.ndarray, "N+1"]
+    target: Float[np.ndarray, "T C"]
+    past: Float[np.ndarray, "T P"]
+    known: Float[np.ndarray, "T K"]
+    static: Float[np.ndarray, "N S"]
+    window_features: tuple[WindowFeature, ...] = ()
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows over an encoded panel, addressed by origin; nothing is copied until a batch is gathered.
+
+    Attributes
+    ----------
+    origins
+        Row number of the first row to be forecast, [B].
+    series
+        Series of each window, [B].
+    """
+
+    encoded: Encoded
+    lookback: int
+    horizon: int
+    origins: Int[np.ndarray, "B"]
+    series: Int[np.ndarray, "B"]
+    missing: bool
+
+    @classmethod
+    def over(
+        cls,
+        encoded: Encoded,
+        *,
+        lookback: int,
+        horizon: int,
+        begin: Int[np.ndarray, "N"],
+        end: Int[np.ndarray, "N"],
+        stride: int = 1,
+    ) -> Windows:
+        """All windows whose targets lie inside rows `begin[i]:end[i]` of series i.
+
+        The lookback may reach back across `begin`, never before the first row of the series. The last origin
+        of a segment is always `end - horizon` when stride is 1; a longer stride counts from the first origin.
+        """
+        first = np.maximum(begin, encoded.offsets[:-1] + lookback)
+        count = np.maximum(0, (end - horizon - first) // stride + 1)
+        series = np.repeat(np.arange(len(count)), count)
+        start = np.concatenate([[0], np.cumsum(count)])
+        origins = first[series] + (np.arange(start[-1]) - start[series]) * stride
+        missing = bool(np.isnan(encoded.target).any() or np.isnan(encoded.past).any())
+        return cls(encoded, lookback, horizon, origins, series, missing)
+
+    def __len__(self) -> int:
+        return len(self.origins)
+
+    def subset(self, index: Any) -> Windows:
+        """The windows at `index` (a slice, mask or array)."""
+        return replace(self, origins=self.origins[index], series=self.series[index])
+
+    def batches(self, size: int) -> Iterator[slice]:
+        """Consecutive slices of at most `size` windows."""
+        return (slice(i, min(i + size, len(self))) for i in range(0, len(self), size))
+
+    def to(self, convert: Callable[[np.ndarray], Any]) -> Windows:
+        """The same windows over converted arrays: `windows.to(lambda a: torch.as_tensor(a, device=...))`."""
+        e = self.encoded
+        return replace(
+            self,
+            origins=convert(self.origins),
+            series=convert(self.series),
+            encoded=replace(
+                e,
+                target=convert(e.target),
+                past=convert(e.past),
+                known=convert(e.known),
+                static=convert(e.static),
+            ),
+        )
+
+    def window(self, index: Any) -> Window:
+        """What a model may see of the windows at `index`: one gather for the whole batch."""
+        e, origins = self.encoded, self.origins[index]
+        steps = _steps(origins, -self.lookback, self.horizon)
+        rows = origins[:, None] + steps[None, :]
+        back = rows[:, : self.lookback]
+        target, observed = e.target[back], None
+        past = e.past[back] if e.past.shape[1] else _empty(target)
+        if self.missing:
+            target, observed = fill_forward(target)
+            if e.past.shape[1]:
+                past, _ = fill_forward(past)
+        return Window(
+            target=target,
+            past=past,
+            known=e.known[rows] if e.known.shape[1] else _empty(target, len(steps)),
+            static=e.static[self.series[index]],
+            tabular=_tabular(e.window_features, target),
+            observed=observed,
+        )
+
+    def label(self, index: Any) -> Any:
+        """What the forecasts of the windows at `index` are scored on, [B H C]; NaN where missing."""
+        origins = self.origins[index]
+        return self.encoded.target[origins[:, None] + _steps(origins, 0, self.horizon)[None, :]]
+
+
+def _steps(like: Any, begin: int, end: int) -> Any:
+    steps = np.arange(begin, end)
+    return like.new_tensor(steps) if hasattr(like, "new_tensor") else steps
+
+
+def _empty(target: Any, rows: int | None = None) -> Any:
+    """A covariate array with no columns, of the kind of `target`."""
+    shape = (target.shape[0], target.shape[1] if rows is None else rows, 0)
+    return target.new_empty(shape) if hasattr(target, "new_empty") else np.empty(shape, dtype=np.float32)
+
+
+def _tabular(features: Sequence[WindowFeature], target: Any) -> Any:
+    if not features:
+        shape = (target.shape[0], 0, target.shape[2])
+        return target.new_empty(shape) if hasattr(target, "new_empty") else np.empty(shape, dtype=np.float32)
+    return np.concatenate([feature.transform(target) for feature in features], axis=1).astype(np.float32)
