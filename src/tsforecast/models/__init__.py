@@ -1,0 +1,1 @@
+"""Forecasters: naive baselines, linear maps, networks. The fitted runtimes need numpy only."""

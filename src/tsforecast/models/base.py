@@ -1,0 +1,48 @@
+"""What every model is: an estimator that is fitted on windows, and the torch-free forecaster it leaves behind."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar, Self
+
+import numpy as np
+from jaxtyping import Float
+
+from tsforecast.types import Dims, Window
+from tsforecast.windows import Windows
+
+
+class Forecaster(ABC):
+    """A fitted model: a pure function of one batch of windows, saved as named arrays.
+
+    A forecaster is a dataclass whose fields are plain JSON values; everything learned is in `state()`.
+    """
+
+    @abstractmethod
+    def predict(self, window: Window) -> Float[np.ndarray, "B H C"]:
+        """Forecasts in scaled units. A window's forecast does not depend on the others in the batch, to the bit."""
+
+    @abstractmethod
+    def state(self) -> dict[str, np.ndarray]:
+        """What was learned, by name."""
+
+    @abstractmethod
+    def restore(self, state: Mapping[str, np.ndarray]) -> Self:
+        """Set what `state()` gave. Returns itself."""
+
+
+class Estimator(ABC):
+    """A model that is fitted without a trainer.
+
+    Attributes
+    ----------
+    uses
+        Which of `past`, `known`, `static`, `tabular` the model reads besides the target.
+    """
+
+    uses: ClassVar[frozenset[str]] = frozenset()
+
+    @abstractmethod
+    def fit(self, train: Windows, val: Windows, dims: Dims) -> Forecaster:
+        """Fit on the train windows; the validation windows may choose hyperparameters, never coefficients."""

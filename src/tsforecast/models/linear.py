@@ -1,0 +1,208 @@
+"""Linear forecasting: the map every linear model ends as, and ridge regression, which solves for it exactly."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Self
+
+import numpy as np
+from jaxtyping import Float
+
+from tsforecast.errors import ConfigError, DataError
+from tsforecast.models.base import Estimator, Forecaster
+from tsforecast.types import Dims, Window
+from tsforecast.windows import Windows
+
+log = logging.getLogger(__name__)
+
+_BLOCK = 64  # rows per matrix product
+
+
+def design(window: Window) -> tuple[Float[np.ndarray, "B*C D"], Float[np.ndarray, "B*C 1"]]:
+    """One row per window and channel, and the last value that was subtracted.
+
+    Columns: target minus its last value (L), past covariates (L*P, row by row), known covariates of the
+    forecast rows (H*K, row by row), static covariates (S), window features (F). The past covariates are
+    relative to nothing: they are standardised already.
+    """
+    b, lookback, channels = window.target.shape
+    series = np.ascontiguousarray(window.target.transpose(0, 2, 1)).reshape(b * channels, lookback)
+    last = series[:, -1:].copy()
+    series -= last
+    parts = [series]
+    shared = [window.past.reshape(b, -1), window.known[:, lookback:].reshape(b, -1), window.static]
+    parts += [np.repeat(part, channels, axis=0) for part in shared if part.shape[1]]
+    if window.tabular.shape[1]:
+        parts.append(window.tabular.transpose(0, 2, 1).reshape(b * channels, -1))
+    return (series if len(parts) == 1 else np.concatenate(parts, axis=1)), last
+
+
+def design_size(dims: Dims) -> int:
+    """Columns of the design."""
+    return dims.lookback * (1 + dims.past) + dims.horizon * dims.known + dims.static + dims.tabular
+
+
+def matmul(rows: Float[np.ndarray, "R D"], weight: Float[np.ndarray, "D H"]) -> Float[np.ndarray, "R H"]:
+    """`rows @ weight`, where a row's result does not depend on how many rows come with it.
+
+    BLAS picks another kernel, hence another order of summation, for another number of rows. Products of one
+    fixed shape, the last one filled up with zeros, make a forecast the same bits alone and in a backtest.
+    """
+    n, d = rows.shape
+    out = np.empty((n, weight.shape[1]), dtype=weight.dtype)
+    whole = n - n % _BLOCK
+    for i in range(0, whole, _BLOCK):
+        np.matmul(rows[i : i + _BLOCK], weight, out=out[i : i + _BLOCK])
+    if whole < n:
+        padded = np.zeros((_BLOCK, d), dtype=rows.dtype)
+        padded[: n - whole] = rows[whole:]
+        out[whole:] = np.matmul(padded, weight)[: n - whole]
+    return out
+
+
+@dataclass
+class LinearForecaster(Forecaster):
+    """`forecast = last value + design @ weight + bias`, one map for all series and channels.
+
+    Ridge, NLinear and DLinear all are this function once fitted (Zeng et al., Are Transformers Effective for
+    Time Series Forecasting?, AAAI 2023).
+    """
+
+    weight: Float[np.ndarray, "D H"] = field(default_factory=lambda: np.zeros((0, 0), np.float32), repr=False)
+    bias: Float[np.ndarray, "H"] = field(default_factory=lambda: np.zeros(0, np.float32), repr=False)
+
+    def predict(self, window: Window) -> Float[np.ndarray, "B H C"]:
+        """Forecasts in scaled units."""
+        rows, last = design(window)
+        out = matmul(rows, self.weight)
+        out += self.bias
+        out += last
+        b, _, channels = window.target.shape
+        return out.reshape(b, channels, -1).transpose(0, 2, 1)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """The map."""
+        return {"weight": self.weight, "bias": self.bias}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> Self:
+        """Set the map."""
+        self.weight = np.ascontiguousarray(state["weight"], dtype=np.float32)
+        self.bias = np.ascontiguousarray(state["bias"], dtype=np.float32)
+        return self
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """Sums over the rows of a design X and its labels Y, all that least squares needs to know of the data."""
+
+    n: int
+    xx: Float[np.ndarray, "D D"]
+    xy: Float[np.ndarray, "D H"]
+    yy: float
+    x: Float[np.ndarray, "D"]
+    y: Float[np.ndarray, "H"]
+
+    @classmethod
+    def of(cls, windows: Windows, dims: Dims, *, rows: int = 8192) -> _Moments:
+        """Accumulate in float64 over float32 products, `rows` design rows at a time."""
+        d, h = design_size(dims), dims.horizon
+        n, xx, xy, yy, x, y = 0, np.zeros((d, d)), np.zeros((d, h)), 0.0, np.zeros(d), np.zeros(h)
+        for batch in windows.batches(max(1, rows // dims.channels)):
+            design_rows, last = design(windows.window(batch))
+            label = windows.label(batch).transpose(0, 2, 1).reshape(len(design_rows), h) - last
+            if windows.missing:
+                whole = ~np.isnan(label).any(axis=1)
+                design_rows, label = design_rows[whole], label[whole]
+            n += len(label)
+            xx += design_rows.T @ design_rows
+            xy += design_rows.T @ label
+            yy += float(np.einsum("rh,rh->", label, label, dtype=np.float64))
+            x += design_rows.sum(axis=0, dtype=np.float64)
+            y += label.sum(axis=0, dtype=np.float64)
+        return cls(n, xx, xy, yy, x, y)
+
+    def about(self, x: Float[np.ndarray, "D"], y: Float[np.ndarray, "H"]) -> _Moments:
+        """The moments of X - x and Y - y."""
+        return _Moments(
+            self.n,
+            self.xx - np.outer(self.x, x) - np.outer(x, self.x) + self.n * np.outer(x, x),
+            self.xy - np.outer(self.x, y) - np.outer(x, self.y) + self.n * np.outer(x, y),
+            self.yy - 2 * float(self.y @ y) + self.n * float(y @ y),
+            self.x - self.n * x,
+            self.y - self.n * y,
+        )
+
+
+@dataclass
+class Ridge(Estimator):
+    """Closed-form ridge regression over the last-value-subtracted window: NLinear's map, solved exactly.
+
+    The normal equations are accumulated once over the train windows and once over the validation windows;
+    every lambda is then judged from those sums, without another pass over the data. Windows with a missing
+    label are left out.
+
+    Parameters
+    ----------
+    lambdas
+        Candidate penalties, relative to the number of design rows, so that one grid suits any data length.
+        None takes 49 values from 1e-6 to 1e6.
+    """
+
+    lambdas: Sequence[float] | None = None
+    uses: ClassVar[frozenset[str]] = frozenset({"past", "known", "static", "tabular"})
+
+    def __post_init__(self) -> None:
+        if self.lambdas is not None and (not len(self.lambdas) or any(value < 0 for value in self.lambdas)):
+            raise ConfigError(
+                "ridge penalties must be non-negative numbers",
+                where="model.lambdas",
+                got=list(self.lambdas),
+                allowed="one or more numbers >= 0",
+                fix="model.lambdas=null takes the default grid",
+            )
+
+    def fit(self, train: Windows, val: Windows, dims: Dims) -> LinearForecaster:
+        """Solve for every lambda, keep the one with the lowest validation MSE.
+
+        Raises
+        ------
+        DataError
+            No window has a complete label.
+        """
+        moments = _Moments.of(train, dims)
+        judge = _Moments.of(val, dims)
+        if not moments.n or not judge.n:
+            raise DataError(
+                "no window has a complete label",
+                where="training rows" if not moments.n else "validation rows",
+                got=f"{len(train)} train and {len(val)} validation windows, all with missing targets",
+                fix="shorten the horizon, or fill the gaps of the data first",
+            )
+        mean_x, mean_y = moments.x / moments.n, moments.y / moments.n
+        moments, judge = moments.about(mean_x, mean_y), judge.about(mean_x, mean_y)
+        spectrum, basis = np.linalg.eigh(moments.xx)
+        spectrum = np.maximum(spectrum, 0.0)
+        xy = basis.T @ moments.xy
+        val_xx, val_xy = basis.T @ judge.xx @ basis, basis.T @ judge.xy
+        grid = np.logspace(-6, 6, 49) if self.lambdas is None else np.asarray(self.lambdas, dtype=np.float64)
+        errors = np.empty(len(grid))
+        for i, penalty in enumerate(grid):
+            weight = _solve(spectrum, xy, penalty * moments.n)
+            errors[i] = judge.yy - 2 * np.sum(weight * val_xy) + np.sum(weight * (val_xx @ weight))
+        best = int(np.argmin(errors))
+        log.info("ridge lambda %.3g chosen on validation, MSE %.4f", grid[best], errors[best] / judge.n / dims.horizon)
+        if len(grid) > 1 and best in (0, len(grid) - 1):
+            log.warning("the best ridge lambda %.3g lies at the edge of the grid: widen model.lambdas", grid[best])
+        weight = basis @ _solve(spectrum, xy, grid[best] * moments.n)
+        return LinearForecaster(
+            np.ascontiguousarray(weight, dtype=np.float32), (mean_y - mean_x @ weight).astype(np.float32)
+        )
+
+
+def _solve(spectrum: np.ndarray, xy: np.ndarray, penalty: float) -> np.ndarray:
+    # Directions without any variance stay at zero, also with penalty 0: the minimum-norm solution.
+    size = spectrum + penalty
+    inverse = np.where(size > 1e-12 * spectrum[-1], 1.0 / np.where(size > 0, size, 1.0), 0.0)
+    return np.asarray(inverse[:, None] * xy)

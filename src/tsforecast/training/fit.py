@@ -1,0 +1,82 @@
+"""One verb for every model family: `fit` dispatches on the type of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import singledispatch
+from pathlib import Path
+from typing import Any
+
+from tsforecast.errors import ConfigError
+from tsforecast.models.base import Estimator, Forecaster
+from tsforecast.types import Dims
+from tsforecast.windows import Windows
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a fit leaves behind: the forecaster and, for iterative models, one record of scores per epoch."""
+
+    forecaster: Forecaster
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+@singledispatch
+def fit(
+    model: object,
+    train: Windows,
+    val: Windows,
+    *,
+    dims: Dims,
+    trainer: Callable[..., Any],
+    seed: int,
+    run_dir: Path,
+    ckpt_path: str | None = None,
+) -> Fitted:
+    """Fit `model` on the train windows, with early stopping or hyperparameters chosen on the validation windows.
+
+    Parameters
+    ----------
+    trainer
+        A partial of `lightning.pytorch.Trainer`; models that are not trained in steps do not call it.
+    run_dir
+        Where checkpoints go.
+    ckpt_path
+        A checkpoint to resume from.
+
+    Raises
+    ------
+    ConfigError
+        The model is of no known family, or cannot be resumed.
+    """
+    raise ConfigError(
+        "this object is not a model",
+        where="model._target_",
+        got=type(model).__qualname__,
+        allowed="an Estimator, or tsforecast.models.neural.Neural around a network",
+        fix="see docs/own-model.md",
+    )
+
+
+@fit.register
+def _(
+    model: Estimator,
+    train: Windows,
+    val: Windows,
+    *,
+    dims: Dims,
+    trainer: Callable[..., Any],
+    seed: int,
+    run_dir: Path,
+    ckpt_path: str | None = None,
+) -> Fitted:
+    if ckpt_path is not None:
+        raise ConfigError(
+            "only models trained in steps can be resumed",
+            where="ckpt_path",
+            got=f"{ckpt_path} with model {type(model).__name__}",
+            allowed="null",
+            fix="drop ckpt_path: this model is fitted in one pass",
+        )
+    return Fitted(model.fit(train, val, dims))
