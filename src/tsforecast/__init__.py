@@ -1,1 +1,32 @@
-"""tsforecast."""
+"""tsforecast: compose, train, score and serve forecasts; what is served computes exactly what was trained."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tsforecast.bundle import Bundle, load_bundle
+    from tsforecast.errors import BundleError, ConfigError, DataError, OutputError, TsforecastError
+    from tsforecast.frames import Schema
+    from tsforecast.panel import Panel
+    from tsforecast.types import Forecast
+
+__version__ = "0.1.0"
+__all__ = [
+    "Bundle", "BundleError", "ConfigError", "DataError", "Forecast", "OutputError", "Panel", "Schema",
+    "TsforecastError", "load_bundle",
+]  # fmt: skip
+
+_HOME = {
+    "Bundle": "bundle", "load_bundle": "bundle", "Panel": "panel", "Forecast": "types", "Schema": "frames",
+    "TsforecastError": "errors", "BundleError": "errors", "ConfigError": "errors", "DataError": "errors",
+    "OutputError": "errors",
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    # Lazy, so that `--help` and the commands pay only for what they use.
+    if name not in _HOME:
+        raise AttributeError(f"module 'tsforecast' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"tsforecast.{_HOME[name]}"), name)

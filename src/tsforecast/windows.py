@@ -74,18 +74,23 @@ class Windows:
         begin: Int[np.ndarray, "N"],
         end: Int[np.ndarray, "N"],
         stride: int = 1,
+        forecast: bool = False,
     ) -> Windows:
         """All windows whose targets lie inside rows `begin[i]:end[i]` of series i.
 
         The lookback may reach back across `begin`, never before the first row of the series. The last origin
         of a segment is always `end - horizon` when stride is 1; a longer stride counts from the first origin.
+        With `forecast`, the rows from each origin on lie in the future: they hold no targets to look for gaps in.
         """
         first = np.maximum(begin, encoded.offsets[:-1] + lookback)
         count = np.maximum(0, (end - horizon - first) // stride + 1)
         series = np.repeat(np.arange(len(count)), count)
         start = np.concatenate([[0], np.cumsum(count)])
         origins = first[series] + (np.arange(start[-1]) - start[series]) * stride
-        missing = bool(np.isnan(encoded.target).any() or np.isnan(encoded.past).any())
+        history = np.ones(len(encoded.target), dtype=bool)
+        if forecast:
+            history[(origins[:, None] + np.arange(horizon)).reshape(-1)] = False
+        missing = any(bool(np.isnan(a.sum(where=history[:, None]))) for a in (encoded.target, encoded.past))
         return cls(encoded, lookback, horizon, origins, series, missing)
 
     def __len__(self) -> int:

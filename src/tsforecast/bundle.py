@@ -1,0 +1,372 @@
+"""A trained forecast as one directory of data, and the only inference function there is.
+
+    bundle.json           sizes, names, frequency, schema; features, scaler and forecaster as `_target_` + parameters
+    features.npz          fitted arrays of the feature set
+    forecaster.safetensors
+    metadata.json         name, configuration, scores, provenance
+    manifest.json         sha256 of every other file
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from tsforecast.errors import BundleError, DataError, OutputError
+from tsforecast.features.base import FeatureSet
+from tsforecast.features.scaling import Scaler
+from tsforecast.frames import Policy, Schema, read_known_future, to_panel
+from tsforecast.models.base import Forecaster
+from tsforecast.panel import Panel
+from tsforecast.types import Dims, Forecast
+from tsforecast.windows import Windows
+
+FORMAT = 1
+_CHUNK = 128  # windows predicted at a time
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Features + forecaster + what is needed to read a frame: one directory, one registry version.
+
+    Attributes
+    ----------
+    features, forecaster
+        Fitted.
+    dims
+        Sizes; `dims.lookback` rows are what a forecast needs.
+    channels, past_names, known_names, static_names
+        Columns, in the order of the arrays.
+    freq
+        Pandas offset alias.
+    schema
+        How frames are laid out.
+    metadata
+        Name, resolved configuration, scores and provenance; JSON values.
+    path, digest
+        Where it was loaded from, and the sha256 of its manifest.
+    """
+
+    features: FeatureSet
+    forecaster: Forecaster
+    dims: Dims
+    channels: tuple[str, ...]
+    past_names: tuple[str, ...]
+    known_names: tuple[str, ...]
+    static_names: tuple[str, ...]
+    freq: str
+    schema: Schema
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    path: Path | None = None
+    digest: str | None = None
+
+    @property
+    def context(self) -> int:
+        """Rows of history a forecast needs and reads."""
+        return self.dims.lookback
+
+    def predict(self, windows: Windows, index: slice) -> Float[np.ndarray, "B H C"]:
+        """Scaled forecasts of the windows at `index`: the path that training, scoring and serving share."""
+        return self.forecaster.predict(windows.window(index))
+
+    def invert(self, values: Float[np.ndarray, "B H C"], series: Int[np.ndarray, "B"]) -> Float[np.ndarray, "B H C"]:
+        """Scaled values in original units; `series` are fitted positions (`features.series(ids)`)."""
+        return self.features.invert(values, series)
+
+    def panel(self, history: pd.DataFrame | Panel, *, static: pd.DataFrame | None = None) -> Panel:
+        """The frame as a panel with the channels in the order of training, checked.
+
+        Raises
+        ------
+        DataError
+            A column is missing, unknown or unreadable, the frequency is another one, or a series is shorter
+            than `context`.
+        """
+        if isinstance(history, Panel):
+            panel = history
+            for what, got, wanted in (
+                ("channels", panel.channels, self.channels),
+                ("past covariates", panel.past_names, self.past_names),
+                ("known covariates", panel.known_names, self.known_names),
+            ):
+                if got != wanted:
+                    raise DataError(f"the panel has other {what} than the bundle", got=got, allowed=wanted)
+        else:
+            panel = to_panel(history, self.schema, Policy(), static=static, where="history", for_training=False)
+        if panel.freq != self.freq:
+            raise DataError(
+                "the data has another frequency than the bundle was trained on",
+                where="history",
+                got=panel.freq,
+                allowed=self.freq,
+                fix="resample the data first",
+            )
+        short = panel.lengths < self.context
+        if short.any():
+            names = [f"{i} ({n} rows)" for i, n in zip(panel.ids[short], panel.lengths[short], strict=True)]
+            raise DataError(
+                f"{int(short.sum())} series have fewer rows than a forecast needs",
+                where="history",
+                got=", ".join(names[:5]) + (", ..." if len(names) > 5 else ""),
+                allowed=f"{self.context} rows or more, up to the cutoff",
+                fix="give more history",
+            )
+        return panel
+
+    def forecast(
+        self,
+        history: pd.DataFrame | Panel,
+        known_future: pd.DataFrame | None = None,
+        *,
+        static: pd.DataFrame | None = None,
+    ) -> Forecast:
+        """Forecast the `dims.horizon` steps after the last row of every series.
+
+        Parameters
+        ----------
+        history
+            At least `context` rows of every series, laid out as `schema` says; only the last `context` are read.
+        known_future
+            Timestamps and known covariates of the forecast rows; needed when the bundle has known covariates.
+        static
+            Static covariates, one row a series; needed when the bundle has them.
+
+        Returns
+        -------
+        Forecast
+            In original units.
+
+        Raises
+        ------
+        DataError
+            The frame cannot be used as it is; the message lists all that is wrong with it.
+        """
+        panel = self.panel(history, static=static).tail(self.context)
+        horizon = self.dims.horizon
+        if not len(panel):
+            raise DataError("the history holds no series", where="history", fix="give at least one series")
+        future = None
+        if self.known_names:
+            if known_future is None:
+                known_future = pd.DataFrame(columns=[self.schema.time, *self.known_names])
+            future = read_known_future(known_future, panel, self.schema, horizon)
+        whole = panel.extend(horizon, future)
+        origins = whole.offsets[1:] - horizon
+        windows = Windows.over(
+            self.features.encode(whole),
+            lookback=self.context,
+            horizon=horizon,
+            begin=origins,
+            end=whole.offsets[1:],
+            forecast=True,
+        )
+        series = self.features.series(panel.ids)
+        values = np.empty((len(panel), horizon, len(self.channels)), dtype=np.float32)
+        for index in windows.batches(_CHUNK):
+            values[index] = self.invert(self.predict(windows, index), series[index])
+        return Forecast(
+            ids=panel.ids,
+            cutoff=panel.time[panel.offsets[1:] - 1],
+            time=panel.future_time(horizon),
+            channels=self.channels,
+            values=values,
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> Bundle:
+        """Write the directory, whole or not at all, and return the bundle with its path and digest.
+
+        Raises
+        ------
+        OutputError
+            The directory exists already, or cannot be written.
+        """
+        path = Path(path)
+        if path.exists():
+            raise OutputError("the bundle directory exists already", where=path, fix="choose another path")
+        body = {
+            "format": FORMAT,
+            "dims": asdict(self.dims),
+            "channels": self.channels,
+            "past": self.past_names,
+            "known": self.known_names,
+            "static": self.static_names,
+            "freq": self.freq,
+            "schema": asdict(self.schema),
+            "features": [_spec(feature) for feature in self.features.features],
+            "scaler": _spec(self.features.scaler),
+            "forecaster": _spec(self.forecaster),
+        }
+        scratch = None
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+            files = {
+                "bundle.json": _json(body),
+                "metadata.json": _json(self.metadata),
+                "forecaster.safetensors": save_tensors(self.forecaster.state()),
+            }
+            np.savez(scratch / "features.npz", **self.features.state())  # type: ignore[arg-type]
+            for name, content in files.items():
+                (scratch / name).write_bytes(content)
+            manifest = {file.name: _sha256(file.read_bytes()) for file in sorted(scratch.iterdir())}
+            (scratch / "manifest.json").write_bytes(_json(manifest))
+            for file in scratch.iterdir():
+                with file.open("rb") as handle:
+                    os.fsync(handle.fileno())
+            scratch.chmod(0o755)
+            scratch.rename(path)
+        except OSError as error:
+            raise OutputError(
+                "the bundle cannot be written", where=path, got=error.strerror or error, fix="free space or permissions"
+            ) from error
+        finally:
+            if scratch is not None:
+                with contextlib.suppress(FileNotFoundError):  # renamed: it succeeded
+                    shutil.rmtree(scratch)
+        return Bundle.load(path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, allow: tuple[str, ...] = ()) -> Bundle:
+        """Read a bundle, every file checked against its digest.
+
+        Parameters
+        ----------
+        allow
+            Packages, besides tsforecast, whose classes the bundle may name; `TSFORECAST_ALLOW` (comma separated)
+            adds to it. A bundle is data: it names classes, and only of packages that the caller allows.
+
+        Raises
+        ------
+        BundleError
+            The directory is missing, incomplete, altered, of a later format, or names a class that is not allowed.
+        """
+        path = Path(path)
+        if not path.is_dir():
+            inside = path / "bundle"
+            raise BundleError("there is no bundle here", where=path, allowed="a directory that train wrote",
+                              fix=f"give the path of a run's bundle/ folder, such as {inside}")
+        manifest_file = path / "manifest.json"
+        if not manifest_file.is_file():
+            fix = f"give {path / 'bundle'}" if (path / "bundle").is_dir() else "give the path of a run's bundle/ folder"
+            raise BundleError("this directory is not a bundle: it has no manifest.json", where=path, fix=fix)
+        raw_manifest = manifest_file.read_bytes()
+        manifest = _parse(raw_manifest, manifest_file)
+        content: dict[str, bytes] = {}
+        for name in ("bundle.json", "metadata.json", "features.npz", "forecaster.safetensors"):
+            file = path / name
+            try:
+                content[name] = file.read_bytes()
+            except OSError as error:
+                raise BundleError("a file of the bundle cannot be read", where=file, got=error.strerror,
+                                  fix="copy the whole directory again") from error  # fmt: skip
+            if (digest := _sha256(content[name])) != manifest.get(name):
+                raise BundleError(
+                    "a file of the bundle was altered or is damaged",
+                    where=file,
+                    got=f"sha256 {digest[:16]}...",
+                    allowed=f"sha256 {str(manifest.get(name))[:16]}...",
+                    fix="copy the bundle again from where it was trained",
+                )
+        body = _parse(content["bundle.json"], path / "bundle.json")
+        if body.get("format") != FORMAT:
+            raise BundleError("the bundle has another format than this version reads", where=path,
+                              got=body.get("format"), allowed=FORMAT, fix="install the tsforecast that wrote it")  # fmt: skip
+        allowed = ("tsforecast", *allow, *filter(None, os.environ.get("TSFORECAST_ALLOW", "").split(",")))
+        with np.load(path / "features.npz", allow_pickle=False) as arrays:
+            state = {key: arrays[key] for key in arrays.files}
+        try:
+            tensors = load_tensors(content["forecaster.safetensors"])
+        except SafetensorError as error:
+            raise BundleError("the forecaster's arrays cannot be read", where=path, got=error) from error
+        features = FeatureSet(
+            features=tuple(_build(spec, object, allowed) for spec in body["features"]),  # type: ignore[misc]
+            scaler=_build(body["scaler"], Scaler, allowed),  # type: ignore[type-abstract]
+        ).restore(state)
+        forecaster: Forecaster = _build(body["forecaster"], Forecaster, allowed)  # type: ignore[type-abstract]
+        return cls(
+            features=features,
+            forecaster=forecaster.restore(tensors),
+            dims=Dims(**body["dims"]),
+            channels=tuple(body["channels"]),
+            past_names=tuple(body["past"]),
+            known_names=tuple(body["known"]),
+            static_names=tuple(body["static"]),
+            freq=body["freq"],
+            schema=Schema(**body["schema"]),
+            metadata=_parse(content["metadata.json"], path / "metadata.json"),
+            path=path,
+            digest=_sha256(raw_manifest),
+        )
+
+
+def load_bundle(path: str | os.PathLike[str], *, allow: tuple[str, ...] = ()) -> Bundle:
+    """`Bundle.load`: read a bundle directory, checked."""
+    return Bundle.load(path, allow=allow)
+
+
+def _spec(part: object) -> dict[str, Any]:
+    """A dataclass as `_target_` + parameters; what was learned is not among them."""
+    learned = part.state() if isinstance(part, Forecaster | Scaler) else {}
+    parameters = {
+        f.name: getattr(part, f.name)
+        for f in fields(part)  # type: ignore[arg-type]
+        if f.init and not f.name.startswith("_") and f.name not in learned
+    }
+    return {"_target_": f"{type(part).__module__}.{type(part).__qualname__}", **parameters}
+
+
+def _build(spec: Mapping[str, Any], kind: type[_T], allowed: tuple[str, ...]) -> _T:
+    parameters = dict(spec)
+    module, _, name = str(parameters.pop("_target_", "")).rpartition(".")
+    if module.split(".")[0] not in allowed:
+        raise BundleError(
+            "the bundle names a class of a package that is not allowed",
+            where="bundle.json",
+            got=f"{module}.{name}",
+            allowed=", ".join(allowed),
+            fix=f"if you trust it: TSFORECAST_ALLOW={module.split('.')[0]}",
+        )
+    try:
+        cls = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise BundleError("the bundle names a class that is not installed", where="bundle.json", got=f"{module}.{name}",
+                          fix="install the package that defines it") from error  # fmt: skip
+    if not (isinstance(cls, type) and issubclass(cls, kind)):
+        raise BundleError("the bundle names something of the wrong kind", where="bundle.json", got=f"{module}.{name}",
+                          allowed=kind.__qualname__)  # fmt: skip
+    return cls(**parameters)
+
+
+def _json(value: object) -> bytes:
+    return (json.dumps(value, indent=2, sort_keys=True, default=list) + "\n").encode()
+
+
+def _parse(raw: bytes, where: Path) -> dict[str, Any]:
+    try:
+        parsed = json.loads(raw)
+    except ValueError as error:
+        raise BundleError("this file is not JSON", where=where, got=error, fix="copy the bundle again") from error
+    if not isinstance(parsed, dict):
+        raise BundleError("this file is not a JSON object", where=where, fix="copy the bundle again")
+    return parsed
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
