@@ -1,0 +1,118 @@
+"""Imports go one way, and heavy packages stay where they belong: read from the source, so that lazy imports count."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2] / "src" / "tsforecast"
+FILES = sorted(ROOT.rglob("*.py"))
+
+# layer -> the layers its modules may import; a layer may always import itself
+CORE = {"errors", "types"}
+FEATURES = CORE | {"panel", "windows", "features"}
+MODELS = FEATURES | {"models"}
+BUNDLE = MODELS | {"frames", "metrics", "bundle"}
+LAYERS = {
+    "errors": set(),
+    "types": {"errors"},
+    "panel": CORE,
+    "windows": CORE | {"features"},  # the fill inside a window is a feature, shared with serving
+    "features": FEATURES,
+    "metrics": CORE | {"panel"},
+    "frames": CORE | {"panel"},
+    "models": MODELS,
+    "bundle": BUNDLE,
+    "data": CORE | {"panel", "frames", "features"},
+    "training": BUNDLE | {"data"},
+    "tracking": BUNDLE,
+    "report": CORE,
+    "__init__": {"errors", "types", "bundle"},
+}
+
+# package -> the modules (or folders) that may import it; commands and config stand above all layers
+COMMANDS = {"train", "evaluate", "predict", "config", "__main__"}
+ONLY_IN = {
+    "hydra": COMMANDS,
+    "omegaconf": COMMANDS,
+    "mlflow": {"tracking"},
+    "matplotlib": {"report"},
+    "plotly": {"report"},
+    "pooch": {"data"},
+    "torch": {"models.networks", "models.neural", "models.exported", "training"},
+    "lightning": {"models.neural", "training"},
+    "onnxruntime": {"models.onnx_runtime", "models.exported"},
+}
+
+
+def module(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports(path: Path) -> set[str]:
+    """Every module named in an import statement, wherever in the file it stands, except for type checkers only."""
+    found = set()
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    typing_only = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+        for statement in node.body
+        for inner in ast.walk(statement)
+    }
+    for node in ast.walk(tree):
+        if id(node) in typing_only:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def layers_of(name: str) -> str:
+    """`tsforecast.features.base.Feature` -> `features`; the package itself -> `__init__`."""
+    inside = name.removeprefix("tsforecast").strip(".").split(".")[0]
+    return inside if (ROOT / inside).is_dir() or (ROOT / f"{inside}.py").exists() else "__init__"
+
+
+@pytest.mark.parametrize("path", FILES, ids=module)
+def test_a_module_imports_only_layers_below_its_own(path: Path) -> None:
+    layer = module(path).split(".")[0]
+    if layer in COMMANDS:
+        return
+    allowed = LAYERS[layer] | {layer}
+    above = {name for name in imports(path) if name.split(".")[0] == "tsforecast" and layers_of(name) not in allowed}
+    assert not above, f"{module(path)} reaches above its layer"
+
+
+@pytest.mark.parametrize("package", ONLY_IN)
+def test_a_heavy_package_is_imported_only_where_it_belongs(package: str) -> None:
+    def belongs(name: str) -> bool:
+        return any(name == home or name.startswith(home + ".") for home in ONLY_IN[package])
+
+    users = {module(path) for path in FILES if package in {name.split(".")[0] for name in imports(path)}}
+    assert not {name for name in users if not belongs(name)}
+
+
+def test_when_the_bundle_module_is_imported_then_the_training_stack_is_not() -> None:
+    absent = ["torch", "lightning", "hydra", "omegaconf", "mlflow", "matplotlib", "plotly", "pooch", "onnxruntime"]
+    script = f"import sys, tsforecast.bundle; print(*[m for m in {absent} if m in sys.modules])"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert loaded == []
+
+
+def test_when_a_command_is_asked_for_help_then_torch_is_not_imported() -> None:
+    script = (
+        "import sys, runpy; sys.argv = ['train', '--help']\n"
+        "try: runpy.run_module('tsforecast.train', run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "print('torch' in sys.modules, 'mlflow' in sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stderr.split()[-2:] == ["False", "False"]
