@@ -1,0 +1,191 @@
+"""Scaling of every channel by statistics of the train rows: fitted once, stored with the model, inverted exactly."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Self
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from tsforecast.errors import ConfigError, DataError
+
+Statistics = tuple[np.ndarray, np.ndarray]  # center and scale, [N C] float64
+
+
+def _nothing() -> np.ndarray:
+    return np.empty((0, 0))
+
+
+@dataclass
+class Scaler(ABC):
+    """`(x - center) / scale` per series and channel; the subclasses choose the two statistics.
+
+    Statistics are float64, ignore NaN, and leave a channel that is constant or never observed at scale 1.
+    Every value is scaled by itself: the same row gives the same bits whatever other rows are asked for.
+
+    Parameters
+    ----------
+    scope
+        `series` fits each series by itself, `global` all rows together (then unseen series can be forecast).
+
+    Attributes
+    ----------
+    center, scale
+        [N C]; one row under `scope="global"` or when there is one series.
+    """
+
+    scope: Literal["series", "global"] = "series"
+    center: Float[np.ndarray, "N C"] = field(init=False, repr=False, compare=False, default_factory=_nothing)
+    scale: Float[np.ndarray, "N C"] = field(init=False, repr=False, compare=False, default_factory=_nothing)
+
+    def __post_init__(self) -> None:
+        if self.scope not in ("series", "global"):
+            raise ConfigError(
+                "unknown scope of a scaler",
+                where="scaler.scope",
+                got=repr(self.scope),
+                allowed="series, global",
+                fix="scaler.scope=series",
+            )
+
+    def fit(self, values: Float[np.ndarray, "T C"], offsets: Int[np.ndarray, " N+1"]) -> Self:
+        """Take the statistics of series i from rows `offsets[i]:offsets[i+1]`. Returns itself."""
+        if self.scope == "global":
+            offsets = np.array([0, len(values)])
+        center, scale = self._statistics(self._bend(values), np.asarray(offsets))
+        self.center = np.where(np.isfinite(center), center, 0.0)
+        # A constant's standard deviation is rounding noise, not 0: anything this far below the level is constant.
+        self.scale = np.where(scale > 1e-10 * np.abs(self.center), scale, 1.0)
+        return self
+
+    def transform(
+        self, values: Float[np.ndarray, "T C"], series: Int[np.ndarray, " T"] | None = None
+    ) -> Float[np.ndarray, "T C"]:
+        """Scaled float32 rows; `series` is the fitted position of each row's series (None: there is one)."""
+        center, scale = self._of(series, values.ndim)
+        scaled = self._bend(values) - center
+        scaled /= scale
+        return scaled.astype(np.float32)
+
+    def inverse(
+        self, values: Float[np.ndarray, "B H C"], series: Int[np.ndarray, " B"] | None = None
+    ) -> Float[np.ndarray, "B H C"]:
+        """Original units, float32; `series` is the fitted position of each entry of the first axis."""
+        center, scale = self._of(series, values.ndim)
+        raw = values * scale
+        raw += center
+        return self._unbend(raw).astype(np.float32)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Fitted arrays, by name."""
+        return {"center": self.center, "scale": self.scale}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> Self:
+        """Set what `state()` gave. Returns itself."""
+        self.center, self.scale = (np.asarray(state[key], dtype=np.float64) for key in ("center", "scale"))
+        return self
+
+    @abstractmethod
+    def _statistics(self, values: Float[np.ndarray, "T C"], offsets: Int[np.ndarray, " N+1"]) -> Statistics:
+        """Center and scale of each series and channel; not finite where nothing was observed."""
+
+    def _bend(self, values: np.ndarray) -> np.ndarray:
+        return values
+
+    def _unbend(self, values: np.ndarray) -> np.ndarray:
+        return values
+
+    def _of(self, series: np.ndarray | None, ndim: int) -> Statistics:
+        if series is None or len(self.center) == 1:
+            return self.center, self.scale
+        between = (len(series), *(1,) * (ndim - 2), self.center.shape[1])
+        return self.center[series].reshape(between), self.scale[series].reshape(between)
+
+
+@dataclass
+class StandardScaler(Scaler):
+    """Mean and standard deviation (ddof 0), as in the LTSF protocol (Zeng et al., 2023)."""
+
+    def _statistics(self, values: np.ndarray, offsets: np.ndarray) -> Statistics:
+        observed = ~np.isnan(values)
+        count = _by_series(np.add, observed.astype(np.float64), offsets)
+        with np.errstate(invalid="ignore"):  # 0 / 0: never observed
+            mean = _by_series(np.add, np.where(observed, values, 0.0).astype(np.float64), offsets) / count
+            deviation = values - np.repeat(mean, np.diff(offsets), axis=0)
+            deviation *= deviation
+            deviation[~observed] = 0.0
+            return mean, np.sqrt(_by_series(np.add, deviation, offsets) / count)
+
+
+@dataclass
+class MinMaxScaler(Scaler):
+    """Smallest value and range: train rows fall into [0, 1]."""
+
+    def _statistics(self, values: np.ndarray, offsets: np.ndarray) -> Statistics:
+        exact = values.astype(np.float64)
+        low, high = (_by_series(reduce, exact, offsets, np.nan) for reduce in (np.fmin, np.fmax))
+        return low, high - low
+
+
+@dataclass
+class RobustScaler(Scaler):
+    """Median and interquartile range, which outliers do not move; a channel whose range is 0 keeps scale 1."""
+
+    def _statistics(self, values: np.ndarray, offsets: np.ndarray) -> Statistics:
+        n, channels = len(offsets) - 1, values.shape[1]
+        quartiles = np.full((3, n, channels), np.nan)
+        series = np.repeat(np.arange(n), np.diff(offsets))
+        for c in range(channels):
+            column = values[:, c]
+            ranked = column[np.lexsort((column, series))].astype(np.float64)  # NaN last within its series
+            count = np.bincount(series[~np.isnan(column)], minlength=n)
+            seen = count > 0
+            position = offsets[:-1][seen] + np.array([[0.25], [0.5], [0.75]]) * (count[seen] - 1)
+            below = np.floor(position).astype(np.int64)
+            above = np.ceil(position).astype(np.int64)
+            quartiles[:, seen, c] = ranked[below] + (position - below) * (ranked[above] - ranked[below])
+        return quartiles[1], quartiles[2] - quartiles[0]
+
+
+@dataclass
+class LogScaler(StandardScaler):
+    """`log1p`, then mean and standard deviation: for counts and sales, whose spread grows with their level."""
+
+    def _bend(self, values: np.ndarray) -> np.ndarray:
+        negative = values < 0
+        if negative.any():
+            columns = np.flatnonzero(negative.any(axis=0))
+            raise DataError(
+                f"log1p scaling of {int(negative.sum())} negative values",
+                where=f"target columns {', '.join(str(c + 1) for c in columns[:5])} (counted from 1)",
+                got=f"{values[negative].min():g} and others",
+                allowed="values of 0 and above",
+                fix="scaler=standard",
+            )
+        return np.log1p(values.astype(np.float64))
+
+    def _unbend(self, values: np.ndarray) -> np.ndarray:
+        return np.asarray(np.expm1(values))
+
+
+@dataclass
+class NoScaler(Scaler):
+    """Original units throughout."""
+
+    scope: Literal["series", "global"] = "global"
+
+    def _statistics(self, values: np.ndarray, offsets: np.ndarray) -> Statistics:
+        shape = (len(offsets) - 1, values.shape[1])
+        return np.zeros(shape), np.ones(shape)
+
+
+def _by_series(reduce: np.ufunc, values: np.ndarray, offsets: np.ndarray, empty: float = 0.0) -> np.ndarray:
+    """`reduce` over the rows of each series, [N C]; `empty` where a series has none."""
+    out = np.full((len(offsets) - 1, values.shape[1]), empty)
+    filled = np.diff(offsets) > 0
+    if filled.any():  # reduceat would give an empty series the first row of the next one
+        out[filled] = reduce.reduceat(values, offsets[:-1][filled], axis=0)
+    return out
