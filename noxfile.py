@@ -53,7 +53,7 @@ def minimal(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """The bars of benchmarks/README.md, darts beside us in an environment of its own."""
-    session.install("-c", "benchmarks/darts-constraints.txt", "darts", "pytorch-lightning", "torch")
+    session.install("-c", "constraints.txt", "darts==0.48.1", "pytorch-lightning", "torch")
     darts = Path(session.virtualenv.location, "bin", "python")
     for script in ("wholeprocess", "throughput", "scoring", "panel"):
         extra = ["--darts-python", str(darts)] if script == "wholeprocess" else []
