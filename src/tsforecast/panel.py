@@ -11,6 +11,19 @@ from jaxtyping import Float, Int
 from tsforecast.errors import DataError
 
 
+def seasonality(freq: str) -> int:
+    """Rows of the season that belongs to a frequency: a day below a day, a week of days, a year above.
+
+    Hourly 24, 15 minutes 96, daily 7, business days 5, weekly 52, monthly 12, quarterly 4, yearly 1.
+    """
+    offset = pd.tseries.frequencies.to_offset(freq)
+    by_name = {"D": 7, "B": 5, "W": 52, "M": 12, "Q": 4, "Y": 1}
+    name = offset.name.split("-")[0].removeprefix("B") or "B"
+    if isinstance(offset, pd.tseries.offsets.Tick) and offset.name != "D":
+        return max(1, round(pd.Timedelta(days=1) / pd.Timedelta(offset)))
+    return max(1, by_name.get(name[0], 1) // offset.n)
+
+
 @dataclass(frozen=True)
 class Panel:
     """N regular series back to back; ETTh1 is N=1, C=7, a retail panel N=30,000, C=1.

@@ -14,8 +14,9 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import Float, Int
 
+from tsforecast.errors import ConfigError
 from tsforecast.features.missing import fill_forward
-from tsforecast.types import Window
+from tsforecast.types import Dims, Window
 
 
 class WindowFeature(Protocol):
@@ -43,6 +44,26 @@ class Encoded:
     known: Float[np.ndarray, "T K"]
     static: Float[np.ndarray, "N S"]
     window_features: tuple[WindowFeature, ...] = ()
+
+    def dims(self, lookback: int, horizon: int, season: int) -> Dims:
+        """Sizes as measured."""
+        return Dims(
+            lookback=lookback,
+            horizon=horizon,
+            channels=self.target.shape[1],
+            past=self.past.shape[1],
+            known=self.known.shape[1],
+            static=self.static.shape[1],
+            tabular=sum(len(feature.names(lookback)) for feature in self.window_features),
+            season=season,
+        )
+
+
+def check_sizes(**sizes: int) -> None:
+    """Raise a ConfigError when a size that counts rows is not a positive whole number."""
+    for name, size in sizes.items():
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise ConfigError(f"{name} counts rows", where=name, got=size, allowed="1 or more", fix=f"set {name}=24, say")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,253 @@
+"""Where Hydra ends: typed roots, the search path, and one way for every command to fail.
+
+Only this module and the commands import hydra and omegaconf. Heavy imports happen inside the commands, after
+composition, so that `--help` and a misspelt key answer at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import ConfigCompositionException, HydraException, InstantiationException, MissingConfigException
+from hydra.errors import OverrideParseException
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from tsforecast.errors import ConfigError, TsforecastError, nearest
+
+_HERE = Path(__file__).resolve().parent
+# Shipped inside the wheel as tsforecast/conf; at the top of the repository in a checkout.
+CONF_DIR = _HERE / "conf" if (_HERE / "conf").is_dir() else _HERE.parents[1] / "conf"
+
+
+@dataclass
+class TrainConfig:
+    """Root of `train`. Groups are checked by the constructors they name."""
+
+    dataset: Any = MISSING
+    split: Any = MISSING
+    feature: Any = field(default_factory=dict)
+    scaler: Any = MISSING
+    model: Any = MISSING
+    trainer: Any = MISSING
+    evaluation: Any = MISSING
+    tracking: Any = MISSING
+    report: Any = MISSING
+    paths: Any = MISSING
+    name: str | None = None  # null: <dataset>-<model>
+    lookback: int = 336
+    horizon: int = 96
+    season: int | None = None  # null: the one of the frequency
+    seed: int = 1
+    threads: int = 1
+    ckpt_path: str | None = None
+
+
+@dataclass
+class EvaluateConfig:
+    """Root of `evaluate`."""
+
+    bundle: str = MISSING
+    dataset: Any = MISSING
+    split: Any = MISSING
+    evaluation: Any = MISSING
+    report: Any = MISSING
+    paths: Any = MISSING
+    part: str = "test"
+    threads: int = 1
+
+
+@dataclass
+class PredictConfig:
+    """Root of `predict`."""
+
+    bundle: str = MISSING
+    input: str = MISSING
+    output: str = MISSING
+    known_future: str | None = None
+    static: str | None = None
+    format: str = "wide"
+    overwrite: bool = False
+    paths: Any = MISSING
+    threads: int = 1
+
+
+def register() -> None:
+    """Make the typed roots and resolvers known to Hydra."""
+    store = ConfigStore.instance()
+    for name, root in (("train", TrainConfig), ("evaluate", EvaluateConfig), ("predict", PredictConfig)):
+        store.store(name=f"{name}_root", node=root)
+    OmegaConf.register_new_resolver("unique", lambda: secrets.token_hex(3), use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("cwd", lambda: str(Path.cwd()), replace=True)
+
+
+def choices() -> dict[str, str]:
+    """The option chosen in each config group."""
+    return {key: str(value) for key, value in HydraConfig.get().runtime.choices.items() if not key.startswith("hydra")}
+
+
+def run_dir() -> Path:
+    """Directory of this run."""
+    return Path(HydraConfig.get().runtime.output_dir)
+
+
+def log_to(file: Path) -> logging.Logger:
+    """Log to the terminal and to `file`; returns the logger of the commands."""
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        root.removeHandler(handler)
+        handler.close()
+    terminal, record = logging.StreamHandler(sys.stderr), logging.FileHandler(file, encoding="utf-8")
+    terminal.setFormatter(logging.Formatter("%(message)s"))
+    record.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    root.addHandler(terminal)
+    root.addHandler(record)
+    root.setLevel(logging.INFO)
+    return logging.getLogger("tsforecast")
+
+
+def show(text: str) -> None:
+    """Print a command's result."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def limit_threads(threads: int) -> None:
+    """Let numpy and torch use `threads` threads; a variable the user has set wins.
+
+    BLAS reads its number of threads once, when it is loaded: call this before numpy is imported.
+    """
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, str(threads))
+
+
+def build(node: Any, **arguments: Any) -> Any:
+    """Instantiate a config node; what its constructor refuses is a ConfigError that names the node.
+
+    Raises
+    ------
+    ConfigError
+        The class cannot be imported, or does not take these parameters.
+    """
+    from hydra.utils import instantiate
+
+    try:
+        return instantiate(node, **arguments, _convert_="all")
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, TsforecastError):
+            raise cause from None
+        target = node.get("_target_") if isinstance(node, DictConfig) else None
+        raise ConfigError(
+            f"{target or 'this part of the configuration'} cannot be built",
+            where=node._get_full_key(None) if isinstance(node, DictConfig) else None,
+            got=cause or str(error).splitlines()[0],
+            fix="compare the keys with the class's signature: --cfg job shows the composed configuration",
+        ) from error
+
+
+def command(task: Callable[[DictConfig], Any], config_name: str) -> None:
+    """Run a command under Hydra; errors become one message and a non-zero exit.
+
+    `--trace` or `HYDRA_FULL_ERROR=1` shows the traceback. Exit codes: 1 an error, 2 a usage error, 130 interrupted.
+    """
+    register()
+    trace = "--trace" in sys.argv or os.environ.get("HYDRA_FULL_ERROR") == "1"
+    sys.argv = [argument for argument in sys.argv if argument != "--trace"]
+    local = Path.cwd() / "conf"
+    if local.is_dir() and local.resolve() != CONF_DIR and not any(a.startswith(("--config-dir", "-cd")) for a in sys.argv):
+        sys.argv.append(f"--config-dir={local}")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions to us instead of printing and exiting
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name=config_name)(task)()
+    except KeyboardInterrupt:
+        _say("Interrupted.")
+        raise SystemExit(130) from None
+    except (TsforecastError, HydraException, OmegaConfBaseException) as error:
+        if trace:
+            raise
+        mended = error if isinstance(error, TsforecastError) else _explain(error, config_name)
+        _say(f"Error: {mended}")
+        raise SystemExit(1) from None
+    except OSError as error:
+        if trace:
+            raise
+        _say(f"Error: {error.strerror or error}\n  where:   {error.filename or 'unknown'}\n"
+             "  fix:     check the path, its permissions and the free space")  # fmt: skip
+        raise SystemExit(1) from None
+    except Exception as error:
+        if trace:
+            raise
+        _say(f"Error: {type(error).__name__}: {error}\n  fix:     run again with --trace to see where it comes from")
+        raise SystemExit(1) from None
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _say(message: str) -> None:
+    sys.stderr.write(message + "\n")
+
+
+def _explain(error: Exception, config_name: str) -> ConfigError:
+    """A Hydra or OmegaConf error in our words, with the nearest valid name."""
+    text = str(error).strip()
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, option = str(error.missing_cfg_file).rpartition("/")
+        options = list(error.options or [])
+        near = nearest(option, options)
+        return ConfigError(
+            f"there is no {group or 'config'} called {option!r}",
+            where=group or config_name,
+            got=option,
+            allowed=", ".join(options) or None,
+            fix=f"did you mean {group}={near}?" if near else None,
+        )
+    if isinstance(error, MissingMandatoryValue):
+        key = text.splitlines()[0].rpartition(": ")[2]
+        return ConfigError("a value is needed", where=key, got="nothing", fix=f"add {key}=... to the command")
+    if isinstance(error, OverrideParseException):
+        return ConfigError("an argument cannot be read", got=error.override, fix="write key=value, quoted for the shell")
+    if isinstance(error, ConfigCompositionException) and text.startswith("Could not override '"):
+        key = text.split("'")[1]
+        known = list(_keys(config_name))
+        if key in ("experiment", "debug"):
+            fix: str | None = f"{key} is added with a plus: +{key}=..."
+        else:
+            near = nearest(key, known)
+            fix = f"did you mean {near}?" if near else "--cfg job shows the keys there are"
+        return ConfigError("there is no such key", where=f"the command line of {config_name}", got=key, fix=fix)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return ConfigError(lines[0] if lines else type(error).__name__, got="; ".join(lines[1:3]) or None)
+
+
+def _keys(config_name: str) -> Iterator[str]:
+    """Every key and group of the command as it composes without arguments."""
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        composed = hydra.compose(config_name)
+
+    def walk(node: Any, prefix: str) -> Iterator[str]:
+        for key in node:
+            yield f"{prefix}{key}"
+            child = node._get_node(key)
+            if isinstance(child, DictConfig) and not child._is_missing() and not child._is_none():
+                yield from walk(child, f"{prefix}{key}.")
+
+    yield from walk(composed, "")
+    yield from (folder.name for folder in sorted(CONF_DIR.iterdir()) if folder.is_dir())

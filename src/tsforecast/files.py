@@ -1,0 +1,37 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tsforecast.errors import OutputError
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Yield a scratch path beside `path`; move it into place when the block ends well, remove it when not.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written: no permission, no space, no such place.
+    """
+    scratch = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield scratch
+        with scratch.open("rb") as handle:
+            os.fsync(handle.fileno())
+        scratch.replace(path)
+    except OSError as error:
+        raise OutputError(
+            "the file cannot be written",
+            where=path,
+            got=error.strerror or error,
+            fix="check the folder's permissions and the free space",
+        ) from error
+    finally:
+        scratch.unlink(missing_ok=True)

@@ -1,0 +1,105 @@
+"""`python -m tsforecast.train`: fit, score, save, track. Try `--help`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from tsforecast.config import build, choices, command, limit_threads, log_to, run_dir, show
+
+
+def train(cfg: DictConfig) -> dict[str, float]:
+    """Run one experiment and return its flat scores."""
+    limit_threads(cfg.threads)
+    out = run_dir()
+    log = log_to(out / "train.log")
+
+    import time
+
+    from tsforecast.bundle import Bundle
+    from tsforecast.errors import ConfigError
+    from tsforecast.features.base import FeatureSet
+    from tsforecast.panel import seasonality
+    from tsforecast.tracking.provenance import provenance
+    from tsforecast.training.evaluate import baseline, evaluate, segment
+    from tsforecast.training.fit import fit
+    from tsforecast.training.results import example_windows, flatten, table, write_json
+    from tsforecast.windows import check_sizes
+
+    chosen = choices()
+    label, name = chosen["model"], cfg.name or f"{chosen['dataset']}-{chosen['model']}"
+    resolved: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    write_json(out / "config.json", resolved)
+    sizes = {"lookback": cfg.lookback, "horizon": cfg.horizon}
+    check_sizes(**sizes, stride=cfg.evaluation.stride)
+    origin = provenance()
+    model, report, tracker = build(cfg.model), build(cfg.report), build(cfg.tracking)
+    with tracker.run(name, resolved, {**{f"group/{k}": v for k, v in chosen.items()}, **origin.tags()}) as run:
+        dataset = build(cfg.dataset)
+        panel = dataset.load()
+        borders = build(cfg.split)(panel, cfg.lookback, cfg.horizon)
+        features = FeatureSet(tuple(build(cfg.feature).values()), build(cfg.scaler))
+        features.fit(panel.rows(borders.begin, borders.train_end))
+        encoded = features.encode(panel)
+        dims = encoded.dims(**sizes, season=cfg.season or seasonality(panel.freq))
+        if unused := sorted({k for k in ("past", "known", "static", "tabular") if getattr(dims, k)} - model.uses):
+            log.warning("Model %s does not use the %s covariates of this dataset.", label, " and ".join(unused))
+
+        fitting, validation, test = (
+            segment(encoded, borders, part, **sizes, stride=cfg.evaluation.stride if part == "test" else 1)
+            for part in ("train", "val", "test")
+        )
+        log.info("%s: %d series, %d rows, %s; %d train, %d validation and %d test windows of %d + %d rows",
+                 chosen["dataset"], len(panel), len(panel.time), " ".join(panel.channels), len(fitting),
+                 len(validation), len(test), cfg.lookback, cfg.horizon)  # fmt: skip
+
+        began = time.perf_counter()
+        fitted = fit(model, fitting, validation, dims=dims, trainer=build(cfg.trainer), seed=cfg.seed, run_dir=out,
+                     ckpt_path=cfg.ckpt_path)  # fmt: skip
+        flat = {"time/fit_seconds": time.perf_counter() - began}
+        bundle = Bundle(
+            features=features, forecaster=fitted.forecaster, dims=dims, channels=panel.channels,
+            past_names=panel.past_names, known_names=panel.known_names, static_names=panel.static_names,
+            freq=panel.freq, schema=dataset.schema,
+        )  # fmt: skip
+        rivals = {}
+        for rival, estimator in build(cfg.evaluation.baselines).items():
+            try:
+                rivals[rival] = baseline(bundle, estimator, fitting)
+            except ConfigError as error:  # its season is longer than the lookback; the model itself can be scored
+                log.warning("Baseline %s is not scored: %s", rival, error)
+        began = time.perf_counter()
+        scores = {label: evaluate(bundle, panel, test, borders)}
+        flat["time/score_seconds"] = time.perf_counter() - began
+        flat |= flatten(scores[label], "test", detail=True)
+        flat |= flatten(evaluate(bundle, panel, validation, borders), "val")
+        for rival, other in rivals.items():
+            scores[rival] = scores[label] if rival == label else evaluate(other, panel, test, borders)
+            flat |= flatten(scores[rival], f"baseline/{rival}/test")
+
+        metadata = {"name": name, "config": resolved, "scores": {k: v for k, v in flat.items() if k.count("/") == 1},
+                    "data": dataset.describe(), **origin.to_dict()}  # fmt: skip
+        bundle = replace_metadata(bundle, metadata).save(out / "bundle")
+        write_json(out / "metrics.json", flat)
+        report.write(
+            out / "plots",
+            title=f"{name}, horizon {cfg.horizon}",
+            examples=lambda count: example_windows(bundle, rivals.get("seasonal_naive"), panel, test, count),
+            by_step={rival: each.by_step() for rival, each in scores.items()},
+        )
+        run.log_metrics(flat)
+        run.log_epochs(fitted.history)
+        run.log_dataset(**dataset.describe())
+        run.log_artifacts(out)
+        run.log_bundle(out / "bundle", dataset.example(panel.tail(dims.lookback)))
+
+    show(f"\n{table(scores, label)}\n\nRun directory: {out}\n\nNext:\n"
+         f"  python -m tsforecast.evaluate bundle={out}/bundle dataset=... \n"
+         f"  python -m tsforecast.predict bundle={out}/bundle input=history.csv output=forecast.csv\n"
+         f"  {run.hint}")  # fmt: skip
+    return flat
+
+
+if __name__ == "__main__":
+    command(train, "train")

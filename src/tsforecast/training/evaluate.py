@@ -1,0 +1,50 @@
+"""Scoring: the bundle's own predict path over every window, streamed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from tsforecast.bundle import Bundle
+from tsforecast.data.splits import Borders
+from tsforecast.metrics import Scores, seasonal_scale
+from tsforecast.models.base import Estimator
+from tsforecast.panel import Panel
+from tsforecast.windows import Encoded, Windows
+
+_CHUNK = 128  # windows in flight; scores need the sums only
+
+
+def segment(
+    encoded: Encoded, borders: Borders, part: str, *, lookback: int, horizon: int, stride: int = 1
+) -> Windows:
+    """The windows whose targets lie in the `train`, `val` or `test` rows."""
+    begin, end = {
+        "train": (borders.begin, borders.train_end),
+        "val": (borders.train_end, borders.val_end),
+        "test": (borders.val_end, borders.test_end),
+    }[part]
+    return Windows.over(encoded, lookback=lookback, horizon=horizon, begin=begin, end=end, stride=stride)
+
+
+def evaluate(bundle: Bundle, panel: Panel, windows: Windows, borders: Borders) -> Scores:
+    """Score the bundle on `windows`, in scaled and original units.
+
+    MASE and RMSSE are relative to the seasonal naive error over the train rows of each series.
+    """
+    mase, rmsse = seasonal_scale(panel.target, panel.offsets, borders.begin, borders.train_end, bundle.dims.season)
+    scores = Scores(bundle.channels, bundle.dims.horizon, mase, rmsse)
+    fitted = bundle.features.series(panel.ids)
+    steps = np.arange(bundle.dims.horizon)
+    for index in windows.batches(_CHUNK):
+        forecast = bundle.predict(windows, index)
+        series = windows.series[index]
+        raw = panel.target[windows.origins[index][:, None] + steps]
+        scores.update(windows.label(index), forecast, raw, bundle.invert(forecast, fitted[series]), series)
+    return scores
+
+
+def baseline(bundle: Bundle, estimator: Estimator, windows: Windows) -> Bundle:
+    """The bundle with another forecaster in the same place, so that both are scored by the same code."""
+    return replace(bundle, forecaster=estimator.fit(windows, windows, bundle.dims))
