@@ -79,8 +79,7 @@ class PredictConfig:
     output: str = MISSING
     known_future: str | None = None
     static: str | None = None
-    format: str = "wide"
-    overwrite: bool = False
+    format: str | None = None
     paths: Any = MISSING
     threads: int = 1
 
@@ -104,17 +103,19 @@ def run_dir() -> Path:
     return Path(HydraConfig.get().runtime.output_dir)
 
 
-def log_to(file: Path) -> logging.Logger:
-    """Log to the terminal and to `file`; returns the logger of the commands."""
+def log_to(file: Path | None) -> logging.Logger:
+    """Log to the terminal and to `file`, if any; returns the logger of the commands."""
     root = logging.getLogger()
     for handler in list(root.handlers):
         root.removeHandler(handler)
         handler.close()
-    terminal, record = logging.StreamHandler(sys.stderr), logging.FileHandler(file, encoding="utf-8")
+    terminal = logging.StreamHandler(sys.stderr)
     terminal.setFormatter(logging.Formatter("%(message)s"))
-    record.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     root.addHandler(terminal)
-    root.addHandler(record)
+    if file is not None:
+        record = logging.FileHandler(file, encoding="utf-8")
+        record.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+        root.addHandler(record)
     root.setLevel(logging.INFO)
     return logging.getLogger("tsforecast")
 

@@ -15,14 +15,15 @@ def train(cfg: DictConfig) -> dict[str, float]:
     out = run_dir()
     log = log_to(out / "train.log")
 
+    import os
     import time
+    from dataclasses import replace
 
     from tsforecast.bundle import Bundle
-    from tsforecast.errors import ConfigError
     from tsforecast.features.base import FeatureSet
     from tsforecast.panel import seasonality
     from tsforecast.tracking.provenance import provenance
-    from tsforecast.training.evaluate import baseline, evaluate, segment
+    from tsforecast.training.evaluate import PARTS, baselines, evaluate, segment
     from tsforecast.training.fit import fit
     from tsforecast.training.results import example_windows, flatten, table, write_json
     from tsforecast.windows import check_sizes
@@ -33,9 +34,9 @@ def train(cfg: DictConfig) -> dict[str, float]:
     write_json(out / "config.json", resolved)
     sizes = {"lookback": cfg.lookback, "horizon": cfg.horizon}
     check_sizes(**sizes, stride=cfg.evaluation.stride)
-    origin = provenance()
+    origin = provenance(resolved)
     model, report, tracker = build(cfg.model), build(cfg.report), build(cfg.tracking)
-    with tracker.run(name, resolved, {**{f"group/{k}": v for k, v in chosen.items()}, **origin.tags()}) as run:
+    with tracker.run(name, resolved, {k: chosen[k] for k in ("dataset", "model")}, origin) as run:
         dataset = build(cfg.dataset)
         panel = dataset.load()
         borders = build(cfg.split)(panel, cfg.lookback, cfg.horizon)
@@ -48,7 +49,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
 
         fitting, validation, test = (
             segment(encoded, borders, part, **sizes, stride=cfg.evaluation.stride if part == "test" else 1)
-            for part in ("train", "val", "test")
+            for part in PARTS
         )
         log.info("%s: %d series, %d rows, %s; %d train, %d validation and %d test windows of %d + %d rows",
                  chosen["dataset"], len(panel), len(panel.time), " ".join(panel.channels), len(fitting),
@@ -63,12 +64,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
             past_names=panel.past_names, known_names=panel.known_names, static_names=panel.static_names,
             freq=panel.freq, schema=dataset.schema,
         )  # fmt: skip
-        rivals = {}
-        for rival, estimator in build(cfg.evaluation.baselines).items():
-            try:
-                rivals[rival] = baseline(bundle, estimator, fitting)
-            except ConfigError as error:  # its season is longer than the lookback; the model itself can be scored
-                log.warning("Baseline %s is not scored: %s", rival, error)
+        rivals = baselines(bundle, build(cfg.evaluation.baselines), fitting)
         began = time.perf_counter()
         scores = {label: evaluate(bundle, panel, test, borders)}
         flat["time/score_seconds"] = time.perf_counter() - began
@@ -78,9 +74,10 @@ def train(cfg: DictConfig) -> dict[str, float]:
             scores[rival] = scores[label] if rival == label else evaluate(other, panel, test, borders)
             flat |= flatten(scores[rival], f"baseline/{rival}/test")
 
-        metadata = {"name": name, "config": resolved, "scores": {k: v for k, v in flat.items() if k.count("/") == 1},
-                    "data": dataset.describe(), **origin.to_dict()}  # fmt: skip
-        bundle = replace_metadata(bundle, metadata).save(out / "bundle")
+        source = {"name": dataset.name, "digest": dataset.digest(), "source": str(dataset.file()),
+                  "rows": len(panel.time)}  # fmt: skip
+        summary = {key: value for key, value in flat.items() if key.count("/") == 1}
+        replace(bundle, metadata={"name": name, "scores": summary, "data": source, **origin}).save(out / "bundle")
         write_json(out / "metrics.json", flat)
         report.write(
             out / "plots",
@@ -90,14 +87,17 @@ def train(cfg: DictConfig) -> dict[str, float]:
         )
         run.log_metrics(flat)
         run.log_epochs(fitted.history)
-        run.log_dataset(**dataset.describe())
-        run.log_artifacts(out)
-        run.log_bundle(out / "bundle", dataset.example(panel.tail(dims.lookback)))
+        run.log_dataset(**source)
+        run.log_bundle(out / "bundle", dataset.frame(panel.tail(dims.lookback)))
+        run.log_artifacts(out / "plots", "plots")
+        for file in ("config.json", "metrics.json", "train.log"):
+            run.log_artifact(out / file)
 
-    show(f"\n{table(scores, label)}\n\nRun directory: {out}\n\nNext:\n"
-         f"  python -m tsforecast.evaluate bundle={out}/bundle dataset=... \n"
-         f"  python -m tsforecast.predict bundle={out}/bundle input=history.csv output=forecast.csv\n"
-         f"  {run.hint}")  # fmt: skip
+    place = os.path.relpath(out)
+    show(f"\n{table(scores, label)}\n\nRun directory  {place}\n\nNext\n"
+         f"  python -m tsforecast.predict bundle={place}/bundle input={os.path.relpath(dataset.file())} output=forecast.csv\n"
+         f"  python -m tsforecast.evaluate bundle={place}/bundle dataset={chosen['dataset']} split={chosen['split']}"
+         + (f"\n  mlflow ui --backend-store-uri {tracker.uri}" if run.id else ""))  # fmt: skip
     return flat
 
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
 from tsforecast.bundle import Bundle
 from tsforecast.data.splits import Borders
+from tsforecast.errors import ConfigError
 from tsforecast.metrics import Scores, seasonal_scale
 from tsforecast.models.base import Estimator
 from tsforecast.panel import Panel
 from tsforecast.windows import Encoded, Windows
 
+log = logging.getLogger(__name__)
+
+PARTS = ("train", "val", "test")
 _CHUNK = 128  # windows in flight; scores need the sums only
 
 
@@ -45,6 +51,15 @@ def evaluate(bundle: Bundle, panel: Panel, windows: Windows, borders: Borders) -
     return scores
 
 
-def baseline(bundle: Bundle, estimator: Estimator, windows: Windows) -> Bundle:
-    """The bundle with another forecaster in the same place, so that both are scored by the same code."""
-    return replace(bundle, forecaster=estimator.fit(windows, windows, bundle.dims))
+def baselines(bundle: Bundle, estimators: Mapping[str, Estimator], windows: Windows) -> dict[str, Bundle]:
+    """The bundle with each baseline in the forecaster's place, so that all are scored by the same code.
+
+    One whose season does not fit into the lookback is left out, with a warning.
+    """
+    found = {}
+    for name, estimator in estimators.items():
+        try:
+            found[name] = replace(bundle, forecaster=estimator.fit(windows, windows, bundle.dims))
+        except ConfigError as error:
+            log.warning("Baseline %s is not scored: %s", name, error)
+    return found

@@ -40,12 +40,12 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
         scratch.write_text(json.dumps(value, indent=2, default=str) + "\n", encoding="utf-8")
 
 
-def table(scores: Mapping[str, Scores], model: str) -> str:
+def table(scores: Mapping[str, Scores], model: str, part: str = "test") -> str:
     """The closing table: the model and the baselines, and how they compare."""
     columns = ("mse", "mae", "mse_raw", "mae_raw", "mase", "smape")
     summaries = {name: each.summary() for name, each in scores.items()}
     width = max(map(len, summaries)) + 2
-    lines = [f"{'test':<{width}}" + "".join(f"{column:>12}" for column in columns)]
+    lines = [f"{part:<{width}}" + "".join(f"{column:>12}" for column in columns)]
     lines += [
         f"{name:<{width}}" + "".join(f"{summary[column]:>12.4f}" for column in columns)
         for name, summary in summaries.items()

@@ -1,0 +1,51 @@
+"""`python -m tsforecast.evaluate bundle=PATH dataset=...`: score a bundle on any dataset. Try `--help`."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+
+from tsforecast.config import build, command, limit_threads, log_to, run_dir, show
+
+
+def evaluate(cfg: DictConfig) -> dict[str, float]:
+    """Score the bundle, and the baselines beside it, on one part of the split."""
+    limit_threads(cfg.threads)
+    bundle_path, part = cfg.bundle, cfg.part  # a missing one is said before anything is imported
+    out = run_dir()
+    log = log_to(out / "evaluate.log")
+
+    from tsforecast.bundle import Bundle
+    from tsforecast.errors import ConfigError
+    from tsforecast.training.evaluate import PARTS, baselines, evaluate, segment
+    from tsforecast.training.results import example_windows, flatten, table, write_json
+    from tsforecast.windows import check_sizes
+
+    if part not in PARTS:
+        raise ConfigError("there is no such part of a split", where="part", got=part, allowed=", ".join(PARTS))
+    check_sizes(stride=cfg.evaluation.stride)
+    bundle = Bundle.load(bundle_path)
+    dims = bundle.dims
+    panel = bundle.panel(build(cfg.dataset).load())
+    borders = build(cfg.split)(panel, dims.lookback, dims.horizon)
+    windows = segment(bundle.features.encode(panel), borders, part, lookback=dims.lookback, horizon=dims.horizon,
+                      stride=cfg.evaluation.stride)  # fmt: skip
+    log.info("%d %s windows of %d + %d rows", len(windows), part, dims.lookback, dims.horizon)
+    bundles = {"bundle": bundle, **baselines(bundle, build(cfg.evaluation.baselines), windows)}
+    scores = {name: evaluate(each, panel, windows, borders) for name, each in bundles.items()}
+    flat = flatten(scores["bundle"], part, detail=True)
+    for name, each in scores.items():
+        if name != "bundle":
+            flat |= flatten(each, f"baseline/{name}/{part}")
+    write_json(out / "metrics.json", flat)
+    build(cfg.report).write(
+        out / "plots",
+        title=f"{bundle.metadata.get('name', 'bundle')}, {part} rows",
+        examples=lambda count: example_windows(bundle, bundles.get("seasonal_naive"), panel, windows, count),
+        by_step={name: each.by_step() for name, each in scores.items()},
+    )
+    show(f"\n{table(scores, 'bundle', part)}\n\nScores  {out / 'metrics.json'}")
+    return flat
+
+
+if __name__ == "__main__":
+    command(evaluate, "evaluate")

@@ -1,0 +1,48 @@
+"""`python -m tsforecast.predict bundle=PATH input=x.csv output=y.csv`: a file in, forecasts out. Try `--help`."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+
+from tsforecast.config import command, limit_threads, log_to, show
+
+
+def predict(cfg: DictConfig) -> None:
+    """Forecast the steps after the last row of every series of the input file."""
+    limit_threads(cfg.threads)
+    bundle_path, input_path, output_path = cfg.bundle, cfg.input, cfg.output
+    log = log_to(None)
+
+    from pathlib import Path
+
+    from tsforecast.bundle import Bundle
+    from tsforecast.data.sources import read_frame
+    from tsforecast.errors import ConfigError
+    from tsforecast.files import whole
+
+    output = Path(output_path)
+    if output.suffix not in (".csv", ".parquet"):
+        raise ConfigError("the kind of output is told by its suffix", where="output", got=output.name,
+                          allowed=".csv or .parquet", fix=f"output={output.stem}.csv")  # fmt: skip
+    if output.resolve() == Path(input_path).resolve():
+        raise ConfigError("the output would replace the input", where="output", got=output, fix="name another file")
+    if cfg.format not in (None, "wide", "long"):
+        raise ConfigError("there is no such format", where="format", got=cfg.format, allowed="wide, long or null")
+    bundle = Bundle.load(bundle_path)
+    panel = bundle.panel(read_frame(input_path), static=read_frame(cfg.static) if cfg.static else None)
+    used = panel.tail(bundle.context)
+    log.info("Read %d rows of %d series; used the last %d of each, %s to %s.", len(panel.time), len(panel),
+             bundle.context, used.time.min(), used.time.max())  # fmt: skip
+    forecast = bundle.forecast(used, read_frame(cfg.known_future) if cfg.known_future else None)
+    long = cfg.format == "long" or (cfg.format is None and bundle.schema.layout == "long")
+    frame = forecast.to_frame() if long else forecast.to_wide(bundle.time_name)
+    with whole(output) as scratch:
+        if output.suffix == ".csv":
+            frame.to_csv(scratch, index=False)
+        else:
+            frame.to_parquet(scratch, index=False)
+    show(f"{len(frame)} rows, {bundle.dims.horizon} steps ahead of {used.time.max()}, written to {output}")
+
+
+if __name__ == "__main__":
+    command(predict, "predict")
