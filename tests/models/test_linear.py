@@ -1,0 +1,85 @@
+"""The linear map and ridge, against numpy's and scikit-learn's own solutions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.linear_model import Ridge as SklearnRidge
+
+from tsforecast.errors import ConfigError, DataError
+from tsforecast.models.linear import LinearForecaster, Ridge, design, matmul, round_weight
+from tsforecast.windows import Encoded, Windows
+
+
+def encoded(rows: int = 400, channels: int = 2, past: int = 0, known: int = 0, seed: int = 0) -> Encoded:
+    rng = np.random.default_rng(seed)
+
+    def walk(columns: int) -> np.ndarray:
+        return rng.standard_normal((rows, columns)).cumsum(axis=0).astype(np.float32) * 0.1
+
+    return Encoded(np.array([0, rows]), walk(channels), walk(past), walk(known), np.zeros((1, 0), np.float32))
+
+
+def windows(e: Encoded, begin: int, end: int, lookback: int = 12, horizon: int = 4) -> Windows:
+    return Windows.over(e, lookback=lookback, horizon=horizon, begin=np.array([begin]), end=np.array([end]))
+
+
+@pytest.mark.parametrize(("past", "known"), [(0, 0), (2, 3)])
+def test_ridge_is_scikit_learns_ridge(past: int, known: int) -> None:
+    e = encoded(past=past, known=known)
+    train, val, penalty = windows(e, 0, 300), windows(e, 300, 400), 0.01
+    fitted = Ridge(lambdas=[penalty]).fit(train, val, e.dims(12, 4, 1))
+    rows, last = design(train.window(slice(None)))
+    labels = train.label(slice(None)).transpose(0, 2, 1).reshape(len(rows), 4) - last
+    reference = SklearnRidge(alpha=penalty * len(rows)).fit(rows.astype(np.float64), labels)
+    np.testing.assert_allclose(fitted.weight, reference.coef_.T, atol=2e-5)
+    np.testing.assert_allclose(fitted.bias, reference.intercept_, atol=2e-5)
+
+
+def test_the_lambda_chosen_has_the_lowest_validation_error_of_the_grid() -> None:
+    e = encoded(seed=3)
+    train, val, dims, grid = windows(e, 0, 150), windows(e, 150, 400), e.dims(12, 4, 1), [1e-4, 1e-2, 1.0, 100.0]
+
+    def error(lambdas: list[float]) -> float:
+        forecast = Ridge(lambdas).fit(train, val, dims).predict(val.window(slice(None)))
+        return float(np.mean((forecast - val.label(slice(None))) ** 2))
+
+    assert error(grid) == pytest.approx(min(error([value]) for value in grid), rel=1e-6)
+
+
+@pytest.mark.parametrize("size", [1, 7, 48, 336, 1488])
+def test_a_rows_product_is_the_same_bits_at_every_place_in_every_batch(size: int) -> None:
+    rng = np.random.default_rng(size)
+    rows = (rng.standard_normal((131, size)) * 10.0 ** rng.integers(-6, 6, (131, 1))).astype(np.float32)
+    weight = rng.standard_normal((size, 24))
+    whole = matmul(rows, round_weight(weight))
+    for i in (0, 1, 6, 7, 63, 64, 130):
+        assert np.array_equal(matmul(rows[i : i + 1], round_weight(weight))[0], whole[i])
+    assert np.array_equal(matmul(rows[::-1].copy(), round_weight(weight))[::-1], whole)
+    exact = rows.astype(np.float64) @ weight
+    scale = np.abs(rows).max(axis=1, keepdims=True) * np.abs(weight).max() * np.sqrt(size)
+    assert np.max(np.abs(whole - exact) / scale) < 1e-6
+
+
+def test_windows_with_a_missing_label_are_left_out_of_the_fit() -> None:
+    e = encoded(channels=1)
+    holed = Encoded(e.offsets, e.target.copy(), e.past, e.known, e.static)
+    holed.target[100] = np.nan
+    fitted = Ridge([0.1]).fit(windows(holed, 0, 300), windows(holed, 300, 400), e.dims(12, 4, 1))
+    assert np.isfinite(fitted.weight).all()
+    holed.target[:] = np.nan
+    with pytest.raises(DataError, match="no window has a complete label"):
+        Ridge([0.1]).fit(windows(holed, 0, 300), windows(holed, 300, 400), e.dims(12, 4, 1))
+
+
+def test_a_negative_lambda_is_refused() -> None:
+    with pytest.raises(ConfigError, match="non-negative"):
+        Ridge(lambdas=[-1.0])
+
+
+def test_a_constant_series_is_forecast_as_itself() -> None:
+    e = Encoded(np.array([0, 60]), np.full((60, 1), 3.5, np.float32), *(np.zeros((60, 0), np.float32),) * 2,
+                np.zeros((1, 0), np.float32))  # fmt: skip
+    forecaster = Ridge().fit(windows(e, 0, 40), windows(e, 40, 60), e.dims(12, 4, 1))
+    assert isinstance(forecaster, LinearForecaster)
+    np.testing.assert_array_equal(forecaster.predict(windows(e, 40, 60).window(slice(None))), 3.5)
