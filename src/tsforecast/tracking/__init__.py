@@ -1,0 +1,1 @@
+"""Where runs are recorded: the only package that imports mlflow, and only once a run is opened."""

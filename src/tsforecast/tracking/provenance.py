@@ -1,0 +1,84 @@
+"""What a result was made from: the commit, the uncommitted changes, the interpreter and the packages."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+# fmt: off
+PACKAGES = (
+    "tsforecast", "numpy", "pandas", "pyarrow", "pydantic", "holidays", "safetensors", "hydra-core", "omegaconf",
+    "torch", "lightning", "neuralforecast", "xgboost", "xgboost-cpu", "optuna", "onnx", "onnxscript", "onnxruntime",
+    "mlflow", "scikit-learn",
+)
+# fmt: on
+
+
+def provenance(config: dict[str, Any] | None = None, *, directory: Path | None = None) -> dict[str, Any]:
+    """A JSON-able record of what this process runs on.
+
+    Parameters
+    ----------
+    config
+        The resolved configuration, kept as it is.
+    directory
+        Where to look for the git work tree; the working directory by default.
+
+    Returns
+    -------
+    dict
+        `python`, `platform`, `packages` (installed ones of a known list, with versions), `git` and `config`.
+        `git` is None outside a work tree, else `commit` (None before the first one), `branch`, `dirty`, and `diff`:
+        tracked changes against the commit, which with it restore the tracked files. Untracked files are only named.
+    """
+    return {
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": packages(),
+        "git": git(directory or Path.cwd()),
+        "config": config,
+    }
+
+
+def packages() -> dict[str, str]:
+    """Versions of the installed packages that can change a result."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def git(directory: Path) -> dict[str, Any] | None:
+    """Commit, branch and uncommitted changes of the work tree around `directory`; None when there is none."""
+    status = _git(directory, "status", "--porcelain=v2", "--branch", "--untracked-files=normal")
+    if status is None:
+        return None
+    lines = status.splitlines()
+    head = dict(line[2:].split(" ", 1) for line in lines if line.startswith("# "))
+    changes = [line for line in lines if not line.startswith("# ")]
+    commit = None if head["branch.oid"] == "(initial)" else head["branch.oid"]
+    tracked = commit is not None and any(not line.startswith("? ") for line in changes)
+    return {
+        "commit": commit,
+        "branch": head["branch.head"],
+        "dirty": bool(changes),
+        "diff": _git(directory, "diff", "--binary", "HEAD") if tracked else "",
+        "untracked": [line[2:] for line in changes if line.startswith("? ")],
+    }
+
+
+def _git(directory: Path, *arguments: str) -> str | None:
+    command = ["git", "--no-optional-locks", "-C", str(directory), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=30, check=False)
+    except (FileNotFoundError, subprocess.TimeoutExpired):  # no git here: say so with None, the run goes on
+        return None
+    return done.stdout if done.returncode == 0 else None

@@ -1,0 +1,395 @@
+"""Runs in MLflow: one context manager that opens a run and closes it with the status it deserves."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import getpass
+import importlib
+import json
+import logging
+import math
+import os
+import re
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pandas as pd
+
+from tsforecast.errors import ConfigError, OutputError
+from tsforecast.tracking.provenance import packages
+
+log = logging.getLogger(__name__)
+
+SERVERS = ("http://", "https://", "postgresql", "mysql", "mssql", "databricks")
+SERVED = ("tsforecast", "numpy", "pandas", "pyarrow", "pydantic", "holidays", "safetensors", "onnxruntime")
+
+
+class Run:
+    """What a command tells its run; this one records nothing, `MLflowRun` does.
+
+    Attributes
+    ----------
+    id
+        The run's id in the tracking store; empty when nothing is recorded.
+    """
+
+    id: str = ""
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Settings; nested mappings become dotted names."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Numbers of the whole run, or of one step of it."""
+
+    def log_epochs(self, epochs: Sequence[Mapping[str, float]]) -> None:
+        """Training curves: one mapping per epoch; `epoch` is its number, every other key a metric."""
+
+    def log_artifact(self, path: Path, folder: str | None = None) -> None:
+        """One file."""
+
+    def log_artifacts(self, directory: Path, folder: str | None = None) -> None:
+        """All files below a directory."""
+
+    def log_dataset(self, *, name: str, digest: str, source: str, rows: int) -> None:
+        """The data the run read: its name, sha256, place and number of rows."""
+
+    def log_bundle(self, path: Path, input_example: pd.DataFrame) -> str | None:
+        """The bundle as a pyfunc model that any MLflow tool can load.
+
+        Parameters
+        ----------
+        path
+            The bundle's directory.
+        input_example
+            History in the data set's own layout, just long enough to forecast from; the signature is read off it.
+
+        Returns
+        -------
+        str or None
+            `models:/<id>`, what `mlflow.pyfunc.load_model` takes; None when models are not logged.
+        """
+        return None
+
+
+class NoTracker:
+    """Records nothing and imports nothing: `tracking=none`."""
+
+    @contextlib.contextmanager
+    def run(
+        self,
+        name: str,
+        params: Mapping[str, Any],
+        tags: Mapping[str, str] | None = None,
+        provenance: Mapping[str, Any] | None = None,
+    ) -> Iterator[Run]:
+        """A run that forgets everything."""
+        yield Run()
+
+
+@dataclass
+class MLflowTracker:
+    """Runs in an MLflow tracking store.
+
+    Parameters
+    ----------
+    uri
+        `sqlite:////absolute/mlflow.db` (artifacts go to `mlartifacts` beside it) or a server's address. The
+        environment variable MLFLOW_TRACKING_URI wins over it.
+    experiment
+        Made when it does not exist; `tsforecast` when None.
+    run_name
+        In place of the name the command gives.
+    log_model
+        Whether `log_bundle` stores the bundle as a pyfunc model.
+
+    Raises
+    ------
+    ConfigError
+        No address at all, or one of a kind MLflow no longer takes (a plain directory).
+    """
+
+    uri: str | None = None
+    experiment: str | None = None
+    run_name: str | None = None
+    log_model: bool = True
+
+    def __post_init__(self) -> None:
+        from_env = os.environ.get("MLFLOW_TRACKING_URI")
+        uri = from_env or self.uri or ""
+        if _database(uri) is None and not uri.startswith(SERVERS):
+            raise ConfigError(
+                "this is no place MLflow can record runs in",
+                where="the environment variable MLFLOW_TRACKING_URI" if from_env else "tracking.uri",
+                got=repr(uri),
+                allowed="sqlite:////absolute/path/mlflow.db, http://host:port, postgresql://..., mysql://...",
+                fix="give one of these, or tracking=none to record nothing",
+            )
+        self.uri, self.experiment = uri, self.experiment or "tsforecast"
+
+    @contextlib.contextmanager
+    def run(
+        self,
+        name: str,
+        params: Mapping[str, Any],
+        tags: Mapping[str, str] | None = None,
+        provenance: Mapping[str, Any] | None = None,
+    ) -> Iterator[Run]:
+        """A run that ends FINISHED, FAILED when an error leaves the block, KILLED on Ctrl-C or SIGTERM.
+
+        Parameters
+        ----------
+        name
+            Shown in the run list.
+        params
+            The configuration; nested mappings become dotted names.
+        tags
+            Free text by key.
+        provenance
+            What `tsforecast.tracking.provenance.provenance` gave: kept as `provenance.json`, and the run's source
+            and commit in MLflow's own tags.
+
+        Raises
+        ------
+        OutputError
+            The store cannot be opened or written.
+        """
+        uri, name = str(self.uri), self.run_name or name
+        _import_mlflow()
+        with _store_errors(uri, OSError):
+            client = _client(uri)
+            experiment = _experiment(client, str(self.experiment), uri)
+            opened = client.create_run(experiment, run_name=name, tags={**_source(provenance), **(tags or {})})
+            run = MLflowRun(client, experiment, opened.info.run_id, self.log_model)
+        log.info("run %s '%s' in experiment '%s' at %s", run.id, name, self.experiment, uri)
+        status = "FAILED"
+        try:
+            with _sigterm_interrupts(), _store_errors(uri):
+                run.log_params(params)
+                if provenance is not None:
+                    client.log_dict(run.id, dict(provenance), "provenance.json")
+                yield run
+            status = "FINISHED"
+        except BaseException as error:
+            status = _status(error)
+            raise
+        finally:
+            with _store_errors(uri):
+                client.set_terminated(run.id, status)
+
+
+class MLflowRun(Run):
+    """A run through `MlflowClient` alone: no global state of mlflow is read or set."""
+
+    def __init__(self, client: Any, experiment: str, run_id: str, log_model: bool) -> None:
+        self._client, self._experiment, self._log_model = client, experiment, log_model
+        self.id = run_id
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        from mlflow.entities import Param
+
+        items = [Param(_key(key), str(value)) for key, value in _flat(params)]
+        for i in range(0, len(items), 100):  # as many as MLflow takes at a time
+            self._client.log_batch(self.id, params=items[i : i + 100])
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        self._log([(key, value, step or 0) for key, value in metrics.items()])
+
+    def log_epochs(self, epochs: Sequence[Mapping[str, float]]) -> None:
+        self._log(
+            [
+                (key, value, int(epoch.get("epoch", i)))
+                for i, epoch in enumerate(epochs)
+                for key, value in epoch.items()
+                if key != "epoch"
+            ]
+        )
+
+    def _log(self, rows: list[tuple[str, float, int]]) -> None:
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        metrics = [Metric(_key(key), float(v), now, step) for key, v, step in rows if not math.isnan(v)]
+        for i in range(0, len(metrics), 1000):
+            self._client.log_batch(self.id, metrics=metrics[i : i + 1000])
+
+    def log_artifact(self, path: Path, folder: str | None = None) -> None:
+        with _store_errors("its artifacts", OSError):
+            self._client.log_artifact(self.id, str(path), folder)
+
+    def log_artifacts(self, directory: Path, folder: str | None = None) -> None:
+        with _store_errors("its artifacts", OSError):
+            self._client.log_artifacts(self.id, str(directory), folder)
+
+    def log_dataset(self, *, name: str, digest: str, source: str, rows: int) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        # 36 characters is all the store keeps of a digest; the profile has the whole.
+        profile = json.dumps({"num_rows": rows, "sha256": digest})
+        data = Dataset(name, digest[:36], "local", json.dumps({"uri": source}), profile=profile)
+        self._client.log_inputs(self.id, [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
+
+    def log_bundle(self, path: Path, input_example: pd.DataFrame) -> str | None:
+        if not self._log_model:
+            return None
+        from mlflow import pyfunc
+        from mlflow.entities import LoggedModelOutput
+        from mlflow.models import Model, ModelSignature, infer_signature
+
+        # save_model and an upload by id, as mlflow.pyfunc.log_model would read and set mlflow's global state.
+        model = self._client.create_logged_model(self._experiment, "model", self.id)
+        signature: ModelSignature = infer_signature(input_example)
+        with tempfile.TemporaryDirectory() as scratch:
+            target = Path(scratch) / "model"
+            pyfunc.save_model(
+                target,
+                mlflow_model=Model(run_id=self.id, model_id=model.model_id),
+                python_model=str(Path(__file__).with_name("pyfunc_model.py")),
+                artifacts={"bundle": str(path)},
+                signature=signature,
+                input_example=input_example,
+                pip_requirements=[f"{name}=={v}" for name, v in packages().items() if name in SERVED],
+            )
+            self._client.log_model_artifacts(model.model_id, str(target))
+        self._client.finalize_logged_model(model.model_id, "READY")
+        self._client.log_outputs(self.id, [LoggedModelOutput(model.model_id, step=0)])
+        return f"models:/{model.model_id}"
+
+
+def _import_mlflow() -> None:
+    """Quietly: what mlflow says at INFO is about itself; its telemetry stays off unless the user sets it."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    with _collector_paused():
+        importlib.import_module("mlflow.tracking")
+
+
+def _client(uri: str) -> Any:
+    """A client of the store at `uri`; a missing SQLite database is made whole or not at all."""
+    from mlflow.tracking import MlflowClient
+
+    with _collector_paused():
+        path = _database(uri)
+        if path is not None and not path.exists():
+            log.info("making the tracking database %s, once", path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Two processes that migrate one new file break each other: each makes its own, the first link stays.
+            with tempfile.TemporaryDirectory(dir=path.parent, prefix=".mlflow-") as scratch:
+                made = Path(scratch) / path.name
+                MlflowClient(f"sqlite:///{made}")
+                with contextlib.suppress(FileExistsError):
+                    os.link(made, path)
+        return MlflowClient(uri)
+
+
+def _experiment(client: Any, name: str, uri: str) -> str:
+    """The experiment's id; a new one keeps its artifacts beside the database."""
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        path = _database(uri)
+        place = None if path is None else (path.parent / "mlartifacts").as_uri()
+        try:
+            return str(client.create_experiment(name, artifact_location=place))
+        except MlflowException:  # another process made it in between
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    return str(found.experiment_id)
+
+
+def _database(uri: str) -> Path | None:
+    """The file of a SQLite address."""
+    path = uri.partition("sqlite:///")[2].partition("?")[0]
+    return Path(path).absolute() if path else None
+
+
+def _source(provenance: Mapping[str, Any] | None) -> dict[str, str]:
+    git = (provenance or {}).get("git") or {}
+    tags = {
+        "mlflow.user": getpass.getuser(),
+        "mlflow.source.name": sys.argv[0],
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.git.commit": git.get("commit"),
+        "mlflow.source.git.branch": git.get("branch"),
+        "git.dirty": str(git["dirty"]).lower() if git else None,
+    }
+    return {key: value for key, value in tags.items() if value}
+
+
+def _flat(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in params.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _key(name: str) -> str:
+    """MLflow's alphabet for names; a channel may be called anything."""
+    return re.sub(r"[^\w\-./ :]", "_", str(name))
+
+
+def _status(error: BaseException) -> str:
+    """KILLED for an interrupt, also for one that a library turned into `exit(1)` on its way here."""
+    cause: BaseException | None = error
+    while isinstance(cause, SystemExit):
+        if cause.code in (None, 0):
+            return "FINISHED"
+        cause = cause.__context__
+    return "KILLED" if isinstance(cause, KeyboardInterrupt) else "FAILED"
+
+
+@contextlib.contextmanager
+def _store_errors(uri: str, *also: type[Exception]) -> Iterator[None]:
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, *also) as error:
+        raise OutputError(
+            "the run cannot be recorded: " + str(error).strip().splitlines()[0],
+            where=uri,
+            fix="see that the store is there and may be written, or give tracking=none to record nothing",
+        ) from error
+
+
+@contextlib.contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """SIGTERM raises KeyboardInterrupt inside the block, so that a stopped job still closes its run."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt("SIGTERM")
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+
+
+@contextlib.contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Importing mlflow makes a million lasting objects; the garbage collector would walk them a fifth of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

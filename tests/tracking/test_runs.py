@@ -1,0 +1,169 @@
+"""Runs are recorded in a real MLflow database and end with the status they deserve."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tsforecast.errors import ConfigError, OutputError
+from tsforecast.tracking.provenance import provenance
+from tsforecast.tracking.runs import MLflowTracker, NoTracker
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A directory whose `mlflow.db` all tests share: making one takes seconds."""
+    directory = tmp_path_factory.mktemp("store")
+    with MLflowTracker(f"sqlite:///{directory}/mlflow.db", "first").run("warm-up", {}):
+        pass
+    yield directory
+
+
+@pytest.fixture(autouse=True)
+def _no_address_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+def tracker(store: Path, **more: Any) -> MLflowTracker:
+    return MLflowTracker(f"sqlite:///{store}/mlflow.db", "study", **more)
+
+
+def client(store: Path) -> Any:
+    from mlflow.tracking import MlflowClient
+
+    return MlflowClient(f"sqlite:///{store}/mlflow.db")
+
+
+def recorded(store: Path, run_id: str) -> Any:
+    return client(store).get_run(run_id)
+
+
+def test_when_a_run_ends_well_then_everything_it_was_told_can_be_read_back(store: Path, tmp_path: Path) -> None:
+    params = {"model": {"_target_": "x.Ridge", "alphas": [1, 2]}, **{f"p{i}": i for i in range(150)}}
+    (tmp_path / "plots").mkdir()
+    (tmp_path / "plots" / "a.png").write_bytes(b"png")
+    origin = provenance({"seed": 1})
+    with tracker(store).run("etth1-ridge", params, {"dataset": "etth1"}, origin) as run:
+        run.log_metrics({"test/mse": 0.25, "test/mae/channel/PM2.5 (µg|m³)": 2.0, "test/mape": np.nan})
+        run.log_epochs([{"epoch": 0, "val/loss": 3.0}, {"epoch": 1, "val/loss": 1.0}])
+        run.log_dataset(name="etth1", digest="f" * 64, source='C:\\data\\"etth1".csv', rows=17420)
+        run.log_artifacts(tmp_path / "plots", "plots")
+    found = recorded(store, run.id)
+    assert found.info.status == "FINISHED"
+    assert found.info.run_name == "etth1-ridge"
+    assert found.data.params["model.alphas"] == "[1, 2]"
+    assert found.data.params["p149"] == "149"
+    assert found.data.metrics["test/mse"] == 0.25
+    assert found.data.metrics["test/mae/channel/PM2.5 _µg_m³_"] == 2.0
+    assert [(m.step, m.value) for m in client(store).get_metric_history(run.id, "val/loss")] == [(0, 3.0), (1, 1.0)]
+    assert found.data.tags["dataset"] == "etth1"
+    assert found.data.tags["mlflow.source.git.commit"] == origin["git"]["commit"]
+    data = found.inputs.dataset_inputs[0].dataset
+    assert json.loads(data.profile) == {"num_rows": 17420, "sha256": "f" * 64}
+    artifacts = store / "mlartifacts" / run.id / "artifacts"
+    assert (artifacts / "plots" / "a.png").read_bytes() == b"png"
+    assert json.loads((artifacts / "provenance.json").read_text())["config"] == {"seed": 1}
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (ValueError("boom"), "FAILED"),
+        (KeyboardInterrupt(), "KILLED"),
+        (SystemExit(1), "FAILED"),
+        (SystemExit(0), "FINISHED"),
+    ],
+)
+def test_when_an_error_leaves_the_run_then_its_status_says_so(store: Path, error: BaseException, status: str) -> None:
+    with pytest.raises(type(error)), tracker(store).run("r", {}) as run:
+        raise error
+    assert recorded(store, run.id).info.status == status
+
+
+def test_when_a_library_turns_ctrl_c_into_exit_1_then_the_run_is_killed(store: Path) -> None:
+    with pytest.raises(SystemExit), tracker(store).run("r", {}) as run:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            sys.exit(1)
+    assert recorded(store, run.id).info.status == "KILLED"
+
+
+def test_when_the_process_is_terminated_then_the_run_is_killed(store: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from tsforecast.tracking.runs import MLflowTracker\n"
+        f"with MLflowTracker('sqlite:///{store}/mlflow.db').run('r', {{}}) as run:\n"
+        f"    Path({str(tmp_path / 'id')!r}).write_text(run.id); time.sleep(60)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "id").exists() or not (tmp_path / "id").read_text():
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) != 0
+    assert recorded(store, (tmp_path / "id").read_text()).info.status == "KILLED"
+
+
+def test_when_a_run_is_over_then_sigterm_is_handled_as_before(store: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with tracker(store).run("r", {}):
+        assert signal.getsignal(signal.SIGTERM) is not before
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.slow
+def test_when_processes_start_at_once_on_a_new_store_then_each_gets_its_run(tmp_path: Path) -> None:
+    code = (
+        "from tsforecast.tracking.runs import MLflowTracker\n"
+        f"with MLflowTracker('sqlite:///{tmp_path}/new/mlflow.db', 'study').run('r', {{'a': 1}}) as run:\n"
+        "    for step in range(20): run.log_metrics({'x': step}, step)\n"
+    )
+    started = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE) for _ in range(3)]
+    failures = [error for p in started if (error := p.communicate(timeout=120)[1]) and p.returncode]
+    assert not failures
+    here = client(tmp_path / "new")
+    runs = here.search_runs([here.get_experiment_by_name("study").experiment_id])
+    assert [(run.info.status, run.data.metrics) for run in runs] == [("FINISHED", {"x": 19.0})] * 3
+    assert sorted(file.name for file in (tmp_path / "new").iterdir()) == ["mlflow.db"]  # nothing half-made is left
+
+
+def test_when_the_environment_names_a_store_then_it_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://elsewhere:5000")
+    assert MLflowTracker("sqlite:////here/mlflow.db").uri == "http://elsewhere:5000"
+
+
+@pytest.mark.parametrize("uri", [None, "mlruns", "file:///tmp/mlruns", "sqlite://"])
+def test_when_the_store_is_of_a_kind_mlflow_refuses_then_the_error_names_the_key_and_the_cure(uri: str | None) -> None:
+    with pytest.raises(ConfigError, match=r"tracking\.uri(.|\n)*sqlite:////absolute(.|\n)*tracking=none"):
+        MLflowTracker(uri)
+
+
+def test_when_the_database_is_not_one_then_the_error_says_where(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_text("this is not a database" * 100)
+    with pytest.raises(OutputError, match=r"cannot be recorded(.|\n)*mlflow\.db"), tracker(tmp_path).run("r", {}):
+        pass
+
+
+def test_when_nothing_is_tracked_then_a_run_takes_everything_and_keeps_nothing(tmp_path: Path) -> None:
+    code = (
+        "import sys; from tsforecast.tracking.runs import NoTracker\n"
+        "with NoTracker().run('r', {}) as run: run.log_metrics({'a': 1}); assert run.id == ''\n"
+        "assert 'mlflow' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env={**os.environ})
+    with NoTracker().run("r", {}) as run:
+        assert run.log_bundle(tmp_path, pd.DataFrame()) is None
+    assert not list(tmp_path.iterdir())
