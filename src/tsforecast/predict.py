@@ -35,7 +35,7 @@ def predict(cfg: DictConfig) -> None:
              bundle.context, used.time.min(), used.time.max())  # fmt: skip
     forecast = bundle.forecast(used, read_frame(cfg.known_future) if cfg.known_future else None)
     long = cfg.format == "long" or (cfg.format is None and bundle.schema.layout == "long")
-    frame = forecast.to_frame() if long else forecast.to_wide(bundle.time_name)
+    frame = forecast.to_frame() if long else forecast.to_wide(bundle.schema.stamp)
     with whole(output) as scratch:
         if output.suffix == ".csv":
             frame.to_csv(scratch, index=False)

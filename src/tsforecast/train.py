@@ -62,7 +62,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
         bundle = Bundle(
             features=features, forecaster=fitted.forecaster, dims=dims, channels=panel.channels,
             past_names=panel.past_names, known_names=panel.known_names, static_names=panel.static_names,
-            freq=panel.freq, schema=dataset.schema,
+            freq=panel.freq, schema=dataset.schema.request(panel),
         )  # fmt: skip
         rivals = baselines(bundle, build(cfg.evaluation.baselines), fitting)
         began = time.perf_counter()
@@ -88,7 +88,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
         run.log_metrics(flat)
         run.log_epochs(fitted.history)
         run.log_dataset(**source)
-        run.log_bundle(out / "bundle", dataset.frame(panel.tail(dims.lookback)))
+        run.log_bundle(out / "bundle", bundle.frame(panel.tail(dims.lookback)))
         run.log_artifacts(out / "plots", "plots")
         for file in ("config.json", "metrics.json", "train.log"):
             run.log_artifact(out / file)

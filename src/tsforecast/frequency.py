@@ -1,0 +1,145 @@
+"""The time axis in whole steps of a frequency: inference, gaps, filling and daylight-saving changes."""
+
+from __future__ import annotations
+
+import datetime
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Int
+from pandas.tseries.frequencies import to_offset
+from pandas.tseries.offsets import BaseOffset, Day, Tick
+
+from tsforecast.errors import ConfigError, nearest
+
+_HOUR = 3_600_000_000_000
+_DAY = 24 * _HOUR
+_RUN = 8  # stamps in a row; a run this long crosses a weekend, so business days are not taken for days
+ALIASES = ("min", "15min", "30min", "h", "D", "B", "W", "MS", "ME", "QS", "QE", "YS", "YE")
+
+
+def parse(freq: str) -> BaseOffset:
+    """The pandas offset that `freq` names.
+
+    Raises
+    ------
+    ConfigError
+        It names none, or one that does not go forward.
+    """
+    try:
+        step = to_offset(freq)
+    except ValueError as error:
+        near = nearest(freq, ALIASES) or nearest(freq.lower(), ALIASES)
+        fix = f"did you mean {near!r}?" if near else "leave freq out to have it inferred"
+        raise ConfigError(
+            "freq is not a pandas offset alias", got=repr(freq), allowed=", ".join(ALIASES) + ", ...", fix=fix
+        ) from error
+    if step is None or step.n < 1:
+        raise ConfigError("freq must go forward", got=repr(freq), allowed="a positive step such as 'h' or '15min'")
+    return step
+
+
+def infer(time: pd.DatetimeIndex) -> str | None:
+    """The frequency of sorted unique stamps, gaps allowed; None when there are too few or no step prevails."""
+    if len(time) < 3:
+        return None
+    if whole := pd.infer_freq(time):
+        return whole
+    starts = np.unique(np.linspace(0, max(0, len(time) - _RUN), 64).astype(int))
+    runs = Counter(freq for i in starts if (freq := pd.infer_freq(time[i : i + _RUN])))
+    if runs:
+        return runs.most_common(1)[0][0]
+    steps, counts = np.unique(np.diff(time.asi8), return_counts=True)
+    commonest = pd.Timedelta(int(steps[counts.argmax()]), unit=time.unit)
+    return str(to_offset(commonest).freqstr) if counts.max() * 2 > counts.sum() else None
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Timestamps as nanoseconds: UTC for steps of the clock, local wall time for a day and longer.
+
+    A day of 23 hours is one day, and an hour is one hour on any day.
+
+    Attributes
+    ----------
+    stamps
+        [T], series back to back and sorted.
+    calendar
+        For steps of varying length (months, quarters, business days): every stamp of the step in the span.
+    """
+
+    time: pd.DatetimeIndex
+    step: BaseOffset
+    stamps: Int[np.ndarray, "T"]
+    calendar: Int[np.ndarray, "D"] | None
+
+    @classmethod
+    def of(cls, time: pd.DatetimeIndex, step: BaseOffset) -> Axis:
+        """The axis of `time` (nanoseconds) in units of `step`."""
+        clock = isinstance(step, Tick) and not isinstance(step, Day)
+        wall = time if clock or time.tz is None else time.tz_localize(None)
+        calendar = None
+        if not clock and not isinstance(step, Day):
+            calendar = pd.date_range(wall.min(), wall.max(), freq=step).as_unit("ns").asi8
+        return cls(time, step, wall.asi8, calendar)
+
+    @property
+    def nanos(self) -> int:
+        """Length of one step; only where it does not vary."""
+        return self.step.n * _DAY if isinstance(self.step, Day) else int(self.step.nanos)
+
+    def steps(
+        self, codes: Int[np.ndarray, "T"], same: Bool[np.ndarray, "T-1"]
+    ) -> tuple[Int[np.ndarray, "T-1"], Bool[np.ndarray, "T"]]:
+        """Steps from each row to the next (1 across series), and which rows are not on the grid of the step."""
+        stray = np.zeros(len(self.stamps), dtype=bool)
+        if self.calendar is not None:
+            position = np.searchsorted(self.calendar, self.stamps)
+            grid = np.append(self.calendar, np.iinfo(np.int64).max)
+            stray = grid[position] != self.stamps
+            return np.where(same, np.diff(position), 1), stray
+        ahead, nanos = np.diff(self.stamps), self.nanos
+        steps = np.ones(len(ahead), dtype=np.int64)
+        odd = np.flatnonzero(same & (ahead != nanos))
+        steps[odd], rest = np.divmod(ahead[odd], nanos)
+        if rest.any():  # the phase of a series is that of its first row
+            first = np.concatenate([[0], np.flatnonzero(~same) + 1])
+            phase = self.stamps % nanos
+            stray = phase != np.repeat(phase[first], np.diff(np.append(first, len(phase))))
+        return steps, stray
+
+    def fill(self, row: Int[np.ndarray, "G"], ahead: Int[np.ndarray, "G"]) -> pd.DatetimeIndex:
+        """The stamps `ahead` steps after each `row`."""
+        if self.calendar is not None:
+            stamps = self.calendar[np.searchsorted(self.calendar, self.stamps[row]) + ahead]
+        else:
+            stamps = self.stamps[row] + ahead * self.nanos
+        filled = pd.DatetimeIndex(stamps.astype("datetime64[ns]"))
+        if self.time.tz is None:
+            return filled
+        if isinstance(self.step, Tick) and not isinstance(self.step, Day):
+            return filled.tz_localize("UTC").tz_convert(self.time.tz)
+        first = np.ones(len(filled), dtype=bool)  # of a wall time that occurs twice, the first
+        return filled.tz_localize(self.time.tz, ambiguous=first, nonexistent="shift_forward")
+
+
+def daylight(before: pd.DatetimeIndex, after: pd.DatetimeIndex) -> Bool[np.ndarray, "G"]:
+    """Which pairs of neighbouring rows have a daylight-saving change between them.
+
+    With a time zone this is known. Without one it is recognised: an hour skipped or told twice, early on a Sunday of
+    March, April, September, October or November.
+    """
+    ahead = after.asi8 - before.asi8
+    if after.tz is not None:
+        wall = after.tz_localize(None).asi8 - before.tz_localize(None).asi8
+        return np.asarray(wall != ahead)
+    early = (after.dayofweek == 6) & after.month.isin([3, 4, 9, 10, 11]) & (after.hour <= 3)
+    return np.asarray(early & (ahead >= -_HOUR) & (ahead <= 2 * _HOUR))
+
+
+def named_days(time: pd.DatetimeIndex, limit: int = 3) -> str:
+    """The first few distinct days of `time`."""
+    days: list[datetime.date] = list(dict.fromkeys(time.date))
+    return ", ".join(map(str, days[:limit])) + (", ..." if len(days) > limit else "")

@@ -1,0 +1,226 @@
+"""Scores of forecasts, streamed: sums are kept, never the windows, so a test set of any length fits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from tsforecast.errors import ConfigError
+
+SCALED, RAW = 0, 1  # units
+ABSOLUTE, SQUARE, LABEL, LABEL_SQUARE = range(4)  # sums of |e|, e^2, label and label^2, the label less its `shift`
+BLOCK = 2**17  # numbers worked on at a time: what a core's cache holds
+
+
+@dataclass
+class Scores:
+    """Point-forecast metrics, each label weighing the same; missing labels (NaN) are skipped.
+
+    A NaN forecast of an observed label is not: it makes the score NaN. Summing in batches gives what one call gives.
+
+    Parameters
+    ----------
+    channels
+        Target names, C of them.
+    horizon
+        H.
+    mase_scale, rmsse_scale
+        What `seasonal_scale` gives, in original units, [N C].
+    """
+
+    channels: tuple[str, ...]
+    horizon: int
+    mase_scale: Float[np.ndarray, "N C"]
+    rmsse_scale: Float[np.ndarray, "N C"]
+    _sums: Float[np.ndarray, "2 4 H C"] = field(init=False, repr=False)
+    _count: Int[np.ndarray, "H C"] = field(init=False, repr=False)
+    _by_series: Float[np.ndarray, "N 3 C"] = field(init=False, repr=False)  # |e|, e^2 and number of labels
+    _shift: list[np.ndarray] = field(init=False, repr=False, default_factory=list)
+    _relative: Float[np.ndarray, "3"] = field(init=False, repr=False)  # sums for sMAPE and MAPE, zero labels
+
+    def __post_init__(self) -> None:
+        shape = (self.horizon, len(self.channels))
+        self._sums, self._count = np.zeros((2, 4, *shape)), np.zeros(shape, dtype=np.int64)
+        self._by_series, self._relative = np.zeros((len(self.mase_scale), 3, shape[1])), np.zeros(3)
+
+    def update(
+        self,
+        label_scaled: Float[np.ndarray, "B H C"],
+        forecast_scaled: Float[np.ndarray, "B H C"],
+        label_raw: Float[np.ndarray, "B H C"],
+        forecast_raw: Float[np.ndarray, "B H C"],
+        series: Int[np.ndarray, " B"],
+    ) -> None:
+        """Add windows; `series` is the row of `mase_scale` that each belongs to."""
+        cells = self.horizon * len(self.channels)
+        arrays = (label_scaled, forecast_scaled, label_raw, forecast_raw)
+        if len(label_raw) and not self._shift:
+            self._shift = [np.tile(_level(label), self.horizon) for label in (label_scaled, label_raw)]
+        size = max(1, BLOCK // cells)
+        for i in range(0, len(label_raw), size):
+            self._add(*(a[i : i + size].reshape(-1, cells) for a in arrays), series[i : i + size])
+
+    def _add(self, *block: np.ndarray) -> None:
+        """One block of flat `[B H*C]` arrays, as `update` takes them."""
+        *arrays, series = block
+        observed: Bool[np.ndarray, "B H*C"] | None = None
+        if np.isnan(arrays[0].sum()):
+            observed = ~np.isnan(arrays[0])
+        ones = np.ones(len(series), dtype=arrays[0].dtype)
+        shape = self._count.shape
+        for unit in (SCALED, RAW):
+            label, forecast = arrays[2 * unit : 2 * unit + 2]
+            if observed is not None:  # a missing label adds 0 to every sum
+                label = np.where(observed, label, self._shift[unit])
+                forecast = np.where(observed, forecast, label)
+            error = forecast - label
+            absolute = np.abs(error)
+            deviation = label - self._shift[unit]
+            sums = (ones @ absolute, _squares(error), ones @ deviation, _squares(deviation))
+            self._sums[unit] += np.stack(sums).reshape(4, *shape)
+        self._count += len(series) if observed is None else observed.sum(axis=0).reshape(shape)
+        self._add_relative(label, forecast, absolute, observed)
+        if len(self._by_series) > 1:
+            np.square(error, out=error)
+            per_window = np.zeros((len(series), 3, shape[1]))
+            per_window[:, 0], per_window[:, 1] = (_over_steps(a, shape) for a in (absolute, error))
+            per_window[:, 2] = shape[0] if observed is None else _over_steps(observed, shape)
+            np.add.at(self._by_series, series, per_window)
+
+    def _add_relative(
+        self, label: np.ndarray, forecast: np.ndarray, absolute: np.ndarray, observed: np.ndarray | None
+    ) -> None:
+        size = np.abs(label)
+        total = np.abs(forecast)
+        total += size
+        if size.min() == 0.0:
+            zero = size == 0.0
+            total[total == 0.0] = 1.0  # 0 forecast as 0 is no error
+            self._relative[2] += (zero if observed is None else zero & observed).sum()
+            size[zero] = np.inf
+        np.divide(absolute, total, out=total)
+        np.divide(absolute, size, out=size)
+        self._relative[:2] += 2 * total.sum(), size.sum()
+
+    def summary(self) -> dict[str, float]:
+        """All scores by name.
+
+        Scaled units (what the literature's tables state): `mse, mae, rmse, r2`. Original units: the same with
+        `_raw`; `smape` (2|e| / (|y| + |f|), in [0, 2], Makridakis 1993) and `mape` as fractions, the latter over
+        the labels that are not 0, with `mape_zero_share` the share of those that are; `mase` and `rmsse` (Hyndman &
+        Koehler, 2006), the mean over series and channels, of which `mase_skipped` have a scale of 0 and are left out.
+        R² is taken per channel and averaged, as `sklearn.metrics.r2_score` does.
+        """
+        count, zeros = self._count.sum(), self._relative[2]
+        scores: dict[str, float] = {}
+        for unit, suffix in ((SCALED, ""), (RAW, "_raw")):
+            total = self._sums[unit].sum(axis=(1, 2))
+            channel, labels = self._sums[unit].sum(axis=1), self._count.sum(axis=0)
+            spread = channel[LABEL_SQUARE] - _ratio(channel[LABEL] ** 2, labels)
+            mse = float(_ratio(total[SQUARE], count))
+            scores |= {
+                f"mse{suffix}": mse,
+                f"mae{suffix}": float(_ratio(total[ABSOLUTE], count)),
+                f"rmse{suffix}": float(np.sqrt(mse)),
+                f"r2{suffix}": _mean(1.0 - _ratio(channel[SQUARE], spread), spread > 0),
+            }
+        by_series = self._by_series
+        if len(by_series) == 1:
+            by_series = np.stack([*self._sums[RAW, :2].sum(axis=1), self._count.sum(axis=0)])[None]
+        seen = by_series[:, 2] > 0
+        usable = seen & (self.mase_scale > 0)
+        absolute, square = (_ratio(by_series[:, i], by_series[:, 2]) for i in (0, 1))
+        return scores | {
+            "smape": float(_ratio(self._relative[0], count)),
+            "mape": float(_ratio(self._relative[1], count - zeros)),
+            "mape_zero_share": float(_ratio(zeros, count)),
+            "mase": _mean(_ratio(absolute, self.mase_scale), usable),
+            "rmsse": _mean(_ratio(np.sqrt(square), self.rmsse_scale), usable),
+            "mase_skipped": float((seen & ~usable).sum()),
+        }
+
+    def by_channel(self) -> dict[str, dict[str, float]]:
+        """`mse, mae, mse_raw, mae_raw` of each channel by name."""
+        return {
+            name: dict(zip(self.channels, self._average(unit, what, over=0), strict=True))
+            for name, unit, what in (
+                ("mse", SCALED, SQUARE),
+                ("mae", SCALED, ABSOLUTE),
+                ("mse_raw", RAW, SQUARE),
+                ("mae_raw", RAW, ABSOLUTE),
+            )
+        }
+
+    def by_step(self) -> dict[str, list[float]]:
+        """`mse, mae, mae_raw` of each of the H steps ahead."""
+        wanted = (("mse", SCALED, SQUARE), ("mae", SCALED, ABSOLUTE), ("mae_raw", RAW, ABSOLUTE))
+        return {name: self._average(unit, what, over=1) for name, unit, what in wanted}
+
+    def _average(self, unit: int, what: int, *, over: int) -> list[float]:
+        averages: list[float] = _ratio(self._sums[unit, what].sum(axis=over), self._count.sum(axis=over)).tolist()
+        return averages
+
+
+def seasonal_scale(
+    target: Float[np.ndarray, "T C"],
+    offsets: Int[np.ndarray, " N+1"],
+    begin: Int[np.ndarray, " N"],
+    end: Int[np.ndarray, " N"],
+    season: int,
+) -> tuple[Float[np.ndarray, "N C"], Float[np.ndarray, "N C"]]:
+    """In-sample error of the seasonal naive forecast, the denominators of MASE and RMSSE.
+
+    Mean absolute and root mean square of `y[t] - y[t - season]` over rows `begin[i]:end[i]` of each series; pairs
+    with a missing value are skipped; 0 where a series has no pair.
+
+    Raises
+    ------
+    ConfigError
+        The season is not positive.
+    """
+    if season < 1:
+        raise ConfigError("a season is at least one row", where="season", got=season, fix="season=1")
+    first = np.maximum(begin, offsets[:-1]) + season
+    last = np.minimum(end, offsets[1:])
+    difference = np.full((len(target) + 1, target.shape[1]), np.nan)  # one spare row: reduceat may point past the end
+    difference[season:-1] = target[season:].astype(np.float64) - target[:-season]
+    some = last > first
+    pairs = np.stack([first[some], last[some]], axis=1).reshape(-1)
+
+    def total(values: np.ndarray) -> np.ndarray:
+        out = np.zeros((len(some), values.shape[1]))
+        if some.any():
+            out[some] = np.add.reduceat(values, pairs, axis=0)[::2]
+        return out
+
+    paired = ~np.isnan(difference)
+    difference[~paired] = 0.0
+    count = np.maximum(total(paired.astype(np.float64)), 1.0)
+    return total(np.abs(difference)) / count, np.sqrt(total(difference**2) / count)
+
+
+def _squares(values: Float[np.ndarray, "B K"]) -> Float[np.ndarray, " K"]:
+    return np.asarray(np.einsum("bk,bk->k", values, values))
+
+
+def _over_steps(values: np.ndarray, shape: tuple[int, ...]) -> Float[np.ndarray, "B C"]:
+    return values.reshape(-1, *shape).sum(axis=1, dtype=np.float64)
+
+
+def _level(label: Float[np.ndarray, "B H C"]) -> Float[np.ndarray, " C"]:
+    """Roughly the mean of each channel: squares are summed about it, as about 0 float32 would lose the variance."""
+    observed = ~np.isnan(label)
+    mean = _ratio(np.where(observed, label, 0.0).sum(axis=(0, 1)), observed.sum(axis=(0, 1)))
+    return np.nan_to_num(mean).astype(label.dtype)
+
+
+def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """`a / b`, NaN where b is 0."""
+    a, b = np.broadcast_arrays(np.asarray(a, dtype=np.float64), b)
+    return np.divide(a, b, out=np.full(a.shape, np.nan), where=b != 0)
+
+
+def _mean(values: np.ndarray, where: np.ndarray) -> float:
+    return float(values[where].mean()) if where.any() else float("nan")
