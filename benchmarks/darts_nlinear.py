@@ -61,12 +61,8 @@ def main() -> None:
     )
     truth = scaled.to_numpy()[VAL:TEST]
     errors = np.stack([f.values(copy=False) - truth[i : i + horizon] for i, f in enumerate(forecasts)])
-    result = {
-        "windows": len(forecasts),
-        "test/mse": float(np.mean(errors**2)),
-        "test/mae": float(np.abs(errors).mean()),
-    }
-    sys.stdout.write(json.dumps(result) + "\n")
+    mse, mae = np.mean(errors**2, dtype=np.float64), np.mean(np.abs(errors), dtype=np.float64)
+    print(json.dumps({"windows": len(forecasts), "test/mse": float(mse), "test/mae": float(mae)}))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,59 @@
+"""What is installed from a wheel is what the repository holds."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from importlib.util import find_spec
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def test_when_a_wheel_is_built_then_it_ships_every_module_and_config(tmp_path: Path) -> None:
+    wheel = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert wheel["packages"] == ["src/tsforecast"]
+    assert wheel["force-include"] == {"conf": "tsforecast/conf"}
+    if find_spec("hatchling") is None:  # a build back end is fetched for each build, and need not be installed here
+        return
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
+    subprocess.run(build, check=True, capture_output=True)
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as archive:
+        shipped = set(archive.namelist())
+    sources = {
+        f"tsforecast/{file.relative_to(ROOT / 'src/tsforecast')}" for file in ROOT.glob("src/tsforecast/**/*.py")
+    }
+    configs = {f"tsforecast/{file.relative_to(ROOT)}" for file in ROOT.glob("conf/**/*.yaml")}
+    assert configs, "conf/ is empty"
+    assert sources | configs <= shipped
+
+
+def test_every_config_file_begins_with_the_command_that_runs_it_or_what_it_is() -> None:
+    silent = [file for file in ROOT.glob("conf/experiment/*.yaml") if not file.read_text().startswith("# python -m ")]
+    assert silent == []
+
+
+def test_the_core_asks_for_nothing_that_training_alone_needs() -> None:
+    core = {re.split(r"[<>=!\[ ]", requirement)[0] for requirement in PROJECT["project"]["dependencies"]}
+    assert core.isdisjoint({"torch", "lightning", "hydra-core", "omegaconf", "mlflow", "bentoml", "matplotlib"})
+
+
+def test_the_versions_agree() -> None:
+    import tsforecast
+
+    assert tsforecast.__version__ == PROJECT["project"]["version"]
+
+
+def test_when_a_requirement_is_declared_then_the_constraints_pin_it() -> None:
+    extras = PROJECT["project"]["optional-dependencies"]
+    declared = [*PROJECT["project"]["dependencies"], *extras["train"], *extras["serve"], *extras["dev"]]
+
+    def name(requirement: str) -> str:
+        return re.split(r"[<>=!\[; ]", requirement)[0].lower().replace("_", "-")
+
+    pinned = {name(line) for line in (ROOT / "constraints.txt").read_text().splitlines()}
+    assert {name(requirement) for requirement in declared} <= pinned
