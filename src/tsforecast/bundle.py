@@ -130,6 +130,13 @@ class Bundle:
             )
         return panel
 
+    def frame(self, panel: Panel) -> pd.DataFrame:
+        """A panel as a frame that `forecast` takes: laid out as `schema` says."""
+        if self.schema.layout == "long":
+            long = panel.to_frame(id=str(self.schema.id), time=self.schema.stamp)
+            return long.rename(columns={"y": self.channels[0]}) if len(self.channels) == 1 else long
+        return panel.to_wide(time=self.schema.stamp)
+
     def forecast(
         self,
         history: pd.DataFrame | Panel,

@@ -31,7 +31,7 @@ def whole(path: Path) -> Iterator[Path]:
             "the file cannot be written",
             where=path,
             got=error.strerror or error,
-            fix="check the folder's permissions and the free space",
+            fix="check permissions and free space",
         ) from error
     finally:
         scratch.unlink(missing_ok=True)

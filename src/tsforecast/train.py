@@ -74,10 +74,10 @@ def train(cfg: DictConfig) -> dict[str, float]:
             scores[rival] = scores[label] if rival == label else evaluate(other, panel, test, borders)
             flat |= flatten(scores[rival], f"baseline/{rival}/test")
 
-        source = {"name": dataset.name, "digest": dataset.digest(), "source": str(dataset.file()),
-                  "rows": len(panel.time)}  # fmt: skip
+        source = dataset.describe(len(panel.time))
         summary = {key: value for key, value in flat.items() if key.count("/") == 1}
-        replace(bundle, metadata={"name": name, "scores": summary, "data": source, **origin}).save(out / "bundle")
+        metadata = {"name": name, "scores": summary, "data": source, "provenance": origin}
+        bundle = replace(bundle, metadata=metadata).save(out / "bundle")
         write_json(out / "metrics.json", flat)
         report.write(
             out / "plots",
@@ -95,7 +95,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
 
     place = os.path.relpath(out)
     show(f"\n{table(scores, label)}\n\nRun directory  {place}\n\nNext\n"
-         f"  python -m tsforecast.predict bundle={place}/bundle input={os.path.relpath(dataset.file())} output=forecast.csv\n"
+         f"  python -m tsforecast.predict bundle={place}/bundle input={os.path.relpath(dataset.file)} output=forecast.csv\n"
          f"  python -m tsforecast.evaluate bundle={place}/bundle dataset={chosen['dataset']} split={chosen['split']}"
          + (f"\n  mlflow ui --backend-store-uri {tracker.uri}" if run.id else ""))  # fmt: skip
     return flat

@@ -1,0 +1,161 @@
+"""Calendar and Fourier terms: functions of the local timestamp, hence known for every future row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from tsforecast.errors import ConfigError, nearest
+
+# field -> (value of a stamp, counted from 0; how many values there are)
+FIELDS: dict[str, tuple[Callable[[pd.DatetimeIndex], np.ndarray], int]] = {
+    "minute": (lambda time: time.minute, 60),
+    "hour": (lambda time: time.hour, 24),
+    "weekday": (lambda time: time.dayofweek, 7),
+    "day": (lambda time: time.day - 1, 31),
+    "dayofyear": (lambda time: time.dayofyear - 1, 366),
+    "week": (lambda time: time.isocalendar().week.to_numpy(dtype=np.int64) - 1, 53),
+    "month": (lambda time: time.month - 1, 12),
+    "quarter": (lambda time: time.quarter - 1, 4),
+}
+
+
+def per_stamp(time: pd.DatetimeIndex, compute: Callable[[pd.DatetimeIndex], np.ndarray]) -> Float[np.ndarray, "T F"]:
+    """`compute` on the distinct stamps only: a panel repeats them once per series."""
+    codes, unique = pd.factorize(time)
+    values = np.asarray(compute(pd.DatetimeIndex(unique)), dtype=np.float32)
+    return values if len(unique) == len(time) else values[codes]
+
+
+@dataclass(frozen=True)
+class Calendar:
+    """Fields of the timestamp, each as sine and cosine of its cycle or scaled to [-0.5, 0.5].
+
+    Parameters
+    ----------
+    fields
+        Of `minute, hour, weekday, day, dayofyear, week, month, quarter`.
+    encoding
+        `cyclical` gives two columns a field, so that hour 23 is next to hour 0; `scaled` gives one.
+    """
+
+    fields: Sequence[str] = ("hour", "weekday", "month")
+    encoding: Literal["cyclical", "scaled"] = "cyclical"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fields", tuple(self.fields))
+        for name in self.fields:
+            if name not in FIELDS:
+                near = nearest(name, FIELDS)
+                raise ConfigError("there is no such calendar field", where="feature.calendar.fields", got=name,
+                                  allowed=", ".join(FIELDS), fix=f"did you mean {near}?" if near else None)  # fmt: skip
+        if self.encoding not in ("cyclical", "scaled"):
+            raise ConfigError("there is no such encoding", where="feature.calendar.encoding", got=self.encoding,
+                              allowed="cyclical, scaled")  # fmt: skip
+
+    def names(self) -> tuple[str, ...]:
+        """`hour sin, hour cos, ...` or `hour, ...`."""
+        if self.encoding == "scaled":
+            return tuple(self.fields)
+        return tuple(f"{name} {wave}" for name in self.fields for wave in ("sin", "cos"))
+
+    def transform(self, time: pd.DatetimeIndex, freq: str) -> Float[np.ndarray, "T F"]:
+        """One float32 row per timestamp."""
+        return per_stamp(time, self._compute)
+
+    def _compute(self, time: pd.DatetimeIndex) -> np.ndarray:
+        columns: list[np.ndarray] = []
+        for name in self.fields:
+            value, count = FIELDS[name]
+            position = np.asarray(value(time), dtype=np.float64)
+            if self.encoding == "scaled":
+                columns.append(position / (count - 1) - 0.5)
+            else:
+                columns += [np.sin(2 * np.pi * position / count), np.cos(2 * np.pi * position / count)]
+        return np.stack(columns, axis=1) if columns else np.zeros((len(time), 0))
+
+
+@dataclass(frozen=True)
+class Fourier:
+    """`order` sines and cosines of a period, counted from 1970-01-01 in local time.
+
+    Parameters
+    ----------
+    period
+        A length such as `1D`, `7D` or `365.25D`.
+    order
+        Harmonics; 2 columns each (Hyndman & Athanasopoulos, Forecasting: Principles and Practice, 7.4).
+    """
+
+    period: str = "365.25D"
+    order: int = 3
+
+    def __post_init__(self) -> None:
+        try:
+            length = pd.Timedelta(self.period)
+        except ValueError as error:
+            raise ConfigError("this is no length of time", where="feature.fourier.period", got=self.period,
+                              allowed="1D, 7D, 365.25D, 12h, ...") from error  # fmt: skip
+        if length <= pd.Timedelta(0) or self.order < 1:
+            raise ConfigError("Fourier terms need a positive period and order", where="feature.fourier",
+                              got=f"period={self.period} order={self.order}", allowed="order of 1 or more")  # fmt: skip
+
+    def names(self) -> tuple[str, ...]:
+        """`7D sin 1, 7D cos 1, ...`."""
+        return tuple(f"{self.period} {wave} {k}" for k in range(1, self.order + 1) for wave in ("sin", "cos"))
+
+    def transform(self, time: pd.DatetimeIndex, freq: str) -> Float[np.ndarray, "T F"]:
+        """One float32 row per timestamp."""
+        return per_stamp(time, self._compute)
+
+    def _compute(self, time: pd.DatetimeIndex) -> np.ndarray:
+        wall = (time if time.tz is None else time.tz_localize(None)).as_unit("ns").asi8
+        # The remainder is taken in whole nanoseconds: a float would lose the hours of a date far from 1970.
+        phase = (wall % pd.Timedelta(self.period).as_unit("ns").value) / pd.Timedelta(self.period).as_unit("ns").value
+        waves = [f(2 * np.pi * k * phase) for k in range(1, self.order + 1) for f in (np.sin, np.cos)]
+        return np.stack(waves, axis=1)
+
+
+@dataclass(frozen=True)
+class Holidays:
+    """Public holidays of a country (package `holidays`): 1 on the day, 0 otherwise.
+
+    Parameters
+    ----------
+    country, subdiv
+        ISO codes, such as `DE` and `BY`.
+    """
+
+    country: str = "US"
+    subdiv: str | None = None
+
+    def __post_init__(self) -> None:
+        self._days([2020])
+
+    def names(self) -> tuple[str, ...]:
+        """`holiday DE`."""
+        return (f"holiday {self.country}" + (f"-{self.subdiv}" if self.subdiv else ""),)
+
+    def transform(self, time: pd.DatetimeIndex, freq: str) -> Float[np.ndarray, "T F"]:
+        """One float32 row per timestamp."""
+        return per_stamp(time, self._compute)
+
+    def _compute(self, time: pd.DatetimeIndex) -> np.ndarray:
+        wall = time if time.tz is None else time.tz_localize(None)
+        days = pd.DatetimeIndex(sorted(self._days(sorted(set(wall.year)))))
+        return np.asarray(wall.normalize().isin(days), dtype=np.float32)[:, None]
+
+    def _days(self, years: list[int]) -> list[pd.Timestamp]:
+        import holidays
+
+        try:
+            return [pd.Timestamp(day) for day in holidays.country_holidays(self.country, self.subdiv, years=years)]
+        except NotImplementedError as error:
+            raise ConfigError("the package holidays does not know this place", where="feature.holidays",
+                              got=f"{self.country} {self.subdiv or ''}".strip(), allowed="ISO codes, such as DE and BY",
+                              fix=str(error)) from error  # fmt: skip
