@@ -5,6 +5,7 @@
 The function measured is the one that `train` and `evaluate` call. A bare gather of the same windows stands beside it.
 """
 
+# ruff: noqa: E402 (BLAS reads its number of threads when numpy is imported)
 import argparse
 import os
 import time
@@ -12,7 +13,7 @@ from collections.abc import Callable
 from statistics import median
 
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ[name] = "1"  # read by BLAS when numpy is imported
+    os.environ[name] = "1"
 
 from tsforecast.bundle import Bundle
 from tsforecast.data.sources import Dataset
@@ -40,7 +41,7 @@ def etth1() -> tuple[Dataset, Panel, Borders, FeatureSet, Dims, list[Windows]]:
 
 
 def milliseconds(task: Callable[[], object], rounds: int) -> list[float]:
-    """CPU times of `task`, after one run that does not count; one thread, so wall time on a machine with nothing else to do."""
+    """CPU times of `task`, after one run that does not count: on one thread, wall time without the neighbours."""
     task()
     times = []
     for _ in range(rounds):

@@ -133,9 +133,19 @@ class Bundle:
     def frame(self, panel: Panel) -> pd.DataFrame:
         """A panel as a frame that `forecast` takes: laid out as `schema` says."""
         if self.schema.layout == "long":
-            long = panel.to_frame(id=str(self.schema.id), time=self.schema.stamp)
-            return long.rename(columns={"y": self.channels[0]}) if len(self.channels) == 1 else long
-        return panel.to_wide(time=self.schema.stamp)
+            frame = panel.to_frame(id=str(self.schema.id), time=self.time_name)
+            frame = frame.rename(columns={"y": self.channels[0]}) if len(self.channels) == 1 else frame
+        else:
+            frame = panel.to_wide(time=self.time_name)
+        if not isinstance(self.schema.time, str):  # assembled from columns such as year, month, day
+            parts = pd.DataFrame({name: getattr(panel.time, name) for name in self.schema.time})
+            frame = pd.concat([parts, frame.drop(columns=self.time_name)], axis=1)
+        return frame
+
+    @property
+    def time_name(self) -> str:
+        """What the timestamp column of a forecast is called."""
+        return self.schema.time if isinstance(self.schema.time, str) else "date"
 
     def forecast(
         self,

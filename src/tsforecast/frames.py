@@ -80,14 +80,13 @@ class Schema:
         """The columns the timestamp is read from."""
         return (self.time,) if isinstance(self.time, str) else tuple(self.time or ())
 
-    def request(self, panel: Panel) -> Schema:
+    def resolved(self, panel: Panel) -> Schema:
         """The schema of a forecast request to a model trained on `panel`: its channels and frequency, by name."""
         return replace(self, target=panel.channels, freq=panel.freq, closed=not self.target)
 
-    def columns(self) -> tuple[str, ...] | None:
-        """Every column that is read, or None when the channels are all that is left."""
-        if not self.target:
-            return None
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Every column named."""
         return (*self.stamp_columns, *((self.id,) if self.id else ()), *self.target, *self.past, *self.known)
 
 

@@ -29,13 +29,13 @@ def predict(cfg: DictConfig) -> None:
     if cfg.format not in (None, "wide", "long"):
         raise ConfigError("there is no such format", where="format", got=cfg.format, allowed="wide, long or null")
     bundle = Bundle.load(bundle_path)
-    panel = bundle.panel(read_frame(input_path), static=read_frame(cfg.static) if cfg.static else None)
+    panel = bundle.panel(read_frame(input_path, None if bundle.schema.closed else bundle.schema.columns), static=read_frame(cfg.static) if cfg.static else None)
     used = panel.tail(bundle.context)
     log.info("Read %d rows of %d series; used the last %d of each, %s to %s.", len(panel.time), len(panel),
              bundle.context, used.time.min(), used.time.max())  # fmt: skip
     forecast = bundle.forecast(used, read_frame(cfg.known_future) if cfg.known_future else None)
     long = cfg.format == "long" or (cfg.format is None and bundle.schema.layout == "long")
-    frame = forecast.to_frame() if long else forecast.to_wide(bundle.schema.stamp)
+    frame = forecast.to_frame() if long else forecast.to_wide(bundle.time_name)
     with whole(output) as scratch:
         if output.suffix == ".csv":
             frame.to_csv(scratch, index=False)

@@ -55,14 +55,17 @@ def train(cfg: DictConfig) -> dict[str, float]:
                  chosen["dataset"], len(panel), len(panel.time), " ".join(panel.channels), len(fitting),
                  len(validation), len(test), cfg.lookback, cfg.horizon)  # fmt: skip
 
+        def trainer(**arguments: Any) -> Any:  # built when called: a tabular model never pays for importing Lightning
+            return build(cfg.trainer)(**arguments)
+
         began = time.perf_counter()
-        fitted = fit(model, fitting, validation, dims=dims, trainer=build(cfg.trainer), seed=cfg.seed, run_dir=out,
+        fitted = fit(model, fitting, validation, dims=dims, trainer=trainer, seed=cfg.seed, run_dir=out,
                      ckpt_path=cfg.ckpt_path)  # fmt: skip
         flat = {"time/fit_seconds": time.perf_counter() - began}
         bundle = Bundle(
             features=features, forecaster=fitted.forecaster, dims=dims, channels=panel.channels,
             past_names=panel.past_names, known_names=panel.known_names, static_names=panel.static_names,
-            freq=panel.freq, schema=dataset.schema.request(panel),
+            freq=panel.freq, schema=dataset.schema.resolved(panel),
         )  # fmt: skip
         rivals = baselines(bundle, build(cfg.evaluation.baselines), fitting)
         began = time.perf_counter()

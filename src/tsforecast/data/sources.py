@@ -64,7 +64,7 @@ class Dataset:
     @cached_property
     def schema(self) -> Schema:
         """Which column is what."""
-        return Schema(self.layout, self.time, self.id, self.target, self.past, self.known, self.static, self.freq)
+        return Schema(self.layout, self.time or ("ds" if self.layout == "long" else "date"), self.id, self.target, self.past, self.known, self.static, self.freq)
 
     def describe(self, rows: int) -> dict[str, str | int]:
         """Name, sha256, place and rows, for the record."""
@@ -81,7 +81,7 @@ class Dataset:
         """
         static = read_frame(self.static_path) if self.static_path else None
         policy = Policy(self.unsorted, self.gaps, self.duplicates)
-        frame = read_frame(self.file, self.schema.columns())
+        frame = read_frame(self.file, self.schema.columns if self.target else None)
         return to_panel(frame, self.schema, policy, static=static, where=str(self.file))
 
 

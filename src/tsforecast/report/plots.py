@@ -1,0 +1,278 @@
+"""Forecasts beside the truth, and the error by horizon step: PNG for a quick look, one HTML page to explore."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from tsforecast.files import whole
+
+INK, MODEL, MUTED, AXIS, GRID, SHADE = "#1f2d3d", "#e4572e", "#6b7785", "#c5ccd3", "#e6e9ed", "#f4f6f8"
+BASELINES = ("#3d7ea6", "#8e9aa6", "#76a35b", "#b08bbb")  # apart from MODEL for colour-blind readers too
+DASHES = ("dash", "dot", "dashdot")
+MATPLOTLIB_DASH = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
+FORECASTS = "Example windows of the scored rows, in original units; the forecast begins in the shaded part"
+ERRORS = "Error by horizon step over all scored windows and channels, in scaled units"
+
+ByStep = Mapping[str, Mapping[str, Sequence[float]]]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One window of one channel, in original units; W is the length of the history shown.
+
+    `| h h h h h | y y y |`  history up to the cutoff, then truth, forecast and baseline over the horizon.
+    """
+
+    series: str
+    channel: str
+    history_time: pd.DatetimeIndex
+    history: Float[np.ndarray, " W"]
+    time: pd.DatetimeIndex
+    truth: Float[np.ndarray, " H"]
+    forecast: Float[np.ndarray, " H"]
+    baseline: Float[np.ndarray, " H"] | None = None
+    baseline_name: str = "seasonal naive"
+
+
+@dataclass(frozen=True)
+class Line:
+    label: str
+    x: Any
+    y: np.ndarray
+    colour: str
+    dash: str = "solid"
+    width: float = 1.5
+
+
+@dataclass(frozen=True)
+class Chart:
+    """What both renderers draw, lines back to front; `shade` is a range of x."""
+
+    title: str
+    lines: list[Line]
+    note: str = ""
+    shade: tuple[Any, Any] | None = None
+    x_title: str = ""
+
+
+class NoReport:
+    """Draws nothing and imports nothing: `report=none`."""
+
+    def write(
+        self, directory: Path, *, title: str, examples: Callable[[int], Sequence[Example]], by_step: ByStep
+    ) -> list[Path]:
+        """No file."""
+        return []
+
+
+@dataclass(frozen=True)
+class Report:
+    """Plots of one evaluation.
+
+    Parameters
+    ----------
+    png
+        `forecast.png` and `error_by_step.png`.
+    html
+        `report.html`: the same plots to zoom and hover over. It carries its own script and needs no network.
+    windows
+        Example windows to draw.
+    """
+
+    png: bool = True
+    html: bool = True
+    windows: int = 3
+
+    def write(
+        self, directory: Path, *, title: str, examples: Callable[[int], Sequence[Example]], by_step: ByStep
+    ) -> list[Path]:
+        """Draw, and return the files written.
+
+        Parameters
+        ----------
+        directory
+            Made when missing.
+        title
+            Of the run.
+        examples
+            Gives so many example windows; called only when something is drawn.
+        by_step
+            For the model (first) and each baseline: `mae` and `mse` in scaled units by horizon step, [H].
+
+        Raises
+        ------
+        OutputError
+            A file cannot be written.
+        """
+        written: list[Path] = []
+        if not (self.png or self.html):
+            return written
+        forecasts, errors = forecast_charts(examples(self.windows)), error_charts(by_step)
+        if self.png:
+            for name, subtitle, charts in (("forecast", FORECASTS, forecasts), ("error_by_step", ERRORS, errors)):
+                with whole(directory / f"{name}.png") as file:
+                    _figure(title, subtitle, charts).savefig(file, dpi=130, facecolor="white")
+                written.append(directory / f"{name}.png")
+        if self.html:
+            with whole(directory / "report.html") as file:
+                file.write_text(_page(title, forecasts, errors), encoding="utf-8")
+            written.append(directory / "report.html")
+        return written
+
+
+def forecast_charts(windows: Sequence[Example]) -> list[Chart]:
+    """One chart a window: truth, baseline and forecast."""
+    several = len({window.series for window in windows}) > 1
+    charts = []
+    for w in windows:
+        lines = [Line("truth", w.history_time.append(w.time), np.concatenate([w.history, w.truth]), INK)]
+        note = f"MAE {_mae(w.truth, w.forecast)}"
+        # The forecasts start at the last known value, so that no gap opens at the cutoff.
+        time, last = w.history_time[-1:].append(w.time), w.history[-1:]
+        if w.baseline is not None:
+            values = np.concatenate([last, w.baseline])
+            lines.append(Line(w.baseline_name, time, values, BASELINES[0], DASHES[0], 1.4))
+            note += f" · {w.baseline_name} {_mae(w.truth, w.baseline)}"
+        lines.append(Line("forecast", time, np.concatenate([last, w.forecast]), MODEL, width=2))
+        title = f"{w.series} · {w.channel}" if several else w.channel
+        charts.append(Chart(title, lines, note, shade=(time[0], time[-1])))
+    return charts
+
+
+def error_charts(by_step: ByStep) -> list[Chart]:
+    """Mean absolute and mean squared error by step, the model in front."""
+    model, *baselines = by_step
+    baselines.sort(key=lambda name: name != "seasonal_naive")  # its colour is the one beside the forecasts
+    styles = [(name, BASELINES[i % 4], DASHES[i % 3], 1.6) for i, name in enumerate(baselines)]
+    styles.append((model, MODEL, "solid", 2.2))
+    return [
+        Chart(
+            title,
+            [
+                Line(name.replace("_", " "), np.arange(1, len(y) + 1), y, *style)
+                for name, *style in styles
+                for y in [np.asarray(by_step[name][metric], dtype=float)]
+            ],
+            x_title="steps ahead",
+        )
+        for metric, title in (("mae", "Mean absolute error"), ("mse", "Mean squared error"))
+    ]
+
+
+def _mae(truth: np.ndarray, forecast: np.ndarray) -> str:
+    known = ~np.isnan(truth)
+    return f"{np.abs(forecast - truth)[known].mean():.3g}" if known.any() else "unknown"
+
+
+def _figure(title: str, subtitle: str, charts: Sequence[Chart]) -> Any:
+    """Charts over time one below the other, others side by side; no pyplot, whose import costs more than drawing."""
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    stacked = not any(chart.x_title for chart in charts)
+    height = 0.9 + 2.35 * len(charts) if stacked else 4.3
+    figure = Figure(figsize=(10, height))
+    figure.text(0.016, 1 - 0.16 / height, title, size=14, weight="bold", color=INK, va="top")
+    figure.text(0.016, 1 - 0.46 / height, subtitle, size=9.5, color=MUTED, va="top")
+    grid = figure.subplots(*((len(charts), 1) if stacked else (1, len(charts))), squeeze=False).ravel()
+    for axes, chart in zip(grid, charts, strict=True):
+        for line in chart.lines:
+            axes.plot(
+                line.x, line.y, MATPLOTLIB_DASH[line.dash], color=line.colour, lw=line.width, label=line.label,
+                marker="o" if len(line.x) == 1 else None, solid_capstyle="round",
+            )  # fmt: skip
+        axes.margins(x=0.01, y=0.08)
+        if chart.shade:
+            axes.axvspan(*chart.shade, color=SHADE, lw=0, zorder=0)
+            locator = AutoDateLocator(minticks=4, maxticks=9)
+            axes.xaxis.set(major_locator=locator, major_formatter=ConciseDateFormatter(locator))
+            axes.xaxis.get_offset_text().set(color=MUTED, size=9)
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.set_ylim(bottom=0)
+        axes.set_title(chart.title, loc="left", size=11, color=INK, weight="bold")
+        axes.set_title(chart.note, loc="right", size=9.5, color=MUTED)
+        axes.set_xlabel(chart.x_title, color=MUTED, size=9.5)
+        axes.grid(axis="y", color=GRID, lw=0.8)
+        axes.set_axisbelow(True)
+        axes.tick_params(colors=MUTED, labelsize=9, length=0)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.spines["bottom"].set_color(AXIS)
+    legend = {label: handle for axes in grid for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(
+        legend.values(), legend.keys(), loc="upper right", ncols=len(legend) or 1, frameon=False, fontsize=9.5,
+        labelcolor=INK, borderaxespad=0, bbox_to_anchor=(0.99, 1 - 0.14 / height),
+    )  # fmt: skip
+    figure.tight_layout(rect=(0, 0, 1, 1 - 0.68 / height), h_pad=1.2, w_pad=2.5)
+    return figure
+
+
+def _page(title: str, forecasts: Sequence[Chart], errors: Sequence[Chart]) -> str:
+    from plotly.io import to_html
+
+    settings = {"validate": False, "full_html": False, "config": {"displaylogo": False, "responsive": True}}
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{html.escape(title)}</title><style>
+body {{ margin: 2rem auto; max-width: 70rem; padding: 0 1rem; color: {INK}; font: 15px/1.5 system-ui, sans-serif }}
+h1 {{ font-size: 1.5rem; margin: 0 }}
+p {{ color: {MUTED}; margin: 1rem 0 .5rem }}
+</style></head><body>
+<h1>{html.escape(title)}</h1>
+<p>{FORECASTS}.</p>
+{to_html(_plotly(forecasts), include_plotlyjs=True, **settings)}
+<p>{ERRORS}.</p>
+{to_html(_plotly(errors), include_plotlyjs=False, **settings)}
+</body></html>
+"""
+
+
+def _plotly(charts: Sequence[Chart]) -> dict[str, Any]:
+    """A plotly figure as plain dicts: its figure classes take a second to import."""
+    stacked = not any(chart.x_title for chart in charts)
+    height = 60 + 240 * len(charts) if stacked else 400
+    layout: dict[str, Any] = {
+        "height": height, "margin": {"l": 45, "r": 10, "t": 60, "b": 40}, "hovermode": "x unified",
+        "font": {"family": "system-ui, sans-serif", "color": INK}, "annotations": [], "shapes": [],
+        "legend": {"orientation": "h", "x": 0, "y": 1, "yref": "container", "yanchor": "top"},
+    }  # fmt: skip
+    data, pitch = [], 1 / max(len(charts), 1)
+    for i, chart in enumerate(charts):
+        n = str(i + 1) if i else ""
+        left, right, top, bottom = 0.0, 1.0, 1.0, 0.0
+        if stacked:
+            top, bottom = 1 - i * pitch, 1 - i * pitch - 0.72 * pitch
+        else:
+            left, right = i * pitch + 0.03 * bool(i), (i + 1) * pitch - 0.03 * (i + 1 < len(charts))
+        layout[f"xaxis{n}"] = {"anchor": f"y{n}", "domain": [left, right], "title": {"text": chart.x_title},
+                               "showgrid": False, "showline": True, "linecolor": AXIS}  # fmt: skip
+        layout[f"yaxis{n}"] = {"anchor": f"x{n}", "domain": [bottom, top], "gridcolor": GRID, "zeroline": False,
+                               "rangemode": "normal" if chart.shade else "tozero"}  # fmt: skip
+        for line in chart.lines:
+            dates = isinstance(line.x, pd.DatetimeIndex)
+            data.append({
+                "type": "scatter", "mode": "lines" if len(line.x) > 1 else "markers", "name": line.label,
+                "legendgroup": line.label, "showlegend": i == 0, "xaxis": f"x{n}", "yaxis": f"y{n}",
+                "x": line.x.strftime("%Y-%m-%d %H:%M:%S").tolist() if dates else line.x.tolist(),
+                "y": [None if np.isnan(y) else float(f"{y:.6g}") for y in line.y],  # JSON has no NaN
+                "line": {"color": line.colour, "dash": line.dash, "width": line.width},
+            })  # fmt: skip
+        if chart.shade:
+            begin, end = (f"{stamp:%Y-%m-%d %H:%M:%S}" for stamp in chart.shade)
+            layout["shapes"].append({
+                "type": "rect", "xref": f"x{n}", "yref": f"y{n} domain", "x0": begin, "x1": end, "y0": 0, "y1": 1,
+                "fillcolor": SHADE, "line": {"width": 0}, "layer": "below",
+            })  # fmt: skip
+        for text, x, side in ((f"<b>{html.escape(chart.title)}</b>", left, "left"), (chart.note, right, "right")):
+            layout["annotations"].append({"text": text, "x": x, "xanchor": side, "y": top, "yanchor": "bottom",
+                                          "xref": "paper", "yref": "paper", "showarrow": False})  # fmt: skip
+    return {"data": data, "layout": layout}
