@@ -117,6 +117,11 @@ class Windows:
     def __len__(self) -> int:
         return len(self.origins)
 
+    @property
+    def consecutive(self) -> bool:
+        """Whether the origins of each series follow one another row by row."""
+        return bool(np.all((np.diff(self.origins) == 1) | (np.diff(self.series) != 0)))
+
     def subset(self, index: Any) -> Windows:
         """The windows at `index` (a slice, mask or array)."""
         return replace(self, origins=self.origins[index], series=self.series[index])

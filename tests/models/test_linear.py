@@ -7,7 +7,7 @@ import pytest
 from sklearn.linear_model import Ridge as SklearnRidge
 
 from tsforecast.errors import ConfigError, DataError
-from tsforecast.models.linear import LinearForecaster, Ridge, design, matmul, round_weight
+from tsforecast.models.linear import LinearForecaster, Ridge, _Moments, design, matmul, round_weight
 from tsforecast.windows import Encoded, Windows
 
 
@@ -45,6 +45,16 @@ def test_the_lambda_chosen_has_the_lowest_validation_error_of_the_grid() -> None
         return float(np.mean((forecast - val.label(slice(None))) ** 2))
 
     assert error(grid) == pytest.approx(min(error([value]) for value in grid), rel=1e-6)
+
+
+def test_moments_from_the_series_are_the_moments_of_the_windows() -> None:
+    rng = np.random.default_rng(5)
+    rows = rng.standard_normal((90, 3)).astype(np.float32)
+    e = Encoded(np.array([0, 40, 90]), rows, rows[:, :0], rows[:, :0], np.zeros((2, 0), np.float32))
+    w = Windows.over(e, lookback=7, horizon=5, begin=np.array([0, 50]), end=np.array([40, 90]))
+    short, slow = (way(w, e.dims(7, 5, 1)) for way in (_Moments.sliding, _Moments.gathered))
+    for name in ("n", "xx", "xy", "yy", "x", "y"):
+        np.testing.assert_allclose(getattr(short, name), getattr(slow, name), rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize("size", [1, 7, 48, 336, 1488])
