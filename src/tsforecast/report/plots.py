@@ -18,7 +18,7 @@ INK, MODEL, MUTED, AXIS, GRID, SHADE = "#1f2d3d", "#e4572e", "#6b7785", "#c5ccd3
 BASELINES = ("#3d7ea6", "#8e9aa6", "#76a35b", "#b08bbb")  # apart from MODEL for colour-blind readers too
 DASHES = ("dash", "dot", "dashdot")
 MATPLOTLIB_DASH = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
-FORECASTS = "Example windows of the scored rows, in original units; the forecast begins in the shaded part"
+FORECASTS = "Example windows of the scored rows, in original units; forecasts in the shaded part"
 ERRORS = "Error by horizon step over all scored windows and channels, in scaled units"
 
 ByStep = Mapping[str, Mapping[str, Sequence[float]]]
@@ -84,7 +84,7 @@ class Report:
     html
         `report.html`: the same plots to zoom and hover over. It carries its own script and needs no network.
     windows
-        Example windows to draw.
+        Example windows to draw; with 0 there is no `forecast.png`.
     """
 
     png: bool = True
@@ -115,15 +115,19 @@ class Report:
         written: list[Path] = []
         if not (self.png or self.html):
             return written
-        forecasts, errors = forecast_charts(examples(self.windows)), error_charts(by_step)
+        figures = {
+            "forecast": (FORECASTS, forecast_charts(examples(self.windows))),
+            "error_by_step": (ERRORS, error_charts(by_step)),
+        }
+        figures = {name: (subtitle, charts) for name, (subtitle, charts) in figures.items() if charts}
         if self.png:
-            for name, subtitle, charts in (("forecast", FORECASTS, forecasts), ("error_by_step", ERRORS, errors)):
+            for name, (subtitle, charts) in figures.items():
                 with whole(directory / f"{name}.png") as file:
                     _figure(title, subtitle, charts).savefig(file, dpi=130, facecolor="white")
                 written.append(directory / f"{name}.png")
         if self.html:
             with whole(directory / "report.html") as file:
-                file.write_text(_page(title, forecasts, errors), encoding="utf-8")
+                file.write_text(_page(title, list(figures.values())), encoding="utf-8")
             written.append(directory / "report.html")
         return written
 
@@ -153,18 +157,16 @@ def error_charts(by_step: ByStep) -> list[Chart]:
     baselines.sort(key=lambda name: name != "seasonal_naive")  # its colour is the one beside the forecasts
     styles = [(name, BASELINES[i % 4], DASHES[i % 3], 1.6) for i, name in enumerate(baselines)]
     styles.append((model, MODEL, "solid", 2.2))
-    return [
-        Chart(
-            title,
-            [
-                Line(name.replace("_", " "), np.arange(1, len(y) + 1), y, *style)
-                for name, *style in styles
-                for y in [np.asarray(by_step[name][metric], dtype=float)]
-            ],
-            x_title="steps ahead",
-        )
-        for metric, title in (("mae", "Mean absolute error"), ("mse", "Mean squared error"))
-    ]
+
+    def lines(metric: str) -> list[Line]:
+        values = {name: np.asarray(errors[metric], dtype=float) for name, errors in by_step.items()}
+        return [
+            Line(name.replace("_", " "), np.arange(1, len(values[name]) + 1), values[name], colour, dash, width)
+            for name, colour, dash, width in styles
+        ]
+
+    titles = {"mae": "Mean absolute error", "mse": "Mean squared error"}
+    return [Chart(title, lines(metric), x_title="steps ahead") for metric, title in titles.items()]
 
 
 def _mae(truth: np.ndarray, forecast: np.ndarray) -> str:
@@ -216,10 +218,15 @@ def _figure(title: str, subtitle: str, charts: Sequence[Chart]) -> Any:
     return figure
 
 
-def _page(title: str, forecasts: Sequence[Chart], errors: Sequence[Chart]) -> str:
+def _page(title: str, figures: Sequence[tuple[str, Sequence[Chart]]]) -> str:
     from plotly.io import to_html
 
-    settings = {"validate": False, "full_html": False, "config": {"displaylogo": False, "responsive": True}}
+    config = {"displaylogo": False, "responsive": True, "showSendToCloud": False}
+    parts = [
+        f"<p>{subtitle}.</p>\n"
+        + to_html(_plotly(charts), include_plotlyjs=i == 0, validate=False, full_html=False, config=config)
+        for i, (subtitle, charts) in enumerate(figures)
+    ]
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{html.escape(title)}</title><style>
@@ -228,10 +235,7 @@ h1 {{ font-size: 1.5rem; margin: 0 }}
 p {{ color: {MUTED}; margin: 1rem 0 .5rem }}
 </style></head><body>
 <h1>{html.escape(title)}</h1>
-<p>{FORECASTS}.</p>
-{to_html(_plotly(forecasts), include_plotlyjs=True, **settings)}
-<p>{ERRORS}.</p>
-{to_html(_plotly(errors), include_plotlyjs=False, **settings)}
+{"".join(parts)}
 </body></html>
 """
 
@@ -239,20 +243,23 @@ p {{ color: {MUTED}; margin: 1rem 0 .5rem }}
 def _plotly(charts: Sequence[Chart]) -> dict[str, Any]:
     """A plotly figure as plain dicts: its figure classes take a second to import."""
     stacked = not any(chart.x_title for chart in charts)
-    height = 60 + 240 * len(charts) if stacked else 400
+    plot, gap, count = (170, 65, len(charts)) if stacked else (300, 65, 1)  # pixels
+    inner = max(count * (plot + gap) - gap, plot)
     layout: dict[str, Any] = {
-        "height": height, "margin": {"l": 45, "r": 10, "t": 60, "b": 40}, "hovermode": "x unified",
+        "height": inner + 100, "margin": {"l": 45, "r": 10, "t": 60, "b": 40}, "hovermode": "x unified",
         "font": {"family": "system-ui, sans-serif", "color": INK}, "annotations": [], "shapes": [],
         "legend": {"orientation": "h", "x": 0, "y": 1, "yref": "container", "yanchor": "top"},
     }  # fmt: skip
-    data, pitch = [], 1 / max(len(charts), 1)
+    data = []
     for i, chart in enumerate(charts):
         n = str(i + 1) if i else ""
         left, right, top, bottom = 0.0, 1.0, 1.0, 0.0
         if stacked:
-            top, bottom = 1 - i * pitch, 1 - i * pitch - 0.72 * pitch
+            top = 1 - i * (plot + gap) / inner
+            bottom = max(top - plot / inner, 0.0)
         else:
-            left, right = i * pitch + 0.03 * bool(i), (i + 1) * pitch - 0.03 * (i + 1 < len(charts))
+            left = i * 1.06 / len(charts)
+            right = min(left + 0.94 / len(charts), 1.0)
         layout[f"xaxis{n}"] = {"anchor": f"y{n}", "domain": [left, right], "title": {"text": chart.x_title},
                                "showgrid": False, "showline": True, "linecolor": AXIS}  # fmt: skip
         layout[f"yaxis{n}"] = {"anchor": f"x{n}", "domain": [bottom, top], "gridcolor": GRID, "zeroline": False,
