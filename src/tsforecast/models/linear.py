@@ -81,14 +81,15 @@ def matmul(rows: Float[np.ndarray, "R D"], weight: Float[np.ndarray, "D H"]) -> 
 
 @dataclass
 class LinearForecaster(Forecaster):
-    """`forecast = last value + design @ weight + bias`, one map for all series and channels.
+    """`forecast = level * last value + design @ weight + bias`, one map for all series and channels.
 
-    Ridge, NLinear and DLinear all are this function once fitted (Zeng et al., Are Transformers Effective for
-    Time Series Forecasting?, AAAI 2023).
+    Ridge, NLinear (`level` 1) and DLinear all are this function once fitted (Zeng et al., Are Transformers
+    Effective for Time Series Forecasting?, AAAI 2023).
     """
 
     weight: Float[np.ndarray, "D H"] = field(default_factory=lambda: np.zeros((0, 0), np.float32), repr=False)
     bias: Float[np.ndarray, "H"] = field(default_factory=lambda: np.zeros(0, np.float32), repr=False)
+    level: Float[np.ndarray, "H"] = field(default_factory=lambda: np.ones(1, np.float32), repr=False)
 
     def __post_init__(self) -> None:
         self._rounded = round_weight(self.weight) if self.weight.size else self.weight
@@ -98,18 +99,18 @@ class LinearForecaster(Forecaster):
         rows, last = design(window)
         out = matmul(rows, self._rounded).astype(np.float32)
         out += self.bias
-        out += last
+        out += last * self.level
         b, _, channels = window.target.shape
         return out.reshape(b, channels, -1).transpose(0, 2, 1)
 
     def state(self) -> dict[str, np.ndarray]:
         """The map."""
-        return {"weight": self.weight, "bias": self.bias}
+        return {"weight": self.weight, "bias": self.bias, "level": self.level}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> Self:
         """Set the map."""
-        self.weight = np.ascontiguousarray(state["weight"], dtype=np.float32)
-        self.bias = np.ascontiguousarray(state["bias"], dtype=np.float32)
+        for name in ("weight", "bias", "level"):
+            setattr(self, name, np.ascontiguousarray(state[name], dtype=np.float32))
         self.__post_init__()
         return self
 

@@ -1,0 +1,119 @@
+"""Networks: plain `nn.Module`s built from the sizes of the problem, `forward(window) -> [B H C]`."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tsforecast.errors import ConfigError
+from tsforecast.models.linear import LinearForecaster, design_size
+from tsforecast.types import Dims, Window
+
+
+@runtime_checkable
+class Linear(Protocol):
+    """A network that is a linear map of the design, hence served by `LinearForecaster`: numpy alone."""
+
+    def collapse(self) -> LinearForecaster:
+        """The map, exactly."""
+        ...
+
+
+def _design(window: Window) -> tuple[Tensor, Tensor]:
+    """`tsforecast.models.linear.design` on tensors: [B C D] and the last value [B C 1]."""
+    target: Tensor = window.target.transpose(1, 2)  # type: ignore[assignment, arg-type]
+    last = target[..., -1:]
+    parts = [target - last]
+    lookback = target.shape[2]
+    shared: list[Any] = [window.past.flatten(1), window.known[:, lookback:].flatten(1), window.static]
+    shared = [part for part in shared if part.shape[1]]
+    if shared:
+        parts.append(torch.cat(shared, dim=1)[:, None].expand(-1, target.shape[1], -1))
+    if window.tabular.shape[1]:
+        parts.append(window.tabular.transpose(1, 2))  # type: ignore[arg-type]
+    return (parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)), last
+
+
+class NLinear(nn.Module):
+    """The last value plus a linear map of the window relative to it and of the covariates.
+
+    Zeng et al., Are Transformers Effective for Time Series Forecasting?, AAAI 2023. Covariates enter as more
+    columns of the same map; without any this is the paper's NLinear, shared by all channels.
+    """
+
+    uses = frozenset({"past", "known", "static", "tabular"})
+
+    def __init__(self, dims: Dims) -> None:
+        super().__init__()
+        self.linear = nn.Linear(design_size(dims), dims.horizon)
+
+    def forward(self, window: Window) -> Tensor:
+        """Forecasts in scaled units, [B H C]."""
+        rows, last = _design(window)
+        out: Tensor = self.linear(rows) + last
+        return out.transpose(1, 2)
+
+    def collapse(self) -> LinearForecaster:
+        """The map, exactly."""
+        return LinearForecaster().restore(
+            {"weight": _array(self.linear.weight).T, "bias": _array(self.linear.bias), "level": np.ones(1)}
+        )
+
+    def warm_start(self, forecaster: LinearForecaster) -> None:
+        """Start from a solution of the same map, such as ridge's."""
+        with torch.no_grad():
+            self.linear.weight.copy_(torch.from_numpy(forecaster.weight.T.copy()))
+            self.linear.bias.copy_(torch.from_numpy(forecaster.bias.copy()))
+
+
+class DLinear(nn.Module):
+    """One linear map of the moving average and one of what is left; covariates enter the second.
+
+    Zeng et al., AAAI 2023. The moving average repeats the window's ends as padding.
+
+    Parameters
+    ----------
+    kernel
+        Rows of the moving average; odd.
+    """
+
+    uses = frozenset({"past", "known", "static", "tabular"})
+
+    def __init__(self, dims: Dims, kernel: int = 25) -> None:
+        if kernel < 1 or kernel % 2 == 0:
+            raise ConfigError("the moving average needs an odd number of rows", where="model.backbone.kernel",
+                              got=kernel, allowed="1, 3, 5, ...", fix="model.backbone.kernel=25")  # fmt: skip
+        super().__init__()
+        self.trend = nn.Linear(dims.lookback, dims.horizon)
+        self.rest = nn.Linear(design_size(dims), dims.horizon)
+        rows = np.clip(np.arange(dims.lookback)[:, None] + np.arange(kernel) - kernel // 2, 0, dims.lookback - 1)
+        average = np.zeros((dims.lookback, dims.lookback), dtype=np.float32)
+        np.add.at(average, (rows, np.arange(dims.lookback)[:, None]), np.float32(1 / kernel))
+        self.register_buffer("average", torch.from_numpy(average), persistent=False)
+
+    def forward(self, window: Window) -> Tensor:
+        """Forecasts in scaled units, [B H C]."""
+        rows, last = _design(window)
+        lookback = self.average.shape[0]  # type: ignore[union-attr, index]
+        trend = rows[..., :lookback] @ self.average + last
+        rest = torch.cat([rows[..., :lookback] + last - trend, rows[..., lookback:]], dim=2)
+        out: Tensor = self.trend(trend) + self.rest(rest)
+        return out.transpose(1, 2)
+
+    def collapse(self) -> LinearForecaster:
+        """The map, exactly: both maps through the moving average."""
+        average = _array(self.average).astype(np.float64)
+        trend, rest = (_array(layer.weight).T.astype(np.float64) for layer in (self.trend, self.rest))
+        own = rest[: len(average)]
+        weight = np.concatenate([own + average @ (trend - own), rest[len(average) :]])
+        bias = _array(self.trend.bias) + _array(self.rest.bias)
+        return LinearForecaster().restore(
+            {"weight": weight, "bias": bias, "level": weight[: len(average)].sum(axis=0)}
+        )
+
+
+def _array(tensor: Any) -> np.ndarray:
+    return np.asarray(tensor.detach().cpu().numpy())

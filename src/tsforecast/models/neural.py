@@ -1,0 +1,68 @@
+"""One LightningModule around any network, and the settings it is trained with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tsforecast.errors import ConfigError
+from tsforecast.models.linear import Ridge
+from tsforecast.types import Dims, Window
+
+
+def _adam(parameters: Any) -> torch.optim.Optimizer:
+    return torch.optim.Adam(parameters, lr=1e-3)
+
+
+@dataclass(frozen=True)
+class Neural:
+    """A network and how it is trained; the trainer is chosen apart.
+
+    Parameters
+    ----------
+    backbone
+        `backbone(dims)` gives an `nn.Module` whose `forward(window)` gives [B H C] in scaled units.
+    loss
+        `loss(forecast, label)` of the observed values.
+    optimizer
+        `optimizer(parameters)`.
+    scheduler
+        `scheduler(optimizer)`, stepped once an epoch; None for a constant rate.
+    batch_size
+        Windows in a step.
+    val_batch_size
+        Windows in a validation step.
+    patience
+        Epochs without a better validation loss before training stops.
+    warm_start
+        A ridge regression whose solution the network starts from; only for networks with `warm_start`.
+    """
+
+    backbone: Callable[[Dims], nn.Module]
+    loss: Callable[[Tensor, Tensor], Tensor] = nn.functional.mse_loss
+    optimizer: Callable[[Any], torch.optim.Optimizer] = _adam
+    scheduler: Callable[[torch.optim.Optimizer], Any] | None = None
+    batch_size: int = 32
+    val_batch_size: int = 512
+    patience: int = 3
+    warm_start: Ridge | None = None
+    uses: frozenset[str] = field(init=False, default=frozenset())
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "val_batch_size", "patience"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be 1 or more", where=f"model.{name}", got=getattr(self, name))
+        network = getattr(self.backbone, "func", self.backbone)
+        object.__setattr__(self, "uses", frozenset(getattr(network, "uses", ())))
+
+
+def masked(loss: Callable[[Tensor, Tensor], Tensor], forecast: Tensor, label: Tensor, missing: bool) -> Tensor:
+    """The loss over the observed labels; zero where a batch has none."""
+    if not missing:
+        return loss(forecast, label)
+    observed = ~label.isnan()
+    return loss(forecast[observed], label[observed]) if bool(observed.any()) else forecast.sum() * 0.0

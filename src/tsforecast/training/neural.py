@@ -1,0 +1,201 @@
+"""Fitting a network under Lightning: one gather per batch, best weights kept, every epoch resumable."""
+
+from __future__ import annotations
+
+import logging
+import math
+import signal
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset
+
+from tsforecast.errors import ConfigError
+from tsforecast.models.base import Forecaster
+from tsforecast.models.networks import Linear
+from tsforecast.models.neural import Neural, masked
+from tsforecast.training.fit import Fitted, fit
+from tsforecast.types import Dims, Window
+from tsforecast.windows import Windows
+
+log = logging.getLogger(__name__)
+Batch = tuple[Window, Tensor]
+
+
+class Batches(IterableDataset[Batch]):
+    """Whole batches, gathered at once on the device the arrays are on.
+
+    The order of an epoch depends on the seed and the epoch alone, so that a resumed run sees the same batches.
+    """
+
+    def __init__(self, windows: Windows, size: int, *, seed: int | None = None) -> None:
+        self.windows, self.size, self.seed, self.epoch = windows, size, seed, 0
+        self.device = torch.device("cpu")
+        self._placed: Windows | None = None
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.windows) / self.size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        if self._placed is None:
+            self._placed = self.windows.to(lambda array: torch.as_tensor(array, device=self.device))
+        order = torch.arange(len(self.windows))
+        if self.seed is not None:
+            order = torch.randperm(len(self.windows), generator=torch.Generator().manual_seed(self.seed * 100_003 + self.epoch))
+        for index in order.to(self.device).split(self.size):
+            yield self._placed.window(index), self._placed.label(index)
+
+
+class ForecastModule(pl.LightningModule):
+    """Loss, optimizer and schedule around any network."""
+
+    def __init__(self, network: nn.Module, model: Neural, train: Batches, val: Batches) -> None:
+        super().__init__()
+        self.network, self.model, self.batches = network, model, {"train": train, "val": val}
+        self.history: list[dict[str, float]] = []
+        self._sums: dict[str, list[Tensor]] = {"train": [], "val": []}
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        """One step; the loss is summed on the device and read once an epoch."""
+        loss = masked(self.model.loss, self.network(batch[0]), batch[1], self.batches["train"].windows.missing)
+        self._sums["train"].append(loss.detach())
+        return loss
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        """The same loss, without a step."""
+        loss = masked(self.model.loss, self.network(batch[0]), batch[1], self.batches["val"].windows.missing)
+        self._sums["val"].append(loss.detach() * len(batch[1]))
+
+    def on_train_epoch_start(self) -> None:
+        """Another order every epoch."""
+        self.batches["train"].epoch = self.current_epoch
+
+    def on_validation_epoch_end(self) -> None:
+        """Record the epoch."""
+        val = torch.stack(self._sums["val"]).sum() / len(self.batches["val"].windows)
+        self._sums["val"].clear()
+        self.log("val/loss", val, prog_bar=True, sync_dist=True)
+        if not self.trainer.sanity_checking and self._sums["train"]:
+            train = float(torch.stack(self._sums["train"]).mean())
+            rate = float(self.trainer.optimizers[0].param_groups[0]["lr"])
+            self.history.append({"epoch": self.current_epoch, "train/loss": train, "val/loss": float(val), "lr": rate})
+            self._sums["train"].clear()
+
+    def configure_optimizers(self) -> Any:
+        """As configured; the schedule moves once an epoch."""
+        optimizer = self.model.optimizer(self.network.parameters())
+        if self.model.scheduler is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.model.scheduler(optimizer), "interval": "epoch"}}
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Batches are gathered on the device already."""
+        return batch
+
+    def on_fit_start(self) -> None:
+        """Place the arrays once."""
+        for batches in self.batches.values():
+            batches.device = self.device
+
+    def _loader(self, part: str) -> DataLoader[Batch]:
+        return DataLoader(self.batches[part], batch_size=None)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Shuffled."""
+        return self._loader("train")
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """In order."""
+        return self._loader("val")
+
+
+class Best(Callback):
+    """Keeps the weights of the lowest validation loss and stops when it has not fallen for `patience` epochs.
+
+    The state before the first step counts too: a warm start that training cannot better is kept. Part of every
+    checkpoint, so that a resumed run goes on with the same best.
+    """
+
+    def __init__(self, patience: int) -> None:
+        self.patience, self.waited, self.loss = patience, 0, math.inf
+        self.weights: dict[str, Tensor] = {}
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Compare."""
+        loss = float(trainer.callback_metrics["val/loss"])
+        if loss < self.loss:
+            network: nn.Module = pl_module.network  # type: ignore[assignment]
+            self.loss, self.waited = loss, 0
+            self.weights = {name: value.detach().clone() for name, value in network.state_dict().items()}
+        elif not trainer.sanity_checking:
+            self.waited += 1
+            trainer.should_stop = trainer.should_stop or self.waited >= self.patience
+
+    def state_dict(self) -> dict[str, Any]:
+        """For the checkpoint."""
+        return {"waited": self.waited, "loss": self.loss, "weights": self.weights}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """From the checkpoint."""
+        self.waited, self.loss, self.weights = state_dict["waited"], state_dict["loss"], state_dict["weights"]
+
+
+@fit.register
+def _(
+    model: Neural,
+    train: Windows,
+    val: Windows,
+    *,
+    dims: Dims,
+    trainer: Callable[..., Any],
+    seed: int,
+    run_dir: Path,
+    ckpt_path: str | None = None,
+) -> Fitted:
+    torch.manual_seed(seed)
+    network = model.backbone(dims)
+    if model.warm_start is not None:
+        start = getattr(network, "warm_start", None)
+        if start is None:
+            raise ConfigError("this network cannot start from a ridge solution", where="model.warm_start",
+                              got=type(network).__name__, allowed="NLinear", fix="model.warm_start=null")  # fmt: skip
+        start(model.warm_start.fit(train, val, dims))
+    module = ForecastModule(network, model, Batches(train, model.batch_size, seed=seed), Batches(val, model.val_batch_size))
+    best = Best(model.patience)
+    checkpoints = ModelCheckpoint(run_dir / "checkpoints", save_last=True, save_top_k=0)
+    if ckpt_path is not None and not Path(ckpt_path).is_file():
+        raise ConfigError("there is no checkpoint here", where="ckpt_path", got=ckpt_path,
+                          fix="give the path of a run's checkpoints/last.ckpt")  # fmt: skip
+    interrupted = signal.getsignal(signal.SIGINT)
+    with warnings.catch_warnings():
+        # No workers on purpose, and the length of an iterable dataset is known here.
+        warnings.filterwarnings("ignore", ".*does not have many workers.*|.*has `__len__` defined.*")
+        try:
+            driver = trainer(callbacks=[best, checkpoints])
+            driver.fit(module, ckpt_path=ckpt_path, weights_only=True)
+        except SystemExit:  # Lightning turns Ctrl-C into an exit and leaves the signal switched off
+            signal.signal(signal.SIGINT, interrupted)
+            raise KeyboardInterrupt from None
+        except (MisconfigurationException, TypeError, ValueError) as error:
+            if "driver" in locals():
+                raise
+            raise ConfigError("the trainer cannot be built", where="trainer", got=error,
+                              fix="trainer=cpu runs everywhere") from error  # fmt: skip
+    if best.weights:
+        network.load_state_dict(best.weights)
+    log.info("best validation loss %.4f; %d epochs", best.loss, len(module.history))
+    return Fitted(runtime(network.cpu().eval()), module.history)
+
+
+def runtime(network: nn.Module) -> Forecaster:
+    """The torch-free forecaster a trained network is served as."""
+    if isinstance(network, Linear):
+        return network.collapse()
+    raise NotImplementedError
