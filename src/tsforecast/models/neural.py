@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +51,7 @@ class Neural:
     patience: int = 3
     warm_start: Ridge | None = None
     uses: frozenset[str] = field(init=False, default=frozenset())
+    trained_by: ClassVar[str] = "tsforecast.training.neural"
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "val_batch_size", "patience"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import singledispatch
@@ -50,6 +51,11 @@ def fit(
     ConfigError
         The model is of no known family, or cannot be resumed.
     """
+    home = getattr(model, "trained_by", None)
+    if home is not None:  # its fit is registered by a module that imports torch: only now is that worth its seconds
+        importlib.import_module(home)
+        if fit.dispatch(type(model)) is not fit.dispatch(object):
+            return fit(model, train, val, dims=dims, trainer=trainer, seed=seed, run_dir=run_dir, ckpt_path=ckpt_path)
     raise ConfigError(
         "this object is not a model",
         where="model._target_",
