@@ -45,15 +45,20 @@ def infer(time: pd.DatetimeIndex) -> str | None:
     """The frequency of sorted unique stamps, gaps allowed; None when there are too few or no step prevails."""
     if len(time) < 3:
         return None
-    if whole := pd.infer_freq(time):
+    if whole := _inferred(time):
         return whole
     starts = np.unique(np.linspace(0, max(0, len(time) - _RUN), 64).astype(int))
-    runs = Counter(freq for i in starts if (freq := pd.infer_freq(time[i : i + _RUN])))
+    runs = Counter(freq for i in starts if (freq := _inferred(time[i : i + _RUN])))
     if runs:
         return runs.most_common(1)[0][0]
     steps, counts = np.unique(np.diff(time.asi8), return_counts=True)
     commonest = pd.Timedelta(int(steps[counts.argmax()]), unit=time.unit)
     return str(to_offset(commonest).freqstr) if counts.max() * 2 > counts.sum() else None
+
+
+def _inferred(time: pd.DatetimeIndex) -> str | None:
+    found = pd.infer_freq(time)
+    return getattr(found, "freqstr", found)  # later versions of pandas give the offset, not its name
 
 
 @dataclass(frozen=True)
@@ -124,19 +129,20 @@ class Axis:
         first = np.ones(len(filled), dtype=bool)  # of a wall time that occurs twice, the first
         return filled.tz_localize(self.time.tz, ambiguous=first, nonexistent="shift_forward")
 
+    def daylight(self, row: Int[np.ndarray, "G"]) -> Bool[np.ndarray, "G"]:
+        """Which rows have a daylight-saving change between them and the next.
 
-def daylight(before: pd.DatetimeIndex, after: pd.DatetimeIndex) -> Bool[np.ndarray, "G"]:
-    """Which pairs of neighbouring rows have a daylight-saving change between them.
-
-    With a time zone this is known. Without one it is recognised: an hour skipped or told twice, early on a Sunday of
-    March, April, September, October or November.
-    """
-    ahead = after.asi8 - before.asi8
-    if after.tz is not None:
-        wall = after.tz_localize(None).asi8 - before.tz_localize(None).asi8
-        return np.asarray(wall != ahead)
-    early = (after.dayofweek == 6) & after.month.isin([3, 4, 9, 10, 11]) & (after.hour <= 3)
-    return np.asarray(early & (ahead >= -_HOUR) & (ahead <= 2 * _HOUR))
+        With a time zone this is known. Without one it is recognised: an hour skipped or told twice, early on a Sunday
+        of March, April, September, October or November.
+        """
+        if not isinstance(self.step, Tick) or isinstance(self.step, Day):
+            return np.zeros(len(row), dtype=bool)
+        before, after = self.time[row], self.time[row + 1]
+        ahead = after.asi8 - before.asi8
+        if after.tz is not None:
+            return np.asarray(after.tz_localize(None).asi8 - before.tz_localize(None).asi8 != ahead)
+        early = (after.day_of_week == 6) & after.month.isin([3, 4, 9, 10, 11]) & (after.hour <= 3)
+        return np.asarray(early & ((ahead == 0) | (ahead == self.nanos + _HOUR)))
 
 
 def named_days(time: pd.DatetimeIndex, limit: int = 3) -> str:

@@ -6,6 +6,7 @@ import hashlib
 import logging
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tsforecast.errors import ConfigError, DataError, nearest
@@ -47,7 +48,7 @@ CATALOGUE = {
 def fetch(name: str, data_dir: Path) -> Path:
     """The file of a catalogue entry: in `data_dir`, else in TSFORECAST_DATA_DIR, else downloaded to `data_dir`.
 
-    The download is checked against the digest before it takes its place.
+    The download is checked against the digest before it takes its place; one that breaks off is gone on with.
 
     Raises
     ------
@@ -73,7 +74,7 @@ def fetch(name: str, data_dir: Path) -> Path:
                     where=file,
                     got=f"sha256 {digest}",
                     allowed=f"sha256 {entry.sha256}",
-                    fix="remove the file to have it downloaded again, or use dataset=csv dataset.path=... to read it as your own",
+                    fix="remove it to have it downloaded again, or read it as your own: dataset=csv dataset.path=...",
                 )
             return file
     return _download(name, entry, data_dir)
@@ -91,13 +92,36 @@ def _download(name: str, entry: Entry, data_dir: Path) -> Path:
         raise cannot
     import pooch
 
+    part = data_dir / f".{entry.file}.part"
     log.info("Downloading %s (%s; %s)", entry.file, entry.licence, entry.citation)
     try:
         return Path(pooch.retrieve(entry.address, known_hash=f"sha256:{entry.sha256}", fname=entry.file, path=data_dir,
-                                   downloader=pooch.HTTPDownloader(progressbar=True, timeout=30)))  # fmt: skip
+                                   downloader=partial(_resume, part=part)))  # fmt: skip
     except (OSError, ValueError) as error:  # no network (requests' errors are OSErrors), no permission, wrong digest
         cannot.got = f"{type(error).__name__}: {error}"
         raise DataError(cannot.what, where=cannot.where, got=cannot.got, fix=cannot.fix) from error
+
+
+def _resume(address: str, output: str, _: object, *, part: Path) -> None:
+    """Download to `part`, from where an earlier attempt broke off, and hand it over whole (pooch's protocol)."""
+    import requests
+    from tqdm import tqdm
+
+    have = part.stat().st_size if part.exists() else 0
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+    with requests.get(address, headers=headers, stream=True, timeout=30) as answer:
+        if answer.status_code != requests.codes.requested_range_not_satisfiable:  # else it is whole already
+            answer.raise_for_status()
+            goes_on = answer.status_code == requests.codes.partial_content
+            have *= goes_on
+            total = have + int(answer.headers.get("Content-Length", 0))
+            with (
+                part.open("ab" if goes_on else "wb") as sink,
+                tqdm(desc=part.stem[1:], total=total or None, initial=have, unit="B", unit_scale=True) as bar,
+            ):
+                for chunk in answer.iter_content(1 << 16):
+                    bar.update(sink.write(chunk))
+    part.replace(output)
 
 
 def sha256(file: Path) -> str:

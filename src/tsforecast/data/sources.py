@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -64,15 +66,15 @@ class Dataset:
     @cached_property
     def schema(self) -> Schema:
         """Which column is what."""
-        return Schema(self.layout, self.time or ("ds" if self.layout == "long" else "date"), self.id, self.target, self.past, self.known, self.static, self.freq)
+        return Schema(self.layout, self.time, self.id, self.target, self.past, self.known, self.static, self.freq)
 
     def describe(self, rows: int) -> dict[str, str | int]:
         """Name, sha256, place and rows, for the record."""
         return {"name": self.name or self.file.stem, "digest": sha256(self.file), "source": str(self.file),
                 "rows": rows}  # fmt: skip
 
-    def load(self) -> Panel:
-        """Read and check the file.
+    def load(self, min_rows: int = 1) -> Panel:
+        """Read and check the file; every series must have `min_rows` rows.
 
         Raises
         ------
@@ -81,12 +83,12 @@ class Dataset:
         """
         static = read_frame(self.static_path) if self.static_path else None
         policy = Policy(self.unsorted, self.gaps, self.duplicates)
-        frame = read_frame(self.file, self.schema.columns if self.target else None)
-        return to_panel(frame, self.schema, policy, static=static, where=str(self.file))
+        frame = read_frame(self.file, self.schema.columns if self.schema.target else None)
+        return to_panel(frame, self.schema, policy, static=static, where=str(self.file), min_rows=min_rows)
 
 
 def read_frame(path: str | Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """Read a CSV or Parquet file, of `columns` those that it has.
+    """Read a CSV or Parquet file: only `columns` when it has them all, so that a missing one can be told its nearest.
 
     Raises
     ------
@@ -101,21 +103,47 @@ def read_frame(path: str | Path, columns: Sequence[str] | None = None) -> pd.Dat
             "there is no such file",
             where=path,
             got="a folder" if path.is_dir() else "nothing",
-            fix=f"did you mean {path.parent / near}?" if near else "check the path; it is relative to the working directory",
+            fix=f"did you mean {path.parent / near}?" if near else "a path is relative to the working directory",
         )
     try:
         if path.suffix == ".csv":
-            wanted = None if columns is None else set(columns)
-            return pd.read_csv(path, usecols=None if wanted is None else lambda c: c in wanted,
-                               na_values=list(MISSING), keep_default_na=False)  # fmt: skip
+            raw = path.read_bytes()
+            _check_cells(raw, path)
+            header = pd.read_csv(io.BytesIO(raw), nrows=0).columns
+            wanted = list(columns) if columns is not None and set(columns) <= set(header) else None
+            return pd.read_csv(io.BytesIO(raw), usecols=wanted, na_values=list(MISSING), keep_default_na=False,
+                               low_memory=False)  # fmt: skip
         if path.suffix in (".parquet", ".pq"):
             import pyarrow.parquet
 
             file = pyarrow.parquet.ParquetFile(path)
-            had = None if columns is None else [c for c in columns if c in file.schema_arrow.names]
-            return file.read(columns=had).to_pandas()
+            wanted = list(columns) if columns is not None and set(columns) <= set(file.schema_arrow.names) else None
+            table: pd.DataFrame = file.read(columns=wanted).to_pandas()
+            return table
     except (ValueError, OSError) as error:  # pandas' and pyarrow's parse errors are ValueErrors or OSErrors
-        raise DataError("the file cannot be read: it is empty, cut short or of another kind", where=path,
-                        got=str(error).strip(), fix="look at the line the message names, or copy the file again") from error  # fmt: skip
+        raise DataError(
+            "the file cannot be read: it is empty, cut short or of another kind",
+            where=path,
+            got=str(error).strip(),
+            fix="look at the line the message names, or copy the file again",
+        ) from error
     raise DataError("the kind of a file is told by its suffix", where=path, got=path.suffix or "none",
                     allowed=".csv, .parquet", fix="rename or convert it")  # fmt: skip
+
+
+def _check_cells(raw: bytes, path: Path) -> None:
+    """Every row must have as many cells as the header: pandas would fill a row cut short with missing values."""
+    commas = raw.partition(b"\n")[0].count(b",")
+    if raw.count(b",") == commas * (raw.rstrip(b"\r\n").count(b"\n") + 1) and b'"' not in raw:
+        return
+    rows = csv.reader(io.StringIO(raw.decode("utf-8-sig"), newline=""))
+    width = len(next(rows, []))
+    if ragged := [(rows.line_num, len(row)) for row in rows if row and len(row) != width]:
+        listing = ", ".join(f"row {line} has {cells}" for line, cells in ragged[:5])
+        raise DataError(
+            f"{len(ragged)} rows have not as many cells as the header: the file was cut short, or a cell holds a comma",
+            where=path,
+            got=listing + (", ..." if len(ragged) > 5 else ""),
+            allowed=f"{width} cells",
+            fix="copy the file again, or mend those rows",
+        )

@@ -45,7 +45,7 @@ class Borders:
         for part, need in needs.items():
             if (short := has[part] < need).any():
                 names = ", ".join(f"{i} has {n}" for i, n in zip(panel.ids[short][:3], has[part][short], strict=False))
-                which = f"the data has {has[part][0]}" if len(panel) == 1 else f"{short.sum()} series are short: {names}"
+                which = f"it has {has[part][0]}" if len(panel) == 1 else f"{short.sum()} series are short: {names}"
                 problems.append(f"{part} needs {need} rows, {which}")
         if problems:
             raise DataError(
@@ -67,8 +67,12 @@ class FractionSplit:
     def __post_init__(self) -> None:
         shares = (self.train, self.val, self.test)
         if min(shares) <= 0 or sum(shares) > 1 + 1e-9:
-            raise ConfigError("split shares must be positive and add up to 1 at most", where="split",
-                              got=f"train={self.train} val={self.val} test={self.test}", fix="0.7, 0.1, 0.2, say")  # fmt: skip
+            raise ConfigError(
+                "split shares must be positive and add up to 1 at most",
+                where="split",
+                got=f"train={self.train} val={self.val} test={self.test}",
+                fix="0.7, 0.1, 0.2, say",
+            )
 
     def __call__(self, panel: Panel, lookback: int, horizon: int) -> Borders:
         """Borders of each series, checked."""
@@ -89,8 +93,12 @@ class RowSplit:
 
     def __post_init__(self) -> None:
         if min(self.train, self.val, self.test) < 1:
-            raise ConfigError("split rows must be positive", where="split",
-                              got=f"train={self.train} val={self.val} test={self.test}", allowed="1 or more")  # fmt: skip
+            raise ConfigError(
+                "split rows must be positive",
+                where="split",
+                got=f"train={self.train} val={self.val} test={self.test}",
+                allowed="1 or more",
+            )
 
     def __call__(self, panel: Panel, lookback: int, horizon: int) -> Borders:
         """Borders of each series, checked."""
@@ -123,9 +131,13 @@ class DateSplit:
             try:
                 stamp = pd.Timestamp(given)
             except ValueError as error:
-                raise ConfigError("a date cannot be read", where=f"split.{name}", got=given, fix="2014-07-01") from error
+                raise ConfigError("a date cannot be read", where=f"split.{name}", got=given,
+                                  fix="write 2014-07-01") from error  # fmt: skip
             if stamp.tz is None and panel.time.tz is not None:
                 stamp = stamp.tz_localize(panel.time.tz)
+            elif stamp.tz is not None and panel.time.tz is None:
+                raise ConfigError("a date has a time zone and the data has none", where=f"split.{name}", got=given,
+                                  fix="leave the zone out")  # fmt: skip
             dates.append(stamp)
         if dates != sorted(dates):
             raise ConfigError("split dates must go forward", where="split", got=" ".join(map(str, dates)))
