@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from tsforecast.errors import ConfigError
 
 SCALED, RAW = 0, 1  # units
 ABSOLUTE, SQUARE, LABEL, LABEL_SQUARE = range(4)  # sums of |e|, e^2, label and label^2, the label less its `shift`
+AVERAGES = {"mse": (SCALED, SQUARE), "mae": (SCALED, ABSOLUTE), "mse_raw": (RAW, SQUARE), "mae_raw": (RAW, ABSOLUTE)}
 BLOCK = 2**17  # numbers worked on at a time: what a core's cache holds
 
 
@@ -65,9 +66,7 @@ class Scores:
     def _add(self, *block: np.ndarray) -> None:
         """One block of flat `[B H*C]` arrays, as `update` takes them."""
         *arrays, series = block
-        observed: Bool[np.ndarray, "B H*C"] | None = None
-        if np.isnan(arrays[0].sum()):
-            observed = ~np.isnan(arrays[0])
+        observed = ~np.isnan(arrays[0]) if np.isnan(arrays[0].sum()) else None
         ones = np.ones(len(series), dtype=arrays[0].dtype)
         shape = self._count.shape
         for unit in (SCALED, RAW):
@@ -83,11 +82,10 @@ class Scores:
         self._count += len(series) if observed is None else observed.sum(axis=0).reshape(shape)
         self._add_relative(label, forecast, absolute, observed)
         if len(self._by_series) > 1:
-            np.square(error, out=error)
-            per_window = np.zeros((len(series), 3, shape[1]))
-            per_window[:, 0], per_window[:, 1] = (_over_steps(a, shape) for a in (absolute, error))
-            per_window[:, 2] = shape[0] if observed is None else _over_steps(observed, shape)
-            np.add.at(self._by_series, series, per_window)
+            there = np.ones_like(error) if observed is None else observed.astype(error.dtype)
+            steps = np.ones(shape[0], dtype=error.dtype)
+            per_window = [steps @ a.reshape(-1, *shape) for a in (absolute, error * error, there)]
+            np.add.at(self._by_series, series, np.stack(per_window, axis=1).astype(np.float64))
 
     def _add_relative(
         self, label: np.ndarray, forecast: np.ndarray, absolute: np.ndarray, observed: np.ndarray | None
@@ -145,22 +143,15 @@ class Scores:
         """`mse, mae, mse_raw, mae_raw` of each channel by name."""
         return {
             name: dict(zip(self.channels, self._average(unit, what, over=0), strict=True))
-            for name, unit, what in (
-                ("mse", SCALED, SQUARE),
-                ("mae", SCALED, ABSOLUTE),
-                ("mse_raw", RAW, SQUARE),
-                ("mae_raw", RAW, ABSOLUTE),
-            )
+            for name, (unit, what) in AVERAGES.items()
         }
 
     def by_step(self) -> dict[str, list[float]]:
-        """`mse, mae, mae_raw` of each of the H steps ahead."""
-        wanted = (("mse", SCALED, SQUARE), ("mae", SCALED, ABSOLUTE), ("mae_raw", RAW, ABSOLUTE))
-        return {name: self._average(unit, what, over=1) for name, unit, what in wanted}
+        """`mse, mae, mse_raw, mae_raw` of each of the H steps ahead."""
+        return {name: self._average(unit, what, over=1) for name, (unit, what) in AVERAGES.items()}
 
     def _average(self, unit: int, what: int, *, over: int) -> list[float]:
-        averages: list[float] = _ratio(self._sums[unit, what].sum(axis=over), self._count.sum(axis=over)).tolist()
-        return averages
+        return list(map(float, _ratio(self._sums[unit, what].sum(axis=over), self._count.sum(axis=over))))
 
 
 def seasonal_scale(
@@ -205,21 +196,18 @@ def _squares(values: Float[np.ndarray, "B K"]) -> Float[np.ndarray, " K"]:
     return np.asarray(np.einsum("bk,bk->k", values, values))
 
 
-def _over_steps(values: np.ndarray, shape: tuple[int, ...]) -> Float[np.ndarray, "B C"]:
-    return values.reshape(-1, *shape).sum(axis=1, dtype=np.float64)
-
-
 def _level(label: Float[np.ndarray, "B H C"]) -> Float[np.ndarray, " C"]:
     """Roughly the mean of each channel: squares are summed about it, as about 0 float32 would lose the variance."""
     observed = ~np.isnan(label)
     mean = _ratio(np.where(observed, label, 0.0).sum(axis=(0, 1)), observed.sum(axis=(0, 1)))
-    return np.nan_to_num(mean).astype(label.dtype)
+    level: np.ndarray = np.nan_to_num(mean).astype(label.dtype)
+    return level
 
 
 def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """`a / b`, NaN where b is 0."""
     a, b = np.broadcast_arrays(np.asarray(a, dtype=np.float64), b)
-    return np.divide(a, b, out=np.full(a.shape, np.nan), where=b != 0)
+    return np.asarray(np.divide(a, b, out=np.full(a.shape, np.nan), where=b != 0))
 
 
 def _mean(values: np.ndarray, where: np.ndarray) -> float:

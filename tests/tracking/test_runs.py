@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,12 @@ from tsforecast.tracking.runs import MLflowTracker, NoTracker
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory whose `mlflow.db` all tests share: making one takes seconds."""
     directory = tmp_path_factory.mktemp("store")
     with MLflowTracker(f"sqlite:///{directory}/mlflow.db", "first").run("warm-up", {}):
         pass
-    yield directory
+    return directory
 
 
 @pytest.fixture(autouse=True)
@@ -92,11 +91,14 @@ def test_when_an_error_leaves_the_run_then_its_status_says_so(store: Path, error
 
 
 def test_when_a_library_turns_ctrl_c_into_exit_1_then_the_run_is_killed(store: Path) -> None:
-    with pytest.raises(SystemExit), tracker(store).run("r", {}) as run:
+    def interrupted() -> None:
         try:
             raise KeyboardInterrupt
         except KeyboardInterrupt:
             sys.exit(1)
+
+    with pytest.raises(SystemExit), tracker(store).run("r", {}) as run:
+        interrupted()
     assert recorded(store, run.id).info.status == "KILLED"
 
 

@@ -26,9 +26,9 @@ def design(window: Window) -> tuple[Float[np.ndarray, "B*C D"], Float[np.ndarray
     relative to nothing: they are standardised already.
     """
     b, lookback, channels = window.target.shape
-    series = np.ascontiguousarray(window.target.transpose(0, 2, 1)).reshape(b * channels, lookback)
-    last = series[:, -1:].copy()
-    series -= last
+    series = window.target.transpose(0, 2, 1).reshape(b * channels, lookback)
+    last = series[:, -1:]
+    series = series - last
     parts = [series]
     shared = [window.past.reshape(b, -1), window.known[:, lookback:].reshape(b, -1), window.static]
     parts += [np.repeat(part, channels, axis=0) for part in shared if part.shape[1]]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,7 @@ def provenance(config: dict[str, Any] | None = None, *, directory: Path | None =
     Returns
     -------
     dict
-        `python`, `platform`, `packages` (installed ones of a known list, with versions), `git` and `config`.
+        `command`, `python`, `platform`, `packages` (installed ones of a known list, with versions), `git` and `config`.
         `git` is None outside a work tree, else `commit` (None before the first one), `branch`, `dirty`, and `diff`:
         tracked changes against the commit, which with it restore the tracked files. Untracked files are only named.
     """
@@ -45,14 +47,12 @@ def provenance(config: dict[str, Any] | None = None, *, directory: Path | None =
     }
 
 
-def packages() -> dict[str, str]:
-    """Versions of the installed packages that can change a result."""
+def packages(names: Sequence[str] = PACKAGES) -> dict[str, str]:
+    """Versions of those packages that are installed."""
     found = {}
-    for name in PACKAGES:
-        try:
+    for name in names:
+        with suppress(PackageNotFoundError):
             found[name] = version(name)
-        except PackageNotFoundError:
-            continue
     return found
 
 

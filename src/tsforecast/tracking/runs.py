@@ -8,7 +8,6 @@ import getpass
 import importlib
 import json
 import logging
-import math
 import os
 import re
 import signal
@@ -22,6 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from tsforecast.errors import ConfigError, OutputError
@@ -30,37 +30,71 @@ from tsforecast.tracking.provenance import packages
 log = logging.getLogger(__name__)
 
 SERVERS = ("http://", "https://", "postgresql", "mysql", "mssql", "databricks")
-SERVED = ("tsforecast", "numpy", "pandas", "pyarrow", "pydantic", "holidays", "safetensors", "onnxruntime")
+SERVED = ("tsforecast", "numpy", "pandas", "pyarrow", "pydantic", "holidays", "safetensors", "onnxruntime", "xgboost")
+OUTPUT = {"unique_id": "string", "ds": "datetime", "cutoff": "datetime", "channel": "string", "y_hat": "float"}
 
 
+@dataclass
 class Run:
-    """What a command tells its run; this one records nothing, `MLflowRun` does.
+    """What a command tells its run. Without a client it forgets everything, and `id` is empty.
 
-    Attributes
-    ----------
-    id
-        The run's id in the tracking store; empty when nothing is recorded.
+    It works through `MlflowClient` alone: no global state of mlflow is read or set.
     """
 
+    client: Any = None
     id: str = ""
+    experiment: str = ""
+    log_model: bool = False
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Settings; nested mappings become dotted names."""
+        if self.client:
+            from mlflow.entities import Param
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Numbers of the whole run, or of one step of it."""
+            items = [Param(_key(key), str(value)) for key, value in _flat(params)]
+            for i in range(0, len(items), 100):  # as many as MLflow takes at a time
+                self.client.log_batch(self.id, params=items[i : i + 100])
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Numbers of the whole run, or of one step of it; NaN is left out."""
+        self.log_epochs([{**metrics, "epoch": step}])
 
     def log_epochs(self, epochs: Sequence[Mapping[str, float]]) -> None:
         """Training curves: one mapping per epoch; `epoch` is its number, every other key a metric."""
+        if self.client:
+            from mlflow.entities import Metric
+
+            now = int(time.time() * 1000)
+            metrics = [
+                Metric(_key(key), float(value), now, int(epoch.get("epoch", i)))
+                for i, epoch in enumerate(epochs)
+                for key, value in epoch.items()
+                if key != "epoch" and not np.isnan(value)
+            ]
+            for i in range(0, len(metrics), 1000):
+                self.client.log_batch(self.id, metrics=metrics[i : i + 1000])
 
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
         """One file."""
+        if self.client:
+            with _store_errors(str(path), OSError):
+                self.client.log_artifact(self.id, str(path), folder)
 
     def log_artifacts(self, directory: Path, folder: str | None = None) -> None:
-        """All files below a directory."""
+        """All files below a directory; none when there is no such directory."""
+        if self.client and directory.is_dir():
+            with _store_errors(str(directory), OSError):
+                self.client.log_artifacts(self.id, str(directory), folder)
 
     def log_dataset(self, *, name: str, digest: str, source: str, rows: int) -> None:
         """The data the run read: its name, sha256, place and number of rows."""
+        if self.client:
+            from mlflow.entities import Dataset, DatasetInput, InputTag
+
+            # 36 characters is all the store keeps of a digest; the profile has the whole.
+            profile = json.dumps({"num_rows": rows, "sha256": digest})
+            data = Dataset(name, digest[:36], "local", json.dumps({"uri": source}), profile=profile)
+            self.client.log_inputs(self.id, [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
 
     def log_bundle(self, path: Path, input_example: pd.DataFrame) -> str | None:
         """The bundle as a pyfunc model that any MLflow tool can load.
@@ -70,27 +104,46 @@ class Run:
         path
             The bundle's directory.
         input_example
-            History in the data set's own layout, just long enough to forecast from; the signature is read off it.
+            What `tsforecast.tracking.pyfunc_model` can forecast from, kept beside the model.
 
         Returns
         -------
         str or None
             `models:/<id>`, what `mlflow.pyfunc.load_model` takes; None when models are not logged.
         """
-        return None
+        if not (self.client and self.log_model):
+            return None
+        from mlflow import pyfunc
+        from mlflow.entities import LoggedModelOutput
+        from mlflow.models import Model, ModelSignature
+        from mlflow.types.schema import AnyType, ColSpec, Schema
+
+        # Any type: MLflow's own check refuses whole numbers, time zones and dates as text, all of which a bundle
+        # reads, and a bundle says better what is wrong.
+        columns = Schema([ColSpec(AnyType(), str(name)) for name in input_example.columns])
+        signature = ModelSignature(columns, Schema([ColSpec(kind, name) for name, kind in OUTPUT.items()]))
+        model = self.client.create_logged_model(self.experiment, "model", self.id)
+        with tempfile.TemporaryDirectory() as scratch, _store_errors(str(path), OSError):
+            pyfunc.save_model(
+                f"{scratch}/model",
+                mlflow_model=Model(run_id=self.id, model_id=model.model_id),
+                python_model=str(Path(__file__).with_name("pyfunc_model.py")),
+                artifacts={"bundle": str(path)},
+                signature=signature,
+                input_example=input_example,
+                pip_requirements=[f"{name}=={version}" for name, version in packages(SERVED).items()],
+            )
+            self.client.log_model_artifacts(model.model_id, f"{scratch}/model")
+        self.client.finalize_logged_model(model.model_id, "READY")
+        self.client.log_outputs(self.id, [LoggedModelOutput(model.model_id, step=0)])
+        return f"models:/{model.model_id}"
 
 
 class NoTracker:
     """Records nothing and imports nothing: `tracking=none`."""
 
     @contextlib.contextmanager
-    def run(
-        self,
-        name: str,
-        params: Mapping[str, Any],
-        tags: Mapping[str, str] | None = None,
-        provenance: Mapping[str, Any] | None = None,
-    ) -> Iterator[Run]:
+    def run(self, name: str, params: Any, tags: Any = None, provenance: Any = None) -> Iterator[Run]:
         """A run that forgets everything."""
         yield Run()
 
@@ -150,12 +203,11 @@ class MLflowTracker:
         name
             Shown in the run list.
         params
-            The configuration; nested mappings become dotted names.
+            The configuration.
         tags
             Free text by key.
         provenance
-            What `tsforecast.tracking.provenance.provenance` gave: kept as `provenance.json`, and the run's source
-            and commit in MLflow's own tags.
+            What `tsforecast.tracking.provenance.provenance` gave: kept as `provenance.json`; the commit is a tag too.
 
         Raises
         ------
@@ -168,7 +220,7 @@ class MLflowTracker:
             client = _client(uri)
             experiment = _experiment(client, str(self.experiment), uri)
             opened = client.create_run(experiment, run_name=name, tags={**_source(provenance), **(tags or {})})
-            run = MLflowRun(client, experiment, opened.info.run_id, self.log_model)
+            run = Run(client, opened.info.run_id, experiment, self.log_model)
         log.info("run %s '%s' in experiment '%s' at %s", run.id, name, self.experiment, uri)
         status = "FAILED"
         try:
@@ -186,84 +238,6 @@ class MLflowTracker:
                 client.set_terminated(run.id, status)
 
 
-class MLflowRun(Run):
-    """A run through `MlflowClient` alone: no global state of mlflow is read or set."""
-
-    def __init__(self, client: Any, experiment: str, run_id: str, log_model: bool) -> None:
-        self._client, self._experiment, self._log_model = client, experiment, log_model
-        self.id = run_id
-
-    def log_params(self, params: Mapping[str, Any]) -> None:
-        from mlflow.entities import Param
-
-        items = [Param(_key(key), str(value)) for key, value in _flat(params)]
-        for i in range(0, len(items), 100):  # as many as MLflow takes at a time
-            self._client.log_batch(self.id, params=items[i : i + 100])
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        self._log([(key, value, step or 0) for key, value in metrics.items()])
-
-    def log_epochs(self, epochs: Sequence[Mapping[str, float]]) -> None:
-        self._log(
-            [
-                (key, value, int(epoch.get("epoch", i)))
-                for i, epoch in enumerate(epochs)
-                for key, value in epoch.items()
-                if key != "epoch"
-            ]
-        )
-
-    def _log(self, rows: list[tuple[str, float, int]]) -> None:
-        from mlflow.entities import Metric
-
-        now = int(time.time() * 1000)
-        metrics = [Metric(_key(key), float(v), now, step) for key, v, step in rows if not math.isnan(v)]
-        for i in range(0, len(metrics), 1000):
-            self._client.log_batch(self.id, metrics=metrics[i : i + 1000])
-
-    def log_artifact(self, path: Path, folder: str | None = None) -> None:
-        with _store_errors("its artifacts", OSError):
-            self._client.log_artifact(self.id, str(path), folder)
-
-    def log_artifacts(self, directory: Path, folder: str | None = None) -> None:
-        with _store_errors("its artifacts", OSError):
-            self._client.log_artifacts(self.id, str(directory), folder)
-
-    def log_dataset(self, *, name: str, digest: str, source: str, rows: int) -> None:
-        from mlflow.entities import Dataset, DatasetInput, InputTag
-
-        # 36 characters is all the store keeps of a digest; the profile has the whole.
-        profile = json.dumps({"num_rows": rows, "sha256": digest})
-        data = Dataset(name, digest[:36], "local", json.dumps({"uri": source}), profile=profile)
-        self._client.log_inputs(self.id, [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
-
-    def log_bundle(self, path: Path, input_example: pd.DataFrame) -> str | None:
-        if not self._log_model:
-            return None
-        from mlflow import pyfunc
-        from mlflow.entities import LoggedModelOutput
-        from mlflow.models import Model, ModelSignature, infer_signature
-
-        # save_model and an upload by id, as mlflow.pyfunc.log_model would read and set mlflow's global state.
-        model = self._client.create_logged_model(self._experiment, "model", self.id)
-        signature: ModelSignature = infer_signature(input_example)
-        with tempfile.TemporaryDirectory() as scratch:
-            target = Path(scratch) / "model"
-            pyfunc.save_model(
-                target,
-                mlflow_model=Model(run_id=self.id, model_id=model.model_id),
-                python_model=str(Path(__file__).with_name("pyfunc_model.py")),
-                artifacts={"bundle": str(path)},
-                signature=signature,
-                input_example=input_example,
-                pip_requirements=[f"{name}=={v}" for name, v in packages().items() if name in SERVED],
-            )
-            self._client.log_model_artifacts(model.model_id, str(target))
-        self._client.finalize_logged_model(model.model_id, "READY")
-        self._client.log_outputs(self.id, [LoggedModelOutput(model.model_id, step=0)])
-        return f"models:/{model.model_id}"
-
-
 def _import_mlflow() -> None:
     """Quietly: what mlflow says at INFO is about itself; its telemetry stays off unless the user sets it."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -278,8 +252,8 @@ def _client(uri: str) -> Any:
     """A client of the store at `uri`; a missing SQLite database is made whole or not at all."""
     from mlflow.tracking import MlflowClient
 
+    path = _database(uri)
     with _collector_paused():
-        path = _database(uri)
         if path is not None and not path.exists():
             log.info("making the tracking database %s, once", path)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -316,6 +290,7 @@ def _database(uri: str) -> Path | None:
 
 
 def _source(provenance: Mapping[str, Any] | None) -> dict[str, str]:
+    """MLflow's own tags, which its pages show."""
     git = (provenance or {}).get("git") or {}
     tags = {
         "mlflow.user": getpass.getuser(),
@@ -352,7 +327,7 @@ def _status(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def _store_errors(uri: str, *also: type[Exception]) -> Iterator[None]:
+def _store_errors(where: str, *also: type[Exception]) -> Iterator[None]:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -360,8 +335,8 @@ def _store_errors(uri: str, *also: type[Exception]) -> Iterator[None]:
         yield
     except (MlflowException, SQLAlchemyError, *also) as error:
         raise OutputError(
-            "the run cannot be recorded: " + str(error).strip().splitlines()[0],
-            where=uri,
+            "the run cannot be recorded: " + str(error).strip().partition("\n")[0],
+            where=where,
             fix="see that the store is there and may be written, or give tracking=none to record nothing",
         ) from error
 
@@ -385,7 +360,7 @@ def _sigterm_interrupts() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _collector_paused() -> Iterator[None]:
-    """Importing mlflow makes a million lasting objects; the garbage collector would walk them a fifth of the time."""
+    """Importing mlflow makes a million lasting objects; the garbage collector would walk them again and again."""
     enabled = gc.isenabled()
     gc.disable()
     try:

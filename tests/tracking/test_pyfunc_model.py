@@ -1,0 +1,139 @@
+"""A bundle loaded through MLflow forecasts what the bundle itself does, to the bit."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tsforecast.bundle import Bundle
+from tsforecast.errors import DataError
+from tsforecast.features.base import FeatureSet
+from tsforecast.features.scaling import StandardScaler
+from tsforecast.frames import Policy, Schema, to_panel
+from tsforecast.models.linear import Ridge
+from tsforecast.tracking.runs import MLflowTracker
+from tsforecast.windows import Windows
+
+L, H = 12, 4
+
+
+@pytest.fixture(scope="module")
+def tracker(tmp_path_factory: pytest.TempPathFactory) -> MLflowTracker:
+    return MLflowTracker(f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db")
+
+
+def wide(rows: int = 120, tz: str | None = None) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    time = pd.date_range("2024-01-01", periods=rows, freq="h", tz=tz)
+    return pd.DataFrame({"date": time, "load": rng.normal(size=rows).cumsum(), "visits": rng.integers(0, 9, rows)})
+
+
+def long(rows: int = 60) -> pd.DataFrame:
+    """Two shops with a price known ahead and a size."""
+    shops = [
+        wide(rows).assign(shop=name, price=np.arange(rows) % 5 + i, size=i).drop(columns="load")
+        for i, name in enumerate(("b", "a"))
+    ]
+    return pd.concat(shops, ignore_index=True)
+
+
+LONG = Schema("long", time="date", id="shop", target=("visits",), known=("price",), static=("size",), freq="h")
+
+
+def saved(frame: pd.DataFrame, schema: Schema, path: Path) -> Bundle:
+    static = frame[["shop", "size"]].drop_duplicates() if schema.static else None
+    panel = to_panel(frame.drop(columns=list(schema.static)), schema, Policy(), static=static)
+    features = FeatureSet((), StandardScaler()).fit(panel)
+    encoded = features.encode(panel)
+    windows = Windows.over(encoded, lookback=L, horizon=H, begin=panel.offsets[:-1], end=panel.offsets[1:])
+    dims = encoded.dims(L, H, 24)
+    return Bundle(
+        features=features, forecaster=Ridge().fit(windows, windows, dims), dims=dims, channels=panel.channels,
+        past_names=panel.past_names, known_names=panel.known_names, static_names=panel.static_names,
+        freq=panel.freq, schema=schema,
+    ).save(path)  # fmt: skip
+
+
+def logged(tracker: MLflowTracker, bundle: Bundle, example: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The pyfunc as a stranger would load it, with pickle refused."""
+    import mlflow
+
+    with tracker.run("r", {}) as run:
+        assert bundle.path is not None
+        uri = run.log_bundle(bundle.path, example)
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    mlflow.set_tracking_uri(tracker.uri)
+    return mlflow.pyfunc.load_model(uri)
+
+
+@pytest.mark.parametrize("tz", [None, "Europe/Berlin"])
+def test_when_a_wide_bundle_is_loaded_by_mlflow_then_it_forecasts_the_same_bits(
+    tracker: MLflowTracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tz: str | None
+) -> None:
+    frame = wide(tz=tz)
+    bundle = saved(frame, Schema(freq="h"), tmp_path / "bundle")
+    model = logged(tracker, bundle, frame.tail(L), monkeypatch)
+    expected = bundle.forecast(frame.tail(L)).to_frame()
+    as_text = frame.tail(L).assign(date=lambda f: f["date"].astype(str))
+    for given in (frame.tail(L), frame, frame.tail(L)[["visits", "date", "load"]], as_text):
+        pd.testing.assert_frame_equal(model.predict(given), expected)
+    assert list(expected.columns) == [column.name for column in model.metadata.get_output_schema()]
+
+
+def test_when_the_bundle_has_covariates_then_one_frame_carries_them(
+    tracker: MLflowTracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = long()
+    bundle = saved(frame, LONG, tmp_path / "bundle")
+    asked = frame.assign(visits=frame["visits"].where(frame.groupby("shop").cumcount() < 60 - H))
+    model = logged(tracker, bundle, asked.groupby("shop").tail(L + H), monkeypatch)
+    history, future = asked.dropna().drop(columns="size"), asked[asked["visits"].isna()]
+    expected = bundle.forecast(history, future, static=frame[["shop", "size"]].drop_duplicates()).to_frame()
+    pd.testing.assert_frame_equal(model.predict(asked), expected)
+    with pytest.raises(DataError, match="the last 4 rows of every series are the ones to forecast"):
+        model.predict(frame)
+
+
+def test_when_the_frame_is_wrong_then_the_bundles_own_message_comes_through(
+    tracker: MLflowTracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = saved(wide(), Schema(target=("load", "visits"), freq="h"), tmp_path / "bundle")
+    model = logged(tracker, bundle, wide().tail(L), monkeypatch)
+    with pytest.raises(DataError, match="'load' is missing"):
+        model.predict(wide().drop(columns="load"))
+
+
+def test_when_the_model_is_loaded_by_a_fresh_process_then_its_example_works(
+    tracker: MLflowTracker, tmp_path: Path
+) -> None:
+    frame = wide()
+    bundle = saved(frame, Schema(freq="h"), tmp_path / "bundle")
+    with tracker.run("r", {}) as run:
+        uri = run.log_bundle(tmp_path / "bundle", frame.tail(L))
+    code = (
+        "import mlflow, sys; model = mlflow.pyfunc.load_model(sys.argv[1])\n"
+        "assert not {'torch', 'lightning', 'hydra'} & set(sys.modules)\n"
+        "model.predict(model.input_example).to_csv(sys.argv[2], index=False)"
+    )
+    environment = {
+        **os.environ,
+        "MLFLOW_TRACKING_URI": str(tracker.uri),
+        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    }
+    subprocess.run([sys.executable, "-c", code, str(uri), str(tmp_path / "out.csv")], check=True, env=environment)
+    got = pd.read_csv(tmp_path / "out.csv", parse_dates=["ds", "cutoff"])
+    expected = bundle.forecast(frame.tail(L)).to_frame()
+    assert (got["ds"].to_numpy() == expected["ds"].to_numpy()).all()
+    np.testing.assert_allclose(got["y_hat"], expected["y_hat"], rtol=1e-6)
+
+
+def test_when_models_are_not_logged_then_there_is_none(tracker: MLflowTracker, tmp_path: Path) -> None:
+    with MLflowTracker(tracker.uri, log_model=False).run("r", {}) as run:
+        assert run.log_bundle(tmp_path, wide()) is None
