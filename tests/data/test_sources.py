@@ -1,0 +1,163 @@
+"""Files into panels: what is on disk is what the panel holds, and what is broken is named."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tsforecast.data.sources import Dataset, read_frame
+from tsforecast.errors import DataError
+
+ROOT = Path(__file__).parents[2]
+HEADER = "date,a,b\n"
+ROWS = "".join(f"2021-01-{d:02d},{d},{d * d}\n" for d in range(1, 21))
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "my.csv"
+    path.write_text(HEADER + ROWS)
+    return path
+
+
+def complaint(path: Path, content: str | bytes) -> str:
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(DataError) as caught:
+        Dataset(str(path)).load()
+    return str(caught.value)
+
+
+def test_beijing_is_read_as_python_itself_reads_it():
+    parts = ["year", "month", "day", "hour"]
+    panel = Dataset("beijing_pm25", time=parts, target=["pm2.5"], past=["DEWP", "Iws"], freq="h",
+                    data_dir=str(ROOT / "data")).load()  # fmt: skip
+    with (ROOT / "data" / "beijing_pm25.csv").open() as handle:
+        rows = list(csv.DictReader(handle))
+    assert panel.target.shape == (43_824, 1) == (len(rows), 1)
+    expected = np.array([float("nan" if row["pm2.5"] == "NA" else row["pm2.5"]) for row in rows], dtype=np.float32)
+    np.testing.assert_array_equal(panel.target[:, 0], expected)
+    np.testing.assert_array_equal(panel.past[:, 1], np.array([row["Iws"] for row in rows], dtype=np.float32))
+    last = rows[-1]
+    assert panel.time[-1] == pd.Timestamp(*(int(last[part]) for part in parts))
+
+
+@pytest.mark.parametrize("name", ["etth1", "etth2"])
+def test_ett_has_its_published_span(name, tmp_path):
+    assert "TSFORECAST_DATA_DIR" in os.environ, "set TSFORECAST_DATA_DIR to the folder with ETTh1.csv and ETTh2.csv"
+    panel = Dataset(name, data_dir=str(tmp_path)).load()
+    assert panel.channels == ("HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT")
+    assert (len(panel.time), panel.freq) == (17_420, "h")
+    assert list(map(str, panel.time[[0, -1]])) == ["2016-07-01 00:00:00", "2018-06-26 19:00:00"]
+
+
+def test_csv_and_parquet_give_the_same_panel(file, tmp_path):
+    pd.read_csv(file).to_parquet(tmp_path / "my.parquet")
+    one, other = Dataset(str(file), past=["b"]).load(), Dataset(str(tmp_path / "my.parquet"), past=["b"]).load()
+    np.testing.assert_array_equal(one.target, other.target)
+    np.testing.assert_array_equal(one.past, other.past)
+    assert list(one.time) == list(other.time)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_when_columns_are_named_then_only_they_are_read(file, suffix):
+    path = file.with_suffix(suffix)
+    if suffix == ".parquet":
+        pd.read_csv(file).to_parquet(path)
+    assert sorted(read_frame(path, ["b", "date"]).columns) == ["b", "date"]
+
+
+def test_a_long_file_with_statics_of_their_own_is_one_panel(tmp_path):
+    ds = pd.date_range("2021-01-01", periods=10)
+    pd.DataFrame(
+        {"unique_id": np.repeat(["x", "y"], 10), "ds": [*ds, *ds], "y": np.arange(20.0)}
+    ).to_csv(tmp_path / "long.csv", index=False)  # fmt: skip
+    pd.DataFrame({"unique_id": ["y", "x"], "size": [2, 1]}).to_csv(tmp_path / "static.csv", index=False)
+    dataset = Dataset(str(tmp_path / "long.csv"), "long", static=["size"], static_path=str(tmp_path / "static.csv"))
+    panel = dataset.load()
+    assert list(panel.ids) == ["x", "y"]
+    assert panel.static.tolist() == [[1.0], [2.0]]
+
+
+def test_missing_cells_may_be_written_as_usual_and_quotes_may_hold_commas(tmp_path):
+    path = tmp_path / "q.csv"
+    path.write_text('"date",a,"b, squared"\n"2021-01-01",1,NA\n2021-01-02,,4\n2021-01-03,3,9\n')
+    panel = Dataset(str(path)).load()
+    assert panel.channels == ("a", "b, squared")
+    np.testing.assert_array_equal(panel.target, np.array([[1, np.nan], [np.nan, 4], [3, 9]], np.float32))
+
+
+def test_blank_lines_and_windows_line_ends_and_a_byte_order_mark_do_no_harm(file):
+    file.write_bytes(b"\xef\xbb\xbf" + (HEADER + ROWS + "\n").replace("\n", "\r\n").encode())
+    assert len(Dataset(str(file)).load().time) == 20
+
+
+def test_when_a_row_is_cut_short_then_it_is_named_and_not_read_as_missing(file):
+    said = complaint(file, HEADER + ROWS + "2021-01-21,2")
+    assert "row 22 has 2" in said
+    assert "3 cells" in said
+
+
+def test_when_a_row_has_a_cell_too_many_then_it_is_named(file):
+    assert "row 2 has 4" in complaint(file, HEADER + ROWS.replace("2021-01-01,1,1", "2021-01-01,1,000,1", 1))
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("", "empty"),
+        (HEADER, "there are no rows"),
+        (b"date,a\n2021-01-01,\xff\xfe\n", "cannot be read"),
+        (HEADER.replace(",", ";") + ROWS.replace(",", ";"), "separated by ';'"),
+    ],
+)
+def test_when_a_file_is_no_csv_then_the_reason_is_named(file, content, expected):
+    assert expected in complaint(file, content)
+
+
+def test_when_a_parquet_file_is_damaged_then_it_is_a_data_error(tmp_path):
+    path = tmp_path / "my.parquet"
+    path.write_bytes(b"PAR1 and no more")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_frame(path)
+
+
+def test_when_a_path_is_misspelt_then_the_nearest_file_is_named(file):
+    with pytest.raises(DataError, match=r"did you mean .*my\.csv"):
+        read_frame(file.with_name("mi.csv"))
+
+
+def test_when_the_suffix_is_unknown_then_the_known_ones_are_named(tmp_path):
+    (tmp_path / "my.xlsx").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"\.csv, \.parquet"):
+        read_frame(tmp_path / "my.xlsx")
+
+
+def test_when_a_target_is_misspelt_then_the_nearest_column_of_the_file_is_named(file):
+    file.write_text("date,load,b\n" + ROWS)
+    with pytest.raises(DataError, match="'laod' is missing; did you mean 'load'"):
+        Dataset(str(file), target=["laod"]).load()
+
+
+def test_when_rows_are_too_few_then_it_says_how_many_there_are(file):
+    with pytest.raises(DataError, match="too few rows: 100 are needed, there are 20"):
+        Dataset(str(file)).load(min_rows=100)
+
+
+def test_policies_reach_the_frame(file):
+    lines = ROWS.splitlines(keepends=True)
+    file.write_text(HEADER + "".join([*lines[:5], *lines[8:], lines[3]]))
+    panel = Dataset(str(file), unsorted="sort", gaps="fill", duplicates="last").load()
+    assert len(panel.time) == 20
+    assert np.isnan(panel.target[:, 0]).sum() == 3
+
+
+def test_the_record_of_a_dataset_names_its_bytes(file):
+    record = Dataset(str(file)).describe(20)
+    assert record["name"] == "my"
+    assert record["rows"] == 20
+    assert len(str(record["digest"])) == 64

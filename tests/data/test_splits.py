@@ -1,0 +1,92 @@
+"""Splits: borders in time order, every part with a window, checked against counting by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tsforecast.data.splits import DateSplit, FractionSplit, RowSplit
+from tsforecast.errors import ConfigError, DataError
+from tsforecast.frames import Schema, to_panel
+from tsforecast.panel import Panel
+
+
+def panel_of(*lengths: int, tz: str | None = None) -> Panel:
+    frames = [
+        pd.DataFrame({"unique_id": f"s{i}", "ds": pd.date_range("2020-01-01", periods=n, tz=tz), "y": np.arange(n)})
+        for i, n in enumerate(lengths)
+    ]
+    return to_panel(pd.concat(frames), Schema("long", freq="D"))
+
+
+def test_the_ltsf_rows_are_those_of_the_protocol():
+    borders = RowSplit()(panel_of(17_420), 336, 96)
+    assert [int(b[0]) for b in (borders.begin, borders.train_end, borders.val_end, borders.test_end)] == [
+        0, 8640, 11520, 14400,
+    ]  # fmt: skip
+
+
+def test_fractions_hold_for_each_series_and_use_every_row():
+    borders = FractionSplit(0.6, 0.2, 0.2)(panel_of(100, 50), 5, 2)
+    assert borders.begin.tolist() == [0, 100]
+    assert borders.train_end.tolist() == [60, 130]
+    assert borders.val_end.tolist() == [80, 140]
+    assert borders.test_end.tolist() == [100, 150]
+
+
+@pytest.mark.parametrize("n", range(40, 140))
+def test_when_shares_add_up_to_one_then_no_row_is_lost_to_rounding(n):
+    borders = FractionSplit()(panel_of(n), 2, 1)
+    ends = [int(b[0]) for b in (borders.begin, borders.train_end, borders.val_end, borders.test_end)]
+    assert ends == sorted(ends)
+    assert ends[-1] == n
+
+
+@pytest.mark.parametrize("tz", [None, "Europe/Berlin"])
+def test_dates_cut_every_series_at_the_same_moment(tz):
+    panel = panel_of(100, 80, tz=tz)
+    split = DateSplit("2020-02-01", "2020-02-20", "2020-03-01")
+    borders = split(panel, 5, 2)
+    for i in range(2):
+        days = panel.time[panel.offsets[i] : panel.offsets[i + 1]].tz_localize(None)
+        counts = [int((days < pd.Timestamp(d)).sum()) for d in (split.val_start, split.test_start, split.test_end)]
+        cut = [borders.train_end[i], borders.val_end[i], borders.test_end[i]]
+        assert [int(c - panel.offsets[i]) for c in cut] == counts
+
+
+def test_when_there_is_no_last_date_then_the_test_goes_to_the_end():
+    assert DateSplit("2020-02-01", "2020-03-01")(panel_of(100), 5, 2).test_end.tolist() == [100]
+
+
+def test_a_part_with_exactly_one_window_is_enough_and_one_row_less_is_not():
+    panel = panel_of(14)
+    RowSplit(train=8, val=3, test=3)(panel, 5, 3)
+    with pytest.raises(DataError, match="train needs 8 rows, it has 7"):
+        RowSplit(train=7, val=3, test=3)(panel, 5, 3)
+    with pytest.raises(DataError, match="validation needs 3 rows, it has 2"):
+        RowSplit(train=8, val=2, test=3)(panel, 5, 3)
+
+
+def test_when_series_are_too_short_then_they_are_counted_and_named():
+    with pytest.raises(DataError) as caught:
+        FractionSplit()(panel_of(100, 20, 10), 10, 5)
+    said = str(caught.value)
+    assert "train needs 15 rows, 2 series are short: s1 has 14, s2 has 7" in said
+    assert "test needs 5 rows, 2 series are short: s1 has 4, s2 has 2" in said
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: FractionSplit(0.9, 0.1, 0.1),
+        lambda: FractionSplit(0.7, 0.0, 0.3),
+        lambda: RowSplit(0, 1, 1),
+        lambda: DateSplit("2020-03-01", "2020-02-01")(panel_of(100), 5, 2),
+        lambda: DateSplit("whenever", "2020-02-01")(panel_of(100), 5, 2),
+        lambda: DateSplit("2020-02-01T00:00Z", "2020-03-01T00:00Z")(panel_of(100), 5, 2),
+    ],
+)
+def test_when_a_split_makes_no_sense_then_it_is_a_config_error(make):
+    with pytest.raises(ConfigError):
+        make()
