@@ -118,9 +118,9 @@ class Run:
         from mlflow.models import Model, ModelSignature
         from mlflow.types.schema import AnyType, ColSpec, Schema
 
-        # Any type: MLflow's own check refuses whole numbers, time zones and dates as text, all of which a bundle
-        # reads, and a bundle says better what is wrong.
-        columns = Schema([ColSpec(AnyType(), str(name)) for name in input_example.columns])
+        # Any type, none required: MLflow's own check refuses whole numbers, time zones and dates as text, all of
+        # which a bundle reads, and a bundle says better what is wrong.
+        columns = Schema([ColSpec(AnyType(), str(name), required=False) for name in input_example.columns])
         signature = ModelSignature(columns, Schema([ColSpec(kind, name) for name, kind in OUTPUT.items()]))
         model = self.client.create_logged_model(self.experiment, "model", self.id)
         with tempfile.TemporaryDirectory() as scratch, _store_errors(str(path), OSError):
