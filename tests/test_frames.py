@@ -67,7 +67,12 @@ def test_when_series_are_interleaved_then_each_is_gathered_in_order_of_appearanc
 
 @pytest.mark.parametrize(
     ("ids", "names"),
-    [([7, 8], ["7", "8"]), ([7.0, 8.0], ["7", "8"]), (["x", "y"], ["x", "y"]), (pd.Categorical(["q", "p"]), ["q", "p"])],
+    [
+        ([7, 8], ["7", "8"]),
+        ([7.0, 8.0], ["7", "8"]),
+        (["x", "y"], ["x", "y"]),
+        (pd.Categorical(["q", "p"]), ["q", "p"]),
+    ],
 )
 def test_ids_are_text_whatever_they_were(ids, names):
     frame = long(list(ids))

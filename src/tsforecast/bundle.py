@@ -1,10 +1,10 @@
 """A trained forecast as one directory of data, and the only inference function there is.
 
-    bundle.json           sizes, names, frequency, schema; features, scaler and forecaster as `_target_` + parameters
-    features.npz          fitted arrays of the feature set
-    forecaster.safetensors
-    metadata.json         name, configuration, scores, provenance
-    manifest.json         sha256 of every other file
+bundle.json           sizes, names, frequency, schema; features, scaler and forecaster as `_target_` + parameters
+features.npz          fitted arrays of the feature set
+forecaster.safetensors
+metadata.json         name, configuration, scores, provenance
+manifest.json         sha256 of every other file
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Bundle:
         """Scaled forecasts of the windows at `index`: the path that training, scoring and serving share."""
         return self.forecaster.predict(windows.window(index))
 
-    def invert(self, values: Float[np.ndarray, "B H C"], series: Int[np.ndarray, "B"]) -> Float[np.ndarray, "B H C"]:
+    def invert(self, values: Float[np.ndarray, "B H C"], series: Int[np.ndarray, " B"]) -> Float[np.ndarray, "B H C"]:
         """Scaled values in original units; `series` are fitted positions (`features.series(ids)`)."""
         return self.features.invert(values, series)
 
@@ -137,7 +137,7 @@ class Bundle:
             frame = frame.rename(columns={"y": self.channels[0]}) if len(self.channels) == 1 else frame
         else:
             frame = panel.to_wide(time=self.time_name)
-        if not isinstance(self.schema.time, str):  # assembled from columns such as year, month, day
+        if not isinstance(self.schema.time, str | None):  # assembled from columns such as year, month, day
             parts = pd.DataFrame({name: getattr(panel.time, name) for name in self.schema.time})
             frame = pd.concat([parts, frame.drop(columns=self.time_name)], axis=1)
         return frame
@@ -277,8 +277,12 @@ class Bundle:
         path = Path(path)
         if not path.is_dir():
             inside = path / "bundle"
-            raise BundleError("there is no bundle here", where=path, allowed="a directory that train wrote",
-                              fix=f"give the path of a run's bundle/ folder, such as {inside}")
+            raise BundleError(
+                "there is no bundle here",
+                where=path,
+                allowed="a directory that train wrote",
+                fix=f"give the path of a run's bundle/ folder, such as {inside}",
+            )
         manifest_file = path / "manifest.json"
         if not manifest_file.is_file():
             fix = f"give {path / 'bundle'}" if (path / "bundle").is_dir() else "give the path of a run's bundle/ folder"
@@ -304,7 +308,8 @@ class Bundle:
         body = _parse(content["bundle.json"], path / "bundle.json")
         if body.get("format") != FORMAT:
             raise BundleError("the bundle has another format than this version reads", where=path,
-                              got=body.get("format"), allowed=FORMAT, fix="install the tsforecast that wrote it")  # fmt: skip
+                              got=body.get("format"), allowed=FORMAT,
+                              fix="install the tsforecast that wrote it")  # fmt: skip
         allowed = ("tsforecast", *allow, *filter(None, os.environ.get("TSFORECAST_ALLOW", "").split(",")))
         with np.load(path / "features.npz", allow_pickle=False) as arrays:
             state = {key: arrays[key] for key in arrays.files}

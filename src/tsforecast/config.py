@@ -21,8 +21,13 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import ConfigCompositionException, HydraException, InstantiationException, MissingConfigException
-from hydra.errors import OverrideParseException
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    InstantiationException,
+    MissingConfigException,
+    OverrideParseException,
+)
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
@@ -169,7 +174,11 @@ def command(task: Callable[[DictConfig], Any], config_name: str) -> None:
     trace = "--trace" in sys.argv or os.environ.get("HYDRA_FULL_ERROR") == "1"
     sys.argv = [argument for argument in sys.argv if argument != "--trace"]
     local = Path.cwd() / "conf"
-    if local.is_dir() and local.resolve() != CONF_DIR and not any(a.startswith(("--config-dir", "-cd")) for a in sys.argv):
+    if (
+        local.is_dir()
+        and local.resolve() != CONF_DIR
+        and not any(a.startswith(("--config-dir", "-cd")) for a in sys.argv)
+    ):
         sys.argv.append(f"--config-dir={local}")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions to us instead of printing and exiting
     signal.signal(signal.SIGTERM, _interrupt)
@@ -223,7 +232,9 @@ def _explain(error: Exception, config_name: str) -> ConfigError:
         key = text.splitlines()[0].rpartition(": ")[2]
         return ConfigError("a value is needed", where=key, got="nothing", fix=f"add {key}=... to the command")
     if isinstance(error, OverrideParseException):
-        return ConfigError("an argument cannot be read", got=error.override, fix="write key=value, quoted for the shell")
+        return ConfigError(
+            "an argument cannot be read", got=error.override, fix="write key=value, quoted for the shell"
+        )
     if isinstance(error, ConfigCompositionException) and text.startswith("Could not override '"):
         key = text.split("'")[1]
         known = list(_keys(config_name))

@@ -77,8 +77,8 @@ class Axis:
 
     time: pd.DatetimeIndex
     step: BaseOffset
-    stamps: Int[np.ndarray, "T"]
-    calendar: Int[np.ndarray, "D"] | None
+    stamps: Int[np.ndarray, " T"]
+    calendar: Int[np.ndarray, " D"] | None
 
     @classmethod
     def of(cls, time: pd.DatetimeIndex, step: BaseOffset) -> Axis:
@@ -96,8 +96,8 @@ class Axis:
         return self.step.n * _DAY if isinstance(self.step, Day) else int(self.step.nanos)
 
     def steps(
-        self, codes: Int[np.ndarray, "T"], same: Bool[np.ndarray, "T-1"]
-    ) -> tuple[Int[np.ndarray, "T-1"], Bool[np.ndarray, "T"]]:
+        self, codes: Int[np.ndarray, " T"], same: Bool[np.ndarray, " T-1"]
+    ) -> tuple[Int[np.ndarray, " T-1"], Bool[np.ndarray, " T"]]:
         """Steps from each row to the next (1 across series), and which rows are not on the grid of the step."""
         stray = np.zeros(len(self.stamps), dtype=bool)
         if self.calendar is not None:
@@ -115,7 +115,7 @@ class Axis:
             stray = phase != np.repeat(phase[first], np.diff(np.append(first, len(phase))))
         return steps, stray
 
-    def fill(self, row: Int[np.ndarray, "G"], ahead: Int[np.ndarray, "G"]) -> pd.DatetimeIndex:
+    def fill(self, row: Int[np.ndarray, " G"], ahead: Int[np.ndarray, " G"]) -> pd.DatetimeIndex:
         """The stamps `ahead` steps after each `row`."""
         if self.calendar is not None:
             stamps = self.calendar[np.searchsorted(self.calendar, self.stamps[row]) + ahead]
@@ -129,7 +129,7 @@ class Axis:
         first = np.ones(len(filled), dtype=bool)  # of a wall time that occurs twice, the first
         return filled.tz_localize(self.time.tz, ambiguous=first, nonexistent="shift_forward")
 
-    def daylight(self, row: Int[np.ndarray, "G"]) -> Bool[np.ndarray, "G"]:
+    def daylight(self, row: Int[np.ndarray, " G"]) -> Bool[np.ndarray, " G"]:
         """Which rows have a daylight-saving change between them and the next.
 
         With a time zone this is known. Without one it is recognised: an hour skipped or told twice, early on a Sunday

@@ -49,7 +49,7 @@ class Panel:
     """
 
     ids: np.ndarray
-    offsets: Int[np.ndarray, "N+1"]
+    offsets: Int[np.ndarray, " N+1"]
     time: pd.DatetimeIndex
     target: Float[np.ndarray, "T C"]
     past: Float[np.ndarray, "T P"]
@@ -62,14 +62,14 @@ class Panel:
     freq: str
 
     @property
-    def lengths(self) -> Int[np.ndarray, "N"]:
+    def lengths(self) -> Int[np.ndarray, " N"]:
         """Rows of each series."""
         return np.diff(self.offsets)
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def rows(self, begin: Int[np.ndarray, "N"], end: Int[np.ndarray, "N"]) -> Panel:
+    def rows(self, begin: Int[np.ndarray, " N"], end: Int[np.ndarray, " N"]) -> Panel:
         """Rows `begin[i]:end[i]` (absolute row numbers) of each series i."""
         lengths = np.asarray(end) - np.asarray(begin)
         if np.any(lengths < 0) or np.any(begin < self.offsets[:-1]) or np.any(end > self.offsets[1:]):
@@ -133,13 +133,13 @@ class Panel:
         return replace(
             self,
             offsets=offsets,
-            time=self.time.append(appended)[order],
+            time=pd.DatetimeIndex(self.time.append(appended))[order],
             target=grow(self.target, np.nan),
             past=grow(self.past, np.nan),
             known=grow(self.known, 0.0 if known_future is None else known_future),
         )
 
-    def to_frame(self, *, id: str = "unique_id", time: str = "ds") -> pd.DataFrame:  # noqa: A002
+    def to_frame(self, *, id: str = "unique_id", time: str = "ds") -> pd.DataFrame:
         """The Nixtla long frame: `unique_id, ds`, one column per channel (`y` when there is one) and covariate."""
         frame = pd.DataFrame({id: np.repeat(self.ids, self.lengths), time: self.time})
         names = ("y",) if len(self.channels) == 1 else self.channels

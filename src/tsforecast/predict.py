@@ -29,7 +29,10 @@ def predict(cfg: DictConfig) -> None:
     if cfg.format not in (None, "wide", "long"):
         raise ConfigError("there is no such format", where="format", got=cfg.format, allowed="wide, long or null")
     bundle = Bundle.load(bundle_path)
-    panel = bundle.panel(read_frame(input_path, None if bundle.schema.closed else bundle.schema.columns), static=read_frame(cfg.static) if cfg.static else None)
+    panel = bundle.panel(
+        read_frame(input_path, None if bundle.schema.closed else bundle.schema.columns),
+        static=read_frame(cfg.static) if cfg.static else None,
+    )
     used = panel.tail(bundle.context)
     log.info("Read %d rows of %d series; used the last %d of each, %s to %s.", len(panel.time), len(panel),
              bundle.context, used.time.min(), used.time.max())  # fmt: skip

@@ -96,9 +96,9 @@ def train(cfg: DictConfig) -> dict[str, float]:
         for file in ("config.json", "metrics.json", "train.log"):
             run.log_artifact(out / file)
 
-    place = os.path.relpath(out)
+    place, source_file = os.path.relpath(out), os.path.relpath(dataset.file)
     show(f"\n{table(scores, label)}\n\nRun directory  {place}\n\nNext\n"
-         f"  python -m tsforecast.predict bundle={place}/bundle input={os.path.relpath(dataset.file)} output=forecast.csv\n"
+         f"  python -m tsforecast.predict bundle={place}/bundle input={source_file} output=forecast.csv\n"
          f"  python -m tsforecast.evaluate bundle={place}/bundle dataset={chosen['dataset']} split={chosen['split']}"
          + (f"\n  mlflow ui --backend-store-uri {tracker.uri}" if run.id else ""))  # fmt: skip
     return flat

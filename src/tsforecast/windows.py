@@ -1,8 +1,8 @@
 """The one window builder: training, scoring, backtesting and serving all gather here.
 
-    row      s           s+L         s+L+H
-             | x x x x x | y y y y y |          origin s+L: the first row to be forecast
-               lookback    horizon
+row      s           s+L         s+L+H
+         | x x x x x | y y y y y |          origin s+L: the first row to be forecast
+           lookback    horizon
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Encoded:
     `static` is per series, [N S]; NaN marks missing.
     """
 
-    offsets: Int[np.ndarray, "N+1"]
+    offsets: Int[np.ndarray, " N+1"]
     target: Float[np.ndarray, "T C"]
     past: Float[np.ndarray, "T P"]
     known: Float[np.ndarray, "T K"]
@@ -64,7 +64,9 @@ def check_sizes(**sizes: int) -> None:
     """Raise a ConfigError when a size that counts rows is not a positive whole number."""
     for name, size in sizes.items():
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise ConfigError(f"{name} counts rows", where=name, got=size, allowed="1 or more", fix=f"set {name}=24, say")
+            raise ConfigError(
+                f"{name} counts rows", where=name, got=size, allowed="1 or more", fix=f"set {name}=24, say"
+            )
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,8 @@ class Windows:
     encoded: Encoded
     lookback: int
     horizon: int
-    origins: Int[np.ndarray, "B"]
-    series: Int[np.ndarray, "B"]
+    origins: Int[np.ndarray, " B"]
+    series: Int[np.ndarray, " B"]
     missing: bool
 
     @classmethod
@@ -93,8 +95,8 @@ class Windows:
         *,
         lookback: int,
         horizon: int,
-        begin: Int[np.ndarray, "N"],
-        end: Int[np.ndarray, "N"],
+        begin: Int[np.ndarray, " N"],
+        end: Int[np.ndarray, " N"],
         stride: int = 1,
         forecast: bool = False,
     ) -> Windows:

@@ -22,10 +22,10 @@ from tsforecast.panel import Panel
 class Borders:
     """Absolute panel rows, [N] each."""
 
-    begin: Int[np.ndarray, "N"]
-    train_end: Int[np.ndarray, "N"]
-    val_end: Int[np.ndarray, "N"]
-    test_end: Int[np.ndarray, "N"]
+    begin: Int[np.ndarray, " N"]
+    train_end: Int[np.ndarray, " N"]
+    val_end: Int[np.ndarray, " N"]
+    test_end: Int[np.ndarray, " N"]
 
     def check(self, panel: Panel, lookback: int, horizon: int) -> Borders:
         """Itself, when every series has a train, a validation and a test window.

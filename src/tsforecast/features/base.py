@@ -82,7 +82,7 @@ class FeatureSet:
         self._static = StandardScaler().fit(train.static, np.array([0, len(train)]))
         return self
 
-    def series(self, ids: np.ndarray) -> Int[np.ndarray, "N"]:
+    def series(self, ids: np.ndarray) -> Int[np.ndarray, " N"]:
         """Fitted position of each id; all 0 where the scaler is global.
 
         Raises
@@ -101,7 +101,7 @@ class FeatureSet:
                 allowed=f"the {len(self.ids)} training series",
                 fix="leave these series out, or train with scaler.scope=global",
             )
-        return found.astype(np.int64)
+        return np.asarray(found, dtype=np.int64)
 
     def encode(self, panel: Panel) -> Encoded:
         """Model-space arrays, row by row: no row's encoding depends on another row."""
@@ -120,7 +120,7 @@ class FeatureSet:
             window_features=self.windows,
         )
 
-    def invert(self, values: Float[np.ndarray, "B H C"], series: Int[np.ndarray, "B"]) -> Float[np.ndarray, "B H C"]:
+    def invert(self, values: Float[np.ndarray, "B H C"], series: Int[np.ndarray, " B"]) -> Float[np.ndarray, "B H C"]:
         """Scaled forecasts in original units; `series` are fitted positions as `self.series` gives them."""
         return self.scaler.inverse(values, series)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ from jaxtyping import Float
 from tsforecast.errors import ConfigError, nearest
 
 # field -> (value of a stamp, counted from 0; how many values there are)
-FIELDS: dict[str, tuple[Callable[[pd.DatetimeIndex], np.ndarray], int]] = {
+FIELDS: dict[str, tuple[Callable[[pd.DatetimeIndex], Any], int]] = {
     "minute": (lambda time: time.minute, 60),
     "hour": (lambda time: time.hour, 24),
     "weekday": (lambda time: time.dayofweek, 7),

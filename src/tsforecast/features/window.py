@@ -6,7 +6,7 @@ Nothing outside the window is read, so that serving needs no more than the lookb
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,7 +15,13 @@ from jaxtyping import Float
 
 from tsforecast.errors import ConfigError
 
-STATISTICS = {"mean": np.mean, "std": np.std, "min": np.min, "max": np.max, "median": np.median}
+STATISTICS: dict[str, Callable[..., np.ndarray]] = {
+    "mean": np.mean,
+    "std": np.std,
+    "min": np.min,
+    "max": np.max,
+    "median": np.median,
+}
 
 
 def _fit(name: str, rows: int, lookback: int) -> None:
@@ -48,7 +54,7 @@ class Lags:
 
     def transform(self, target: Float[np.ndarray, "B L C"]) -> Float[np.ndarray, "B F C"]:
         """Features of each window and channel."""
-        return target[:, [target.shape[1] - step for step in self.steps]]
+        return np.asarray(target[:, [target.shape[1] - step for step in self.steps]])
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,7 @@ class Differences:
 
     def transform(self, target: Float[np.ndarray, "B L C"]) -> Float[np.ndarray, "B F C"]:
         """Features of each window and channel."""
-        return target[:, -1:] - target[:, [target.shape[1] - 1 - step for step in self.steps]]
+        return np.asarray(target[:, -1:] - target[:, [target.shape[1] - 1 - step for step in self.steps]])
 
 
 @dataclass(frozen=True)

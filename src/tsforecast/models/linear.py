@@ -88,8 +88,8 @@ class LinearForecaster(Forecaster):
     """
 
     weight: Float[np.ndarray, "D H"] = field(default_factory=lambda: np.zeros((0, 0), np.float32), repr=False)
-    bias: Float[np.ndarray, "H"] = field(default_factory=lambda: np.zeros(0, np.float32), repr=False)
-    level: Float[np.ndarray, "H"] = field(default_factory=lambda: np.ones(1, np.float32), repr=False)
+    bias: Float[np.ndarray, " H"] = field(default_factory=lambda: np.zeros(0, np.float32), repr=False)
+    level: Float[np.ndarray, " H"] = field(default_factory=lambda: np.ones(1, np.float32), repr=False)
 
     def __post_init__(self) -> None:
         self._rounded = round_weight(self.weight) if self.weight.size else self.weight
@@ -123,8 +123,8 @@ class _Moments:
     xx: Float[np.ndarray, "D D"]
     xy: Float[np.ndarray, "D H"]
     yy: float
-    x: Float[np.ndarray, "D"]
-    y: Float[np.ndarray, "H"]
+    x: Float[np.ndarray, " D"]
+    y: Float[np.ndarray, " H"]
 
     @classmethod
     def of(cls, windows: Windows, dims: Dims) -> _Moments:
@@ -186,7 +186,7 @@ class _Moments:
             y += label.sum(axis=0, dtype=np.float64)
         return cls(n, xx, xy, yy, x, y)
 
-    def about(self, x: Float[np.ndarray, "D"], y: Float[np.ndarray, "H"]) -> _Moments:
+    def about(self, x: Float[np.ndarray, " D"], y: Float[np.ndarray, " H"]) -> _Moments:
         """The moments of X - x and Y - y."""
         return _Moments(
             self.n,

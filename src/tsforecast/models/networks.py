@@ -22,9 +22,9 @@ class Linear(Protocol):
         ...
 
 
-def _design(window: Window) -> tuple[Tensor, Tensor]:
+def _design(window: Any) -> tuple[Tensor, Tensor]:
     """`tsforecast.models.linear.design` on tensors: [B C D] and the last value [B C 1]."""
-    target: Tensor = window.target.transpose(1, 2)  # type: ignore[assignment, arg-type]
+    target: Tensor = window.target.transpose(1, 2)
     last = target[..., -1:]
     parts = [target - last]
     lookback = target.shape[2]
@@ -33,7 +33,7 @@ def _design(window: Window) -> tuple[Tensor, Tensor]:
     if shared:
         parts.append(torch.cat(shared, dim=1)[:, None].expand(-1, target.shape[1], -1))
     if window.tabular.shape[1]:
-        parts.append(window.tabular.transpose(1, 2))  # type: ignore[arg-type]
+        parts.append(window.tabular.transpose(1, 2))
     return (parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)), last
 
 
@@ -97,7 +97,7 @@ class DLinear(nn.Module):
     def forward(self, window: Window) -> Tensor:
         """Forecasts in scaled units, [B H C]."""
         rows, last = _design(window)
-        lookback = self.average.shape[0]  # type: ignore[union-attr, index]
+        lookback = self.average.shape[0]
         trend = rows[..., :lookback] @ self.average + last
         rest = torch.cat([rows[..., :lookback] + last - trend, rows[..., lookback:]], dim=2)
         out: Tensor = self.trend(trend) + self.rest(rest)
@@ -110,9 +110,7 @@ class DLinear(nn.Module):
         own = rest[: len(average)]
         weight = np.concatenate([own + average @ (trend - own), rest[len(average) :]])
         bias = _array(self.trend.bias) + _array(self.rest.bias)
-        return LinearForecaster().restore(
-            {"weight": weight, "bias": bias, "level": weight[: len(average)].sum(axis=0)}
-        )
+        return LinearForecaster().restore({"weight": weight, "bias": bias, "level": weight[: len(average)].sum(axis=0)})
 
 
 def _array(tensor: Any) -> np.ndarray:

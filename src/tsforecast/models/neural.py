@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tsforecast.errors import ConfigError
 from tsforecast.models.linear import Ridge
-from tsforecast.types import Dims, Window
+from tsforecast.types import Dims
 
 
 def _adam(parameters: Any) -> torch.optim.Optimizer:

@@ -15,7 +15,7 @@ import tsforecast
 from tsforecast.errors import DataError
 
 
-class BundleModel(PythonModel):  # type: ignore[misc]
+class BundleModel(PythonModel):
     """History in the data set's own layout in; the long frame `unique_id, ds, cutoff, channel, y_hat` out.
 
     A pyfunc takes one frame. Where the bundle has known covariates, the last `horizon` rows of every series are

@@ -22,9 +22,7 @@ PARTS = ("train", "val", "test")
 _CHUNK = 128  # windows in flight; scores need the sums only
 
 
-def segment(
-    encoded: Encoded, borders: Borders, part: str, *, lookback: int, horizon: int, stride: int = 1
-) -> Windows:
+def segment(encoded: Encoded, borders: Borders, part: str, *, lookback: int, horizon: int, stride: int = 1) -> Windows:
     """The windows whose targets lie in the `train`, `val` or `test` rows."""
     begin, end = {
         "train": (borders.begin, borders.train_end),

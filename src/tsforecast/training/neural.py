@@ -60,8 +60,8 @@ class Batches(IterableDataset[Batch]):
 
 
 def _tensors(window: Window) -> Window:
-    arrays = {f.name: getattr(window, f.name) for f in fields(window)}
-    return Window(**{name: None if array is None else torch.from_numpy(array) for name, array in arrays.items()})
+    arrays: dict[str, Any] = {f.name: getattr(window, f.name) for f in fields(window)}
+    return Window(**{name: None if array is None else torch.from_numpy(array) for name, array in arrays.items()})  # type: ignore[arg-type]
 
 
 class ForecastModule(pl.LightningModule):
@@ -104,7 +104,10 @@ class ForecastModule(pl.LightningModule):
         optimizer = self.model.optimizer(self.network.parameters())
         if self.model.scheduler is None:
             return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.model.scheduler(optimizer), "interval": "epoch"}}
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": self.model.scheduler(optimizer), "interval": "epoch"},
+        }
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Batches are gathered on the device already."""
@@ -142,7 +145,7 @@ class Best(Callback):
         """Compare."""
         loss = float(trainer.callback_metrics["val/loss"])
         if loss < self.loss:
-            network: nn.Module = pl_module.network  # type: ignore[assignment]
+            network: nn.Module = pl_module.network
             self.loss, self.waited = loss, 0
             self.weights = {name: value.detach().clone() for name, value in network.state_dict().items()}
         elif not trainer.sanity_checking:
@@ -178,7 +181,9 @@ def _(
             raise ConfigError("this network cannot start from a ridge solution", where="model.warm_start",
                               got=type(network).__name__, allowed="NLinear", fix="model.warm_start=null")  # fmt: skip
         start(model.warm_start.fit(train, val, dims))
-    module = ForecastModule(network, model, Batches(train, model.batch_size, seed=seed), Batches(val, model.val_batch_size))
+    module = ForecastModule(
+        network, model, Batches(train, model.batch_size, seed=seed), Batches(val, model.val_batch_size)
+    )
     best = Best(model.patience)
     checkpoints = ModelCheckpoint(run_dir / "checkpoints", save_last=True, save_top_k=0)
     if ckpt_path is not None and not Path(ckpt_path).is_file():

@@ -59,9 +59,7 @@ def table(scores: Mapping[str, Scores], model: str, part: str = "test") -> str:
     return "\n".join(lines)
 
 
-def example_windows(
-    bundle: Bundle, rival: Bundle | None, panel: Panel, windows: Windows, count: int
-) -> list[Example]:
+def example_windows(bundle: Bundle, rival: Bundle | None, panel: Panel, windows: Windows, count: int) -> list[Example]:
     """`count` evenly spaced test windows, one channel each, with the forecast and a baseline's beside the truth."""
     picks = np.unique(np.linspace(0, len(windows) - 1, num=min(count, len(windows))).astype(int))
     chosen = windows.subset(picks)
