@@ -31,6 +31,12 @@ log = logging.getLogger(__name__)
 
 SERVERS = ("http://", "https://", "postgresql", "mysql", "mssql", "databricks")
 SERVED = ("tsforecast", "numpy", "pandas", "pyarrow", "pydantic", "holidays", "safetensors", "onnxruntime", "xgboost")
+QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_UV_AUTO_DETECT": "false",  # the requirements are given, whatever lock file lies in the working directory
+}
 OUTPUT = {"unique_id": "string", "ds": "datetime", "cutoff": "datetime", "channel": "string", "y_hat": "float"}
 
 
@@ -123,7 +129,7 @@ class Run:
         columns = Schema([ColSpec(AnyType(), str(name), required=False) for name in input_example.columns])
         signature = ModelSignature(columns, Schema([ColSpec(kind, name) for name, kind in OUTPUT.items()]))
         model = self.client.create_logged_model(self.experiment, "model", self.id)
-        with tempfile.TemporaryDirectory() as scratch, _store_errors(str(path), OSError):
+        with _collector_paused(), tempfile.TemporaryDirectory() as scratch, _store_errors(str(path), OSError):
             pyfunc.save_model(
                 f"{scratch}/model",
                 mlflow_model=Model(run_id=self.id, model_id=model.model_id),
@@ -240,9 +246,8 @@ class MLflowTracker:
 
 def _import_mlflow() -> None:
     """Quietly: what mlflow says at INFO is about itself; its telemetry stays off unless the user sets it."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     with _collector_paused():
         importlib.import_module("mlflow.tracking")
@@ -360,7 +365,7 @@ def _sigterm_interrupts() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _collector_paused() -> Iterator[None]:
-    """Importing mlflow makes a million lasting objects; the garbage collector would walk them again and again."""
+    """Importing mlflow makes a million lasting objects, which the garbage collector would walk again and again."""
     enabled = gc.isenabled()
     gc.disable()
     try:
