@@ -9,6 +9,7 @@ job (darts_nlinear.py) in an interpreter of its own: `nox -s bench` makes one.
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -60,6 +61,12 @@ def scores(cwd: Path) -> dict[str, float]:
     return metrics
 
 
+def epochs(cwd: Path) -> int:
+    """How long the newest run under `cwd` trained, from its log."""
+    newest = max((cwd / "outputs").rglob("train.log"), key=lambda file: file.stat().st_mtime)
+    return int(re.findall(r"(\d+) epochs", newest.read_text())[-1])
+
+
 def table(rows: list[tuple[str, list[Cost], str]]) -> str:
     """Markdown: medians, with the range of the CPU seconds."""
     lines = ["| command | CPU s | (range) | peak MiB | wall s | |", "|---|---|---|---|---|---|"]
@@ -77,7 +84,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--darts-python", type=Path, help="an interpreter that has darts")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=1, help="of darts; ours are the experiment's")
+    parser.add_argument("--epochs", type=int, help="of darts; otherwise as many as our run trained for")
     arguments = parser.parse_args()
     data = Path(os.environ.get("TSFORECAST_DATA_DIR", "data")).resolve()
     os.environ["TSFORECAST_DATA_DIR"] = str(data)
@@ -91,10 +98,10 @@ def main() -> None:
         "nlinear, MLflow": train("+experiment=etth1", "report=none"),
         "nlinear, MLflow and plots": train("+experiment=etth1"),
     }
-    if arguments.darts_python:
+    if arguments.darts_python:  # its epochs are added below
         python = str(Path.cwd() / arguments.darts_python)  # not resolved: that would leave its virtual environment
         peer = str(Path(__file__).with_name("darts_nlinear.py").resolve())
-        commands["darts"] = [python, peer, str(data / "ETTh1.csv"), "--epochs", str(arguments.epochs)]
+        commands["darts"] = [python, peer, str(data / "ETTh1.csv"), "--epochs"]
 
     costs: dict[str, list[Cost]] = {name: [] for name in commands}
     notes: dict[str, str] = {}
@@ -104,12 +111,15 @@ def main() -> None:
             folder.mkdir()
         first = measure(commands["nlinear, MLflow"], folders["nlinear, MLflow"])  # creates mlflow.db: told apart below
         measure(commands["nlinear, MLflow and plots"], folders["nlinear, MLflow and plots"])
+        if "darts" in commands:
+            commands["darts"].append(str(arguments.epochs or epochs(folders["nlinear, MLflow"])))
         for _ in range(arguments.rounds):
             for name, command in commands.items():
                 costs[name].append(measure(command, folders[name]))
         for name, folder in folders.items():
             found = json.loads((folder / "stdout.txt").read_text()) if name == "darts" else scores(folder)
-            notes[name] = f"MSE {found['test/mse']:.4f}, MAE {found['test/mae']:.4f}"
+            trained = f", {commands[name][-1]} epochs" if name == "darts" else ""
+            notes[name] = f"MSE {found['test/mse']:.4f}, MAE {found['test/mae']:.4f}{trained}"
     rows = [(name, costs[name], notes[name]) for name in commands]
     rows.append(("nlinear, MLflow, first run in a folder", [first], "creates mlflow.db"))
     print(table(rows))

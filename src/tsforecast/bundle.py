@@ -182,7 +182,7 @@ class Bundle:
         future = None
         if self.known_names:
             if known_future is None:
-                known_future = pd.DataFrame(columns=[self.schema.time, *self.known_names])
+                known_future = pd.DataFrame(columns=[*self.schema.stamp_columns, *self.known_names])
             future = read_known_future(known_future, panel, self.schema, horizon)
         whole = panel.extend(horizon, future)
         origins = whole.offsets[1:] - horizon

@@ -16,7 +16,7 @@ from tsforecast.errors import ConfigError, nearest
 FIELDS: dict[str, tuple[Callable[[pd.DatetimeIndex], Any], int]] = {
     "minute": (lambda time: time.minute, 60),
     "hour": (lambda time: time.hour, 24),
-    "weekday": (lambda time: time.dayofweek, 7),
+    "weekday": (lambda time: time.day_of_week, 7),
     "day": (lambda time: time.day - 1, 31),
     "dayofyear": (lambda time: time.dayofyear - 1, 366),
     "week": (lambda time: time.isocalendar().week.to_numpy(dtype=np.int64) - 1, 53),

@@ -1,0 +1,25 @@
+"""What several tests share: where the data is, and every option found in conf/."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CONF = ROOT / "conf"
+
+
+def pytest_configure() -> None:
+    """Small models are fastest, and bit-reproducible across machines' loads, with one thread."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def ett_dir() -> Path:
+    """The folder with ETTh1.csv and ETTh2.csv."""
+    place = Path(os.environ.get("TSFORECAST_DATA_DIR", ROOT / "data"))
+    if not (place / "ETTh1.csv").is_file():
+        pytest.fail(f"ETTh1.csv is not in {place}: set TSFORECAST_DATA_DIR to the folder that holds it")
+    return place

@@ -1,0 +1,117 @@
+"""One small trained bundle for every dataset x feature x model found in conf/, by the code that train runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import hydra
+import numpy as np
+import pandas as pd
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig
+
+from tsforecast.bundle import Bundle
+from tsforecast.config import CONF_DIR, build, register
+from tsforecast.data.splits import Borders, FractionSplit
+from tsforecast.features.base import FeatureSet
+from tsforecast.panel import Panel
+from tsforecast.training.evaluate import segment
+from tsforecast.training.fit import fit
+
+LOOKBACK, HORIZON, ROWS = 48, 8, 500
+
+
+def options(group: str) -> list[str]:
+    """Every option of a config group."""
+    return sorted(path.stem for path in (CONF_DIR / group).glob("*.yaml"))
+
+
+def compose(name: str, *overrides: str) -> DictConfig:
+    """Compose a command's configuration as the command does."""
+    register()
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        return hydra.compose(name, overrides=list(overrides))
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A bundle and the data it was trained on."""
+
+    bundle: Bundle
+    panel: Panel
+    borders: Borders
+
+    def history(self, rows: int | None = None) -> pd.DataFrame:
+        """The panel up to the last cutoff that still has a truth, as a frame."""
+        end = self.panel.offsets[1:] - HORIZON
+        begin = self.panel.offsets[:-1] if rows is None else end - rows
+        return self.bundle.frame(self.panel.rows(begin, end))
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str, str], Trained]:
+    """`trained(dataset, feature, model)`."""
+    root = tmp_path_factory.mktemp("contracts")
+
+    @cache
+    def panel(dataset: str) -> tuple[Any, Panel]:
+        cfg = compose("train", f"dataset={dataset}", *_files(dataset, root))
+        source = build(cfg.dataset)
+        return source, source.load().tail(ROWS)
+
+    @cache
+    def train(dataset: str, feature: str, model: str) -> Trained:
+        source, data = panel(dataset)
+        quick = ("trainer.enable_progress_bar=false", "trainer.max_epochs=1", "trainer.limit_train_batches=2")
+        cfg = compose("train", f"feature=[{feature}]", f"model={model}", *quick)
+        borders = FractionSplit()(data, LOOKBACK, HORIZON)
+        features = FeatureSet(tuple(build(cfg.feature).values()), build(cfg.scaler))
+        features.fit(data.rows(borders.begin, borders.train_end))
+        encoded = features.encode(data)
+        dims = encoded.dims(LOOKBACK, HORIZON, season=24)
+        parts = [segment(encoded, borders, part, lookback=LOOKBACK, horizon=HORIZON) for part in ("train", "val")]
+        fitted = fit(
+            build(cfg.model), *parts, dims=dims, trainer=build(cfg.trainer), seed=1,
+            run_dir=root / f"{dataset}-{feature}-{model}",
+        )  # fmt: skip
+        bundle = Bundle(
+            features=features, forecaster=fitted.forecaster, dims=dims, channels=data.channels,
+            past_names=data.past_names, known_names=data.known_names, static_names=data.static_names,
+            freq=data.freq, schema=source.schema.resolved(data),
+        )  # fmt: skip
+        return Trained(bundle, data, borders)
+
+    return train
+
+
+def _files(dataset: str, root: Path) -> list[str]:
+    """Overrides for the datasets that name no file."""
+    if dataset not in ("csv", "long"):
+        return []
+    rng = np.random.default_rng(0)
+    time = pd.date_range("2024-01-01", periods=ROWS, freq="h")
+    wave = np.sin(np.arange(ROWS) / 24 * 2 * np.pi)[:, None]
+    file = root / f"{dataset}.csv"
+    if dataset == "csv":
+        values = wave + rng.standard_normal((ROWS, 2))
+        pd.DataFrame({"date": time, "a": values[:, 0], "b": values[:, 1]}).to_csv(file, index=False)
+    else:
+        series = [pd.DataFrame({"unique_id": f"s{i}", "ds": time, "y": wave[:, 0] * i + rng.standard_normal(ROWS)})
+                  for i in range(1, 4)]  # fmt: skip
+        pd.concat(series).to_csv(file, index=False)
+    return [f"dataset.path={file}"]
+
+
+def changed(panel: Panel, row: np.ndarray) -> Panel:
+    """The panel with every target and past covariate from the absolute rows `row[i]` of series i on replaced."""
+    target, past = panel.target.copy(), panel.past.copy()
+    for begin, end in zip(row, panel.offsets[1:], strict=True):
+        target[begin:end] = 1e3
+        past[begin:end] = -1e3
+    return replace(panel, target=target, past=past)

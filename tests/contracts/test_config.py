@@ -1,0 +1,54 @@
+"""Every file in conf/ composes, builds, and says how to run it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.contracts.conftest import compose, options
+from tsforecast.config import CONF_DIR, build
+
+GROUPS = ["dataset", "split", "scaler", "model", "evaluation", "tracking", "report"]
+FILES = sorted(path for path in CONF_DIR.rglob("*.yaml") if path.parent.name not in ("hydra", "paths", "evaluation"))
+NEEDS = {"dataset/csv": ["dataset.path=x.csv"], "dataset/long": ["dataset.path=x.csv"],
+         "split/dates": ["split.val_start=2014-01-01", "split.test_start=2014-06-01"]}  # fmt: skip
+
+
+@pytest.mark.parametrize(("group", "option"), [(g, o) for g in GROUPS for o in options(g)])
+def test_every_option_composes_and_builds(
+    group: str, option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cfg = compose("train", f"{group}={option}", *NEEDS.get(f"{group}/{option}", []))
+    assert build(cfg[group]) is not None
+
+
+@pytest.mark.parametrize("option", options("feature"))
+def test_every_feature_composes_with_the_others(option: str) -> None:
+    cfg = compose("train", f"feature=[{option},{'lags' if option != 'lags' else 'calendar'}]")
+    assert len(build(cfg.feature)) == 2
+
+
+@pytest.mark.parametrize("option", [*options("experiment")])
+def test_every_experiment_composes(option: str) -> None:
+    assert compose("train", f"+experiment={option}").lookback > 0
+
+
+@pytest.mark.parametrize("option", [*options("debug")])
+def test_every_debug_option_composes(option: str) -> None:
+    assert compose("train", "model=nlinear", f"+debug={option}").trainer.max_epochs >= 1
+
+
+@pytest.mark.parametrize("option", options("trainer"))
+def test_every_trainer_composes_as_a_partial(option: str) -> None:
+    cfg = compose("train", f"trainer={option}")
+    assert cfg.trainer._partial_
+    if cfg.trainer.accelerator == "cpu":
+        assert build(cfg.trainer)(callbacks=[]).max_epochs == cfg.trainer.max_epochs
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONF_DIR)))
+def test_the_first_comment_is_the_command_that_runs_it(path: Path) -> None:
+    comments = [line for line in path.read_text().splitlines()[:2] if line.startswith("# ")]
+    assert any(line.startswith("# python -m tsforecast.") for line in comments), path

@@ -1,0 +1,142 @@
+"""No future, parity, order and names: over every dataset x feature x model found in conf/."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.contracts.conftest import HORIZON, LOOKBACK, Trained, changed, options
+from tsforecast.bundle import Bundle
+from tsforecast.errors import DataError
+from tsforecast.features.base import FeatureSet
+from tsforecast.training.evaluate import segment
+from tsforecast.types import Forecast
+
+Train = Callable[[str, str, str], Trained]
+EVERYTHING = list(product(options("dataset"), options("feature"), options("model")))
+# A model on data with missing values and covariates, and on several series: enough where features play no part.
+MODELS = list(product(["beijing_pm25", "long"], ["calendar"], options("model")))
+
+
+def same(a: Forecast, b: Forecast) -> None:
+    assert a.channels == b.channels
+    assert list(a.ids) == list(b.ids)
+    assert list(a.cutoff) == list(b.cutoff)
+    np.testing.assert_array_equal(a.values, b.values)
+    assert np.isfinite(a.values).all()
+
+
+@pytest.mark.parametrize(("dataset", "feature", "model"), EVERYTHING)
+def test_when_everything_after_the_cutoff_changes_then_the_forecast_does_not(
+    trained: Train, dataset: str, feature: str, model: str
+) -> None:
+    case = trained(dataset, feature, model)
+    cutoff = case.borders.val_end + 20
+    forecasts = []
+    for panel in (case.panel, changed(case.panel, cutoff)):
+        encoded = case.bundle.features.encode(panel)
+        windows = segment(encoded, case.borders, "test", lookback=LOOKBACK, horizon=HORIZON)
+        at = windows.subset(windows.origins == cutoff[windows.series])
+        assert len(at) == len(panel)
+        forecasts.append(case.bundle.predict(at, slice(None)))
+    np.testing.assert_array_equal(*forecasts)
+
+
+@pytest.mark.parametrize(("dataset", "feature", "model"), EVERYTHING)
+def test_a_forecast_from_the_last_rows_is_the_backtests_to_the_bit_and_the_reloaded_bundles(
+    trained: Train, tmp_path: Path, dataset: str, feature: str, model: str
+) -> None:
+    case = trained(dataset, feature, model)
+    bundle = case.bundle
+    alone = bundle.forecast(case.history(rows=LOOKBACK))
+    same(alone, bundle.forecast(case.history()))
+    windows = segment(bundle.features.encode(case.panel), case.borders, "test", lookback=LOOKBACK, horizon=HORIZON)
+    whole = bundle.predict(windows, slice(None))
+    last = np.flatnonzero(windows.origins == case.panel.offsets[1:][windows.series] - HORIZON)
+    backtest = bundle.invert(whole[last], bundle.features.series(case.panel.ids)[windows.series[last]])
+    np.testing.assert_array_equal(alone.values, backtest)
+    same(alone, bundle.save(tmp_path / "bundle").forecast(case.history(rows=LOOKBACK)))
+
+
+@pytest.mark.parametrize(("dataset", "feature", "model"), MODELS)
+def test_when_columns_are_shuffled_then_the_forecast_is_the_same(
+    trained: Train, dataset: str, feature: str, model: str
+) -> None:
+    case = trained(dataset, feature, model)
+    history = case.history()
+    shuffled = history[list(reversed(history.columns))]
+    same(case.bundle.forecast(history), case.bundle.forecast(shuffled))
+
+
+@pytest.mark.parametrize("dataset", options("dataset"))
+def test_when_a_channel_is_missing_or_renamed_then_the_error_names_it(trained: Train, dataset: str) -> None:
+    case = trained(dataset, "calendar", "naive")
+    name = case.bundle.channels[0]
+    with pytest.raises(DataError, match=name):
+        case.bundle.forecast(case.history().drop(columns=name))
+    with pytest.raises(DataError, match=name):
+        case.bundle.forecast(case.history().rename(columns={name: f"{name}_x"}))
+
+
+def test_when_a_file_of_channels_has_one_more_at_prediction_then_the_error_names_it(trained: Train) -> None:
+    case = trained("csv", "calendar", "naive")
+    with pytest.raises(DataError, match="surplus"):
+        case.bundle.forecast(case.history().assign(surplus=1.0))
+
+
+@pytest.mark.parametrize("dataset", options("dataset"))
+@pytest.mark.parametrize("scaler", options("scaler"))
+def test_when_validation_and_test_rows_change_then_what_was_fitted_does_not(
+    trained: Train, dataset: str, scaler: str
+) -> None:
+    from tests.contracts.conftest import compose
+    from tsforecast.config import build
+
+    case = trained(dataset, "calendar", "naive")
+    panel = replace(case.panel, target=np.abs(case.panel.target))  # log1p takes no negative values
+    states = []
+    for data in (panel, changed(panel, case.borders.train_end)):
+        features = FeatureSet((), build(compose("train", f"scaler={scaler}").scaler))
+        states.append(features.fit(data.rows(case.borders.begin, case.borders.train_end)).state())
+    assert states[0].keys() == states[1].keys()
+    for key, value in states[0].items():
+        np.testing.assert_array_equal(value, states[1][key])
+
+
+@pytest.mark.parametrize(("dataset", "feature", "model"), MODELS)
+def test_the_same_seed_gives_the_same_bytes(
+    trained: Train, tmp_path: Path, dataset: str, feature: str, model: str
+) -> None:
+    again = trained.__wrapped__(dataset, feature, model)  # type: ignore[attr-defined]
+    saved = [case.bundle.save(tmp_path / str(i)) for i, case in enumerate((trained(dataset, feature, model), again))]
+    assert saved[0].digest == saved[1].digest
+
+
+def test_a_saved_bundle_can_be_loaded_and_forecast_without_the_training_packages(
+    trained: Train, tmp_path: Path
+) -> None:
+    import subprocess
+    import sys
+
+    case = trained("csv", "calendar", "nlinear")
+    case.bundle.save(tmp_path / "bundle")
+    case.history().to_csv(tmp_path / "history.csv", index=False)
+    program = (
+        "import sys\n"
+        "for name in ('torch', 'lightning', 'hydra', 'omegaconf', 'mlflow', 'matplotlib', 'plotly', 'pooch'):\n"
+        "    sys.modules[name] = None\n"
+        "import pandas as pd, tsforecast as tsf\n"
+        "forecast = tsf.load_bundle(sys.argv[1]).forecast(pd.read_csv(sys.argv[2]))\n"
+        "sys.stdout.write(repr(forecast.values.tolist()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path / "bundle", tmp_path / "history.csv"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    expected = Bundle.load(tmp_path / "bundle").forecast(case.history())
+    np.testing.assert_allclose(np.array(eval(done.stdout)), expected.values, rtol=1e-6)
