@@ -257,7 +257,8 @@ class Bundle:
             if scratch is not None:
                 with contextlib.suppress(FileNotFoundError):  # renamed: it succeeded
                     shutil.rmtree(scratch)
-        return Bundle.load(path)
+        parts = (self.forecaster, self.features.scaler, *self.features.features)
+        return Bundle.load(path, allow=tuple(type(part).__module__.split(".")[0] for part in parts))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, allow: tuple[str, ...] = ()) -> Bundle:

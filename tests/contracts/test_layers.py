@@ -47,7 +47,7 @@ ONLY_IN = {
     "pooch": {"data"},
     "torch": {"models.networks", "models.neural", "models.exported", "training"},
     "lightning": {"models.neural", "training"},
-    "onnxruntime": {"models.onnx_runtime", "models.exported"},
+    "onnxruntime": {"models.onnx_runtime"},
 }
 
 

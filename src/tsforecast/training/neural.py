@@ -22,6 +22,7 @@ from tsforecast.errors import ConfigError
 from tsforecast.models.base import Forecaster
 from tsforecast.models.networks import Linear
 from tsforecast.models.neural import Neural, masked
+from tsforecast.training.export import to_onnx
 from tsforecast.training.fit import Fitted, fit
 from tsforecast.types import Dims, Window
 from tsforecast.windows import Windows
@@ -190,9 +191,10 @@ def _(
         raise ConfigError("there is no checkpoint here", where="ckpt_path", got=ckpt_path,
                           fix="give the path of a run's checkpoints/last.ckpt")  # fmt: skip
     interrupted = signal.getsignal(signal.SIGINT)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its hints about devices and paid services
     with warnings.catch_warnings():
         # No workers on purpose, and the length of an iterable dataset is known here.
-        warnings.filterwarnings("ignore", ".*does not have many workers.*|.*has `__len__` defined.*")
+        warnings.filterwarnings("ignore", ".*does not have many workers.*|.*has `__len__` defined.*|.*LeafSpec.*")
         try:
             driver = trainer(callbacks=[best, checkpoints])
             driver.fit(module, ckpt_path=ckpt_path, weights_only=True)
@@ -207,11 +209,9 @@ def _(
     if best.weights:
         network.load_state_dict(best.weights)
     log.info("best validation loss %.4f; %d epochs", best.loss, len(module.history))
-    return Fitted(runtime(network.cpu().eval()), module.history)
+    return Fitted(runtime(network.cpu().eval(), dims), module.history)
 
 
-def runtime(network: nn.Module) -> Forecaster:
-    """The torch-free forecaster a trained network is served as."""
-    if isinstance(network, Linear):
-        return network.collapse()
-    raise NotImplementedError
+def runtime(network: nn.Module, dims: Dims) -> Forecaster:
+    """The torch-free forecaster a trained network is served as: a linear map where it is one, else ONNX."""
+    return network.collapse() if isinstance(network, Linear) else to_onnx(network, dims)
