@@ -17,7 +17,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -141,6 +141,20 @@ class Bundle:
             parts = pd.DataFrame({name: getattr(panel.time, name) for name in self.schema.time})
             frame = pd.concat([parts, frame.drop(columns=self.time_name)], axis=1)
         return frame
+
+    def example(self, panel: Panel) -> pd.DataFrame:
+        """The shortest frame that can be forecast from: `context` rows of the first series.
+
+        With known covariates the horizon's rows follow, their targets and past covariates empty.
+        """
+        ahead = self.dims.horizon if self.known_names else 0
+        rows = self.context + ahead
+        end = panel.offsets[1:]
+        first = panel.rows(np.append(end[:1] - rows, end[1:]), end)
+        first = replace(first, ids=first.ids[:1], offsets=first.offsets[:2], static=first.static[:1])
+        target, past = first.target.copy(), first.past.copy()
+        target[rows - ahead :], past[rows - ahead :] = np.nan, np.nan
+        return self.frame(replace(first, target=target, past=past))
 
     @property
     def time_name(self) -> str:

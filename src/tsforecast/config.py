@@ -28,6 +28,7 @@ from hydra.errors import (
     MissingConfigException,
     OverrideParseException,
 )
+from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
@@ -182,8 +183,20 @@ def command(task: Callable[[DictConfig], Any], config_name: str) -> None:
         sys.argv.append(f"--config-dir={local}")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions to us instead of printing and exiting
     signal.signal(signal.SIGTERM, _interrupt)
+    failures: list[Exception] = []
+
+    def guarded(cfg: DictConfig) -> Any:
+        try:
+            return task(cfg)
+        except Exception as error:
+            if HydraConfig.get().mode != RunMode.RUN:
+                raise  # a sweep has to know
+            failures.append(error)  # Hydra would print a line of its own above the message
+
     try:
-        hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name=config_name)(task)()
+        hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name=config_name)(guarded)()
+        if failures:
+            raise failures[0]
     except KeyboardInterrupt:
         _say("Interrupted.")
         raise SystemExit(130) from None

@@ -34,4 +34,5 @@ def whole(path: Path) -> Iterator[Path]:
             fix="check permissions and free space",
         ) from error
     finally:
-        scratch.unlink(missing_ok=True)
+        if scratch.exists():
+            scratch.unlink()

@@ -20,6 +20,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     from dataclasses import replace
 
     from tsforecast.bundle import Bundle
+    from tsforecast.data.catalogue import CATALOGUE
     from tsforecast.features.base import FeatureSet
     from tsforecast.panel import seasonality
     from tsforecast.tracking.provenance import provenance
@@ -91,7 +92,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
         run.log_metrics(flat)
         run.log_epochs(fitted.history)
         run.log_dataset(**source)
-        run.log_bundle(out / "bundle", bundle.frame(panel.tail(dims.lookback)))
+        run.log_bundle(out / "bundle", bundle.example(panel))
         run.log_artifacts(out / "plots", "plots")
         for file in ("config.json", "metrics.json", "train.log"):
             run.log_artifact(out / file)
@@ -100,6 +101,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     show(f"\n{table(scores, label)}\n\nRun directory  {place}\n\nNext\n"
          f"  python -m tsforecast.predict bundle={place}/bundle input={source_file} output=forecast.csv\n"
          f"  python -m tsforecast.evaluate bundle={place}/bundle dataset={chosen['dataset']} split={chosen['split']}"
+         + (f" dataset.path={source_file}" if dataset.path not in CATALOGUE else "")
          + (f"\n  mlflow ui --backend-store-uri {tracker.uri}" if run.id else ""))  # fmt: skip
     return flat
 
