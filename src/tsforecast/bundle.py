@@ -38,7 +38,7 @@ from tsforecast.types import Dims, Forecast
 from tsforecast.windows import Windows
 
 FORMAT = 1
-_CHUNK = 128  # windows predicted at a time
+_CHUNK = 1024  # windows predicted at a time
 _T = TypeVar("_T")
 
 

@@ -108,7 +108,7 @@ class Windows:
         """
         first = np.maximum(begin, encoded.offsets[:-1] + lookback)
         count = np.maximum(0, (end - horizon - first) // stride + 1)
-        series = np.repeat(np.arange(len(count)), count)
+        series = np.repeat(np.arange(len(count), dtype=np.int32), count)
         start = np.concatenate([[0], np.cumsum(count)])
         origins = first[series] + (np.arange(start[-1]) - start[series]) * stride
         history = np.ones(len(encoded.target), dtype=bool)

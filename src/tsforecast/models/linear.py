@@ -141,12 +141,12 @@ class _Moments:
         """
         m, lookback = dims.lookback + dims.horizon, dims.lookback
         _, firsts, counts = np.unique(windows.series, return_index=True, return_counts=True)
-        target = windows.encoded.target.astype(np.float64)
+        target = windows.encoded.target
         first, heads, tails = np.zeros(m), [], []
         total = 0.0
         for begin, n in zip(windows.origins[firsts] - lookback, counts, strict=True):
             for series in target[begin : begin + n + m - 1].T:
-                series = np.ascontiguousarray(series)
+                series = np.ascontiguousarray(series, dtype=np.float64)
                 first += np.lib.stride_tricks.sliding_window_view(series, n) @ series[:n]
                 total += series[:n].sum()
                 heads.append(series[: m - 1])

@@ -19,7 +19,7 @@ from tsforecast.windows import Encoded, Windows
 log = logging.getLogger(__name__)
 
 PARTS = ("train", "val", "test")
-_CHUNK = 64  # windows in flight: what they need fits into the processor's cache
+_CELLS = 200_000  # values of the windows in flight: what they need fits into the processor's cache
 
 
 def segment(encoded: Encoded, borders: Borders, part: str, *, lookback: int, horizon: int, stride: int = 1) -> Windows:
@@ -41,7 +41,8 @@ def evaluate(bundle: Bundle, panel: Panel, windows: Windows, borders: Borders) -
     scores = Scores(bundle.channels, bundle.dims.horizon, mase, rmsse)
     fitted = bundle.features.series(panel.ids)
     steps = np.arange(bundle.dims.horizon)
-    for index in windows.batches(_CHUNK):
+    dims = bundle.dims
+    for index in windows.batches(max(1, _CELLS // (dims.channels * (dims.lookback + dims.horizon)))):
         forecast = bundle.predict(windows, index)
         series = windows.series[index]
         raw = panel.target[windows.origins[index][:, None] + steps]
