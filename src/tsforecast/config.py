@@ -206,6 +206,9 @@ def command(task: Callable[[DictConfig], Any], config_name: str) -> None:
         mended = error if isinstance(error, TsforecastError) else _explain(error, config_name)
         _say(f"Error: {mended}")
         raise SystemExit(1) from None
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
     except OSError as error:
         if trace:
             raise
