@@ -1,0 +1,171 @@
+"""The commands as a user types them, on real data, right and wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).parents[2]
+QUIET = ("tracking=none", "report=none")
+
+
+def run(folder: Path, verb: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")} | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", f"tsforecast.{verb}", *arguments],
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+
+
+def scores(folder: Path, *arguments: str) -> dict[str, float]:
+    done = run(folder, "train", *QUIET, "hydra.run.dir=run", *arguments)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, float] = json.loads((folder / "run" / "metrics.json").read_text())
+    return found
+
+
+@pytest.mark.parametrize(
+    ("model", "horizon", "mse"),
+    [("naive", 96, 1.2944), ("naive", 336, 1.3299), ("seasonal_naive", 96, 0.5122), ("seasonal_naive", 336, 0.6499)],
+)
+def test_the_baselines_have_the_protocols_scores_to_four_decimals(
+    tmp_path: Path, ett_dir: Path, model: str, horizon: int, mse: float
+) -> None:
+    found = scores(tmp_path, "+experiment=etth1", f"model={model}", f"horizon={horizon}")
+    assert round(found["test/mse"], 4) == mse
+    assert round(found[f"baseline/{model}/test/mse"], 4) == mse
+
+
+@pytest.mark.parametrize(
+    ("model", "horizon", "mse", "mae"),
+    [
+        ("ridge", 96, 0.371, 0.396),
+        ("ridge", 720, 0.433, 0.46),
+        ("nlinear", 96, 0.3745, 0.396),
+        ("nlinear", 720, 0.441, 0.46),
+    ],
+)
+def test_linear_models_reach_the_published_scores_on_etth1(
+    tmp_path: Path, ett_dir: Path, model: str, horizon: int, mse: float, mae: float
+) -> None:
+    found = scores(tmp_path, "+experiment=etth1", f"model={model}", f"horizon={horizon}")
+    assert found["test/mse"] <= mse
+    assert found["test/mae"] <= mae
+    assert found["test/mse"] < found["baseline/seasonal_naive/test/mse"]
+    assert {"val/mse", "test/mse_raw", "test/mae/channel/OT", f"test/mse/step/{horizon}", "time/fit_seconds"} <= set(
+        found
+    )
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the data, a trained run and its log."""
+    folder = tmp_path_factory.mktemp("demo")
+    (folder / "data").mkdir()
+    shutil.copy(ROOT / "data" / "beijing_pm25.csv", folder / "data")
+    done = run(folder, "train", *QUIET, "hydra.run.dir=run")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_the_demo_beats_seasonal_naive(demo: Path) -> None:
+    found = json.loads((demo / "run" / "metrics.json").read_text())
+    assert found["test/mae"] < found["baseline/seasonal_naive/test/mae"]
+
+
+def test_predict_writes_the_bundles_forecast(demo: Path) -> None:
+    done = run(demo, "predict", "bundle=run/bundle", "input=data/beijing_pm25.csv", "output=next.csv")
+    assert done.returncode == 0, done.stderr
+    assert "used the last 168" in done.stderr
+    import tsforecast as tsf
+
+    frame = pd.read_csv(demo / "data" / "beijing_pm25.csv")
+    expected = tsf.load_bundle(demo / "run" / "bundle").forecast(frame).to_wide()
+    written = pd.read_csv(demo / "next.csv", parse_dates=["date"])
+    assert written["date"].tolist() == expected["date"].tolist()
+    assert written["pm2.5"].to_numpy() == pytest.approx(expected["pm2.5"].to_numpy(), rel=1e-6)
+
+
+def test_evaluate_finds_the_score_that_train_found(demo: Path) -> None:
+    done = run(demo, "evaluate", "bundle=run/bundle", "hydra.run.dir=again")
+    assert done.returncode == 0, done.stderr
+    trained, again = (json.loads((demo / d / "metrics.json").read_text()) for d in ("run", "again"))
+    assert again["test/mse"] == trained["test/mse"]
+    assert again["baseline/naive/test/mae"] == trained["baseline/naive/test/mae"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["horizn=24"], "did you mean horizon?"),
+        (["model=rigde"], "did you mean model=ridge?"),
+        (["experiment=etth1"], "+experiment=..."),
+        (["+experiment=etth9"], "etth1, etth2"),
+        (["horizon=0"], "allowed: 1 or more"),
+        (["lookback=50000"], "too few rows for the split and windows"),
+        (["dataset=csv"], "dataset.path"),
+        (["dataset=csv", "dataset.path=data/beijing.csv"], "beijing_pm25.csv"),
+        (["model.lambdas=[-1]"], "non-negative"),
+        (["feature=[lags]", "feature.lags.steps=[999]"], "lookback=999"),
+        (["model=nlinear", "ckpt_path=nowhere.ckpt"], "checkpoints/last.ckpt"),
+        (["split.train=0.9"], "add up to 1"),
+    ],
+)
+def test_a_wrong_argument_gives_one_message_with_the_fix_and_no_traceback(
+    demo: Path, arguments: list[str], said: str
+) -> None:
+    done = run(demo, "train", *QUIET, "hydra.run.dir=wrong", *arguments)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("Error: ") == 1
+    assert not (demo / "wrong" / "bundle").exists()
+    assert not (demo / "wrong" / "metrics.json").exists()
+
+
+def test_when_a_bundle_is_damaged_then_predict_says_which_file_and_writes_nothing(demo: Path) -> None:
+    damaged = demo / "damaged"
+    shutil.copytree(demo / "run" / "bundle", damaged, dirs_exist_ok=True)
+    for name in ("forecaster.safetensors", "features.npz", "bundle.json"):
+        whole = (damaged / name).read_bytes()
+        (damaged / name).write_bytes(whole[:-3])
+        done = run(demo, "predict", "bundle=damaged", "input=data/beijing_pm25.csv", "output=never.csv")
+        (damaged / name).write_bytes(whole)
+        assert done.returncode == 1
+        assert name in done.stderr
+        assert not (demo / "never.csv").exists()
+
+
+@pytest.mark.parametrize("verb", ["train", "evaluate", "predict"])
+def test_help_lists_what_can_be_chosen(demo: Path, verb: str) -> None:
+    done = run(demo, verb, "--help")
+    assert done.returncode == 0
+    assert "model: dlinear, naive, nlinear, ridge, seasonal_naive" in done.stdout
+    assert "python -m tsforecast.predict bundle=" in done.stdout
+
+
+def test_a_run_resumed_from_its_checkpoint_ends_where_the_whole_run_ends(demo: Path) -> None:
+    quick = ("model=dlinear", "model.patience=9", "trainer.limit_train_batches=20", "trainer.limit_val_batches=4",
+             "trainer.enable_progress_bar=false")  # fmt: skip
+    for name, more in (
+        ("whole", ["trainer.max_epochs=4"]),
+        ("half", ["trainer.max_epochs=2"]),
+        ("rest", ["trainer.max_epochs=4", "ckpt_path=half/checkpoints/last.ckpt"]),
+    ):
+        done = run(demo, "train", *QUIET, *quick, f"hydra.run.dir={name}", *more)
+        assert done.returncode == 0, done.stderr
+    whole, rest = (json.loads((demo / d / "metrics.json").read_text()) for d in ("whole", "rest"))
+    assert rest["test/mse"] == pytest.approx(whole["test/mse"], rel=1e-6)
+
+
+def test_the_dispatcher_names_the_nearest_verb(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-m", "tsforecast", "trian"], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "did you mean train?" in done.stderr
