@@ -11,6 +11,7 @@ import os
 import secrets
 import signal
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -166,11 +167,44 @@ def build(node: Any, **arguments: Any) -> Any:
         ) from error
 
 
+EXAMPLES = """\
+Examples
+  python -m tsforecast.train                                  the demo, on bundled data
+  python -m tsforecast.train +experiment=etth1                NLinear on ETTh1
+  python -m tsforecast.train +experiment=etth1 model=ridge horizon=720
+  python -m tsforecast.train -m +experiment=etth1 model=ridge,nlinear horizon=96,192
+  python -m tsforecast.train dataset=csv dataset.path=my.csv  your own file
+  python -m tsforecast.evaluate bundle=RUN/bundle dataset=etth2 split=ltsf
+  python -m tsforecast.predict bundle=RUN/bundle input=x.csv output=y.csv
+
+--cfg job shows the composed configuration, --info the search path and defaults, --hydra-help Hydra's own options,
+--trace the traceback of an error."""
+
+
+def help_text(config_name: str) -> str:
+    """Groups, keys and examples; read from the files, a third of the time of composing them."""
+    groups: dict[str, set[str]] = {}
+    for root in (CONF_DIR, Path.cwd() / "conf"):
+        for file in root.glob("*/*.yaml"):
+            if file.parent.name != "hydra":
+                groups.setdefault(file.parent.name, set()).add(file.stem)
+    listing = "\n".join(f"  {group + ':':<12}{', '.join(sorted(groups[group]))}" for group in sorted(groups))
+    keys = (CONF_DIR / f"{config_name}.yaml").read_text(encoding="utf-8").partition("defaults:\n")[2]
+    return (
+        f"tsforecast {config_name}: key=value changes a key, group=option picks one of a group\n\n"
+        f"Groups (feature takes a list: feature=[calendar,lags]; experiment and debug are added: +experiment=etth1)\n"
+        f"{listing}\n\nDefaults, and the keys beside the groups\n{textwrap.indent(keys.rstrip(), '  ')}\n\n{EXAMPLES}"
+    )
+
+
 def command(task: Callable[[DictConfig], Any], config_name: str) -> None:
     """Run a command under Hydra; errors become one message and a non-zero exit.
 
     `--trace` or `HYDRA_FULL_ERROR=1` shows the traceback. Exit codes: 1 an error, 2 a usage error, 130 interrupted.
     """
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        show(help_text(config_name))
+        return
     register()
     trace = "--trace" in sys.argv or os.environ.get("HYDRA_FULL_ERROR") == "1"
     sys.argv = [argument for argument in sys.argv if argument != "--trace"]
