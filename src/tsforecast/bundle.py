@@ -193,10 +193,8 @@ class Bundle:
         horizon = self.dims.horizon
         if not len(panel):
             raise DataError("the history holds no series", where="history", fix="give at least one series")
-        future = None
-        if self.known_names:
-            if known_future is None:
-                known_future = pd.DataFrame(columns=[*self.schema.stamp_columns, *self.known_names])
+        future = None  # which `extend` refuses when there are known covariates
+        if self.known_names and known_future is not None:
             future = read_known_future(known_future, panel, self.schema, horizon)
         whole = panel.extend(horizon, future)
         origins = whole.offsets[1:] - horizon

@@ -35,16 +35,16 @@ class Scores:
     horizon: int
     mase_scale: Float[np.ndarray, "N C"]
     rmsse_scale: Float[np.ndarray, "N C"]
-    _sums: Float[np.ndarray, "2 4 H C"] = field(init=False, repr=False)
-    _count: Int[np.ndarray, "H C"] = field(init=False, repr=False)
+    _sums: Float[np.ndarray, "2 4 C H"] = field(init=False, repr=False)
+    _count: Int[np.ndarray, "C H"] = field(init=False, repr=False)
     _by_series: Float[np.ndarray, "N 3 C"] = field(init=False, repr=False)  # |e|, e^2 and number of labels
     _shift: list[np.ndarray] = field(init=False, repr=False, default_factory=list)
     _relative: Float[np.ndarray, "3"] = field(init=False, repr=False)  # sums for sMAPE and MAPE, zero labels
 
     def __post_init__(self) -> None:
-        shape = (self.horizon, len(self.channels))
+        shape = (len(self.channels), self.horizon)
         self._sums, self._count = np.zeros((2, 4, *shape)), np.zeros(shape, dtype=np.int64)
-        self._by_series, self._relative = np.zeros((len(self.mase_scale), 3, shape[1])), np.zeros(3)
+        self._by_series, self._relative = np.zeros((len(self.mase_scale), 3, shape[0])), np.zeros(3)
 
     def update(
         self,
@@ -54,17 +54,23 @@ class Scores:
         forecast_raw: Float[np.ndarray, "B H C"],
         series: Int[np.ndarray, " B"],
     ) -> None:
-        """Add windows; `series` is the row of `mase_scale` that each belongs to."""
-        cells = self.horizon * len(self.channels)
-        arrays = (label_scaled, forecast_scaled, label_raw, forecast_raw)
-        if len(label_raw) and not self._shift:
-            self._shift = [np.tile(_level(label), self.horizon) for label in (label_scaled, label_raw)]
+        """Add windows; `series` is the row of `mase_scale` that each belongs to.
+
+        Fastest where the steps of a channel follow one another in memory, as `Windows` and linear models lay them.
+        """
+        if not len(label_raw):
+            return
+        if not self._shift:
+            self._shift = [np.repeat(_level(label), self.horizon) for label in (label_scaled, label_raw)]
+        cells = self._count.size
         size = max(1, BLOCK // cells)
         for i in range(0, len(label_raw), size):
-            self._add(*(a[i : i + size].reshape(-1, cells) for a in arrays), series[i : i + size])
+            arrays = (label_scaled, forecast_scaled, label_raw, forecast_raw)
+            flat = (a[i : i + size].swapaxes(1, 2).reshape(-1, cells) for a in arrays)
+            self._add(*flat, series[i : i + size])
 
     def _add(self, *block: np.ndarray) -> None:
-        """One block of flat `[B H*C]` arrays, as `update` takes them."""
+        """One block of flat `[B C*H]` arrays, as `update` takes them."""
         *arrays, series = block
         observed = ~np.isnan(arrays[0]) if np.isnan(arrays[0].sum()) else None
         ones = np.ones(len(series), dtype=arrays[0].dtype)
@@ -77,21 +83,15 @@ class Scores:
             error = forecast - label
             absolute = np.abs(error)
             deviation = label - self._shift[unit]
-            sums = (ones @ absolute, _squares(error), ones @ deviation, _squares(deviation))
-            self._sums[unit] += np.stack(sums).reshape(4, *shape)
+            squares = [np.einsum("bk,bk->k", a, a) for a in (error, deviation)]
+            sums = np.stack([ones @ absolute, squares[0], ones @ deviation, squares[1]])
+            self._sums[unit] += sums.reshape(4, *shape)
         self._count += len(series) if observed is None else observed.sum(axis=0).reshape(shape)
-        self._add_relative(label, forecast, absolute, observed)
         if len(self._by_series) > 1:
-            there = np.ones_like(error) if observed is None else observed.astype(error.dtype)
-            steps = np.ones(shape[0], dtype=error.dtype)
-            per_window = [steps @ a.reshape(-1, *shape) for a in (absolute, error * error, there)]
+            there = np.ones_like(error) if observed is None else observed
+            per_window = [a.reshape(-1, *shape).sum(axis=2) for a in (absolute, error * error, there)]
             np.add.at(self._by_series, series, np.stack(per_window, axis=1).astype(np.float64))
-
-    def _add_relative(
-        self, label: np.ndarray, forecast: np.ndarray, absolute: np.ndarray, observed: np.ndarray | None
-    ) -> None:
-        size = np.abs(label)
-        total = np.abs(forecast)
+        size, total = np.abs(label), np.abs(forecast, out=error)
         total += size
         if size.min() == 0.0:
             zero = size == 0.0
@@ -115,7 +115,7 @@ class Scores:
         scores: dict[str, float] = {}
         for unit, suffix in ((SCALED, ""), (RAW, "_raw")):
             total = self._sums[unit].sum(axis=(1, 2))
-            channel, labels = self._sums[unit].sum(axis=1), self._count.sum(axis=0)
+            channel, labels = self._sums[unit].sum(axis=2), self._count.sum(axis=1)
             spread = channel[LABEL_SQUARE] - _ratio(channel[LABEL] ** 2, labels)
             mse = float(_ratio(total[SQUARE], count))
             scores |= {
@@ -126,7 +126,7 @@ class Scores:
             }
         by_series = self._by_series
         if len(by_series) == 1:
-            by_series = np.stack([*self._sums[RAW, :2].sum(axis=1), self._count.sum(axis=0)])[None]
+            by_series = np.stack([*self._sums[RAW, :2].sum(axis=2), self._count.sum(axis=1)])[None]
         seen = by_series[:, 2] > 0
         usable = seen & (self.mase_scale > 0)
         absolute, square = (_ratio(by_series[:, i], by_series[:, 2]) for i in (0, 1))
@@ -141,17 +141,15 @@ class Scores:
 
     def by_channel(self) -> dict[str, dict[str, float]]:
         """`mse, mae, mse_raw, mae_raw` of each channel by name."""
-        return {
-            name: dict(zip(self.channels, self._average(unit, what, over=0), strict=True))
-            for name, (unit, what) in AVERAGES.items()
-        }
+        return {name: dict(zip(self.channels, means, strict=True)) for name, means in self._means(over=1).items()}
 
     def by_step(self) -> dict[str, list[float]]:
         """`mse, mae, mse_raw, mae_raw` of each of the H steps ahead."""
-        return {name: self._average(unit, what, over=1) for name, (unit, what) in AVERAGES.items()}
+        return self._means(over=0)
 
-    def _average(self, unit: int, what: int, *, over: int) -> list[float]:
-        return list(map(float, _ratio(self._sums[unit, what].sum(axis=over), self._count.sum(axis=over))))
+    def _means(self, *, over: int) -> dict[str, list[float]]:
+        count = self._count.sum(axis=over)
+        return {name: _ratio(self._sums[at].sum(axis=over), count).tolist() for name, at in AVERAGES.items()}
 
 
 def seasonal_scale(
@@ -190,10 +188,6 @@ def seasonal_scale(
     difference[~paired] = 0.0
     count = np.maximum(total(paired.astype(np.float64)), 1.0)
     return total(np.abs(difference)) / count, np.sqrt(total(difference**2) / count)
-
-
-def _squares(values: Float[np.ndarray, "B K"]) -> Float[np.ndarray, " K"]:
-    return np.asarray(np.einsum("bk,bk->k", values, values))
 
 
 def _level(label: Float[np.ndarray, "B H C"]) -> Float[np.ndarray, " C"]:
