@@ -102,13 +102,11 @@ class ForecastModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """As configured; the schedule moves once an epoch."""
-        optimizer = self.model.optimizer(self.network.parameters())
+        optimizer = _built("model.optimizer", self.model.optimizer, self.network.parameters())
         if self.model.scheduler is None:
             return optimizer
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": self.model.scheduler(optimizer), "interval": "epoch"},
-        }
+        schedule = _built("model.scheduler", self.model.scheduler, optimizer)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Batches are gathered on the device already."""
@@ -174,6 +172,13 @@ def _(
     run_dir: Path,
     ckpt_path: str | None = None,
 ) -> Fitted:
+    best = Best(model.patience)
+    checkpoints = ModelCheckpoint(run_dir / "checkpoints", save_last=True, save_top_k=0)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its hints about devices and paid services
+    driver = _built("trainer", trainer, callbacks=[best, checkpoints])
+    if not isinstance(driver.max_epochs, int | None):
+        raise ConfigError("epochs are counted", where="trainer.max_epochs", got=driver.max_epochs, allowed="1, 2, ...",
+                          fix="trainer.max_epochs=10")  # fmt: skip
     torch.manual_seed(seed)
     network = model.backbone(dims)
     if model.warm_start is not None:
@@ -185,31 +190,32 @@ def _(
     module = ForecastModule(
         network, model, Batches(train, model.batch_size, seed=seed), Batches(val, model.val_batch_size)
     )
-    best = Best(model.patience)
-    checkpoints = ModelCheckpoint(run_dir / "checkpoints", save_last=True, save_top_k=0)
     if ckpt_path is not None and not Path(ckpt_path).is_file():
         raise ConfigError("there is no checkpoint here", where="ckpt_path", got=ckpt_path,
                           fix="give the path of a run's checkpoints/last.ckpt")  # fmt: skip
     interrupted = signal.getsignal(signal.SIGINT)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its hints about devices and paid services
     with warnings.catch_warnings():
         # No workers on purpose, and the length of an iterable dataset is known here.
         warnings.filterwarnings("ignore", ".*does not have many workers.*|.*has `__len__` defined.*|.*LeafSpec.*")
         try:
-            driver = trainer(callbacks=[best, checkpoints])
             driver.fit(module, ckpt_path=ckpt_path, weights_only=True)
         except SystemExit:  # Lightning turns Ctrl-C into an exit and leaves the signal switched off
             signal.signal(signal.SIGINT, interrupted)
             raise KeyboardInterrupt from None
-        except (MisconfigurationException, TypeError, ValueError) as error:
-            if "driver" in locals():
-                raise
-            raise ConfigError("the trainer cannot be built", where="trainer", got=error,
-                              fix="trainer=cpu runs everywhere") from error  # fmt: skip
     if best.weights:
         network.load_state_dict(best.weights)
     log.info("best validation loss %.4f; %d epochs", best.loss, len(module.history))
     return Fitted(runtime(network.cpu().eval(), dims), module.history)
+
+
+def _built(where: str, constructor: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """What a configured constructor gives; what it refuses is a ConfigError."""
+    try:
+        return constructor(*args, **kwargs)
+    except (MisconfigurationException, TypeError, ValueError, AssertionError) as error:
+        reason = str(error).strip().splitlines() or ["a value of the wrong kind"]
+        fix = "trainer=cpu runs everywhere" if where == "trainer" else "--cfg job shows the values it was given"
+        raise ConfigError(f"the {where.split('.')[-1]} cannot be built", where=where, got=reason[0], fix=fix) from error
 
 
 def runtime(network: nn.Module, dims: Dims) -> Forecaster:
