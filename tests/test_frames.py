@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 
 from tsforecast.errors import ConfigError, DataError
-from tsforecast.frames import Policy, Schema, read_known_future, to_panel
+from tsforecast.frames import read_known_future, to_panel
+from tsforecast.schema import Policy, Schema
 
 RNG = np.random.default_rng(0)
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tsforecast.bundle import Bundle, load_bundle
     from tsforecast.errors import BundleError, ConfigError, DataError, OutputError, TsforecastError
-    from tsforecast.frames import Schema
     from tsforecast.panel import Panel
+    from tsforecast.schema import Schema
     from tsforecast.types import Forecast
 
 __version__ = "0.1.0"
@@ -19,7 +19,7 @@ __all__ = [
 ]  # fmt: skip
 
 _HOME = {
-    "Bundle": "bundle", "load_bundle": "bundle", "Panel": "panel", "Forecast": "types", "Schema": "frames",
+    "Bundle": "bundle", "load_bundle": "bundle", "Panel": "panel", "Forecast": "types", "Schema": "schema",
     "TsforecastError": "errors", "BundleError": "errors", "ConfigError": "errors", "DataError": "errors",
     "OutputError": "errors",
 }  # fmt: skip

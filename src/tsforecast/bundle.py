@@ -1,8 +1,9 @@
 """A trained forecast as one directory of data, and the only inference function there is.
 
 bundle.json           sizes, names, frequency, schema; features, scaler and forecaster as `_target_` + parameters
-features.npz          fitted arrays of the feature set
-forecaster.safetensors
+features.npz          fitted arrays of the feature set, offsets of the calibration
+forecaster.safetensors, *.onnx, *.ubj
+                      what the forecaster learned
 metadata.json         name, configuration, scores, provenance
 manifest.json         sha256 of every other file
 """
@@ -19,7 +20,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -31,15 +32,25 @@ from safetensors.numpy import save as save_tensors
 from tsforecast.errors import BundleError, DataError, OutputError
 from tsforecast.features.base import FeatureSet
 from tsforecast.features.scaling import Scaler
-from tsforecast.frames import Policy, Schema, read_known_future, to_panel
+from tsforecast.frames import read_known_future, to_panel
 from tsforecast.models.base import Forecaster
 from tsforecast.panel import Panel
+from tsforecast.quantiles import ordered
+from tsforecast.schema import Policy, Schema
 from tsforecast.types import Dims, Forecast
 from tsforecast.windows import Windows
 
 FORMAT = 1
 _CHUNK = 1024  # windows predicted at a time
+_RAW = (".onnx", ".ubj")  # a part of a forecaster's state with such a name is a file of its own
 _T = TypeVar("_T")
+
+
+class Prediction(NamedTuple):
+    """Forecasts in scaled units: the point, and quantiles where the bundle has levels."""
+
+    point: Float[np.ndarray, "B H C"]
+    quantiles: Float[np.ndarray, "B H C Q"] | None
 
 
 @dataclass(frozen=True)
@@ -58,6 +69,9 @@ class Bundle:
         Pandas offset alias.
     schema
         How frames are laid out.
+    levels, offsets
+        Quantile levels of the forecasts, none for points alone; what calibration adds to each quantile (of a model
+        that forecasts a point: to the point), in the units of the model.
     metadata
         Name, resolved configuration, scores and provenance; JSON values.
     path, digest
@@ -73,6 +87,8 @@ class Bundle:
     static_names: tuple[str, ...]
     freq: str
     schema: Schema
+    levels: tuple[float, ...] = ()
+    offsets: Float[np.ndarray, "H C Q"] | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     path: Path | None = None
     digest: str | None = None
@@ -82,12 +98,27 @@ class Bundle:
         """Rows of history a forecast needs and reads."""
         return self.dims.lookback
 
-    def predict(self, windows: Windows, index: slice) -> Float[np.ndarray, "B H C"]:
+    def predict(self, windows: Windows, index: slice) -> Prediction:
         """Scaled forecasts of the windows at `index`: the path that training, scoring and serving share."""
-        return self.forecaster.predict(windows.window(index))
+        window = windows.window(index)
+        out = self.forecaster.predict(window)
+        point = out[..., self.dims.quantiles.index(0.5)] if self.dims.quantiles else out
+        quantiles = None
+        if self.levels:
+            quantiles = out if self.dims.quantiles else out[..., None]
+            quantiles = ordered(quantiles if self.offsets is None else quantiles + self.offsets, point, self.levels)
+        if window.center is not None and window.scale is not None:
+            point = point * window.scale + window.center
+            if quantiles is not None:
+                quantiles = quantiles * window.scale[..., None] + window.center[..., None]
+        return Prediction(point, quantiles)
 
-    def invert(self, values: Float[np.ndarray, "B H C"], series: Int[np.ndarray, " B"]) -> Float[np.ndarray, "B H C"]:
+    def invert(
+        self, values: Float[np.ndarray, "B H C *Q"], series: Int[np.ndarray, " B"]
+    ) -> Float[np.ndarray, "B H C *Q"]:
         """Scaled values in original units; `series` are fitted positions (`features.series(ids)`)."""
+        if values.ndim == 4:
+            return np.moveaxis(self.features.invert(np.moveaxis(values, 3, 1), series), 1, 3)
         return self.features.invert(values, series)
 
     def panel(self, history: pd.DataFrame | Panel, *, static: pd.DataFrame | None = None) -> Panel:
@@ -195,7 +226,8 @@ class Bundle:
             raise DataError("the history holds no series", where="history", fix="give at least one series")
         future = None  # which `extend` refuses when there are known covariates
         if self.known_names and known_future is not None:
-            future = read_known_future(known_future, panel, self.schema, horizon)
+            future, categories = read_known_future(known_future, panel, self.schema, horizon)
+            panel = replace(panel, categories=categories)
         whole = panel.extend(horizon, future)
         origins = whole.offsets[1:] - horizon
         windows = Windows.over(
@@ -208,14 +240,20 @@ class Bundle:
         )
         series = self.features.series(panel.ids)
         values = np.empty((len(panel), horizon, len(self.channels)), dtype=np.float32)
+        quantiles = np.empty((*values.shape, len(self.levels)), dtype=np.float32) if self.levels else None
         for index in windows.batches(_CHUNK):
-            values[index] = self.invert(self.predict(windows, index), series[index])
+            point, spread = self.predict(windows, index)
+            values[index] = self.invert(point, series[index])
+            if quantiles is not None and spread is not None:
+                quantiles[index] = self.invert(spread, series[index])
         return Forecast(
             ids=panel.ids,
             cutoff=panel.time[panel.offsets[1:] - 1],
             time=panel.future_time(horizon),
             channels=self.channels,
             values=values,
+            levels=self.levels,
+            quantiles=quantiles,
         )
 
     def save(self, path: str | os.PathLike[str]) -> Bundle:
@@ -241,17 +279,19 @@ class Bundle:
             "features": [_spec(feature) for feature in self.features.features],
             "scaler": _spec(self.features.scaler),
             "forecaster": _spec(self.forecaster),
+            "levels": self.levels,
         }
         scratch = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-            files = {
-                "bundle.json": _json(body),
-                "metadata.json": _json(self.metadata),
-                "forecaster.safetensors": save_tensors(self.forecaster.state()),
-            }
-            np.savez(scratch / "features.npz", **self.features.state())  # type: ignore[arg-type]
+            state, calibration = self.forecaster.state(), {}
+            files = {"bundle.json": _json(body), "metadata.json": _json(self.metadata)}
+            files |= {name: state.pop(name).tobytes() for name in list(state) if Path(name).suffix in _RAW}
+            files["forecaster.safetensors"] = save_tensors(state)
+            if self.offsets is not None:
+                calibration["calibration.offsets"] = self.offsets
+            np.savez(scratch / "features.npz", **self.features.state(), **calibration)  # type: ignore[arg-type]
             for name, content in files.items():
                 (scratch / name).write_bytes(content)
             manifest = {file.name: _sha256(file.read_bytes()) for file in sorted(scratch.iterdir())}
@@ -303,7 +343,8 @@ class Bundle:
         raw_manifest = manifest_file.read_bytes()
         manifest = _parse(raw_manifest, manifest_file)
         content: dict[str, bytes] = {}
-        for name in ("bundle.json", "metadata.json", "features.npz", "forecaster.safetensors"):
+        raw = sorted(name for name in manifest if Path(name).suffix in _RAW and Path(name).name == name)
+        for name in ("bundle.json", "metadata.json", "features.npz", "forecaster.safetensors", *raw):
             file = path / name
             try:
                 content[name] = file.read_bytes()
@@ -328,6 +369,7 @@ class Bundle:
             state = {key: arrays[key] for key in arrays.files}
         try:
             tensors = load_tensors(content["forecaster.safetensors"])
+            tensors |= {name: np.frombuffer(content[name], dtype=np.uint8) for name in raw}
         except SafetensorError as error:
             raise BundleError("the forecaster's arrays cannot be read", where=path, got=error) from error
         features = FeatureSet(
@@ -345,6 +387,8 @@ class Bundle:
             static_names=tuple(body["static"]),
             freq=body["freq"],
             schema=Schema(**body["schema"]),
+            levels=tuple(body["levels"]),
+            offsets=state.get("calibration.offsets"),
             metadata=_parse(content["metadata.json"], path / "metadata.json"),
             path=path,
             digest=_sha256(raw_manifest),

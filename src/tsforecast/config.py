@@ -50,6 +50,7 @@ class TrainConfig:
     scaler: Any = MISSING
     model: Any = MISSING
     trainer: Any = MISSING
+    calibration: Any = MISSING
     evaluation: Any = MISSING
     tracking: Any = MISSING
     report: Any = MISSING
@@ -58,6 +59,8 @@ class TrainConfig:
     lookback: int = 336
     horizon: int = 96
     season: int | None = None  # null: the one of the frequency
+    quantiles: list[float] = field(default_factory=list)
+    unused_covariates: str = "error"
     seed: int = 1
     threads: int = 1
     ckpt_path: str | None = None

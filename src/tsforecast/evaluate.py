@@ -16,17 +16,17 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
 
     from tsforecast.bundle import Bundle
     from tsforecast.errors import ConfigError
-    from tsforecast.training.evaluate import PARTS, baselines, evaluate, segment
+    from tsforecast.training.evaluate import baselines, evaluate, segment
     from tsforecast.training.results import example_windows, flatten, table, write_json
     from tsforecast.windows import check_sizes
 
-    if part not in PARTS:
-        raise ConfigError("there is no such part of a split", where="part", got=part, allowed=", ".join(PARTS))
+    if part not in ("train", "val", "test"):
+        raise ConfigError("there is no such part of a split", where="part", got=part, allowed="train, val, test")
     check_sizes(stride=cfg.evaluation.stride)
     bundle = Bundle.load(bundle_path)
     dims = bundle.dims
     panel = bundle.panel(build(cfg.dataset).load())
-    borders = build(cfg.split)(panel, dims.lookback, dims.horizon)
+    panel, borders = build(cfg.split)(panel, dims.lookback, dims.horizon).kept(panel)
     windows = segment(bundle.features.encode(panel), borders, part, lookback=dims.lookback, horizon=dims.horizon,
                       stride=cfg.evaluation.stride)  # fmt: skip
     log.info("%d %s windows of %d + %d rows", len(windows), part, dims.lookback, dims.horizon)

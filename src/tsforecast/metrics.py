@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from tsforecast.errors import ConfigError
+from tsforecast.quantiles import intervals
 
 SCALED, RAW = 0, 1  # units
 ABSOLUTE, SQUARE, LABEL, LABEL_SQUARE = range(4)  # sums of |e|, e^2, label and label^2, the label less its `shift`
@@ -29,12 +31,16 @@ class Scores:
         H.
     mase_scale, rmsse_scale
         What `seasonal_scale` gives, in original units, [N C].
+    levels
+        Of the quantile forecasts; their scores are kept in `quantiles`, None where there are no levels.
     """
 
     channels: tuple[str, ...]
     horizon: int
     mase_scale: Float[np.ndarray, "N C"]
     rmsse_scale: Float[np.ndarray, "N C"]
+    levels: tuple[float, ...] = ()
+    quantiles: QuantileScores | None = field(init=False, default=None)
     _sums: Float[np.ndarray, "2 4 C H"] = field(init=False, repr=False)
     _count: Int[np.ndarray, "C H"] = field(init=False, repr=False)
     _by_series: Float[np.ndarray, "N 3 C"] = field(init=False, repr=False)  # |e|, e^2 and number of labels
@@ -43,6 +49,7 @@ class Scores:
 
     def __post_init__(self) -> None:
         shape = (len(self.channels), self.horizon)
+        self.quantiles = QuantileScores(self.levels, self.horizon) if self.levels else None
         self._sums, self._count = np.zeros((2, 4, *shape)), np.zeros(shape, dtype=np.int64)
         self._by_series, self._relative = np.zeros((len(self.mase_scale), 3, shape[0])), np.zeros(3)
 
@@ -137,6 +144,7 @@ class Scores:
             "mase": _mean(_ratio(absolute, self.mase_scale), usable),
             "rmsse": _mean(_ratio(np.sqrt(square), self.rmsse_scale), usable),
             "mase_skipped": float((seen & ~usable).sum()),
+            **(self.quantiles.summary() if self.quantiles is not None else {}),
         }
 
     def by_channel(self) -> dict[str, dict[str, float]]:
@@ -144,12 +152,67 @@ class Scores:
         return {name: dict(zip(self.channels, means, strict=True)) for name, means in self._means(over=1).items()}
 
     def by_step(self) -> dict[str, list[float]]:
-        """`mse, mae, mse_raw, mae_raw` of each of the H steps ahead."""
-        return self._means(over=0)
+        """`mse, mae, mse_raw, mae_raw`, and `coverage-90` of each interval, of each of the H steps ahead."""
+        return self._means(over=0) | (self.quantiles.by_step() if self.quantiles is not None else {})
 
     def _means(self, *, over: int) -> dict[str, list[float]]:
         count = self._count.sum(axis=over)
         return {name: _ratio(self._sums[at].sum(axis=over), count).tolist() for name, at in AVERAGES.items()}
+
+
+class QuantileScores:
+    """Scores of quantile forecasts, streamed as those of points are; missing labels (NaN) are skipped."""
+
+    def __init__(self, levels: Sequence[float], horizon: int) -> None:
+        self.levels, self.intervals = np.asarray(levels), intervals(levels)
+        self._loss, self._labels = np.zeros((2, len(levels))), np.zeros(2)  # in both units: pinball, |label|
+        self._inside = np.zeros((len(self.intervals), horizon))
+        self._width = np.zeros((2, len(self.intervals)))
+        self._count = np.zeros(horizon)
+
+    def update(
+        self,
+        label_scaled: Float[np.ndarray, "B H C"],
+        quantiles_scaled: Float[np.ndarray, "B H C Q"],
+        label_raw: Float[np.ndarray, "B H C"],
+        quantiles_raw: Float[np.ndarray, "B H C Q"],
+    ) -> None:
+        """Add windows."""
+        observed = ~np.isnan(label_raw)
+        self._count += observed.sum(axis=(0, 2))
+        for unit, (label, quantiles) in enumerate(((label_scaled, quantiles_scaled), (label_raw, quantiles_raw))):
+            label = np.where(observed, label, 0.0)
+            self._labels[unit] += np.abs(label).sum(dtype=np.float64)
+            for q, level in enumerate(self.levels):
+                error = np.where(observed, label - quantiles[..., q], 0.0)
+                self._loss[unit, q] += np.maximum(level * error, (level - 1) * error).sum(dtype=np.float64)
+            for i, (low, high) in enumerate(self.intervals.values()):
+                lower, upper = quantiles[..., low], quantiles[..., high]
+                self._width[unit, i] += np.where(observed, upper - lower, 0.0).sum(dtype=np.float64)
+                if unit == RAW:
+                    self._inside[i] += ((lower <= label) & (label <= upper) & observed).sum(axis=(0, 2))
+
+    def summary(self) -> dict[str, float]:
+        """All scores by name.
+
+        `coverage-90`, the share of labels inside the 90 % interval, and its mean width `width-90` (scaled) and
+        `width-90_raw`; `wql`, the mean over the levels of the weighted quantile loss, twice the pinball loss over the
+        sum of |label| in original units (as GluonTS and fev have it); `crps` and `crps_raw`, the mean over the levels
+        of twice the pinball loss, which nears the continuous ranked probability score as evenly spaced levels grow
+        in number (Gneiting & Ranjan, 2011).
+        """
+        count = self._count.sum()
+        scores = {"wql": float(_ratio(2 * self._loss[RAW].mean(), self._labels[RAW]))}
+        scores |= {f"crps{unit}": float(_ratio(2 * self._loss[i].mean(), count)) for i, unit in enumerate(("", "_raw"))}
+        for i, name in enumerate(self.intervals):
+            scores[f"coverage-{name}"] = float(_ratio(self._inside[i].sum(), count))
+            scores |= {f"width-{name}{u}": float(_ratio(self._width[j, i], count)) for j, u in enumerate(("", "_raw"))}
+        return scores
+
+    def by_step(self) -> dict[str, list[float]]:
+        """`coverage-90` of each of the H steps ahead."""
+        shares = _ratio(self._inside, self._count)
+        return {f"coverage-{name}": shares[i].tolist() for i, name in enumerate(self.intervals)}
 
 
 def seasonal_scale(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from tsforecast.errors import DataError
 
@@ -46,6 +48,8 @@ class Panel:
         One row per series, [N S] float32.
     freq
         A pandas offset alias such as `h`, `15min`, `D`, `MS`, `QS-OCT`.
+    categories
+        Labels of each categorical covariate; its cells hold their places, 0, 1, ...
     """
 
     ids: np.ndarray
@@ -60,6 +64,7 @@ class Panel:
     known_names: tuple[str, ...]
     static_names: tuple[str, ...]
     freq: str
+    categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def lengths(self) -> Int[np.ndarray, " N"]:
@@ -87,6 +92,13 @@ class Panel:
             past=self.past[take],
             known=self.known[take],
         )
+
+    def select(self, series: Bool[np.ndarray, " N"]) -> Panel:
+        """The series where the mask is true."""
+        begin, end = self.offsets[:-1], self.offsets[1:]
+        kept = self.rows(begin, np.where(series, end, begin))
+        offsets = np.concatenate([[0], np.cumsum(self.lengths[series])])
+        return replace(kept, ids=self.ids[series], offsets=offsets, static=self.static[series])
 
     def tail(self, rows: int) -> Panel:
         """The last `rows` rows of each series (all of a shorter one)."""
@@ -141,12 +153,8 @@ class Panel:
 
     def to_frame(self, *, id: str = "unique_id", time: str = "ds") -> pd.DataFrame:
         """The Nixtla long frame: `unique_id, ds`, one column per channel (`y` when there is one) and covariate."""
-        frame = pd.DataFrame({id: np.repeat(self.ids, self.lengths), time: self.time})
         names = ("y",) if len(self.channels) == 1 else self.channels
-        for columns, values in ((names, self.target), (self.past_names, self.past), (self.known_names, self.known)):
-            for j, name in enumerate(columns):
-                frame[name] = values[:, j]
-        return frame
+        return pd.DataFrame({id: np.repeat(self.ids, self.lengths), time: self.time, **self._cells(names)})
 
     def to_wide(self, *, time: str = "date") -> pd.DataFrame:
         """`date` + one column per channel and covariate, for a panel of one series.
@@ -158,12 +166,18 @@ class Panel:
         """
         if len(self) != 1:
             raise DataError("a wide frame holds one series", got=f"{len(self)} series", fix="use to_frame()")
-        frame = pd.DataFrame({time: self.time})
-        for columns, values in (
-            (self.channels, self.target),
+        return pd.DataFrame({time: self.time, **self._cells(self.channels)})
+
+    def _cells(self, channels: Sequence[str]) -> dict[str, Any]:
+        """Column by column; categories as their labels, static covariates repeated in every row."""
+        groups = (
+            (channels, self.target),
             (self.past_names, self.past),
             (self.known_names, self.known),
-        ):
-            for j, name in enumerate(columns):
-                frame[name] = values[:, j]
-        return frame
+            (self.static_names, np.repeat(self.static, self.lengths, axis=0)),
+        )
+        cells = {name: values[:, j] for names, values in groups for j, name in enumerate(names)}
+        for name, labels in self.categories.items():
+            codes = np.nan_to_num(cells[name], nan=-1).astype(np.int64)
+            cells[name] = np.array([*labels, None], dtype=object)[codes]
+        return cells

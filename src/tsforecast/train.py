@@ -23,9 +23,10 @@ def train(cfg: DictConfig) -> dict[str, float]:
     from tsforecast.data.catalogue import CATALOGUE
     from tsforecast.features.base import FeatureSet
     from tsforecast.panel import seasonality
+    from tsforecast.quantiles import check_levels
     from tsforecast.tracking.provenance import provenance
     from tsforecast.training.evaluate import PARTS, baselines, evaluate, segment
-    from tsforecast.training.fit import fit
+    from tsforecast.training.fit import check_covariates, fit
     from tsforecast.training.results import example_windows, flatten, table, write_json
     from tsforecast.windows import check_sizes
 
@@ -36,25 +37,27 @@ def train(cfg: DictConfig) -> dict[str, float]:
     sizes = {"lookback": cfg.lookback, "horizon": cfg.horizon}
     check_sizes(**sizes, stride=cfg.evaluation.stride)
     origin = provenance(resolved)
-    model, report, tracker = build(cfg.model), build(cfg.report), build(cfg.tracking)
+    model, calibrate, report, tracker = (build(cfg[part]) for part in ("model", "calibration", "report", "tracking"))
+    learns = getattr(model, "learns_quantiles", False)
+    levels = check_levels(resolved["quantiles"], learned=learns)
     with tracker.run(name, resolved, {k: chosen[k] for k in ("dataset", "model")}, origin) as run:
         dataset = build(cfg.dataset)
         panel = dataset.load()
-        borders = build(cfg.split)(panel, cfg.lookback, cfg.horizon)
+        panel, borders = build(cfg.split)(panel, cfg.lookback, cfg.horizon).kept(panel)
+        borders = replace(borders, calibration=calibrate.fraction if levels else 0.0)
         features = FeatureSet(tuple(build(cfg.feature).values()), build(cfg.scaler))
         features.fit(panel.rows(borders.begin, borders.train_end))
         encoded = features.encode(panel)
-        dims = encoded.dims(**sizes, season=cfg.season or seasonality(panel.freq))
-        if unused := sorted({k for k in ("past", "known", "static", "tabular") if getattr(dims, k)} - model.uses):
-            log.warning("Model %s does not use the %s covariates of this dataset.", label, " and ".join(unused))
+        check_covariates(model, encoded, label=label, unused=cfg.unused_covariates)
+        dims = encoded.dims(**sizes, season=cfg.season or seasonality(panel.freq), quantiles=levels if learns else ())
 
-        fitting, validation, test = (
+        fitting, validation, held_out, test = (
             segment(encoded, borders, part, **sizes, stride=cfg.evaluation.stride if part == "test" else 1)
             for part in PARTS
         )
-        log.info("%s: %d series, %d rows, %s; %d train, %d validation and %d test windows of %d + %d rows",
-                 chosen["dataset"], len(panel), len(panel.time), " ".join(panel.channels), len(fitting),
-                 len(validation), len(test), cfg.lookback, cfg.horizon)  # fmt: skip
+        log.info("%s: %d series, %d rows, %s; windows of %d + %d rows: %d train, %d val, %d calibration, %d test",
+                 chosen["dataset"], len(panel), len(panel.time), " ".join(panel.channels), cfg.lookback, cfg.horizon,
+                 len(fitting), len(validation), len(held_out), len(test))  # fmt: skip
 
         def trainer(**arguments: Any) -> Any:  # built when called: a tabular model never pays for importing Lightning
             return build(cfg.trainer)(**arguments)
@@ -68,6 +71,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
             past_names=panel.past_names, known_names=panel.known_names, static_names=panel.static_names,
             freq=panel.freq, schema=dataset.schema.resolved(panel),
         )  # fmt: skip
+        bundle = calibrate(bundle, held_out, levels)
         rivals = baselines(bundle, build(cfg.evaluation.baselines), fitting)
         began = time.perf_counter()
         scores = {label: evaluate(bundle, panel, test, borders)}

@@ -6,7 +6,8 @@ K known covariates, S static covariates, F window features, Q quantile levels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,16 @@ from jaxtyping import Bool, Float
 
 @dataclass(frozen=True)
 class Dims:
-    """Sizes of one forecasting problem, measured from the data and handed to `build(dims)`."""
+    """Sizes of one forecasting problem, measured from the data and handed to `build(dims)`.
+
+    Attributes
+    ----------
+    quantiles
+        The quantile levels a model is to learn, ascending and with 0.5 among them; none: a point forecast.
+    cardinality
+        `past`, `known` or `static` to the number of categories of each of its columns, 0 for a column of numbers;
+        a group without categorical columns is not there. A categorical column holds codes 0, 1, ...
+    """
 
     lookback: int
     horizon: int
@@ -25,6 +35,12 @@ class Dims:
     static: int = 0
     tabular: int = 0
     season: int = 1
+    quantiles: tuple[float, ...] = ()
+    cardinality: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "quantiles", tuple(self.quantiles))
+        object.__setattr__(self, "cardinality", {name: tuple(sizes) for name, sizes in self.cardinality.items()})
 
 
 @dataclass(frozen=True)
@@ -43,6 +59,13 @@ class Window:
     static: Float[np.ndarray, "B S"]
     tabular: Float[np.ndarray, "B F C"]
     observed: Bool[np.ndarray, "B L C"] | None = None  # None: nothing was missing
+    center: Float[np.ndarray, "B 1 C"] | None = None  # of a window scaled by its own mean and standard deviation
+    scale: Float[np.ndarray, "B 1 C"] | None = None
+
+
+def level_names(levels: Sequence[float]) -> list[str]:
+    """`lo-90` for the quantile 0.05, `hi-90` for 0.95, `median` for 0.5, as NeuralForecast names them."""
+    return ["median" if q == 0.5 else f"{'lo' if q < 0.5 else 'hi'}-{round(abs(100 - 200 * q), 6):g}" for q in levels]
 
 
 @dataclass(frozen=True)
@@ -61,6 +84,11 @@ class Forecast:
         Target names, C of them.
     values
         Point forecasts in original units, [N H C].
+    levels
+        Quantile levels, ascending; none where the bundle forecasts points alone.
+    quantiles
+        Quantiles in original units, [N H C Q]; they never cross, and the point lies between those below and those
+        above 0.5.
     """
 
     ids: np.ndarray
@@ -68,9 +96,19 @@ class Forecast:
     time: tuple[pd.DatetimeIndex, ...]
     channels: tuple[str, ...]
     values: Float[np.ndarray, "N H C"]
+    levels: tuple[float, ...] = ()
+    quantiles: Float[np.ndarray, "N H C Q"] | None = None
+
+    def _columns(self) -> dict[str, np.ndarray]:
+        """Suffix of a column to its values, [N H C]: the point, then every quantile but the median."""
+        named = {"": self.values}
+        if self.quantiles is not None:
+            named |= {f"-{name}": self.quantiles[..., q] for q, name in enumerate(level_names(self.levels))}
+            named.pop("-median", None)
+        return named
 
     def to_frame(self) -> pd.DataFrame:
-        """The long frame `unique_id, ds, cutoff, channel, y_hat`: one row per series, channel and step."""
+        """The long frame `unique_id, ds, cutoff, channel, y_hat, y_hat-lo-90, ...`: a row per series, channel, step."""
         n, h, c = self.values.shape
         stamps = self.time[0].append(list(self.time[1:])) if n else pd.DatetimeIndex([])
         rows = np.repeat(np.arange(n * h).reshape(n, 1, h), c, axis=1).reshape(-1)
@@ -80,15 +118,18 @@ class Forecast:
                 "ds": stamps[rows],
                 "cutoff": self.cutoff.repeat(h * c),
                 "channel": np.tile(np.repeat(np.asarray(self.channels, dtype=object), h), n),
-                "y_hat": self.values.transpose(0, 2, 1).reshape(-1),
+                **{f"y_hat{key}": value.transpose(0, 2, 1).reshape(-1) for key, value in self._columns().items()},
             }
         )
 
     def to_wide(self, time: str = "date") -> pd.DataFrame:
-        """`unique_id, <time>, one column per channel`; without `unique_id` when there is one series."""
-        n, h, c = self.values.shape
+        """`unique_id, <time>, OT, OT-lo-90, ...`; without `unique_id` when there is one series."""
+        n, h, _ = self.values.shape
         stamps = self.time[0].append(list(self.time[1:])) if n else pd.DatetimeIndex([])
-        frame = pd.DataFrame(self.values.reshape(n * h, c), columns=list(self.channels))
+        frame = pd.DataFrame({
+            f"{channel}{key}": value[..., j].reshape(-1)
+            for j, channel in enumerate(self.channels) for key, value in self._columns().items()
+        })  # fmt: skip
         frame.insert(0, time, stamps)
         if n != 1:
             frame.insert(0, "unique_id", np.repeat(np.asarray(self.ids), h))

@@ -7,8 +7,8 @@ row      s           s+L         s+L+H
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -36,7 +36,16 @@ class WindowFeature(Protocol):
 class Encoded:
     """A panel in model space: scaled, with every row feature in place; rows back to back as in the panel.
 
-    `static` is per series, [N S]; NaN marks missing.
+    `static` is per series, [N S]; NaN marks missing. A categorical column holds codes 0, 1, ...
+
+    Attributes
+    ----------
+    names
+        Of the columns of `target`, `past`, `known` and `static`, as a person reads them.
+    cardinality
+        As in `Dims`.
+    local
+        Whether each window is scaled by the mean and standard deviation of its own target.
     """
 
     offsets: Int[np.ndarray, " N+1"]
@@ -45,8 +54,11 @@ class Encoded:
     known: Float[np.ndarray, "T K"]
     static: Float[np.ndarray, "N S"]
     window_features: tuple[WindowFeature, ...] = ()
+    names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    cardinality: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    local: bool = False
 
-    def dims(self, lookback: int, horizon: int, season: int) -> Dims:
+    def dims(self, lookback: int, horizon: int, season: int, quantiles: Sequence[float] = ()) -> Dims:
         """Sizes as measured."""
         return Dims(
             lookback=lookback,
@@ -57,6 +69,8 @@ class Encoded:
             static=self.static.shape[1],
             tabular=sum(len(feature.names(lookback)) for feature in self.window_features),
             season=season,
+            quantiles=tuple(quantiles),
+            cardinality=self.cardinality,
         )
 
 
@@ -157,6 +171,9 @@ class Windows:
         if self.missing:
             target, observed = fill_forward(target)
             past = fill_forward(past)[0] if past.shape[2] else past
+        center, scale = _moments(target) if e.local else (None, None)
+        if e.local:
+            target = (target - center) / scale
         return Window(
             target=target,
             past=past,
@@ -164,11 +181,18 @@ class Windows:
             static=e.static[self.series[index]],
             tabular=_tabular(e.window_features, target),
             observed=observed,
+            center=center,
+            scale=scale,
         )
 
     def label(self, index: Any) -> Any:
         """What the forecasts of the windows at `index` are scored on, [B H C]; NaN where missing."""
         return _slices(self.encoded.target, self.origins[index], self.horizon)
+
+    def batch(self, index: Any) -> tuple[Window, Any]:
+        """What a model is fitted on: windows, and labels in the units of the model."""
+        window, label = self.window(index), self.label(index)
+        return window, label if window.center is None else (label - window.center) / window.scale
 
 
 def _slices(values: Any, starts: Any, rows: int) -> Any:
@@ -181,6 +205,16 @@ def _slices(values: Any, starts: Any, rows: int) -> Any:
         return values.new_empty(shape) if hasattr(values, "new_empty") else np.empty(shape, dtype=np.float32)
     view = values.unfold(0, rows, 1) if hasattr(values, "unfold") else sliding_window_view(values, rows, axis=0)
     return view[starts].swapaxes(1, 2)
+
+
+def _moments(target: Any) -> tuple[Any, Any]:
+    """Mean and standard deviation of each window and channel, [B 1 C]; 1 where a window is constant."""
+    rows = target.swapaxes(1, 2)
+    rows = rows.contiguous() if hasattr(rows, "contiguous") else np.ascontiguousarray(rows)  # one order of summation
+    center = rows.mean(-1)[..., None]
+    scale = ((rows - center) ** 2).mean(-1)[..., None] ** 0.5
+    scale[scale <= 1e-6 * abs(center) + 1e-12] = 1.0
+    return center.swapaxes(1, 2), scale.swapaxes(1, 2)
 
 
 def _tabular(features: Sequence[WindowFeature], target: Any) -> Any:

@@ -20,10 +20,12 @@ from tsforecast.config import CONF_DIR, build, register
 from tsforecast.data.splits import Borders, FractionSplit
 from tsforecast.features.base import FeatureSet
 from tsforecast.panel import Panel
+from tsforecast.training.calibrate import Conformal
 from tsforecast.training.evaluate import segment
-from tsforecast.training.fit import fit
+from tsforecast.training.fit import check_covariates, fit
 
 LOOKBACK, HORIZON, ROWS = 48, 8, 500
+LEVELS = (0.05, 0.5, 0.95)
 
 
 def options(group: str) -> list[str]:
@@ -70,14 +72,19 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str, str
         source, data = panel(dataset)
         quick = ("trainer.enable_progress_bar=false", "trainer.max_epochs=1", "trainer.limit_train_batches=2")
         cfg = compose("train", f"feature=[{feature}]", f"model={model}", *quick)
-        borders = FractionSplit()(data, LOOKBACK, HORIZON)
+        borders = replace(FractionSplit()(data, LOOKBACK, HORIZON), calibration=0.5)
         features = FeatureSet(tuple(build(cfg.feature).values()), build(cfg.scaler))
         features.fit(data.rows(borders.begin, borders.train_end))
         encoded = features.encode(data)
-        dims = encoded.dims(LOOKBACK, HORIZON, season=24)
-        parts = [segment(encoded, borders, part, lookback=LOOKBACK, horizon=HORIZON) for part in ("train", "val")]
+        chosen = build(cfg.model)
+        check_covariates(chosen, encoded, label=model, unused="ignore")
+        levels = LEVELS if getattr(chosen, "learns_quantiles", False) else ()
+        dims = encoded.dims(LOOKBACK, HORIZON, season=24, quantiles=levels)
+        *parts, held_out = (
+            segment(encoded, borders, part, lookback=LOOKBACK, horizon=HORIZON) for part in ("train", "val", "cal")
+        )
         fitted = fit(
-            build(cfg.model), *parts, dims=dims, trainer=build(cfg.trainer), seed=1,
+            chosen, *parts, dims=dims, trainer=build(cfg.trainer), seed=1,
             run_dir=root / f"{dataset}-{feature}-{model}",
         )  # fmt: skip
         bundle = Bundle(
@@ -85,7 +92,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str, str
             past_names=data.past_names, known_names=data.known_names, static_names=data.static_names,
             freq=data.freq, schema=source.schema.resolved(data),
         )  # fmt: skip
-        return Trained(bundle, data, borders)
+        return Trained(Conformal()(bundle, held_out, LEVELS), data, borders)
 
     return train
 

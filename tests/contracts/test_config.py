@@ -11,7 +11,8 @@ from tsforecast.config import CONF_DIR, build
 
 GROUPS = ["dataset", "split", "scaler", "model", "evaluation", "tracking", "report"]
 FILES = sorted(path for path in CONF_DIR.rglob("*.yaml") if path.parent.name not in ("hydra", "paths", "evaluation"))
-NEEDS = {"dataset/csv": ["dataset.path=x.csv"], "dataset/long": ["dataset.path=x.csv"],
+NEEDS = {"split/tail": ["split.val=20", "split.test=20"],
+         "dataset/csv": ["dataset.path=x.csv"], "dataset/long": ["dataset.path=x.csv"],
          "split/dates": ["split.val_start=2014-01-01", "split.test_start=2014-06-01"]}  # fmt: skip
 
 

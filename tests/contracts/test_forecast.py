@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.contracts.conftest import HORIZON, LOOKBACK, Trained, changed, options
+from tests.contracts.conftest import HORIZON, LEVELS, LOOKBACK, Trained, changed, options
 from tsforecast.bundle import Bundle
 from tsforecast.errors import DataError
 from tsforecast.features.base import FeatureSet
@@ -28,6 +28,10 @@ def same(a: Forecast, b: Forecast) -> None:
     assert list(a.ids) == list(b.ids)
     assert list(a.cutoff) == list(b.cutoff)
     np.testing.assert_array_equal(a.values, b.values)
+    assert a.levels == b.levels == LEVELS
+    assert a.quantiles is not None
+    assert b.quantiles is not None
+    np.testing.assert_array_equal(a.quantiles, b.quantiles)
     assert np.isfinite(a.values).all()
 
 
@@ -44,7 +48,8 @@ def test_when_everything_after_the_cutoff_changes_then_the_forecast_does_not(
         at = windows.subset(windows.origins == cutoff[windows.series])
         assert len(at) == len(panel)
         forecasts.append(case.bundle.predict(at, slice(None)))
-    np.testing.assert_array_equal(*forecasts)
+    for before, after in zip(*forecasts, strict=True):
+        np.testing.assert_array_equal(before, after)
 
 
 @pytest.mark.parametrize(("dataset", "feature", "model"), EVERYTHING)
@@ -56,10 +61,13 @@ def test_a_forecast_from_the_last_rows_is_the_backtests_to_the_bit_and_the_reloa
     alone = bundle.forecast(case.history(rows=LOOKBACK))
     same(alone, bundle.forecast(case.history()))
     windows = segment(bundle.features.encode(case.panel), case.borders, "test", lookback=LOOKBACK, horizon=HORIZON)
-    whole = bundle.predict(windows, slice(None))
+    whole, spread = bundle.predict(windows, slice(None))
     last = np.flatnonzero(windows.origins == case.panel.offsets[1:][windows.series] - HORIZON)
-    backtest = bundle.invert(whole[last], bundle.features.series(case.panel.ids)[windows.series[last]])
-    np.testing.assert_array_equal(alone.values, backtest)
+    series = bundle.features.series(case.panel.ids)[windows.series[last]]
+    np.testing.assert_array_equal(alone.values, bundle.invert(whole[last], series))
+    assert alone.quantiles is not None
+    assert spread is not None
+    np.testing.assert_array_equal(alone.quantiles, bundle.invert(spread[last], series))
     same(alone, bundle.save(tmp_path / "bundle").forecast(case.history(rows=LOOKBACK)))
 
 

@@ -13,10 +13,11 @@ ROOT = Path(__file__).parents[2] / "src" / "tsforecast"
 FILES = sorted(ROOT.rglob("*.py"))
 
 # layer -> the layers its modules may import; a layer may always import itself
-CORE = {"errors", "types", "files", "frequency"}
+CORE = {"errors", "types", "files", "frequency", "quantiles"}
 FEATURES = CORE | {"panel", "windows", "features"}
 MODELS = FEATURES | {"models"}
-BUNDLE = MODELS | {"frames", "metrics", "bundle"}
+FRAMES = CORE | {"panel", "schema", "columns", "frames"}
+BUNDLE = MODELS | FRAMES | {"metrics", "bundle"}
 LAYERS = {
     "errors": set(),
     "types": {"errors"},
@@ -26,14 +27,17 @@ LAYERS = {
     "windows": FEATURES,  # the fill inside a window is a feature, shared with serving
     "features": FEATURES,
     "metrics": CORE | {"panel"},
-    "frames": CORE | {"panel"},
+    "quantiles": {"errors"},
+    "schema": CORE | {"panel"},
+    "columns": CORE | {"panel", "schema"},
+    "frames": FRAMES,
     "models": MODELS,
     "bundle": BUNDLE,
-    "data": CORE | {"panel", "frames", "features"},
+    "data": FRAMES | {"features"},
     "report": CORE,
     "training": BUNDLE | {"data", "report"},  # it prepares what report draws; report knows plain arrays only
     "tracking": BUNDLE | {"__init__"},
-    "__init__": {"errors", "types", "bundle"},
+    "__init__": {"errors", "types", "bundle", "schema", "panel"},
 }
 
 # package -> the modules (or folders) that may import it; commands and config stand above all layers

@@ -8,8 +8,9 @@ import pytest
 
 from tsforecast.data.splits import DateSplit, FractionSplit, RowSplit
 from tsforecast.errors import ConfigError, DataError
-from tsforecast.frames import Schema, to_panel
+from tsforecast.frames import to_panel
 from tsforecast.panel import Panel
+from tsforecast.schema import Schema
 
 
 def panel_of(*lengths: int, tz: str | None = None) -> Panel:

@@ -16,8 +16,9 @@ from tsforecast.bundle import Bundle
 from tsforecast.errors import DataError
 from tsforecast.features.base import FeatureSet
 from tsforecast.features.scaling import StandardScaler
-from tsforecast.frames import Policy, Schema, to_panel
+from tsforecast.frames import to_panel
 from tsforecast.models.linear import Ridge
+from tsforecast.schema import Policy, Schema
 from tsforecast.tracking.runs import MLflowTracker
 from tsforecast.windows import Windows
 

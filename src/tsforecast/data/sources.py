@@ -14,8 +14,9 @@ import pandas as pd
 
 from tsforecast.data.catalogue import CATALOGUE, fetch, sha256
 from tsforecast.errors import DataError, nearest
-from tsforecast.frames import Policy, Schema, to_panel
+from tsforecast.frames import to_panel
 from tsforecast.panel import Panel
+from tsforecast.schema import Policy, Schema
 
 MISSING = ("NA", "N/A", "NaN", "nan", "null", "None", "")
 
@@ -28,12 +29,12 @@ class Dataset:
     ----------
     path
         A .csv or .parquet file, or the name of a catalogue entry (`etth1`, `etth2`, `beijing_pm25`).
-    layout, time, id, target, past, known, static, freq
-        As in `tsforecast.frames.Schema`.
+    layout, time, id, target, past, known, static, categorical, freq
+        As in `tsforecast.schema.Schema`.
     static_path
         The file with the static covariates.
     unsorted, gaps, duplicates
-        As in `tsforecast.frames.Policy`.
+        As in `tsforecast.schema.Policy`.
     name
         What runs call the data; the file's stem when None.
     data_dir
@@ -48,6 +49,7 @@ class Dataset:
     past: Sequence[str] = ()
     known: Sequence[str] = ()
     static: Sequence[str] = ()
+    categorical: Sequence[str] = ()
     freq: str | None = None
     static_path: str | None = None
     unsorted: Literal["error", "sort"] = "error"
@@ -66,7 +68,8 @@ class Dataset:
     @cached_property
     def schema(self) -> Schema:
         """Which column is what."""
-        return Schema(self.layout, self.time, self.id, self.target, self.past, self.known, self.static, self.freq)
+        roles = (self.target, self.past, self.known, self.static, self.categorical)
+        return Schema(self.layout, self.time, self.id, *roles, self.freq)
 
     def describe(self, rows: int) -> dict[str, str | int]:
         """Name, sha256, place and rows, for the record."""

@@ -2,13 +2,17 @@
 
     | begin ............. train_end | ........ val_end | ........ test_end |
       train                           validation         test
+                                     | cal_start ... |
+                                       calibration, where it is asked for, taken from the end of validation
 
 A window belongs to the part its targets lie in. Its lookback may reach back across a border; its targets may not.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -16,6 +20,8 @@ from jaxtyping import Int
 
 from tsforecast.errors import ConfigError, DataError
 from tsforecast.panel import Panel
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -26,9 +32,25 @@ class Borders:
     train_end: Int[np.ndarray, " N"]
     val_end: Int[np.ndarray, " N"]
     test_end: Int[np.ndarray, " N"]
+    calibration: float = field(default=0.0, kw_only=True)  # share of the validation rows, the last of them
 
-    def check(self, panel: Panel, lookback: int, horizon: int) -> Borders:
-        """Itself, when every series has a train, a validation and a test window.
+    @property
+    def cal_start(self) -> Int[np.ndarray, " N"]:
+        """Where validation ends and calibration starts."""
+        share = np.round((self.val_end - self.train_end) * self.calibration)
+        return np.asarray(self.val_end - share.astype(np.int64))
+
+    def rows(self, part: str) -> tuple[Int[np.ndarray, " N"], Int[np.ndarray, " N"]]:
+        """First row and end of `train`, `val`, `cal` or `test`."""
+        return {
+            "train": (self.begin, self.train_end),
+            "val": (self.train_end, self.cal_start),
+            "cal": (self.cal_start, self.val_end),
+            "test": (self.val_end, self.test_end),
+        }[part]
+
+    def check(self, panel: Panel, lookback: int, horizon: int, short: str = "error") -> Borders:
+        """Itself, when every series has a train, a validation and a test window; `short` series may be dropped.
 
         Raises
         ------
@@ -42,22 +64,57 @@ class Borders:
             "test": self.test_end - self.val_end,
         }
         problems = []
+        if short == "drop":
+            lacking = np.any([has[part] < need for part, need in needs.items()], axis=0)
+            if lacking.any() and not lacking.all():
+                names = ", ".join(map(str, panel.ids[lacking][:5])) + ", ..." * (int(lacking.sum()) > 5)
+                log.info("%d of %d series are too short and left out: %s", lacking.sum(), len(panel), names)
+                parts = (self.train_end, self.val_end, self.test_end)
+                return Borders(self.begin, *[np.where(lacking, self.begin, end) for end in parts])
         for part, need in needs.items():
-            if (short := has[part] < need).any():
-                names = ", ".join(f"{i} has {n}" for i, n in zip(panel.ids[short][:3], has[part][short], strict=False))
-                which = f"it has {has[part][0]}" if len(panel) == 1 else f"{short.sum()} series are short: {names}"
+            if (few := has[part] < need).any():
+                names = ", ".join(f"{i} has {n}" for i, n in zip(panel.ids[few][:3], has[part][few], strict=False))
+                which = f"it has {has[part][0]}" if len(panel) == 1 else f"{few.sum()} series are short: {names}"
                 problems.append(f"{part} needs {need} rows, {which}")
         if problems:
             raise DataError(
                 "too few rows for the split and windows: " + "; ".join(problems),
                 where=f"split, with lookback {lookback} and horizon {horizon}",
-                fix="shorten lookback or horizon, change the split, or give more rows",
+                fix="shorten lookback or horizon, change the split, give more rows"
+                + (", or leave short series out: split.short=drop" if len(panel) > 1 else ""),
             )
         return self
 
+    def kept(self, panel: Panel) -> tuple[Panel, Borders]:
+        """The panel and the borders without the series that were dropped."""
+        kept = self.test_end > self.begin
+        if kept.all():
+            return panel, self
+        subset = panel.select(kept)
+        moved = subset.offsets[:-1] - panel.offsets[:-1][kept]
+        parts = (self.begin, self.train_end, self.val_end, self.test_end)
+        return subset, Borders(*[rows[kept] + moved for rows in parts], calibration=self.calibration)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Split:
+    """What the splits share.
+
+    Parameters
+    ----------
+    short
+        `error`, or `drop` the series without a window in every part.
+    """
+
+    short: Literal["error", "drop"] = "error"
+
+    def __post_init__(self) -> None:
+        if self.short not in ("error", "drop"):
+            raise ConfigError("there is no such policy", where="split.short", got=self.short, allowed="error, drop")
+
 
 @dataclass(frozen=True)
-class FractionSplit:
+class FractionSplit(_Split):
     """Shares of each series' rows, in time order; what is left after the three is not used."""
 
     train: float = 0.7
@@ -65,6 +122,7 @@ class FractionSplit:
     test: float = 0.2
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         shares = (self.train, self.val, self.test)
         if min(shares) <= 0 or sum(shares) > 1 + 1e-9:
             raise ConfigError(
@@ -80,11 +138,11 @@ class FractionSplit:
             panel.offsets[:-1] + np.round(panel.lengths * share).astype(np.int64)
             for share in (self.train, self.train + self.val, min(1.0, self.train + self.val + self.test))
         ]
-        return Borders(panel.offsets[:-1], *ends).check(panel, lookback, horizon)
+        return Borders(panel.offsets[:-1], *ends).check(panel, lookback, horizon, self.short)
 
 
 @dataclass(frozen=True)
-class RowSplit:
+class RowSplit(_Split):
     """Numbers of rows; the LTSF protocol on hourly ETT is 8640, 2880, 2880 (12, 4 and 4 months of 30 days)."""
 
     train: int = 8640
@@ -92,6 +150,7 @@ class RowSplit:
     test: int = 2880
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if min(self.train, self.val, self.test) < 1:
             raise ConfigError(
                 "split rows must be positive",
@@ -104,11 +163,34 @@ class RowSplit:
         """Borders of each series, checked."""
         counts = np.cumsum([self.train, self.val, self.test])
         ends = [np.minimum(panel.offsets[:-1] + count, panel.offsets[1:]) for count in counts]
-        return Borders(panel.offsets[:-1], *ends).check(panel, lookback, horizon)
+        return Borders(panel.offsets[:-1], *ends).check(panel, lookback, horizon, self.short)
 
 
 @dataclass(frozen=True)
-class DateSplit:
+class TailSplit(_Split):
+    """Rows counted from each series' end: the last `test` are test, the `val` before them validation, the rest train.
+
+    The split of a panel whose series start at different times.
+    """
+
+    val: int
+    test: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if min(self.val, self.test) < 1:
+            raise ConfigError("split rows must be positive", where="split", got=f"val={self.val} test={self.test}",
+                              allowed="1 or more")  # fmt: skip
+
+    def __call__(self, panel: Panel, lookback: int, horizon: int) -> Borders:
+        """Borders of each series, checked."""
+        first, end = panel.offsets[:-1], panel.offsets[1:]
+        parts = (np.maximum(end - self.test - self.val, first), np.maximum(end - self.test, first), end)
+        return Borders(first, *parts).check(panel, lookback, horizon, self.short)
+
+
+@dataclass(frozen=True)
+class DateSplit(_Split):
     """Dates: train before `val_start`, validation before `test_start`, test before `test_end` (None: to the end)."""
 
     val_start: str
@@ -147,4 +229,4 @@ class DateSplit:
         ]
         if len(ends) < 3:
             ends.append(panel.offsets[1:])
-        return Borders(panel.offsets[:-1], *ends).check(panel, lookback, horizon)
+        return Borders(panel.offsets[:-1], *ends).check(panel, lookback, horizon, self.short)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -49,11 +49,14 @@ class FeatureSet:
     ----------
     ids
         The series the scaler was fitted on.
+    categories
+        The labels of each categorical covariate that the train rows hold; a code is a place among them.
     """
 
     features: Sequence[Feature | WindowFeature] = ()
     scaler: Scaler = field(default_factory=StandardScaler)
     ids: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=object))
+    categories: dict[str, tuple[str, ...]] = field(default_factory=dict)
     _past: Scaler = field(default_factory=NoScaler)
     _known: Scaler = field(default_factory=NoScaler)
     _static: Scaler = field(default_factory=NoScaler)
@@ -73,14 +76,57 @@ class FeatureSet:
         return panel.known_names + tuple(name for feature in self.rows for name in feature.names())
 
     def fit(self, train: Panel) -> FeatureSet:
-        """Fit the scalers on `train`, which must hold train rows only. Returns itself."""
-        everything = np.array([0, len(train.time)])
+        """Fit the scalers and the categories on `train`, which must hold train rows only. Returns itself."""
+        everything, each = np.array([0, len(train.time)]), np.array([0, len(train)])
         self.ids = np.asarray(train.ids)
         self.scaler.fit(train.target, train.offsets)
-        self._past = StandardScaler().fit(train.past, everything)
-        self._known = StandardScaler().fit(train.known, everything)
-        self._static = StandardScaler().fit(train.static, np.array([0, len(train)]))
+        self.categories = {}
+        for names, values in self._covariates(train):
+            for name in set(names) & set(train.categories):
+                column = values[:, names.index(name)]
+                codes = np.unique(column[~np.isnan(column)]).astype(np.int64)
+                self.categories[name] = tuple(sorted(train.categories[name][code] for code in codes))
+        numbers = (np.where(self._is_category(names), 0.0, values) for names, values in self._covariates(train))
+        rows = (everything, everything, each)
+        self._past, self._known, self._static = (
+            StandardScaler().fit(values.astype(np.float32), offsets)
+            for values, offsets in zip(numbers, rows, strict=True)
+        )
         return self
+
+    @staticmethod
+    def _covariates(panel: Panel) -> list[tuple[tuple[str, ...], np.ndarray]]:
+        return [(panel.past_names, panel.past), (panel.known_names, panel.known), (panel.static_names, panel.static)]
+
+    def _is_category(self, names: tuple[str, ...]) -> np.ndarray:
+        return np.array([name in self.categories for name in names], dtype=bool)
+
+    def _encoded(self, panel: Panel) -> Iterator[Float[np.ndarray, "T X"]]:
+        """Past, known and static covariates: numbers standardised, categories as codes of the train rows' labels.
+
+        Raises
+        ------
+        DataError
+            A category that the train rows do not hold.
+        """
+        scalers = (self._past, self._known, self._static)
+        for scaler, (names, values) in zip(scalers, self._covariates(panel), strict=True):
+            scaled = scaler.transform(values, np.zeros(len(values), dtype=np.int64))
+            for j in np.flatnonzero(self._is_category(names)):
+                labels, known = panel.categories.get(names[j], ()), self.categories[names[j]]
+                codes = pd.Index(known).get_indexer(pd.Index(labels)).astype(np.float32)
+                there = ~np.isnan(values[:, j])
+                scaled[there, j] = codes[values[there, j].astype(np.int64)] if len(codes) else -1
+                if (unseen := scaled[:, j] < 0).any():
+                    found = sorted({labels[int(code)] for code in values[unseen, j]}) if labels else ["numbers"]
+                    raise DataError(
+                        f"{int(unseen.sum())} rows hold categories that the train rows do not",
+                        where=f"column {names[j]!r}",
+                        got=", ".join(found[:5]) + (", ..." if len(found) > 5 else ""),
+                        allowed=", ".join(known[:20]) + (", ..." if len(known) > 20 else ""),
+                        fix="write them as one of the allowed, or train on rows that hold them",
+                    )
+            yield scaled
 
     def series(self, ids: np.ndarray) -> Int[np.ndarray, " N"]:
         """Fitted position of each id; all 0 where the scaler is global.
@@ -90,7 +136,7 @@ class FeatureSet:
         DataError
             An id was not among the training series and the scaler has statistics per series.
         """
-        if self.scaler.scope == "global" or len(self.ids) == 1 == len(ids):
+        if self.scaler.scope != "series" or len(self.ids) == 1 == len(ids):
             return np.zeros(len(ids), dtype=np.int64)
         found = pd.Index(self.ids).get_indexer(pd.Index(ids))
         if np.any(found < 0):
@@ -99,25 +145,30 @@ class FeatureSet:
                 f"{len(unseen)} series were not among the training series, and the scaler has statistics per series",
                 got=", ".join(unseen[:5]) + (", ..." if len(unseen) > 5 else ""),
                 allowed=f"the {len(self.ids)} training series",
-                fix="leave these series out, or train with scaler.scope=global",
+                fix="leave these series out, or train with scaler.scope=window (or global)",
             )
         return np.asarray(found, dtype=np.int64)
 
     def encode(self, panel: Panel) -> Encoded:
         """Model-space arrays, row by row: no row's encoding depends on another row."""
-        series = self.series(panel.ids)
-        of_row = np.repeat(series, panel.lengths)
-        zeros = np.zeros(len(panel.time), dtype=np.int64)
-        parts = [self._known.transform(panel.known, zeros)]
-        parts += [feature.transform(panel.time, panel.freq) for feature in self.rows]
-        known = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1).astype(np.float32, copy=False)
+        of_row = np.repeat(self.series(panel.ids), panel.lengths)
+        past, own, static = self._encoded(panel)
+        parts = [own, *(feature.transform(panel.time, panel.freq) for feature in self.rows)]
+        known = own if len(parts) == 1 else np.concatenate(parts, axis=1).astype(np.float32, copy=False)
+        names = {"target": panel.channels, "past": panel.past_names, "known": self.known_names(panel),
+                 "static": panel.static_names}  # fmt: skip
+        sizes = {group: tuple(len(self.categories.get(name, ())) for name in names[group])
+                 for group in ("past", "known", "static")}  # fmt: skip
         return Encoded(
             offsets=panel.offsets,
             target=np.ascontiguousarray(self.scaler.transform(panel.target, of_row)),
-            past=np.ascontiguousarray(self._past.transform(panel.past, zeros)),
+            past=np.ascontiguousarray(past),
             known=np.ascontiguousarray(known),
-            static=self._static.transform(panel.static, np.zeros(len(panel), dtype=np.int64)),
+            static=static,
             window_features=self.windows,
+            names=names,
+            cardinality={group: each for group, each in sizes.items() if any(each)},
+            local=self.scaler.scope == "window",
         )
 
     def invert(self, values: Float[np.ndarray, "B H C"], series: Int[np.ndarray, " B"]) -> Float[np.ndarray, "B H C"]:
@@ -128,7 +179,8 @@ class FeatureSet:
         """Fitted arrays, by name."""
         named = {"scaler": self.scaler, "past": self._past, "known": self._known, "static": self._static}
         arrays = {f"{part}.{key}": value for part, scaler in named.items() for key, value in scaler.state().items()}
-        return {"ids": np.asarray(self.ids, dtype=np.str_), **arrays}
+        labels = {f"categories.{name}": np.asarray(known, dtype=np.str_) for name, known in self.categories.items()}
+        return {"ids": np.asarray(self.ids, dtype=np.str_), **labels, **arrays}
 
     def restore(self, state: Mapping[str, Any]) -> FeatureSet:
         """Set what `state()` gave. Returns itself."""
@@ -138,6 +190,7 @@ class FeatureSet:
             return {key.split(".", 1)[1]: value for key, value in state.items() if key.startswith(part + ".")}
 
         self.scaler.restore(of("scaler"))
+        self.categories = {name: tuple(map(str, known)) for name, known in of("categories").items()}
         self._past = StandardScaler().restore(of("past"))
         self._known = StandardScaler().restore(of("known"))
         self._static = StandardScaler().restore(of("static"))

@@ -29,31 +29,32 @@ class Scaler(ABC):
     Parameters
     ----------
     scope
-        `series` fits each series by itself, `global` all rows together (then unseen series can be forecast).
+        `series` fits each series by itself, `global` all rows together, `window` too, and then every window is scaled
+        by the mean and standard deviation of its own target. Under the last two, unseen series can be forecast.
 
     Attributes
     ----------
     center, scale
-        [N C]; one row under `scope="global"` or when there is one series.
+        [N C]; one row unless `scope="series"`, or when there is one series.
     """
 
-    scope: Literal["series", "global"] = "series"
+    scope: Literal["series", "global", "window"] = "series"
     center: Float[np.ndarray, "N C"] = field(init=False, repr=False, compare=False, default_factory=_nothing)
     scale: Float[np.ndarray, "N C"] = field(init=False, repr=False, compare=False, default_factory=_nothing)
 
     def __post_init__(self) -> None:
-        if self.scope not in ("series", "global"):
+        if self.scope not in ("series", "global", "window"):
             raise ConfigError(
                 "unknown scope of a scaler",
                 where="scaler.scope",
                 got=repr(self.scope),
-                allowed="series, global",
+                allowed="series, global, window",
                 fix="scaler.scope=series",
             )
 
     def fit(self, values: Float[np.ndarray, "T C"], offsets: Int[np.ndarray, " N+1"]) -> Self:
         """Take the statistics of series i from rows `offsets[i]:offsets[i+1]`. Returns itself."""
-        if self.scope == "global":
+        if self.scope != "series":
             offsets = np.array([0, len(values)])
         center, scale = self._statistics(self._bend(values), np.asarray(offsets))
         self.center = np.where(np.isfinite(center), center, 0.0)
@@ -175,7 +176,7 @@ class LogScaler(StandardScaler):
 class NoScaler(Scaler):
     """Original units throughout."""
 
-    scope: Literal["series", "global"] = "global"
+    scope: Literal["series", "global", "window"] = "global"
 
     def _statistics(self, values: np.ndarray, offsets: np.ndarray) -> Statistics:
         shape = (len(offsets) - 1, values.shape[1])

@@ -20,8 +20,11 @@ class Forecaster(ABC):
     """
 
     @abstractmethod
-    def predict(self, window: Window) -> Float[np.ndarray, "B H C"]:
-        """Forecasts in scaled units. A window's forecast does not depend on the others in the batch, to the bit."""
+    def predict(self, window: Window) -> Float[np.ndarray, "B H C *Q"]:
+        """Forecasts in scaled units: a point, or the quantiles the model learned.
+
+        A window's forecast does not depend on the others in the batch, to the bit.
+        """
 
     @abstractmethod
     def state(self) -> dict[str, np.ndarray]:
@@ -38,10 +41,15 @@ class Estimator(ABC):
     Attributes
     ----------
     uses
-        Which of `past`, `known`, `static`, `tabular` the model reads besides the target.
+        Which of `past`, `known`, `static`, `tabular` the model reads besides the target; None for a baseline, which
+        is defined without covariates.
+    learns_quantiles
+        Whether it learns `dims.quantiles`. A model that does not forecasts a point, around which calibration may
+        place quantiles.
     """
 
-    uses: ClassVar[frozenset[str]] = frozenset()
+    uses: ClassVar[frozenset[str] | None] = frozenset()
+    learns_quantiles: bool = False
 
     @abstractmethod
     def fit(self, train: Windows, val: Windows, dims: Dims) -> Forecaster:

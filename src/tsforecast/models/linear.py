@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from tsforecast.errors import ConfigError, DataError
+from tsforecast.features.categorical import one_hot
 from tsforecast.models.base import Estimator, Forecaster
 from tsforecast.types import Dims, Window
 from tsforecast.windows import Windows
@@ -18,19 +19,24 @@ from tsforecast.windows import Windows
 log = logging.getLogger(__name__)
 
 
-def design(window: Window) -> tuple[Float[np.ndarray, "B*C D"], Float[np.ndarray, "B*C 1"]]:
+def design(
+    window: Window, cardinality: Mapping[str, Sequence[int]] | None = None
+) -> tuple[Float[np.ndarray, "B*C D"], Float[np.ndarray, "B*C 1"]]:
     """One row per window and channel, and the last value that was subtracted.
 
     Columns: target minus its last value (L), past covariates (L*P, row by row), known covariates of the
     forecast rows (H*K, row by row), static covariates (S), window features (F). The past covariates are
-    relative to nothing: they are standardised already.
+    relative to nothing: they are standardised already. Categories stand one-hot.
     """
+    covariates = {"past": window.past, "known": window.known[:, window.target.shape[1] :], "static": window.static}
+    for group, sizes in (cardinality or {}).items():
+        covariates[group] = one_hot(covariates[group], sizes)
     b, lookback, channels = window.target.shape
     series = window.target.transpose(0, 2, 1).reshape(b * channels, lookback)
     last = series[:, -1:]
     series = series - last
     parts = [series]
-    shared = [window.past.reshape(b, -1), window.known[:, lookback:].reshape(b, -1), window.static]
+    shared = [part.reshape(b, -1) for part in covariates.values()]
     parts += [np.repeat(part, channels, axis=0) for part in shared if part.shape[1]]
     if window.tabular.shape[1]:
         parts.append(window.tabular.transpose(0, 2, 1).reshape(b * channels, -1))
@@ -39,7 +45,11 @@ def design(window: Window) -> tuple[Float[np.ndarray, "B*C D"], Float[np.ndarray
 
 def design_size(dims: Dims) -> int:
     """Columns of the design."""
-    return dims.lookback * (1 + dims.past) + dims.horizon * dims.known + dims.static + dims.tabular
+    past, known, static = (
+        int(getattr(dims, group)) + sum(max(size - 1, 0) for size in dims.cardinality.get(group, ()))
+        for group in ("past", "known", "static")
+    )
+    return dims.lookback * (1 + past) + dims.horizon * known + static + dims.tabular
 
 
 def exact_bits(size: int) -> tuple[int, int]:
@@ -85,8 +95,17 @@ class LinearForecaster(Forecaster):
 
     Ridge, NLinear (`level` 1) and DLinear all are this function once fitted (Zeng et al., Are Transformers
     Effective for Time Series Forecasting?, AAAI 2023).
+
+    Parameters
+    ----------
+    quantiles
+        Q, when the columns of the map are the Q quantiles of each step; 0 for a point forecast.
+    cardinality
+        As in `Dims`.
     """
 
+    quantiles: int = 0
+    cardinality: Mapping[str, Sequence[int]] = field(default_factory=dict)
     weight: Float[np.ndarray, "D H"] = field(default_factory=lambda: np.zeros((0, 0), np.float32), repr=False)
     bias: Float[np.ndarray, " H"] = field(default_factory=lambda: np.zeros(0, np.float32), repr=False)
     level: Float[np.ndarray, " H"] = field(default_factory=lambda: np.ones(1, np.float32), repr=False)
@@ -94,13 +113,15 @@ class LinearForecaster(Forecaster):
     def __post_init__(self) -> None:
         self._rounded = round_weight(self.weight) if self.weight.size else self.weight
 
-    def predict(self, window: Window) -> Float[np.ndarray, "B H C"]:
+    def predict(self, window: Window) -> Float[np.ndarray, "B H C *Q"]:
         """Forecasts in scaled units."""
-        rows, last = design(window)
+        rows, last = design(window, self.cardinality)
         out = matmul(rows, self._rounded).astype(np.float32)
         out += self.bias
         out += last * self.level
         b, _, channels = window.target.shape
+        if self.quantiles:
+            return out.reshape(b, channels, -1, self.quantiles).swapaxes(1, 2)
         return out.reshape(b, channels, -1).transpose(0, 2, 1)
 
     def state(self) -> dict[str, np.ndarray]:
@@ -129,7 +150,7 @@ class _Moments:
     @classmethod
     def of(cls, windows: Windows, dims: Dims) -> _Moments:
         """By the shorter way where there is one."""
-        plain = design_size(dims) == dims.lookback and not windows.missing
+        plain = design_size(dims) == dims.lookback and not windows.missing and not windows.encoded.local
         return cls.sliding(windows, dims) if plain and windows.consecutive else cls.gathered(windows, dims)
 
     @classmethod
@@ -173,8 +194,9 @@ class _Moments:
         d, h = design_size(dims), dims.horizon
         n, xx, xy, yy, x, y = 0, np.zeros((d, d)), np.zeros((d, h)), 0.0, np.zeros(d), np.zeros(h)
         for batch in windows.batches(max(1, rows // dims.channels)):
-            design_rows, last = design(windows.window(batch))
-            label = windows.label(batch).transpose(0, 2, 1).reshape(len(design_rows), h) - last
+            window, label = windows.batch(batch)
+            design_rows, last = design(window, dims.cardinality)
+            label = label.transpose(0, 2, 1).reshape(len(design_rows), h) - last
             if windows.missing:
                 whole = ~np.isnan(label).any(axis=1)
                 design_rows, label = design_rows[whole], label[whole]
@@ -260,7 +282,9 @@ class Ridge(Estimator):
             log.warning("the best ridge lambda %.3g lies at the edge of the grid: widen model.lambdas", grid[best])
         weight = basis @ _solve(spectrum, xy, grid[best] * moments.n)
         return LinearForecaster(
-            np.ascontiguousarray(weight, dtype=np.float32), (mean_y - mean_x @ weight).astype(np.float32)
+            cardinality=dims.cardinality,
+            weight=np.ascontiguousarray(weight, dtype=np.float32),
+            bias=(mean_y - mean_x @ weight).astype(np.float32),
         )
 
 

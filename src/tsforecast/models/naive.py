@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 from jaxtyping import Float
@@ -47,6 +47,7 @@ class SeasonalNaive(Estimator):
     """
 
     season: int | None = None
+    uses: ClassVar[None] = None  # a baseline is defined without covariates
 
     def fit(self, train: Windows, val: Windows, dims: Dims) -> SeasonalNaiveForecaster:
         """Check that one season fits into the lookback.

@@ -1,4 +1,7 @@
-"""Networks: plain `nn.Module`s built from the sizes of the problem, `forward(window) -> [B H C]`."""
+"""Networks: plain `nn.Module`s built from the sizes of the problem.
+
+`forward(window)` gives [B H C], or [B H C Q] where `dims` has quantiles.
+"""
 
 from __future__ import annotations
 
@@ -48,25 +51,26 @@ class NLinear(nn.Module):
 
     def __init__(self, dims: Dims) -> None:
         super().__init__()
-        self.linear = nn.Linear(design_size(dims), dims.horizon)
+        self.quantiles = len(dims.quantiles)
+        self.linear = nn.Linear(design_size(dims), dims.horizon * max(self.quantiles, 1))
 
     def forward(self, window: Window) -> Tensor:
-        """Forecasts in scaled units, [B H C]."""
+        """Forecasts in scaled units, [B H C] or [B H C Q]."""
         rows, last = _design(window)
-        out: Tensor = self.linear(rows) + last
-        return out.transpose(1, 2)
+        return _steps(self.linear(rows) + last, self.quantiles)
 
     def collapse(self) -> LinearForecaster:
         """The map, exactly."""
-        return LinearForecaster().restore(
+        return LinearForecaster(self.quantiles).restore(
             {"weight": _array(self.linear.weight).T, "bias": _array(self.linear.bias), "level": np.ones(1)}
         )
 
     def warm_start(self, forecaster: LinearForecaster) -> None:
         """Start from a solution of the same map, such as ridge's."""
         with torch.no_grad():
-            self.linear.weight.copy_(torch.from_numpy(forecaster.weight.T.copy()))
-            self.linear.bias.copy_(torch.from_numpy(forecaster.bias.copy()))
+            for name in ("weight", "bias"):
+                start = torch.from_numpy(np.ascontiguousarray(getattr(forecaster, name).T))
+                getattr(self.linear, name).copy_(start.repeat_interleave(max(self.quantiles, 1), dim=0))
 
 
 class DLinear(nn.Module):
@@ -87,21 +91,21 @@ class DLinear(nn.Module):
             raise ConfigError("the moving average needs an odd number of rows", where="model.backbone.kernel",
                               got=kernel, allowed="1, 3, 5, ...", fix="model.backbone.kernel=25")  # fmt: skip
         super().__init__()
-        self.trend = nn.Linear(dims.lookback, dims.horizon)
-        self.rest = nn.Linear(design_size(dims), dims.horizon)
+        self.quantiles = len(dims.quantiles)
+        self.trend = nn.Linear(dims.lookback, dims.horizon * max(self.quantiles, 1))
+        self.rest = nn.Linear(design_size(dims), dims.horizon * max(self.quantiles, 1))
         rows = np.clip(np.arange(dims.lookback)[:, None] + np.arange(kernel) - kernel // 2, 0, dims.lookback - 1)
         average = np.zeros((dims.lookback, dims.lookback), dtype=np.float32)
         np.add.at(average, (rows, np.arange(dims.lookback)[:, None]), np.float32(1 / kernel))
         self.register_buffer("average", torch.from_numpy(average), persistent=False)
 
     def forward(self, window: Window) -> Tensor:
-        """Forecasts in scaled units, [B H C]."""
+        """Forecasts in scaled units, [B H C] or [B H C Q]."""
         rows, last = _design(window)
         lookback = self.average.shape[0]
         trend = rows[..., :lookback] @ self.average + last
         rest = torch.cat([rows[..., :lookback] + last - trend, rows[..., lookback:]], dim=2)
-        out: Tensor = self.trend(trend) + self.rest(rest)
-        return out.transpose(1, 2)
+        return _steps(self.trend(trend) + self.rest(rest), self.quantiles)
 
     def collapse(self) -> LinearForecaster:
         """The map, exactly: both maps through the moving average."""
@@ -110,7 +114,13 @@ class DLinear(nn.Module):
         own = rest[: len(average)]
         weight = np.concatenate([own + average @ (trend - own), rest[len(average) :]])
         bias = _array(self.trend.bias) + _array(self.rest.bias)
-        return LinearForecaster().restore({"weight": weight, "bias": bias, "level": weight[: len(average)].sum(axis=0)})
+        level = weight[: len(average)].sum(axis=0)
+        return LinearForecaster(self.quantiles).restore({"weight": weight, "bias": bias, "level": level})
+
+
+def _steps(out: Tensor, quantiles: int) -> Tensor:
+    """[B C H] to [B H C], or [B C H*Q] to [B H C Q]."""
+    return out.unflatten(2, (-1, quantiles)).transpose(1, 2) if quantiles else out.transpose(1, 2)
 
 
 def _array(tensor: Any) -> np.ndarray:

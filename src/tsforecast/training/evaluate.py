@@ -18,17 +18,13 @@ from tsforecast.windows import Encoded, Windows
 
 log = logging.getLogger(__name__)
 
-PARTS = ("train", "val", "test")
+PARTS = ("train", "val", "cal", "test")
 _CELLS = 200_000  # values of the windows in flight: what they need fits into the processor's cache
 
 
 def segment(encoded: Encoded, borders: Borders, part: str, *, lookback: int, horizon: int, stride: int = 1) -> Windows:
-    """The windows whose targets lie in the `train`, `val` or `test` rows."""
-    begin, end = {
-        "train": (borders.begin, borders.train_end),
-        "val": (borders.train_end, borders.val_end),
-        "test": (borders.val_end, borders.test_end),
-    }[part]
+    """The windows whose targets lie in the `train`, `val`, `cal` or `test` rows."""
+    begin, end = borders.rows(part)
     return Windows.over(encoded, lookback=lookback, horizon=horizon, begin=begin, end=end, stride=stride)
 
 
@@ -38,15 +34,17 @@ def evaluate(bundle: Bundle, panel: Panel, windows: Windows, borders: Borders) -
     MASE and RMSSE are relative to the seasonal naive error over the train rows of each series.
     """
     mase, rmsse = seasonal_scale(panel.target, panel.offsets, borders.begin, borders.train_end, bundle.dims.season)
-    scores = Scores(bundle.channels, bundle.dims.horizon, mase, rmsse)
+    scores = Scores(bundle.channels, bundle.dims.horizon, mase, rmsse, levels=bundle.levels)
     fitted = bundle.features.series(panel.ids)
     steps = np.arange(bundle.dims.horizon)
     dims = bundle.dims
     for index in windows.batches(max(1, _CELLS // (dims.channels * (dims.lookback + dims.horizon)))):
-        forecast = bundle.predict(windows, index)
-        series = windows.series[index]
+        forecast, quantiles = bundle.predict(windows, index)
+        series, label = fitted[windows.series[index]], windows.label(index)
         raw = panel.target[windows.origins[index][:, None] + steps]
-        scores.update(windows.label(index), forecast, raw, bundle.invert(forecast, fitted[series]), series)
+        scores.update(label, forecast, raw, bundle.invert(forecast, series), windows.series[index])
+        if quantiles is not None and scores.quantiles is not None:
+            scores.quantiles.update(label, quantiles, raw, bundle.invert(quantiles, series))
     return scores
 
 
@@ -55,10 +53,11 @@ def baselines(bundle: Bundle, estimators: Mapping[str, Estimator], windows: Wind
 
     One whose season does not fit into the lookback is left out, with a warning.
     """
-    found = {}
+    found, dims = {}, replace(bundle.dims, quantiles=())
     for name, estimator in estimators.items():
         try:
-            found[name] = replace(bundle, forecaster=estimator.fit(windows, windows, bundle.dims))
+            forecaster = estimator.fit(windows, windows, bundle.dims)
+            found[name] = replace(bundle, forecaster=forecaster, dims=dims, levels=(), offsets=None)
         except ConfigError as error:
             log.warning("Baseline %s is not scored: %s", name, error)
     return found

@@ -83,7 +83,7 @@ def to_onnx(network: nn.Module, dims: Dims) -> OnnxForecaster:
             raise refuse(error) from error
     assert program is not None
     program.save(file)
-    forecaster = OnnxForecaster(names).restore({"graph": np.frombuffer(file.getvalue(), dtype=np.uint8)})
+    forecaster = OnnxForecaster(names).restore({"network.onnx": np.frombuffer(file.getvalue(), dtype=np.uint8)})
     for batch in (1, 5):
         tensors = example(batch)
         with torch.no_grad():

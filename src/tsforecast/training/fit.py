@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import singledispatch
@@ -12,7 +13,10 @@ from typing import Any
 from tsforecast.errors import ConfigError
 from tsforecast.models.base import Estimator, Forecaster
 from tsforecast.types import Dims
-from tsforecast.windows import Windows
+from tsforecast.windows import Encoded, Windows
+
+log = logging.getLogger(__name__)
+_GROUPS = ("past", "known", "static", "tabular")
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,34 @@ class Fitted:
 
     forecaster: Forecaster
     history: list[dict[str, float]] = field(default_factory=list)
+
+
+def check_covariates(model: Any, encoded: Encoded, *, label: str, unused: str) -> None:
+    """What to do about covariates that the model cannot use: `error` or `ignore`, never silently.
+
+    Raises
+    ------
+    ConfigError
+        There are some, and `unused` is `error`.
+    """
+    if unused not in ("error", "ignore"):
+        raise ConfigError("there is no such policy", where="unused_covariates", got=unused, allowed="error, ignore")
+    uses: frozenset[str] | None = getattr(model, "uses", frozenset())
+    names = {**encoded.names, "tabular": tuple(type(f).__name__.lower() for f in encoded.window_features)}
+    spare = {} if uses is None else {group: names[group] for group in _GROUPS if names.get(group) and group not in uses}
+    if not spare:
+        return
+    listing = "; ".join(f"{'window features' if g == 'tabular' else g}: {', '.join(spare[g])}" for g in spare)
+    if unused == "ignore":
+        log.warning("Model %s does not use %s", label, listing)
+        return
+    raise ConfigError(
+        f"model {label} cannot use these covariates",
+        where="model",
+        got=listing,
+        allowed=", ".join(sorted(uses or ())) or "none: this model sees the target alone",
+        fix="leave them out (feature=[] dataset.past=[] ...), take another model, or unused_covariates=ignore",
+    )
 
 
 @singledispatch

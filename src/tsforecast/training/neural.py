@@ -52,12 +52,13 @@ class Batches(IterableDataset[Batch]):
             order = torch.randperm(len(self.windows), generator=generator)
         if self.device.type == "cpu":  # numpy gathers faster than torch on a processor; the tensors share its memory
             for index in (batch.numpy() for batch in order.split(self.size)):
-                yield _tensors(self.windows.window(index)), torch.from_numpy(self.windows.label(index))
+                window, label = self.windows.batch(index)
+                yield _tensors(window), torch.from_numpy(label)
             return
         if self._placed is None:
             self._placed = self.windows.to(lambda array: torch.as_tensor(array, device=self.device))
         for placed in order.to(self.device).split(self.size):
-            yield self._placed.window(placed), self._placed.label(placed)
+            yield self._placed.batch(placed)
 
 
 def _tensors(window: Window) -> Window:

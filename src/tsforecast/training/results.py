@@ -65,8 +65,8 @@ def example_windows(bundle: Bundle, rival: Bundle | None, panel: Panel, windows:
     chosen = windows.subset(picks)
     index = slice(0, len(chosen))
     fitted = bundle.features.series(panel.ids)[chosen.series]
-    ours = bundle.invert(bundle.predict(chosen, index), fitted)
-    theirs = None if rival is None else rival.invert(rival.predict(chosen, index), fitted)
+    ours = bundle.invert(bundle.predict(chosen, index).point, fitted)
+    theirs = None if rival is None else rival.invert(rival.predict(chosen, index).point, fitted)
     found = []
     for i, (origin, series) in enumerate(zip(chosen.origins, chosen.series, strict=True)):
         channel = len(panel.channels) - 1 - i % len(panel.channels)

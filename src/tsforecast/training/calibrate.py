@@ -1,0 +1,80 @@
+"""Split-conformal calibration: intervals of any model, from rows that nothing was fitted or chosen on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tsforecast.bundle import Bundle
+from tsforecast.errors import ConfigError, DataError
+from tsforecast.quantiles import conformal
+from tsforecast.windows import Windows
+
+_CELLS = 40_000_000  # residuals kept; more windows than that are thinned out evenly
+
+
+@dataclass(frozen=True)
+class NoCalibration:
+    """Quantiles as the model learned them, if it did."""
+
+    fraction: float = 0.0
+
+    def __call__(self, bundle: Bundle, windows: Windows, levels: tuple[float, ...]) -> Bundle:
+        """The bundle with the levels its model learned.
+
+        Raises
+        ------
+        ConfigError
+            Levels are asked for that the model has not learned.
+        """
+        if levels and not bundle.dims.quantiles:
+            raise ConfigError("this model forecasts a point, and nothing places quantiles around it", where="quantiles",
+                              got=", ".join(map(str, levels)), fix="calibration=conformal")  # fmt: skip
+        return replace(bundle, levels=bundle.dims.quantiles, offsets=None)
+
+
+@dataclass(frozen=True)
+class Conformal:
+    """Split-conformal calibration per horizon step and channel; every side of an interval keeps its own coverage.
+
+    Parameters
+    ----------
+    fraction
+        Share of the validation rows, the last of them, that is kept for calibration.
+    """
+
+    fraction: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.fraction < 1:
+            raise ConfigError("calibration takes a share of the validation rows", got=self.fraction,
+                              where="calibration.fraction", allowed="above 0 and below 1",
+                              fix="calibration.fraction=0.5")  # fmt: skip
+
+    def __call__(self, bundle: Bundle, windows: Windows, levels: tuple[float, ...]) -> Bundle:
+        """The bundle with `levels`, and the offsets that the residuals of `windows` give.
+
+        Raises
+        ------
+        DataError
+            There is no calibration window, or a step and channel has no observed label in any.
+        """
+        if not levels:
+            return replace(bundle, levels=(), offsets=None)
+        if not len(windows):
+            raise DataError("no window fits into the calibration rows", where="calibration.fraction",
+                            got=self.fraction, fix="more validation rows (split=...), or calibration=none")  # fmt: skip
+        dims = bundle.dims
+        most = max(1, _CELLS // (dims.horizon * dims.channels * max(len(dims.quantiles), 1)))
+        chosen = windows.subset(np.unique(np.linspace(0, len(windows) - 1, min(len(windows), most)).astype(np.int64)))
+        found = []
+        for index in chosen.batches(1024):
+            window, label = chosen.batch(index)
+            forecast = bundle.forecaster.predict(window)
+            found.append(label[..., None] - (forecast if dims.quantiles else forecast[..., None]))
+        residuals = np.concatenate(found)
+        if np.isnan(residuals).all(axis=0).any():
+            raise DataError("a channel has no observed value in the calibration rows", where="calibration",
+                            fix="more validation rows (split=...), or calibration=none")  # fmt: skip
+        return replace(bundle, levels=levels, offsets=conformal(residuals, levels))
