@@ -312,7 +312,7 @@ def test_known_futures_are_found_by_series_and_time():
     panel = to_panel(long([2, 1], k=0.5), schema)
     stamps = pd.date_range(hours(25)[-1], periods=4, freq="h")
     given = pd.DataFrame({"unique_id": np.repeat([1, 2], 4), "ds": list(stamps) * 2, "k": np.arange(8.0)})
-    values = read_known_future(given.iloc[::-1], panel, schema, 3)
+    values, _ = read_known_future(given.iloc[::-1], panel, schema, 3)
     assert values[:, 0].tolist() == [5, 6, 7, 1, 2, 3]
 
 
