@@ -224,6 +224,7 @@ class Bundle:
         horizon = self.dims.horizon
         if not len(panel):
             raise DataError("the history holds no series", where="history", fix="give at least one series")
+        self._check_observed(panel)
         future = None  # which `extend` refuses when there are known covariates
         if self.known_names and known_future is not None:
             future, categories = read_known_future(known_future, panel, self.schema, horizon)
@@ -255,6 +256,21 @@ class Bundle:
             levels=self.levels,
             quantiles=quantiles,
         )
+
+    def _check_observed(self, panel: Panel) -> None:
+        """Raise a DataError when a channel has nothing observed to forecast from."""
+        if not np.isnan(panel.target.sum(dtype=np.float64)):
+            return
+        empty = ~np.logical_or.reduceat(~np.isnan(panel.target), panel.offsets[:-1], axis=0)
+        if empty.any():
+            names = [f"{self.channels[c]} of {panel.ids[i]}" for i, c in zip(*np.nonzero(empty), strict=True)]
+            raise DataError(
+                f"{len(names)} channels have no observed value in the {self.context} rows a forecast reads",
+                where="history",
+                got=", ".join(names[:5]) + (", ..." if len(names) > 5 else ""),
+                allowed="one observed value or more",
+                fix="leave these series out, or give rows with values",
+            )
 
     def save(self, path: str | os.PathLike[str]) -> Bundle:
         """Write the directory, whole or not at all, and return the bundle with its path and digest.

@@ -71,8 +71,8 @@ class EvaluateConfig:
     """Root of `evaluate`."""
 
     bundle: str = MISSING
-    dataset: Any = MISSING
-    split: Any = MISSING
+    dataset: Any = None  # null: as the bundle was trained
+    split: Any = None
     evaluation: Any = MISSING
     report: Any = MISSING
     paths: Any = MISSING

@@ -25,8 +25,14 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     check_sizes(stride=cfg.evaluation.stride)
     bundle = Bundle.load(bundle_path)
     dims = bundle.dims
-    panel = bundle.panel(build(cfg.dataset).load())
-    panel, borders = build(cfg.split)(panel, dims.lookback, dims.horizon).kept(panel)
+    trained = bundle.metadata.get("provenance", {}).get("config") or {}
+    parts = {group: cfg.get(group) or trained.get(group) for group in ("dataset", "split")}
+    for group, part_cfg in parts.items():
+        if part_cfg is None:
+            raise ConfigError("the bundle does not say what it was trained on", where=group, got="nothing",
+                              fix=f"add {group}=... to the command")  # fmt: skip
+    panel = bundle.panel(build(parts["dataset"]).load())
+    panel, borders = build(parts["split"])(panel, dims.lookback, dims.horizon).kept(panel)
     windows = segment(bundle.features.encode(panel), borders, part, lookback=dims.lookback, horizon=dims.horizon,
                       stride=cfg.evaluation.stride)  # fmt: skip
     log.info("%d %s windows of %d + %d rows", len(windows), part, dims.lookback, dims.horizon)

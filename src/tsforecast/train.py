@@ -20,7 +20,6 @@ def train(cfg: DictConfig) -> dict[str, float]:
     from dataclasses import replace
 
     from tsforecast.bundle import Bundle
-    from tsforecast.data.catalogue import CATALOGUE
     from tsforecast.features.base import FeatureSet
     from tsforecast.panel import seasonality
     from tsforecast.quantiles import check_levels
@@ -103,9 +102,9 @@ def train(cfg: DictConfig) -> dict[str, float]:
 
     place, source_file = os.path.relpath(out), os.path.relpath(dataset.file)
     show(f"\n{table(scores, label)}\n\nRun directory  {place}\n\nNext\n"
-         f"  python -m tsforecast.predict bundle={place}/bundle input={source_file} output=forecast.csv\n"
-         f"  python -m tsforecast.evaluate bundle={place}/bundle dataset={chosen['dataset']} split={chosen['split']}"
-         + (f" dataset.path={source_file}" if dataset.path not in CATALOGUE else "")
+         f"  python -m tsforecast.predict bundle={place}/bundle input={source_file} output=forecast.csv"
+         + (" known_future=FUTURE.csv" if bundle.known_names else "") + "\n"
+         f"  python -m tsforecast.evaluate bundle={place}/bundle"
          + (f"\n  mlflow ui --backend-store-uri {tracker.uri}" if run.id else ""))  # fmt: skip
     return flat
 

@@ -23,6 +23,7 @@ from tsforecast.panel import Panel
 from tsforecast.training.calibrate import Conformal
 from tsforecast.training.evaluate import segment
 from tsforecast.training.fit import check_covariates, fit
+from tsforecast.types import Forecast
 
 LOOKBACK, HORIZON, ROWS = 48, 8, 500
 LEVELS = (0.05, 0.5, 0.95)
@@ -54,6 +55,15 @@ class Trained:
         end = self.panel.offsets[1:] - HORIZON
         begin = self.panel.offsets[:-1] if rows is None else end - rows
         return self.bundle.frame(self.panel.rows(begin, end))
+
+    def future(self) -> pd.DataFrame | None:
+        """The known covariates of the rows after that cutoff."""
+        end = self.panel.offsets[1:]
+        return self.bundle.frame(self.panel.rows(end - HORIZON, end)) if self.bundle.known_names else None
+
+    def forecast(self, bundle: Bundle | None = None, rows: int | None = None) -> Forecast:
+        """From the last `rows` rows before that cutoff, or all."""
+        return (bundle or self.bundle).forecast(self.history(rows), self.future())
 
 
 @pytest.fixture(scope="session")
@@ -99,6 +109,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str, str
 
 def _files(dataset: str, root: Path) -> list[str]:
     """Overrides for the datasets that name no file."""
+    if dataset == "panel":
+        few = ("dataset.series=4", f"dataset.rows={ROWS}", f"dataset.shortest={ROWS - 60}")
+        return [f"paths.data_dir={root}", *few]
     if dataset not in ("csv", "long"):
         return []
     rng = np.random.default_rng(0)

@@ -20,7 +20,7 @@ from tsforecast.types import Forecast
 Train = Callable[[str, str, str], Trained]
 EVERYTHING = list(product(options("dataset"), options("feature"), options("model")))
 # A model on data with missing values and covariates, and on several series: enough where features play no part.
-MODELS = list(product(["beijing_pm25", "long"], ["calendar"], options("model")))
+MODELS = list(product(["beijing_pm25", "panel"], ["calendar"], options("model")))
 
 
 def same(a: Forecast, b: Forecast) -> None:
@@ -58,8 +58,8 @@ def test_a_forecast_from_the_last_rows_is_the_backtests_to_the_bit_and_the_reloa
 ) -> None:
     case = trained(dataset, feature, model)
     bundle = case.bundle
-    alone = bundle.forecast(case.history(rows=LOOKBACK))
-    same(alone, bundle.forecast(case.history()))
+    alone = case.forecast(rows=LOOKBACK)
+    same(alone, case.forecast())
     windows = segment(bundle.features.encode(case.panel), case.borders, "test", lookback=LOOKBACK, horizon=HORIZON)
     whole, spread = bundle.predict(windows, slice(None))
     last = np.flatnonzero(windows.origins == case.panel.offsets[1:][windows.series] - HORIZON)
@@ -68,7 +68,8 @@ def test_a_forecast_from_the_last_rows_is_the_backtests_to_the_bit_and_the_reloa
     assert alone.quantiles is not None
     assert spread is not None
     np.testing.assert_array_equal(alone.quantiles, bundle.invert(spread[last], series))
-    same(alone, bundle.save(tmp_path / "bundle").forecast(case.history(rows=LOOKBACK)))
+    bundle.save(tmp_path / "bundle")
+    same(alone, case.forecast(Bundle.load(tmp_path / "bundle"), rows=LOOKBACK))
 
 
 @pytest.mark.parametrize(("dataset", "feature", "model"), MODELS)
@@ -76,15 +77,15 @@ def test_when_columns_are_shuffled_then_the_forecast_is_the_same(
     trained: Train, dataset: str, feature: str, model: str
 ) -> None:
     case = trained(dataset, feature, model)
-    history = case.history()
-    shuffled = history[list(reversed(history.columns))]
-    same(case.bundle.forecast(history), case.bundle.forecast(shuffled))
+    history, future = case.history(), case.future()
+    shuffled = [None if frame is None else frame[list(reversed(frame.columns))] for frame in (history, future)]
+    same(case.forecast(), case.bundle.forecast(*shuffled))
 
 
 @pytest.mark.parametrize("dataset", options("dataset"))
 def test_when_a_channel_is_missing_or_renamed_then_the_error_names_it(trained: Train, dataset: str) -> None:
     case = trained(dataset, "calendar", "naive")
-    name = case.bundle.channels[0]
+    name = "y" if "y" in case.history() else case.bundle.channels[0]
     with pytest.raises(DataError, match=name):
         case.bundle.forecast(case.history().drop(columns=name))
     with pytest.raises(DataError, match=name):

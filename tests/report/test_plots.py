@@ -33,8 +33,8 @@ def example(channel: str = "pm2.5", *, series: str = "1", tz: str | None = None,
     return Example(series, channel, time[:W], history, time[W:], truth, truth + 2, np.full(H, 11, dtype=np.float32))
 
 
-def some(*given: Example) -> Callable[[int], Sequence[Example]]:
-    return lambda count: given[:count]
+def some(*given: Example) -> Callable[[int], dict[str, Sequence[Example]]]:
+    return lambda count: {"forecast": given[:count]}
 
 
 def drawn(page: Path) -> list[dict]:
@@ -134,7 +134,7 @@ def test_when_a_file_cannot_be_written_then_the_error_says_which(tmp_path: Path)
 
 
 def test_when_reports_are_off_then_nothing_is_asked_for_or_written(tmp_path: Path) -> None:
-    def refuse(count: int) -> Sequence[Example]:
+    def refuse(count: int) -> dict[str, Sequence[Example]]:
         raise AssertionError(count)
 
     for report in (NoReport(), Report(png=False, html=False)):

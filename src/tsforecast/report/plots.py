@@ -1,10 +1,10 @@
-"""Forecasts beside the truth, and the error by horizon step: PNG for a quick look, one HTML page to explore."""
+"""Forecasts beside the truth, errors, coverage, what a model leans on: PNG for a quick look, a page to explore."""
 
 from __future__ import annotations
 
 import html
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,18 @@ INK, MODEL, MUTED, AXIS, GRID, SHADE = "#1f2d3d", "#e4572e", "#6b7785", "#c5ccd3
 BASELINES = ("#3d7ea6", "#8e9aa6", "#76a35b", "#b08bbb")  # apart from MODEL for colour-blind readers too
 DASHES = ("dash", "dot", "dashdot")
 MATPLOTLIB_DASH = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
-FORECASTS = "Example windows of the scored rows, in original units; forecasts in the shaded part"
-ERRORS = "Error by horizon step over all scored windows and channels, in scaled units"
+SUBTITLES = {
+    "forecast": "Example windows of the scored rows, in original units; forecasts in the shaded part",
+    "extremes": "The windows with the largest and the smallest error, in original units",
+    "error_by_step": "Error by horizon step over all scored windows and channels, in scaled units",
+    "coverage_by_step": "Share of the truth inside each interval by horizon step; dashed: what it should be",
+    "insights": "What the model leans on",
+}
+SHOWN = 20  # bars of a chart: the longest
 
 ByStep = Mapping[str, Mapping[str, Sequence[float]]]
+Examples = Callable[[int], Mapping[str, Sequence["Example"]]]
+Insights = Mapping[str, Mapping[str, float] | Sequence[float]]
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,8 @@ class Example:
     forecast: Float[np.ndarray, " H"]
     baseline: Float[np.ndarray, " H"] | None = None
     baseline_name: str = "seasonal naive"
+    intervals: Mapping[str, tuple[Float[np.ndarray, " H"], Float[np.ndarray, " H"]]] = field(default_factory=dict)
+    label: str = ""  # such as `worst`
 
 
 @dataclass(frozen=True)
@@ -53,11 +63,22 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Band:
+    label: str
+    x: Any
+    low: np.ndarray
+    high: np.ndarray
+    opacity: float
+
+
+@dataclass(frozen=True)
 class Chart:
-    """What both renderers draw, lines back to front; `shade` is a range of x."""
+    """What both renderers draw, bands below lines, back to front, or bars; `shade` is a range of x."""
 
     title: str
-    lines: list[Line]
+    lines: list[Line] = field(default_factory=list)
+    bands: list[Band] = field(default_factory=list)
+    bars: Mapping[str, float] = field(default_factory=dict)
     note: str = ""
     shade: tuple[Any, Any] | None = None
     x_title: str = ""
@@ -67,7 +88,7 @@ class NoReport:
     """Draws nothing and imports nothing: `report=none`."""
 
     def write(
-        self, directory: Path, *, title: str, examples: Callable[[int], Sequence[Example]], by_step: ByStep
+        self, directory: Path, *, title: str, examples: Examples, by_step: ByStep, insights: Insights | None = None
     ) -> list[Path]:
         """No file."""
         return []
@@ -80,11 +101,12 @@ class Report:
     Parameters
     ----------
     png
-        `forecast.png` and `error_by_step.png`.
+        `forecast.png`, `extremes.png`, `error_by_step.png`; `coverage_by_step.png` where there are intervals, and
+        `insights.png` where the model can say what it leans on.
     html
         `report.html`: the same plots to zoom and hover over. It carries its own script and needs no network.
     windows
-        Example windows to draw; with 0 there is no `forecast.png`.
+        Example windows to draw, and best and worst ones; with 0 none.
     """
 
     png: bool = True
@@ -92,7 +114,7 @@ class Report:
     windows: int = 3
 
     def write(
-        self, directory: Path, *, title: str, examples: Callable[[int], Sequence[Example]], by_step: ByStep
+        self, directory: Path, *, title: str, examples: Examples, by_step: ByStep, insights: Insights | None = None
     ) -> list[Path]:
         """Draw, and return the files written.
 
@@ -103,9 +125,12 @@ class Report:
         title
             Of the run.
         examples
-            Gives so many example windows; called only when something is drawn.
+            Gives so many example windows each for `forecast` and `extremes`; called only when something is drawn.
         by_step
-            For the model (first) and each baseline: `mae` and `mse` in scaled units by horizon step, [H].
+            For the model (first) and each baseline: `mae` and `mse` in scaled units by horizon step, [H], and for a
+            model with intervals `coverage-90`, ...
+        insights
+            Importance of each input by name, or weights by step of the lookback; one chart each.
 
         Raises
         ------
@@ -115,11 +140,10 @@ class Report:
         written: list[Path] = []
         if not (self.png or self.html):
             return written
-        figures = {
-            "forecast": (FORECASTS, forecast_charts(examples(self.windows))),
-            "error_by_step": (ERRORS, error_charts(by_step)),
-        }
-        figures = {name: (subtitle, charts) for name, (subtitle, charts) in figures.items() if charts}
+        drawn = {name: forecast_charts(windows) for name, windows in examples(self.windows).items()}
+        drawn |= {"error_by_step": error_charts(by_step), "coverage_by_step": coverage_charts(by_step)}
+        drawn["insights"] = insight_charts(insights or {})
+        figures = {name: (SUBTITLES[name], charts) for name, charts in drawn.items() if charts}
         if self.png:
             for name, (subtitle, charts) in figures.items():
                 with whole(directory / f"{name}.png") as file:
@@ -146,8 +170,13 @@ def forecast_charts(windows: Sequence[Example]) -> list[Chart]:
             lines.append(Line(w.baseline_name, time, values, BASELINES[0], DASHES[0], 1.4))
             note += f" · {w.baseline_name} {_mae(w.truth, w.baseline)}"
         lines.append(Line("forecast", time, np.concatenate([last, w.forecast]), MODEL, width=2))
-        title = f"{w.series} · {w.channel}" if several else w.channel
-        charts.append(Chart(title, lines, note, shade=(time[0], time[-1])))
+        widest = sorted(w.intervals, key=float, reverse=True)
+        bands = []
+        for i, name in enumerate(widest):
+            low, high = (np.concatenate([last, edge]) for edge in w.intervals[name])
+            bands.append(Band(f"{name} % interval", time, low, high, 0.13 + 0.1 * i))
+        title = " · ".join(filter(None, [w.label, w.series if several else "", w.channel]))
+        charts.append(Chart(title, lines, bands, note=note, shade=(time[0], time[-1])))
     return charts
 
 
@@ -169,6 +198,35 @@ def error_charts(by_step: ByStep) -> list[Chart]:
     return [Chart(title, lines(metric), x_title="steps ahead") for metric, title in titles.items()]
 
 
+def coverage_charts(by_step: ByStep) -> list[Chart]:
+    """Coverage of the model's intervals by step, each beside its nominal share."""
+    model = next(iter(by_step.values()), {})
+    names = sorted((key for key in model if key.startswith("coverage-")), key=lambda key: -float(key.split("-")[1]))
+    lines = []
+    for i, name in enumerate(names):
+        share, values = float(name.split("-")[1]), np.asarray(model[name], dtype=float)
+        x, colour = np.arange(1, len(values) + 1), (MODEL, *BASELINES)[i % 5]
+        lines.append(Line(f"{share:g} % should be", x, np.full(len(x), share / 100), colour, "dash", 1.2))
+        lines.append(Line(f"{share:g} % interval", x, values, colour, width=2.2))
+    return [Chart("Coverage", lines, x_title="steps ahead")] if lines else []
+
+
+def insight_charts(insights: Insights) -> list[Chart]:
+    """Bars by name, longest first, or a line over the lookback."""
+    charts = []
+    for title, values in insights.items():
+        if isinstance(values, Mapping):
+            largest = sorted(values.items(), key=lambda item: -abs(item[1]))
+            note = f"the first {SHOWN} of {len(values)}" if len(values) > SHOWN else ""
+            charts.append(Chart(title, bars=dict(largest[:SHOWN]), note=note, x_title="weight"))
+        else:
+            x = np.arange(-len(values) + 1, 1)
+            charts.append(
+                Chart(title, [Line("weight", x, np.asarray(values, dtype=float), MODEL)], x_title="rows back")
+            )
+    return charts
+
+
 def _mae(truth: np.ndarray, forecast: np.ndarray) -> str:
     known = ~np.isnan(truth)
     return f"{np.abs(forecast - truth)[known].mean():.3g}" if known.any() else "unknown"
@@ -181,12 +239,16 @@ def _figure(title: str, subtitle: str, charts: Sequence[Chart]) -> Any:
     from matplotlib.ticker import MaxNLocator
 
     stacked = not any(chart.x_title for chart in charts)
-    height = 0.9 + 2.35 * len(charts) if stacked else 4.3
+    height = 0.9 + 2.35 * len(charts) if stacked else 4.3 if not any(chart.bars for chart in charts) else 5.5
     figure = Figure(figsize=(10, height))
     figure.text(0.016, 1 - 0.16 / height, title, size=14, weight="bold", color=INK, va="top")
     figure.text(0.016, 1 - 0.46 / height, subtitle, size=9.5, color=MUTED, va="top")
     grid = figure.subplots(*((len(charts), 1) if stacked else (1, len(charts))), squeeze=False).ravel()
     for axes, chart in zip(grid, charts, strict=True):
+        for band in chart.bands:
+            axes.fill_between(band.x, band.low, band.high, color=MODEL, alpha=band.opacity, lw=0, label=band.label)
+        if chart.bars:
+            axes.barh(list(chart.bars)[::-1], list(chart.bars.values())[::-1], color=BASELINES[0], height=0.7)
         for line in chart.lines:
             axes.plot(
                 line.x, line.y, MATPLOTLIB_DASH[line.dash], color=line.colour, lw=line.width, label=line.label,
@@ -198,13 +260,13 @@ def _figure(title: str, subtitle: str, charts: Sequence[Chart]) -> Any:
             locator = AutoDateLocator(minticks=4, maxticks=9)
             axes.xaxis.set(major_locator=locator, major_formatter=ConciseDateFormatter(locator))
             axes.xaxis.get_offset_text().set(color=MUTED, size=9)
-        else:
+        elif not chart.bars:
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.set_ylim(bottom=0)
         axes.set_title(chart.title, loc="left", size=11, color=INK, weight="bold")
         axes.set_title(chart.note, loc="right", size=9.5, color=MUTED)
         axes.set_xlabel(chart.x_title, color=MUTED, size=9.5)
-        axes.grid(axis="y", color=GRID, lw=0.8)
+        axes.grid(axis="x" if chart.bars else "y", color=GRID, lw=0.8)
         axes.set_axisbelow(True)
         axes.tick_params(colors=MUTED, labelsize=9, length=0)
         axes.spines[["top", "right", "left"]].set_visible(False)
@@ -243,14 +305,15 @@ p {{ color: {MUTED}; margin: 1rem 0 .5rem }}
 def _plotly(charts: Sequence[Chart]) -> dict[str, Any]:
     """A plotly figure as plain dicts: its figure classes take a second to import."""
     stacked = not any(chart.x_title for chart in charts)
-    plot, gap, count = (170, 65, len(charts)) if stacked else (300, 65, 1)  # pixels
+    tall = 480 if any(chart.bars for chart in charts) else 300
+    plot, gap, count = (170, 65, len(charts)) if stacked else (tall, 65, 1)  # pixels
     inner = max(count * (plot + gap) - gap, plot)
+    data: list[dict[str, Any]] = []
     layout: dict[str, Any] = {
         "height": inner + 100, "margin": {"l": 45, "r": 10, "t": 60, "b": 40}, "hovermode": "x unified",
         "font": {"family": "system-ui, sans-serif", "color": INK}, "annotations": [], "shapes": [],
         "legend": {"orientation": "h", "x": 0, "y": 1, "yref": "container", "yanchor": "top"},
     }  # fmt: skip
-    data = []
     for i, chart in enumerate(charts):
         n = str(i + 1) if i else ""
         left, right, top, bottom = 0.0, 1.0, 1.0, 0.0
@@ -263,14 +326,27 @@ def _plotly(charts: Sequence[Chart]) -> dict[str, Any]:
         layout[f"xaxis{n}"] = {"anchor": f"y{n}", "domain": [left, right], "title": {"text": chart.x_title},
                                "showgrid": False, "showline": True, "linecolor": AXIS}  # fmt: skip
         layout[f"yaxis{n}"] = {"anchor": f"x{n}", "domain": [bottom, top], "gridcolor": GRID, "zeroline": False,
-                               "rangemode": "normal" if chart.shade else "tozero"}  # fmt: skip
+                               "rangemode": "normal" if chart.shade else "tozero", "automargin": True}  # fmt: skip
+        if chart.bars:
+            data.append({
+                "type": "bar", "orientation": "h", "name": chart.title, "showlegend": False, "xaxis": f"x{n}",
+                "yaxis": f"y{n}", "x": [float(f"{v:.6g}") for v in chart.bars.values()][::-1],
+                "y": list(chart.bars)[::-1], "marker": {"color": BASELINES[0]},
+            })  # fmt: skip
+        for band in chart.bands:
+            red, green, blue = (int(MODEL[k : k + 2], 16) for k in (1, 3, 5))
+            there = _points(band.x)
+            data.append({
+                "type": "scatter", "mode": "lines", "name": band.label, "legendgroup": band.label,
+                "showlegend": i == 0, "xaxis": f"x{n}", "yaxis": f"y{n}", "x": there + there[::-1],
+                "y": _heights(np.concatenate([band.low, band.high[::-1]])), "fill": "toself", "line": {"width": 0},
+                "fillcolor": f"rgba({red},{green},{blue},{band.opacity:.2f})", "hoverinfo": "skip",
+            })  # fmt: skip
         for line in chart.lines:
-            dates = isinstance(line.x, pd.DatetimeIndex)
             data.append({
                 "type": "scatter", "mode": "lines" if len(line.x) > 1 else "markers", "name": line.label,
                 "legendgroup": line.label, "showlegend": i == 0, "xaxis": f"x{n}", "yaxis": f"y{n}",
-                "x": line.x.strftime("%Y-%m-%d %H:%M:%S").tolist() if dates else line.x.tolist(),
-                "y": [None if np.isnan(y) else float(f"{y:.6g}") for y in line.y],  # JSON has no NaN
+                "x": _points(line.x), "y": _heights(line.y),
                 "line": {"color": line.colour, "dash": line.dash, "width": line.width},
             })  # fmt: skip
         if chart.shade:
@@ -283,3 +359,11 @@ def _plotly(charts: Sequence[Chart]) -> dict[str, Any]:
             layout["annotations"].append({"text": text, "x": x, "xanchor": side, "y": top, "yanchor": "bottom",
                                           "xref": "paper", "yref": "paper", "showarrow": False})  # fmt: skip
     return {"data": data, "layout": layout}
+
+
+def _points(x: Any) -> list[Any]:
+    return list(x.strftime("%Y-%m-%d %H:%M:%S") if isinstance(x, pd.DatetimeIndex) else x.tolist())
+
+
+def _heights(y: np.ndarray) -> list[float | None]:
+    return [None if np.isnan(value) else float(f"{value:.6g}") for value in y]  # JSON has no NaN

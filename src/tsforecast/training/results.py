@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 from tsforecast.bundle import Bundle
 from tsforecast.files import whole
 from tsforecast.metrics import Scores
 from tsforecast.panel import Panel
+from tsforecast.quantiles import intervals
 from tsforecast.report.plots import Example
 from tsforecast.windows import Windows
 
@@ -56,20 +58,76 @@ def table(scores: Mapping[str, Scores], model: str, part: str = "test") -> str:
             change = 100 * (1 - mine["mae"] / theirs["mae"]) if theirs["mae"] else 0.0
             verdict = "lower" if change >= 0 else "higher"
             lines.append(f"{model} has a {abs(change):.1f} % {verdict} MAE than {name}")
+    if (spread := scores[model].quantiles) is not None:
+        for name in spread.intervals:
+            inside, wide = 100 * mine[f"coverage-{name}"], mine[f"width-{name}_raw"]
+            lines.append(f"the {name} % interval covers {inside:.1f} %, {wide:.4g} wide on average in original units")
     return "\n".join(lines)
 
 
-def example_windows(bundle: Bundle, rival: Bundle | None, panel: Panel, windows: Windows, count: int) -> list[Example]:
-    """`count` evenly spaced test windows, one channel each, with the forecast and a baseline's beside the truth."""
-    picks = np.unique(np.linspace(0, len(windows) - 1, num=min(count, len(windows))).astype(int))
-    chosen = windows.subset(picks)
-    index = slice(0, len(chosen))
+def example_windows(
+    bundle: Bundle, rival: Bundle | None, panel: Panel, windows: Windows, count: int
+) -> dict[str, list[Example]]:
+    """Windows to draw, with the forecast and a baseline's beside the truth.
+
+    `forecast`: `count` evenly spaced ones, one channel each. `extremes`: the worst and the best by mean absolute
+    error in scaled units, channels apart, of at most 5,000 evenly spaced ones.
+    """
+    if not count or not len(windows):
+        return {"forecast": [], "extremes": []}
+    spaced = _spaced(len(windows), count)
+    channels = [len(panel.channels) - 1 - i % len(panel.channels) for i in range(len(spaced))]
+    candidates = _spaced(len(windows), 5000)
+    errors = []
+    for part in np.array_split(candidates, max(1, len(candidates) // 256)):
+        chosen = windows.subset(part)
+        error = np.abs(bundle.predict(chosen, slice(None)).point - chosen.label(slice(None)))
+        missing = np.isnan(error).all(axis=1)
+        errors.append(
+            np.where(missing, np.nan, np.nansum(error, axis=1) / np.maximum((~np.isnan(error)).sum(axis=1), 1))
+        )
+    ranked = np.argsort(np.concatenate(errors), axis=None, kind="stable")  # NaN last
+    ranked = ranked[: int((~np.isnan(np.concatenate(errors))).sum())]
+    rows, columns = np.unravel_index(ranked, (len(candidates), len(panel.channels)))
+    worst = _apart(candidates[rows[::-1]], columns[::-1], (count + 1) // 2, windows.horizon)
+    best = _apart(candidates[rows], columns, (count + 1) // 2, windows.horizon)
+    labels = ["worst"] * len(worst) + ["best"] * len(best)
+    return {
+        "forecast": _examples(
+            bundle, rival, panel, windows, list(zip(spaced, channels, strict=True)), [""] * len(spaced)
+        ),
+        "extremes": _examples(bundle, rival, panel, windows, worst + best, labels),
+    }
+
+
+def _spaced(size: int, count: int) -> Int[np.ndarray, " K"]:
+    return np.unique(np.linspace(0, size - 1, num=min(count, size)).astype(int))
+
+
+def _apart(windows: np.ndarray, channels: np.ndarray, count: int, horizon: int) -> list[tuple[int, int]]:
+    """The first `count` that do not overlap one another."""
+    found: list[tuple[int, int]] = []
+    for window, channel in zip(windows.tolist(), channels.tolist(), strict=True):
+        if len(found) == count:
+            break
+        if all(abs(window - other) >= horizon for other, _ in found):
+            found.append((window, channel))
+    return found
+
+
+def _examples(
+    bundle: Bundle, rival: Bundle | None, panel: Panel, windows: Windows, picks: list[tuple[int, int]],
+    labels: list[str],
+) -> list[Example]:  # fmt: skip
+    chosen = windows.subset(np.array([window for window, _ in picks], dtype=int))
+    everything = slice(0, len(chosen))
     fitted = bundle.features.series(panel.ids)[chosen.series]
-    ours = bundle.invert(bundle.predict(chosen, index).point, fitted)
-    theirs = None if rival is None else rival.invert(rival.predict(chosen, index).point, fitted)
+    point, quantiles = bundle.predict(chosen, everything)
+    ours = bundle.invert(point, fitted)
+    spread = None if quantiles is None else bundle.invert(quantiles, fitted)
+    theirs = None if rival is None else rival.invert(rival.predict(chosen, everything).point, fitted)
     found = []
-    for i, (origin, series) in enumerate(zip(chosen.origins, chosen.series, strict=True)):
-        channel = len(panel.channels) - 1 - i % len(panel.channels)
+    for i, (origin, series, (_, channel)) in enumerate(zip(chosen.origins, chosen.series, picks, strict=True)):
         before = slice(max(origin - min(windows.lookback, 3 * windows.horizon), 0), origin)
         after = slice(origin, origin + windows.horizon)
         found.append(
@@ -82,6 +140,11 @@ def example_windows(bundle: Bundle, rival: Bundle | None, panel: Panel, windows:
                 truth=panel.target[after, channel],
                 forecast=ours[i, :, channel],
                 baseline=None if theirs is None else theirs[i, :, channel],
+                intervals={} if spread is None else {
+                    name: (spread[i, :, channel, low], spread[i, :, channel, high])
+                    for name, (low, high) in intervals(bundle.levels).items()
+                },
+                label=labels[i],
             )
-        )
+        )  # fmt: skip
     return found

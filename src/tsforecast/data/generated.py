@@ -1,0 +1,90 @@
+"""A retail panel made by a seeded formula, with static, known and categorical covariates that matter."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tsforecast.data.sources import Dataset
+from tsforecast.errors import ConfigError
+from tsforecast.files import whole
+
+log = logging.getLogger(__name__)
+
+CATEGORIES = ("bakery", "beauty", "dairy", "drinks", "garden", "produce", "toys", "wine")
+EVENTS = ("none", "payday", "holiday", "clearance")
+
+
+@dataclass(frozen=True)
+class GeneratedPanel(Dataset):
+    """Daily sales of `series` items, written to a Parquet file once and read from there like any other data.
+
+    Sales are a level times a weekly pattern of the item's category, times what a promotion, the price and an event do
+    to that category, times noise. Series start on different days and end on the same; 1 % of the sales are missing.
+
+    Parameters
+    ----------
+    series, rows, shortest
+        Number of items, rows of the longest, and of the shortest.
+    seed
+        Another seed, another file.
+    """
+
+    series: int = 1000
+    rows: int = 730
+    shortest: int = 240
+    seed: int = 1
+
+    @cached_property
+    def file(self) -> Path:
+        """The file, generated when it is not there."""
+        if not 1 <= self.shortest <= self.rows or self.series < 1:
+            raise ConfigError("a panel needs a series and a row", where="dataset",
+                              got=f"series={self.series} rows={self.rows} shortest={self.shortest}",
+                              allowed="1 <= shortest <= rows, series 1 or more")  # fmt: skip
+        path = Path(self.path)
+        if not path.is_file():
+            log.info("generating %d series into %s", self.series, path)
+            frame = panel_frame(self.series, self.rows, self.shortest, self.seed)
+            with whole(path) as scratch:
+                frame.to_parquet(scratch, index=False)
+        return path
+
+
+def panel_frame(series: int, rows: int, shortest: int, seed: int) -> pd.DataFrame:
+    """`unique_id, ds, y, promo, price, event, category, size`: one row per item and day."""
+    rng = np.random.default_rng(seed)
+    n = len(CATEGORIES)
+    weekly = 1 + 0.35 * np.sin(2 * np.pi * (np.arange(7)[None] / 7 + rng.random((n, 1)))) + 0.1 * rng.random((n, 7))
+    lift, elasticity = rng.uniform(0.2, 1.2, n), rng.uniform(-2.5, -0.3, n)
+    effect = np.column_stack([np.zeros(n), rng.uniform(0, 0.3, n), rng.uniform(-0.5, 0.8, n), rng.uniform(0.1, 0.9, n)])
+    days = pd.date_range("2023-01-01", periods=rows, freq="D")
+    event_of_day = np.zeros(rows, dtype=np.int64)
+    event_of_day[np.flatnonzero((days.day == 1) | (days.day == 15))] = 1
+    event_of_day[rng.choice(rows, rows // 25, replace=False)] = 2
+    event_of_day[np.flatnonzero((days.month.isin([1, 7])) & (days.day > 24))] = 3
+
+    lengths = rng.integers(shortest, rows + 1, series)
+    item = np.repeat(np.arange(series), lengths)
+    day = np.concatenate([np.arange(rows - length, rows) for length in lengths])
+    category, size = rng.integers(0, n, series), rng.uniform(0.5, 3, series)
+    level = size * rng.lognormal(2.0, 0.5, series)
+    kind, event = category[item], event_of_day[day]
+    promo = (rng.random(len(item)) < 0.08).astype(np.float32)
+    price = np.exp(0.1 * rng.standard_normal(series))[item] * (1 - 0.15 * promo)
+    year = 1 + 0.25 * np.sin(2 * np.pi * (day / 365.25 + rng.random(n)[kind]))
+    mean = level[item] * year * weekly[kind, days.day_of_week.to_numpy()[day]]
+    mean *= (1 + lift[kind] * promo) * price ** elasticity[kind] * (1 + effect[kind, event])
+    sales = np.round(mean * rng.gamma(25.0, 1 / 25.0, len(item)), 1)
+    sales[rng.random(len(item)) < 0.01] = np.nan
+    return pd.DataFrame({
+        "unique_id": np.array([f"item-{i:04d}" for i in range(series)], dtype=object)[item],
+        "ds": days[day], "y": sales, "promo": promo, "price": np.round(price, 3),
+        "event": np.array(EVENTS, dtype=object)[event], "category": np.array(CATEGORIES, dtype=object)[kind],
+        "size": np.round(size[item], 2),
+    })  # fmt: skip
