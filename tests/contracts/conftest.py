@@ -67,8 +67,8 @@ class Trained:
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str, str], Trained]:
-    """`trained(dataset, feature, model)`."""
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Trained]:
+    """`trained(dataset, feature, model, *overrides)`."""
     root = tmp_path_factory.mktemp("contracts")
 
     @cache
@@ -78,10 +78,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str, str
         return source, source.load().tail(ROWS)
 
     @cache
-    def train(dataset: str, feature: str, model: str) -> Trained:
+    def train(dataset: str, feature: str, model: str, *overrides: str) -> Trained:
         source, data = panel(dataset)
         quick = ("trainer.enable_progress_bar=false", "trainer.max_epochs=1", "trainer.limit_train_batches=2")
-        cfg = compose("train", f"feature=[{feature}]", f"model={model}", *quick)
+        cfg = compose("train", f"feature=[{feature}]", f"model={model}", *quick, *overrides)
         borders = replace(FractionSplit()(data, LOOKBACK, HORIZON), calibration=0.5)
         features = FeatureSet(tuple(build(cfg.feature).values()), build(cfg.scaler))
         features.fit(data.rows(borders.begin, borders.train_end))
@@ -95,7 +95,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str, str
         )
         fitted = fit(
             chosen, *parts, dims=dims, trainer=build(cfg.trainer), seed=1,
-            run_dir=root / f"{dataset}-{feature}-{model}",
+            run_dir=root / "-".join((dataset, feature, model, *overrides)),
         )  # fmt: skip
         bundle = Bundle(
             features=features, forecaster=fitted.forecaster, dims=dims, channels=data.channels,

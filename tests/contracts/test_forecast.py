@@ -17,7 +17,7 @@ from tsforecast.features.base import FeatureSet
 from tsforecast.training.evaluate import segment
 from tsforecast.types import Forecast
 
-Train = Callable[[str, str, str], Trained]
+Train = Callable[..., Trained]
 EVERYTHING = list(product(options("dataset"), options("feature"), options("model")))
 # A model on data with missing values and covariates, and on several series: enough where features play no part.
 MODELS = list(product(["beijing_pm25", "panel"], ["calendar"], options("model")))
@@ -35,11 +35,16 @@ def same(a: Forecast, b: Forecast) -> None:
     assert np.isfinite(a.values).all()
 
 
-@pytest.mark.parametrize(("dataset", "feature", "model"), EVERYTHING)
+LOCAL = [("panel", "calendar", "ridge", "scaler.scope=window"),
+         ("beijing_pm25", "lags", "ridge", "scaler.scope=window"),
+         ("etth1", "calendar", "nlinear", "scaler.scope=window")]  # fmt: skip
+
+
+@pytest.mark.parametrize("key", [*EVERYTHING, *LOCAL], ids="-".join)
 def test_when_everything_after_the_cutoff_changes_then_the_forecast_does_not(
-    trained: Train, dataset: str, feature: str, model: str
+    trained: Train, key: tuple[str, ...]
 ) -> None:
-    case = trained(dataset, feature, model)
+    case = trained(*key)
     cutoff = case.borders.val_end + 20
     forecasts = []
     for panel in (case.panel, changed(case.panel, cutoff)):
@@ -52,11 +57,11 @@ def test_when_everything_after_the_cutoff_changes_then_the_forecast_does_not(
         np.testing.assert_array_equal(before, after)
 
 
-@pytest.mark.parametrize(("dataset", "feature", "model"), EVERYTHING)
+@pytest.mark.parametrize("key", [*EVERYTHING, *LOCAL], ids="-".join)
 def test_a_forecast_from_the_last_rows_is_the_backtests_to_the_bit_and_the_reloaded_bundles(
-    trained: Train, tmp_path: Path, dataset: str, feature: str, model: str
+    trained: Train, tmp_path: Path, key: tuple[str, ...]
 ) -> None:
-    case = trained(dataset, feature, model)
+    case = trained(*key)
     bundle = case.bundle
     alone = case.forecast(rows=LOOKBACK)
     same(alone, case.forecast())

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tsforecast.data.splits import DateSplit, FractionSplit, RowSplit
+from tsforecast.data.splits import DateSplit, FractionSplit, RowSplit, TailSplit
 from tsforecast.errors import ConfigError, DataError
 from tsforecast.frames import to_panel
 from tsforecast.panel import Panel
@@ -91,3 +91,30 @@ def test_when_series_are_too_short_then_they_are_counted_and_named():
 def test_when_a_split_makes_no_sense_then_it_is_a_config_error(make):
     with pytest.raises(ConfigError):
         make()
+
+
+def test_a_tail_split_counts_from_each_series_end() -> None:
+    borders = TailSplit(val=20, test=10)(panel_of(100, 50), 5, 2)
+    assert borders.train_end.tolist() == [70, 120]
+    assert borders.val_end.tolist() == [90, 140]
+    assert borders.test_end.tolist() == [100, 150]
+    with pytest.raises(ConfigError, match="positive"):
+        TailSplit(val=0, test=1)
+
+
+def test_short_series_are_dropped_when_that_is_stated_and_named_otherwise(caplog: pytest.LogCaptureFixture) -> None:
+    panel = panel_of(100, 20, 60)
+    with pytest.raises(DataError, match=r"split\.short=drop"):
+        TailSplit(val=10, test=10)(panel, 10, 5)
+    with caplog.at_level("INFO"):
+        kept, borders = TailSplit(val=10, test=10, short="drop")(panel, 10, 5).kept(panel)
+    assert "1 of 3 series are too short and left out: " + str(panel.ids[1]) in caplog.text
+    assert kept.ids.tolist() == [panel.ids[0], panel.ids[2]]
+    assert kept.offsets.tolist() == [0, 100, 160]
+    np.testing.assert_array_equal(kept.target, np.delete(panel.target, slice(100, 120), axis=0))
+    assert borders.begin.tolist() == [0, 100]
+    assert borders.test_end.tolist() == [100, 160]
+    with pytest.raises(DataError, match="too few rows"):
+        TailSplit(val=10, test=10, short="drop")(panel_of(20), 10, 5)
+    with pytest.raises(ConfigError, match="policy"):
+        TailSplit(val=1, test=1, short="maybe")

@@ -1,0 +1,89 @@
+"""Calibration has rows of its own, works for any model, and covers what it should."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.contracts.conftest import HORIZON, LEVELS, LOOKBACK, Trained, changed, compose
+from tsforecast.config import build
+from tsforecast.data.splits import Borders
+from tsforecast.errors import ConfigError, DataError
+from tsforecast.features.base import FeatureSet
+from tsforecast.panel import Panel
+from tsforecast.training.calibrate import Conformal, NoCalibration
+from tsforecast.training.evaluate import evaluate, segment
+from tsforecast.training.fit import check_covariates
+
+
+def held_out(case: Trained, panel: Panel, part: str = "cal"):
+    encoded = case.bundle.features.encode(panel)
+    return segment(encoded, case.borders, part, lookback=LOOKBACK, horizon=HORIZON)
+
+
+def test_calibration_rows_are_the_last_of_validation_and_overlap_with_nothing() -> None:
+    rows = [np.array([n]) for n in (0, 700, 800, 1000)]
+    borders = Borders(*rows, calibration=0.4)
+    assert [[int(edge[0]) for edge in borders.rows(part)] for part in ("train", "val", "cal", "test")] == [
+        [0, 700], [700, 760], [760, 800], [800, 1000],
+    ]  # fmt: skip
+    assert Borders(*rows).rows("cal") == (np.array([800]), np.array([800]))
+
+
+def test_offsets_follow_the_calibration_rows_alone(trained) -> None:
+    case = trained("etth1", "calendar", "ridge")
+    before = Conformal()(case.bundle, held_out(case, case.panel), LEVELS).offsets
+    test_rows = changed(case.panel, case.borders.val_end)
+    np.testing.assert_array_equal(Conformal()(case.bundle, held_out(case, test_rows), LEVELS).offsets, before)
+    cal_rows = changed(case.panel, case.borders.cal_start)
+    assert not np.array_equal(Conformal()(case.bundle, held_out(case, cal_rows), LEVELS).offsets, before)
+
+
+@pytest.mark.parametrize("model", ["naive", "seasonal_naive", "ridge", "nlinear"])
+def test_on_its_own_rows_an_interval_covers_at_least_its_share(trained, model: str) -> None:
+    case = trained("etth1", "calendar", model)
+    windows = held_out(case, case.panel)
+    summary = evaluate(case.bundle, case.panel, windows, case.borders).summary()
+    assert 0.9 <= summary["coverage-90"] <= 0.9 + 2.5 / len(windows) * 2 + 0.02
+
+
+def test_no_calibration_serves_what_was_learned_and_refuses_what_was_not(trained) -> None:
+    case = trained("etth1", "calendar", "ridge")
+    assert NoCalibration()(case.bundle, held_out(case, case.panel), ()).levels == ()
+    with pytest.raises(ConfigError, match="calibration=conformal"):
+        NoCalibration()(case.bundle, held_out(case, case.panel), LEVELS)
+
+
+def test_when_there_is_nothing_to_calibrate_on_then_the_error_says_what_to_change(trained) -> None:
+    case = trained("etth1", "calendar", "ridge")
+    windows = held_out(case, case.panel)
+    with pytest.raises(DataError, match="calibration rows"):
+        Conformal()(case.bundle, windows.subset(slice(0, 0)), LEVELS)
+    target = case.panel.target.copy()
+    target[case.borders.cal_start[0] :, 2] = np.nan
+    with pytest.raises(DataError, match="no observed value"):
+        Conformal()(case.bundle, held_out(case, replace(case.panel, target=target)), LEVELS)
+    with pytest.raises(ConfigError, match="share"):
+        Conformal(fraction=1.0)
+
+
+def test_when_a_model_cannot_use_a_covariate_then_composition_stops_unless_told_to_go_on(
+    trained, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Univariate:
+        uses = frozenset({"past"})
+
+    panel = trained("panel", "calendar", "ridge").panel
+    features = FeatureSet(tuple(build(compose("train", "feature=[calendar,lags]").feature).values()))
+    encoded = features.fit(panel).encode(panel)
+    with pytest.raises(ConfigError, match="static: category, size") as error:
+        check_covariates(Univariate(), encoded, label="mine", unused="error")
+    assert "known: promo, price, event" in str(error.value)
+    assert "window features: lags" in str(error.value)
+    check_covariates(Univariate(), encoded, label="mine", unused="ignore")
+    assert "does not use known: promo" in caplog.text
+    with pytest.raises(ConfigError, match="unused_covariates"):
+        check_covariates(Univariate(), encoded, label="mine", unused="maybe")
+    check_covariates(build(compose("train", "model=naive").model), encoded, label="naive", unused="error")
