@@ -19,6 +19,7 @@ from tsforecast.bundle import Bundle
 from tsforecast.data.sources import Dataset
 from tsforecast.data.splits import Borders, RowSplit
 from tsforecast.features.base import FeatureSet
+from tsforecast.metrics import seasonal_scale
 from tsforecast.models.linear import Ridge
 from tsforecast.panel import Panel
 from tsforecast.training.evaluate import PARTS, evaluate, segment
@@ -68,8 +69,9 @@ def main() -> None:
         freq=panel.freq,
         schema=dataset.schema,
     )
+    scale = seasonal_scale(panel.target, panel.offsets, borders.begin, borders.train_end, dims.season)
     tasks: dict[str, Callable[[], object]] = {
-        f"scoring {len(test)} windows x {dims.channels} channels": lambda: evaluate(bundle, panel, test, borders),
+        f"scoring {len(test)} windows x {dims.channels} channels": lambda: evaluate(bundle, panel, test, scale),
         "of it: gather and forecast": lambda: [bundle.predict(test, index) for index in test.batches(128)],
         "of it: gather": lambda: [test.window(index) for index in test.batches(128)],
     }

@@ -141,15 +141,17 @@ def _parsed(source: pd.Series, problems: Problems) -> pd.Series:
 def read_series(frame: pd.DataFrame, schema: Schema, problems: Problems) -> tuple[np.ndarray, np.ndarray]:
     """Series names in order of appearance, and the series of each row, -1 where it has no name."""
     if schema.id is None:
-        return np.array(["0"], dtype=object), np.zeros(len(frame), dtype=np.int64)
+        return np.array(["0"], dtype=object), np.zeros(len(frame), dtype=np.int32)
     codes, found = pd.factorize(frame[schema.id])
     if (nameless := codes < 0).any():
         problems.add(f"column {schema.id!r} names no series", nameless)
     if types.is_float_dtype(found.dtype) and (found % 1 == 0).all():
         found = found.astype(np.int64)  # whole numbers that a missing cell made fractions
     same, names = pd.factorize(np.array([str(name) for name in found], dtype=object))  # 1 and "1" are one series
-    codes = codes.astype(np.int64)
-    return np.asarray(names, dtype=object), codes if len(names) == len(found) else np.append(same, -1)[codes]
+    codes = codes.astype(np.int32)
+    return np.asarray(names, dtype=object), codes if len(names) == len(found) else np.append(same, -1).astype(np.int32)[
+        codes
+    ]
 
 
 def read_numbers(

@@ -302,10 +302,12 @@ def _explain(error: Exception, config_name: str) -> ConfigError:
 
 
 def _keys(config_name: str) -> Iterator[str]:
-    """Every key and group of the command as it composes without arguments."""
+    """Every key and group of the command as it composes with the groups chosen on the command line."""
+    groups = {folder.name for folder in CONF_DIR.iterdir() if folder.is_dir()}
+    chosen = [a for a in sys.argv[1:] if a.partition("=")[0].lstrip("+") in groups and "," not in a]
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        composed = hydra.compose(config_name)
+        composed = hydra.compose(config_name, overrides=chosen)
 
     def walk(node: Any, prefix: str) -> Iterator[str]:
         for key in node:
@@ -315,4 +317,4 @@ def _keys(config_name: str) -> Iterator[str]:
                 yield from walk(child, f"{prefix}{key}.")
 
     yield from walk(composed, "")
-    yield from (folder.name for folder in sorted(CONF_DIR.iterdir()) if folder.is_dir())
+    yield from sorted(groups)

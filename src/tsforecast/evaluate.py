@@ -16,6 +16,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
 
     from tsforecast.bundle import Bundle
     from tsforecast.errors import ConfigError
+    from tsforecast.metrics import seasonal_scale
     from tsforecast.training.evaluate import baselines, evaluate, segment
     from tsforecast.training.results import example_windows, flatten, table, write_json
     from tsforecast.windows import check_sizes
@@ -37,7 +38,8 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
                       stride=cfg.evaluation.stride)  # fmt: skip
     log.info("%d %s windows of %d + %d rows", len(windows), part, dims.lookback, dims.horizon)
     bundles = {"bundle": bundle, **baselines(bundle, build(cfg.evaluation.baselines), windows)}
-    scores = {name: evaluate(each, panel, windows, borders) for name, each in bundles.items()}
+    scale = seasonal_scale(panel.target, panel.offsets, borders.begin, borders.train_end, dims.season)
+    scores = {name: evaluate(each, panel, windows, scale) for name, each in bundles.items()}
     flat = flatten(scores["bundle"], part, detail=True)
     for name, each in scores.items():
         if name != "bundle":

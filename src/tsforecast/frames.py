@@ -71,10 +71,12 @@ def to_panel(
     arrays = [read_numbers(frame, tuple(names), problems, categories, known=i == 2) for i, names in enumerate(groups)]
     statics = read_static(frame, codes, static, schema, ids, problems, categories)
 
+    height = len(frame)
+    del frame  # the caller may have given its only reference: text takes more memory than all that was read from it
     rows = _order(time, codes, policy, problems)  # row i of the panel stands in row rows[i] of the frame
     if not len(rows):
         problems.stop()
-    if rows[0] != 0 or rows[-1] != len(frame) - 1 or np.any(np.diff(rows) != 1):
+    if rows[0] != 0 or rows[-1] != height - 1 or np.any(np.diff(rows) != 1):
         time, codes, arrays = time[rows], codes[rows], [array[rows] for array in arrays]
     same = codes[1:] == codes[:-1]
     twice = np.flatnonzero(same & (time.asi8[1:] == time.asi8[:-1])) + 1
@@ -179,7 +181,7 @@ def read_known_future(
 
 def _order(time: pd.DatetimeIndex, codes: np.ndarray, policy: Policy, problems: Problems) -> np.ndarray:
     """Readable rows by series and time. Series may be interleaved; time that runs backward within one is a problem."""
-    rows, stamps = np.arange(len(codes)), time.asi8
+    rows, stamps = np.arange(len(codes), dtype=np.int32), time.asi8
     if time.hasnans or codes.min(initial=0) < 0:
         rows = rows[time.notna() & (codes >= 0)]
         stamps, codes = stamps[rows], codes[rows]

@@ -106,7 +106,7 @@ class Axis:
             stray = grid[position] != self.stamps
             return np.where(same, np.diff(position), 1), stray
         ahead, nanos = np.diff(self.stamps), self.nanos
-        steps = np.ones(len(ahead), dtype=np.int64)
+        steps = np.ones(len(ahead), dtype=np.int32)
         odd = np.flatnonzero(same & (ahead != nanos))
         steps[odd], rest = np.divmod(ahead[odd], nanos)
         if rest.any():  # the phase of a series is that of its first row

@@ -222,7 +222,7 @@ def seasonal_scale(
     end: Int[np.ndarray, " N"],
     season: int,
 ) -> tuple[Float[np.ndarray, "N C"], Float[np.ndarray, "N C"]]:
-    """In-sample error of the seasonal naive forecast, the denominators of MASE and RMSSE.
+    """In-sample error of the seasonal naive forecast over the train rows, the denominators of MASE and RMSSE.
 
     Mean absolute and root mean square of `y[t] - y[t - season]` over rows `begin[i]:end[i]` of each series; pairs
     with a missing value are skipped; 0 where a series has no pair.

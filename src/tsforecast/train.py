@@ -21,6 +21,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
 
     from tsforecast.bundle import Bundle
     from tsforecast.features.base import FeatureSet
+    from tsforecast.metrics import seasonal_scale
     from tsforecast.panel import seasonality
     from tsforecast.quantiles import check_levels
     from tsforecast.tracking.provenance import provenance
@@ -58,6 +59,8 @@ def train(cfg: DictConfig) -> dict[str, float]:
                  chosen["dataset"], len(panel), len(panel.time), " ".join(panel.channels), cfg.lookback, cfg.horizon,
                  len(fitting), len(validation), len(held_out), len(test))  # fmt: skip
 
+        scale = seasonal_scale(panel.target, panel.offsets, borders.begin, borders.train_end, dims.season)
+
         def trainer(**arguments: Any) -> Any:  # built when called: a tabular model never pays for importing Lightning
             return build(cfg.trainer)(**arguments)
 
@@ -73,12 +76,12 @@ def train(cfg: DictConfig) -> dict[str, float]:
         bundle = calibrate(bundle, held_out, levels)
         rivals = baselines(bundle, build(cfg.evaluation.baselines), fitting)
         began = time.perf_counter()
-        scores = {label: evaluate(bundle, panel, test, borders)}
+        scores = {label: evaluate(bundle, panel, test, scale)}
         flat["time/score_seconds"] = time.perf_counter() - began
         flat |= flatten(scores[label], "test", detail=True)
-        flat |= flatten(evaluate(bundle, panel, validation, borders), "val")
+        flat |= flatten(evaluate(bundle, panel, validation, scale), "val")
         for rival, other in rivals.items():
-            scores[rival] = scores[label] if rival == label else evaluate(other, panel, test, borders)
+            scores[rival] = scores[label] if rival == label else evaluate(other, panel, test, scale)
             flat |= flatten(scores[rival], f"baseline/{rival}/test")
 
         source = dataset.describe(len(panel.time))

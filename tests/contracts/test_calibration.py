@@ -12,6 +12,7 @@ from tsforecast.config import build
 from tsforecast.data.splits import Borders
 from tsforecast.errors import ConfigError, DataError
 from tsforecast.features.base import FeatureSet
+from tsforecast.metrics import seasonal_scale
 from tsforecast.panel import Panel
 from tsforecast.training.calibrate import Conformal, NoCalibration
 from tsforecast.training.evaluate import evaluate, segment
@@ -45,7 +46,8 @@ def test_offsets_follow_the_calibration_rows_alone(trained) -> None:
 def test_on_its_own_rows_an_interval_covers_at_least_its_share(trained, model: str) -> None:
     case = trained("etth1", "calendar", model)
     windows = held_out(case, case.panel)
-    summary = evaluate(case.bundle, case.panel, windows, case.borders).summary()
+    scale = seasonal_scale(case.panel.target, case.panel.offsets, *case.borders.rows("train"), season=24)
+    summary = evaluate(case.bundle, case.panel, windows, scale).summary()
     assert 0.9 <= summary["coverage-90"] <= 0.9 + 2.5 / len(windows) * 2 + 0.02
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import pandas as pd
+import pyarrow
 
 from tsforecast.data.catalogue import CATALOGUE, fetch, sha256
 from tsforecast.errors import DataError, nearest
@@ -86,8 +87,11 @@ class Dataset:
         """
         static = read_frame(self.static_path) if self.static_path else None
         policy = Policy(self.unsorted, self.gaps, self.duplicates)
-        frame = read_frame(self.file, self.schema.columns if self.schema.target else None)
-        return to_panel(frame, self.schema, policy, static=static, where=str(self.file), min_rows=min_rows)
+        columns = self.schema.columns if self.schema.target else None
+        panel = to_panel(read_frame(self.file, columns), self.schema, policy, static=static, where=str(self.file),
+                         min_rows=min_rows)  # fmt: skip
+        pyarrow.default_memory_pool().release_unused()  # what reading took: as much again as the panel
+        return panel
 
 
 def read_frame(path: str | Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
@@ -121,7 +125,7 @@ def read_frame(path: str | Path, columns: Sequence[str] | None = None) -> pd.Dat
 
             file = pyarrow.parquet.ParquetFile(path)
             wanted = list(columns) if columns is not None and set(columns) <= set(file.schema_arrow.names) else None
-            table: pd.DataFrame = file.read(columns=wanted).to_pandas()
+            table: pd.DataFrame = file.read(columns=wanted).to_pandas(split_blocks=True, self_destruct=True)
             return table
     except (ValueError, OSError) as error:  # pandas' and pyarrow's parse errors are ValueErrors or OSErrors
         raise DataError(

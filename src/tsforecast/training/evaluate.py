@@ -11,7 +11,7 @@ import numpy as np
 from tsforecast.bundle import Bundle
 from tsforecast.data.splits import Borders
 from tsforecast.errors import ConfigError
-from tsforecast.metrics import Scores, seasonal_scale
+from tsforecast.metrics import Scores
 from tsforecast.models.base import Estimator
 from tsforecast.panel import Panel
 from tsforecast.windows import Encoded, Windows
@@ -28,13 +28,9 @@ def segment(encoded: Encoded, borders: Borders, part: str, *, lookback: int, hor
     return Windows.over(encoded, lookback=lookback, horizon=horizon, begin=begin, end=end, stride=stride)
 
 
-def evaluate(bundle: Bundle, panel: Panel, windows: Windows, borders: Borders) -> Scores:
-    """Score the bundle on `windows`, in scaled and original units.
-
-    MASE and RMSSE are relative to the seasonal naive error over the train rows of each series.
-    """
-    mase, rmsse = seasonal_scale(panel.target, panel.offsets, borders.begin, borders.train_end, bundle.dims.season)
-    scores = Scores(bundle.channels, bundle.dims.horizon, mase, rmsse, levels=bundle.levels)
+def evaluate(bundle: Bundle, panel: Panel, windows: Windows, scale: tuple[np.ndarray, np.ndarray]) -> Scores:
+    """Score the bundle on `windows`, in scaled and original units; `scale` is what `seasonal_scale` gives."""
+    scores = Scores(bundle.channels, bundle.dims.horizon, *scale, levels=bundle.levels)
     fitted = bundle.features.series(panel.ids)
     steps = np.arange(bundle.dims.horizon)
     dims = bundle.dims
