@@ -40,8 +40,8 @@ frame.to_parquet(path)
 POINTS = ("calibration=none", "quantiles=[]")
 NLINEAR = (
     "model=nlinear", "feature=[]", "model.warm_start=null", "model.batch_size=1024", "+model.val_batch_size=4096",
-    "model.optimizer.lr=0.001", "+trainer.max_steps=200", "trainer.num_sanity_val_steps=0", "split=tail", "split.val=24",
-    "split.test=24", "calibration=none", "quantiles=[]",
+    "model.optimizer.lr=0.001", "+trainer.max_steps=200", "trainer.num_sanity_val_steps=0", "split=tail",
+    "split.val=24", "split.test=24", "calibration=none", "quantiles=[]",
 )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from tsforecast.errors import DataError
 
 
 class BundleModel(PythonModel):
-    """History in the data set's own layout in; the long frame `unique_id, ds, cutoff, channel, y_hat` out.
+    """History in the data set's own layout in; the long frame `unique_id, ds, cutoff, channel, y_hat, ...` out.
 
     A pyfunc takes one frame. Where the bundle has known covariates, the last `horizon` rows of every series are
     the ones to forecast, with empty targets; where it has static ones, they are columns of every row.
@@ -28,11 +28,8 @@ class BundleModel(PythonModel):
 
     def predict(self, context: PythonModelContext, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:
         """Forecast the steps after the last row of every series."""
-        bundle, history, future, static = self.bundle, model_input.reset_index(drop=True), None, None
+        bundle, history, future = self.bundle, model_input.reset_index(drop=True), None
         key = [bundle.schema.id] if bundle.schema.id else []
-        if bundle.static_names:
-            static = history.filter([*key, *bundle.static_names]).drop_duplicates()
-            history = history.drop(columns=list(bundle.static_names), errors="ignore")
         if bundle.known_names:
             last = (history.groupby(key, sort=False) if set(key) & set(history) else history).tail(bundle.dims.horizon)
             future, history = last, history.drop(index=last.index)
@@ -43,7 +40,7 @@ class BundleModel(PythonModel):
                     allowed="empty targets there, and values of the known covariates",
                     fix="append these rows to the history",
                 )
-        return bundle.forecast(history, future, static=static).to_frame()
+        return bundle.forecast(history, future).to_frame()
 
 
 set_model(BundleModel())
