@@ -98,7 +98,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
         run.log_metrics(flat)
         run.log_epochs(fitted.history)
         run.log_dataset(**source)
-        run.log_bundle(out / "bundle", bundle.example(panel))
+        run.log_bundle(out / "bundle", bundle.example(panel), bundle.levels)
         run.log_artifacts(out / "plots", "plots")
         for file in ("config.json", "metrics.json", "train.log"):
             run.log_artifact(out / file)

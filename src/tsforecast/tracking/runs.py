@@ -26,11 +26,13 @@ import pandas as pd
 
 from tsforecast.errors import ConfigError, OutputError
 from tsforecast.tracking.provenance import packages
+from tsforecast.types import level_names
 
 log = logging.getLogger(__name__)
 
 SERVERS = ("http://", "https://", "postgresql", "mysql", "mssql", "databricks")
-SERVED = ("tsforecast", "numpy", "pandas", "pyarrow", "pydantic", "holidays", "safetensors", "onnxruntime", "xgboost")
+SERVED = ("tsforecast", "numpy", "pandas", "pyarrow", "pydantic", "holidays", "safetensors", "onnxruntime", "xgboost",
+          "xgboost-cpu")  # fmt: skip
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
@@ -102,7 +104,7 @@ class Run:
             data = Dataset(name, digest[:36], "local", json.dumps({"uri": source}), profile=profile)
             self.client.log_inputs(self.id, [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
 
-    def log_bundle(self, path: Path, input_example: pd.DataFrame) -> str | None:
+    def log_bundle(self, path: Path, input_example: pd.DataFrame, levels: Sequence[float] = ()) -> str | None:
         """The bundle as a pyfunc model that any MLflow tool can load.
 
         Parameters
@@ -111,6 +113,8 @@ class Run:
             The bundle's directory.
         input_example
             What `tsforecast.tracking.pyfunc_model` can forecast from, kept beside the model.
+        levels
+            Quantile levels of the forecasts.
 
         Returns
         -------
@@ -127,7 +131,8 @@ class Run:
         # Any type, none required: MLflow's own check refuses whole numbers, time zones and dates as text, all of
         # which a bundle reads, and a bundle says better what is wrong.
         columns = Schema([ColSpec(AnyType(), str(name), required=False) for name in input_example.columns])
-        signature = ModelSignature(columns, Schema([ColSpec(kind, name) for name, kind in OUTPUT.items()]))
+        outputs = OUTPUT | {f"y_hat-{name}": "float" for name in level_names(levels) if name != "median"}
+        signature = ModelSignature(columns, Schema([ColSpec(kind, name) for name, kind in outputs.items()]))
         model = self.client.create_logged_model(self.experiment, "model", self.id)
         with _collector_paused(), tempfile.TemporaryDirectory() as scratch, _store_errors(str(path), OSError):
             pyfunc.save_model(
