@@ -297,7 +297,7 @@ def _explain(error: Exception, config_name: str) -> ConfigError:
             near = nearest(key, known)
             fix = f"did you mean {near}?" if near else "--cfg job shows the keys there are"
         return ConfigError("there is no such key", where=f"the command line of {config_name}", got=key, fix=fix)
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for line in f"{text}\n{error.__cause__ or ''}".splitlines() if line.strip()]
     return ConfigError(lines[0] if lines else type(error).__name__, got="; ".join(lines[1:3]) or None)
 
 

@@ -55,6 +55,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
             segment(encoded, borders, part, **sizes, stride=cfg.evaluation.stride if part == "test" else 1)
             for part in PARTS
         )
+        calibrate.check(held_out, levels, learned=learns)
         log.info("%s: %d series, %d rows, %s; windows of %d + %d rows: %d train, %d val, %d calibration, %d test",
                  chosen["dataset"], len(panel), len(panel.time), " ".join(panel.channels), cfg.lookback, cfg.horizon,
                  len(fitting), len(validation), len(held_out), len(test))  # fmt: skip

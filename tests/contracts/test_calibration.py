@@ -54,15 +54,16 @@ def test_on_its_own_rows_an_interval_covers_at_least_its_share(trained, model: s
 def test_no_calibration_serves_what_was_learned_and_refuses_what_was_not(trained) -> None:
     case = trained("etth1", "calendar", "ridge")
     assert NoCalibration()(case.bundle, held_out(case, case.panel), ()).levels == ()
+    NoCalibration().check(held_out(case, case.panel), LEVELS, learned=True)
     with pytest.raises(ConfigError, match="calibration=conformal"):
-        NoCalibration()(case.bundle, held_out(case, case.panel), LEVELS)
+        NoCalibration().check(held_out(case, case.panel), LEVELS, learned=False)
 
 
 def test_when_there_is_nothing_to_calibrate_on_then_the_error_says_what_to_change(trained) -> None:
     case = trained("etth1", "calendar", "ridge")
     windows = held_out(case, case.panel)
     with pytest.raises(DataError, match="calibration rows"):
-        Conformal()(case.bundle, windows.subset(slice(0, 0)), LEVELS)
+        Conformal().check(windows.subset(slice(0, 0)), LEVELS, learned=False)
     target = case.panel.target.copy()
     target[case.borders.cal_start[0] :, 2] = np.nan
     with pytest.raises(DataError, match="no observed value"):

@@ -20,17 +20,21 @@ class NoCalibration:
 
     fraction: float = 0.0
 
-    def __call__(self, bundle: Bundle, windows: Windows, levels: tuple[float, ...]) -> Bundle:
-        """The bundle with the levels its model learned.
+    def check(self, windows: Windows, levels: tuple[float, ...], *, learned: bool) -> None:
+        """Before anything is fitted.
 
         Raises
         ------
         ConfigError
-            Levels are asked for that the model has not learned.
+            Levels are asked for that the model will not learn.
         """
-        if levels and not bundle.dims.quantiles:
-            raise ConfigError("this model forecasts a point, and nothing places quantiles around it", where="quantiles",
-                              got=", ".join(map(str, levels)), fix="calibration=conformal")  # fmt: skip
+        if levels and not learned:
+            raise ConfigError("this model forecasts a point, and nothing places quantiles around it",
+                              where="quantiles", got=", ".join(map(str, levels)),
+                              fix="calibration=conformal, or quantiles=[] for points alone")  # fmt: skip
+
+    def __call__(self, bundle: Bundle, windows: Windows, levels: tuple[float, ...]) -> Bundle:
+        """The bundle with the levels its model learned."""
         return replace(bundle, levels=bundle.dims.quantiles, offsets=None)
 
 
@@ -52,19 +56,29 @@ class Conformal:
                               where="calibration.fraction", allowed="above 0 and below 1",
                               fix="calibration.fraction=0.5")  # fmt: skip
 
+    def check(self, windows: Windows, levels: tuple[float, ...], *, learned: bool) -> None:
+        """Before anything is fitted.
+
+        Raises
+        ------
+        DataError
+            There is no calibration window.
+        """
+        if levels and not len(windows):
+            raise DataError("no window fits into the calibration rows", where="calibration.fraction",
+                            got=self.fraction,
+                            fix="more validation rows (split=...), or calibration=none quantiles=[]")  # fmt: skip
+
     def __call__(self, bundle: Bundle, windows: Windows, levels: tuple[float, ...]) -> Bundle:
         """The bundle with `levels`, and the offsets that the residuals of `windows` give.
 
         Raises
         ------
         DataError
-            There is no calibration window, or a step and channel has no observed label in any.
+            A step and channel has no observed label in any window.
         """
         if not levels:
             return replace(bundle, levels=(), offsets=None)
-        if not len(windows):
-            raise DataError("no window fits into the calibration rows", where="calibration.fraction",
-                            got=self.fraction, fix="more validation rows (split=...), or calibration=none")  # fmt: skip
         dims = bundle.dims
         most = max(1, _CELLS // (dims.horizon * dims.channels * max(len(dims.quantiles), 1)))
         chosen = windows.subset(np.unique(np.linspace(0, len(windows) - 1, min(len(windows), most)).astype(np.int64)))
