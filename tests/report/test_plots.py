@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,16 @@ import pandas as pd
 import pytest
 
 from tsforecast.errors import OutputError
-from tsforecast.report.plots import BASELINES, Example, NoReport, Report, error_charts, forecast_charts
+from tsforecast.report.plots import (
+    BASELINES,
+    Example,
+    NoReport,
+    Report,
+    coverage_charts,
+    error_charts,
+    forecast_charts,
+    insight_charts,
+)
 
 H, W = 6, 12
 BY_STEP = {
@@ -145,3 +155,58 @@ def test_when_reports_are_off_then_nothing_is_asked_for_or_written(tmp_path: Pat
 def test_when_the_module_is_imported_then_no_plotting_library_is() -> None:
     code = "import sys, tsforecast.report.plots; assert not {'matplotlib', 'plotly'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+FAN = {"90": (np.full(H, 8.0), np.full(H, 22.0)), "80": (np.full(H, 9.0), np.full(H, 20.0))}
+COVERED = {"ridge": {**BY_STEP["ridge"], "coverage-90": [0.9, 0.88] * 3, "coverage-80": [0.8] * H}}
+
+
+def test_when_there_are_intervals_then_the_fan_lies_below_the_lines_widest_first(tmp_path: Path) -> None:
+    [chart] = forecast_charts([replace(example(), intervals=FAN)])
+    assert [band.label for band in chart.bands] == ["90 % interval", "80 % interval"]
+    assert [len(band.x) for band in chart.bands] == [H + 1, H + 1]
+    [page] = Report(png=False).write(
+        tmp_path, title="run", examples=some(replace(example(), intervals=FAN)), by_step=BY_STEP
+    )
+    widest = drawn(page)[0]
+    assert widest["y"] == [11.0, *[8.0] * H, *[22.0] * H, 11.0]
+    assert widest["fill"] == "toself"
+
+
+def test_when_coverage_is_known_then_it_is_drawn_beside_what_it_should_be(tmp_path: Path) -> None:
+    [chart] = coverage_charts(COVERED)
+    assert [line.label for line in chart.lines] == [
+        "90 % should be", "90 % interval", "80 % should be", "80 % interval",
+    ]  # fmt: skip
+    assert set(chart.lines[0].y) == {0.9}
+    written = Report().write(tmp_path, title="run", examples=some(example()), by_step=COVERED)
+    assert "coverage_by_step.png" in [file.name for file in written]
+    assert coverage_charts(BY_STEP) == []
+
+
+def test_when_a_model_says_what_it_leans_on_then_the_largest_come_first(tmp_path: Path) -> None:
+    weights = {f"lag {i}": float(i) for i in range(30)}
+    bars, line = insight_charts({"importance": weights, "attention": [0.1, 0.2, 0.7]})
+    assert list(bars.bars)[:2] == ["lag 29", "lag 28"]
+    assert len(bars.bars) == 20
+    assert bars.note == "the first 20 of 30"
+    assert list(line.lines[0].x) == [-2, -1, 0]
+    insights = {"importance": weights, "attention": [0.1, 0.2, 0.7]}
+    written = Report().write(tmp_path, title="run", examples=some(example()), by_step=BY_STEP, insights=insights)
+    assert "insights.png" in [file.name for file in written]
+    traces = drawn(written[-1])
+    assert [trace["y"][-1] for trace in traces if trace["type"] == "bar"] == ["lag 29"]
+
+
+def test_when_plotly_checks_the_new_figures_then_it_finds_nothing_wrong() -> None:
+    from plotly.graph_objects import Figure
+
+    from tsforecast.report.plots import _plotly
+
+    charts = (
+        forecast_charts([replace(example(), intervals=FAN, label="worst")]),
+        coverage_charts(COVERED),
+        insight_charts({"importance": {"a": 1.0}, "attention": [0.5, 0.5]}),
+    )
+    for each in charts:
+        Figure(_plotly(each))
