@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -72,10 +73,10 @@ class XGBoost(BaseEstimator, Estimator):
         rounds: int = 300,
         patience: int | None = 10,
         max_depth: int = 4,
-        learning_rate: float = 0.05,
-        min_child_weight: float = 1.0,
-        subsample: float = 1.0,
-        colsample_bytree: float = 1.0,
+        learning_rate: float = 0.1,
+        min_child_weight: float = 20.0,
+        subsample: float = 0.5,
+        colsample_bytree: float = 0.5,
         reg_lambda: float = 1.0,
         max_bin: int = 256,
         params: Mapping[str, Any] | None = None,
@@ -214,8 +215,8 @@ class XGBoost(BaseEstimator, Estimator):
                 tiny = xgb.QuantileDMatrix(np.eye(2, dtype=np.float32), label=np.arange(2), max_bin=self.max_bin)
                 xgb.train(options, tiny, 1)
             except (xgb.core.XGBoostError, TypeError, ValueError) as error:
-                reason = [line for line in str(error).splitlines() if line.strip()]
-                raise ConfigError("XGBoost refuses a parameter", where="model", got=reason[0].split(": ", 1)[-1],
+                reason = re.sub(r"^\[[\d:]+\] \S+: |\s+", " ", str(error).partition("Stack trace")[0]).strip()
+                raise ConfigError("XGBoost refuses a parameter", where="model", got=reason[:300],
                                   fix="compare the model's keys with XGBoost's documentation") from error  # fmt: skip
         complaints = " ".join(str(each.message) for each in said)
         if "are not used" in complaints:
