@@ -82,6 +82,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Trained]:
         source, data = panel(dataset)
         quick = ("trainer.enable_progress_bar=false", "trainer.max_epochs=1", "trainer.limit_train_batches=2")
         cfg = compose("train", f"feature=[{feature}]", f"model={model}", *quick, *overrides)
+        if "rounds" in cfg.model:
+            cfg.model.rounds = 3
         borders = replace(FractionSplit()(data, LOOKBACK, HORIZON), calibration=0.5)
         features = FeatureSet(tuple(build(cfg.feature).values()), build(cfg.scaler))
         features.fit(data.rows(borders.begin, borders.train_end))

@@ -52,6 +52,8 @@ ONLY_IN = {
     "torch": {"models.networks", "models.neural", "models.exported", "training"},
     "lightning": {"models.neural", "training"},
     "onnxruntime": {"models.onnx_runtime"},
+    "xgboost": {"models.boosting", "models.trees"},  # fitting; predicting
+    "sklearn": {"models.boosting"},
 }
 
 
@@ -108,6 +110,7 @@ def test_a_heavy_package_is_imported_only_where_it_belongs(package: str) -> None
 
 def test_when_the_bundle_module_is_imported_then_the_training_stack_is_not() -> None:
     absent = ["torch", "lightning", "hydra", "omegaconf", "mlflow", "matplotlib", "plotly", "pooch", "onnxruntime"]
+    absent += ["xgboost", "sklearn"]
     script = f"import sys, tsforecast.bundle; print(*[m for m in {absent} if m in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     assert loaded == []

@@ -1,0 +1,400 @@
+"""Boosted trees, against XGBoost fed by hand, ridge regression, and scikit-learn's checks of an estimator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xgboost as xgb
+from sklearn.base import clone
+from sklearn.utils.estimator_checks import estimator_checks_generator
+from tests.contracts.conftest import compose
+from tests.models.test_linear import encoded, windows
+
+from tsforecast.config import build
+from tsforecast.errors import ConfigError, DataError
+from tsforecast.features.window import Lags
+from tsforecast.models.boosting import STRATEGIES, XGBoost
+from tsforecast.models.linear import Ridge, design
+from tsforecast.models.trees import TreeForecaster
+from tsforecast.types import Dims, Window
+from tsforecast.windows import Encoded, Windows
+
+L, H = 12, 4
+PLAIN: dict[str, Any] = {"min_child_weight": 1.0, "subsample": 1.0, "colsample_bytree": 1.0, "patience": None}
+
+
+def problem(**sizes: Any) -> tuple[Encoded, Windows, Windows, Dims]:
+    e = encoded(**sizes)
+    return e, windows(e, 0, 300), windows(e, 300, 400), e.dims(L, H, 1)
+
+
+def whole(w: Windows) -> Window:
+    return w.window(slice(None))
+
+
+# --- the trees -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("known", [0, 3])
+def test_direct_boosters_are_those_of_an_explicit_matrix_of_the_same_rows(known: int) -> None:
+    _, train, val, dims = problem(channels=2, past=2, known=known)
+    fitted = XGBoost(rounds=6, learning_rate=0.3, **PLAIN).fit(train, val, dims)
+    window, label = train.batch(slice(None))
+    assert len(fitted.boosters) == dims.channels * H
+    for c in range(dims.channels):
+        history = window.target[..., c]
+        for h in range(H):
+            rows = np.concatenate(
+                [history - history[:, -1:], window.past.reshape(len(label), -1), window.known[:, L + h]], axis=1
+            )
+            matrix = xgb.QuantileDMatrix(rows, label=label[:, h, c] - history[:, -1])
+            options = {"max_depth": 4, "learning_rate": 0.3, "seed": 1}
+            expected = xgb.train(options, matrix, 6).predict(xgb.DMatrix(rows)) + history[:, -1]
+            np.testing.assert_allclose(fitted.predict(window)[:, h, c], expected, atol=1e-5)
+
+
+def test_the_matrix_is_fed_in_batches_and_the_trees_do_not_depend_on_their_size(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _, train, val, dims = problem(channels=1)
+    once = XGBoost(rounds=5, **PLAIN).fit(train, val, dims)
+    gathered: list[int] = []
+    gather = Windows.window
+
+    def counted(self: Windows, index: Any) -> Window:
+        window = gather(self, index)
+        gathered.append(len(window.target))
+        return window
+
+    monkeypatch.setattr("tsforecast.models.boosting._ROWS", 64)
+    monkeypatch.setattr(Windows, "window", counted)
+    batched = XGBoost(rounds=5, **PLAIN).fit(train, val, dims)
+    assert max(gathered) == 64
+    # the sketch of the quantiles is exact for so few rows, however they come
+    np.testing.assert_allclose(batched.predict(whole(val)), once.predict(whole(val)), atol=1e-5)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("per_channel", [True, False])
+@pytest.mark.parametrize("base", [None, Ridge([0.1])])
+def test_a_window_alone_is_forecast_to_the_bit_as_in_any_batch(
+    strategy: str, per_channel: bool, base: Ridge | None
+) -> None:
+    _, train, val, dims = problem(channels=3, past=0 if strategy == "recursive" else 2, known=2)
+    model = XGBoost(strategy=strategy, per_channel=per_channel, base=base, rounds=5, min_child_weight=1.0)
+    fitted = model.fit(train, val, dims)
+    expected = fitted.predict(whole(val))
+    assert expected.shape == (len(val), H, 3)
+    for i in (0, 7, 50):
+        np.testing.assert_array_equal(fitted.predict(val.window(slice(i, i + 1)))[0], expected[i])
+    np.testing.assert_array_equal(fitted.predict(val.window(np.arange(len(val))[::-1]))[::-1], expected)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_wave_is_forecast_far_better_than_by_its_last_value(strategy: str) -> None:
+    t = np.arange(600)
+    wave = (np.sin(t / 12 * 2 * np.pi) + np.sin(t / 5))[:, None].astype(np.float32)
+    e = Encoded(np.array([0, 600]), wave, *(np.zeros((600, 0), np.float32),) * 2, np.zeros((1, 0), np.float32))
+    train, val, test = windows(e, 0, 400), windows(e, 400, 500), windows(e, 500, 600)
+    fitted = XGBoost(strategy=strategy, rounds=100, learning_rate=0.2, **PLAIN).fit(train, val, e.dims(L, H, 12))
+    label, window = test.label(slice(None)), whole(test)
+    error = np.mean((fitted.predict(window) - label) ** 2)
+    assert error < 0.05 * np.mean((window.target[:, -1:] - label) ** 2)
+
+
+def test_a_level_never_seen_moves_the_forecast_by_as_much() -> None:
+    _, train, val, dims = problem(channels=1)
+    fitted = XGBoost(rounds=5, **PLAIN).fit(train, val, dims)
+    window = replace(whole(val), target=np.round(whole(val).target * 256) / 256)
+    shifted = fitted.predict(replace(window, target=window.target + 64))
+    np.testing.assert_allclose(shifted, fitted.predict(window) + 64, atol=1e-5)
+
+
+def test_recursive_is_the_one_step_booster_rolled_forward_by_hand() -> None:
+    _, train, val, dims = problem(channels=1, known=2)
+    fitted = XGBoost(strategy="recursive", rounds=5, **PLAIN).fit(train, val, dims)
+    assert len(fitted.boosters) == 1
+    window = val.window(slice(0, 1))
+    series, known = list(window.target[0, :, 0]), window.known[0]
+    for step in range(H):
+        history = np.array(series[step:], np.float32)
+        row = np.concatenate([history - history[-1], known[L + step]])[None]
+        series.append(np.float32(history[-1] + fitted.boosters[0].inplace_predict(row)[0]))
+    np.testing.assert_allclose(fitted.predict(window)[0, :, 0], series[L:], atol=1e-6)
+
+
+# --- the margin ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("strategy", ["direct", "multi_output"])
+def test_with_no_rounds_the_forecast_is_ridges(strategy: str) -> None:
+    _, train, val, dims = problem(channels=2, past=1, known=2)
+    fitted = XGBoost(strategy=strategy, base=Ridge(), rounds=0).fit(train, val, dims)
+    np.testing.assert_allclose(
+        fitted.predict(whole(val)), Ridge().fit(train, val, dims).predict(whole(val)), rtol=1e-6, atol=1e-6
+    )
+
+
+def test_boosting_on_ridge_is_boosting_its_residual() -> None:
+    _, train, val, dims = problem(channels=1)
+    fitted = XGBoost(base=Ridge([0.1]), rounds=8, **PLAIN).fit(train, val, dims)
+    ridge = Ridge([0.1]).fit(train, val, dims)
+    window, label = train.batch(slice(None))
+    residual = (label - ridge.predict(window))[:, 1, 0]
+    rows, _ = design(window)
+    options = {"max_depth": 4, "learning_rate": 0.1, "base_score": 0.0}
+    trees = xgb.train(options, xgb.QuantileDMatrix(rows, label=residual), 8)
+    expected = ridge.predict(window)[:, 1, 0] + trees.predict(xgb.DMatrix(rows))
+    np.testing.assert_allclose(fitted.predict(window)[:, 1, 0], expected, atol=1e-4)
+
+
+# --- early stopping, quantiles, categories -------------------------------------------------------------------------
+
+
+def test_a_booster_stops_where_its_validation_loss_is_lowest() -> None:
+    _, train, val, dims = problem(channels=1, seed=5)
+    options = {**PLAIN, "patience": 5}
+    fitted = XGBoost(rounds=200, learning_rate=0.3, **options).fit(train, val, dims)
+    every = XGBoost(rounds=200, learning_rate=0.3, **PLAIN).fit(train, val, dims)
+    rows, last = design(whole(val))
+    for h, (stopped, full) in enumerate(zip(fitted.boosters, every.boosters, strict=True)):
+        label = val.label(slice(None))[:, h, 0] - last[:, 0]
+        n = stopped.num_boosted_rounds()
+        assert n < 200
+        losses = [np.mean((full.inplace_predict(rows, iteration_range=(0, i)) - label) ** 2) for i in range(1, n + 6)]
+        assert int(np.argmin(losses)) == n - 1
+
+
+def test_learned_quantiles_hold_their_share_of_the_labels() -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal((3000, 1)).astype(np.float32)
+    e = Encoded(np.array([0, 3000]), noise, *(np.zeros((3000, 0), np.float32),) * 2, np.zeros((1, 0), np.float32))
+    train, val = windows(e, 0, 2000), windows(e, 2000, 3000)
+    dims = e.dims(L, H, 1, quantiles=(0.1, 0.5, 0.9))
+    for base in (None, Ridge()):
+        model = XGBoost(base=base, learns_quantiles=True, rounds=60, learning_rate=0.2, max_depth=3)
+        forecast = model.fit(train, val, dims).predict(whole(val))
+        assert forecast.shape == (len(val), H, 1, 3)
+        share = (val.label(slice(None))[..., None] <= forecast).mean(axis=(0, 1, 2))
+        np.testing.assert_allclose(share, [0.1, 0.5, 0.9], atol=0.06)
+        assert (np.diff(forecast, axis=-1) >= 0).mean() > 0.99
+
+
+@pytest.mark.parametrize("strategy", ["direct", "recursive"])
+def test_a_category_is_split_as_one_and_not_as_a_number(strategy: str) -> None:
+    rng = np.random.default_rng(1)
+    codes = rng.integers(0, 20, (800, 1)).astype(np.float32)
+    effect = rng.permutation(np.repeat([0, 5], 10)).astype(np.float32)  # one threshold of the code says little
+    target = effect[codes[:, 0].astype(int)][:, None]
+    plain = Encoded(np.array([0, 800]), target, np.zeros((800, 0), np.float32), codes, np.zeros((1, 0), np.float32))
+    errors = []
+    for e in (replace(plain, cardinality={"known": (20,)}), plain):
+        train, val = windows(e, 0, 600), windows(e, 600, 800)
+        model = XGBoost(strategy=strategy, rounds=30, max_depth=2, learning_rate=0.3, **PLAIN)
+        fitted = model.fit(train, val, e.dims(L, H, 1))
+        errors.append(np.mean((fitted.predict(whole(val))[:, 0] - val.label(slice(None))[:, 0]) ** 2))
+    assert errors[0] < 0.5 * errors[1]
+
+
+def test_windows_with_a_missing_label_are_left_out() -> None:
+    e, train, val, dims = problem(channels=1)
+    e.target[100] = np.nan
+    train, val = windows(e, 0, 300), windows(e, 300, 400)
+    clean = [i for i in range(len(train)) if not np.isnan(train.label(slice(i, i + 1))).any()]
+    fitted = XGBoost(rounds=3, **PLAIN).fit(train, val, dims)
+    expected = XGBoost(rounds=3, **PLAIN).fit(train.subset(clean), val, dims)
+    np.testing.assert_array_equal(fitted.predict(whole(val)), expected.predict(whole(val)))
+    e.target[:] = np.nan
+    with pytest.raises(DataError, match="no window has a complete label"):
+        XGBoost(rounds=3).fit(train, val, dims)
+
+
+# --- what a person reads -------------------------------------------------------------------------------------------
+
+
+def test_features_have_names_that_a_person_can_read() -> None:
+    e = encoded(channels=2, past=1, known=1)
+    names = {"target": ("HUFL", "OT"), "past": ("wind [m/s]",), "known": ("hour",)}
+    e = replace(e, names=names, window_features=(Lags((1, 3)),))
+    fitted = XGBoost(rounds=2).fit(windows(e, 0, 300), windows(e, 300, 400), e.dims(L, H, 1))
+    lags = [f"lag {lag}" for lag in range(L, 0, -1)]
+    expected = [*(f"HUFL {lag}" for lag in lags), *(f"wind (m/s) {lag}" for lag in lags), "hour", "lag 1", "lag 3"]
+    assert fitted.boosters[0].feature_names == expected
+    assert fitted.boosters[-1].feature_names[:1] == ["OT lag 12"]
+    every = XGBoost(rounds=2, strategy="multi_output").fit(windows(e, 0, 300), windows(e, 300, 400), e.dims(L, H, 1))
+    assert "hour step 4" in (every.boosters[0].feature_names or [])
+
+
+def test_the_lag_that_decides_is_the_most_important() -> None:
+    rng = np.random.default_rng(2)
+    target = rng.standard_normal((1200, 1)).astype(np.float32)
+    for t in range(8, 1200):
+        target[t] = 0.95 * target[t - 8] + 0.3 * target[t]
+    e = Encoded(np.array([0, 1200]), target, *(np.zeros((1200, 0), np.float32),) * 2, np.zeros((1, 0), np.float32),
+                names={"target": ("OT",)})  # fmt: skip
+    fitted = XGBoost(rounds=10).fit(windows(e, 0, 900, horizon=1), windows(e, 900, 1200, horizon=1), e.dims(L, 1, 1))
+    assert next(iter(fitted.importance())) == "OT lag 8"
+
+
+@pytest.mark.parametrize("base", [None, Ridge()])
+def test_contributions_add_up_to_the_forecast(base: Ridge | None) -> None:
+    _, train, val, dims = problem(channels=2, known=2)
+    fitted = XGBoost(base=base, rounds=10, min_child_weight=1.0).fit(train, val, dims)
+    window = whole(val)
+    names, values = fitted.contributions(window, step=2, channel=1)
+    assert values.shape == (len(val), len(names) + 1)
+    np.testing.assert_allclose(
+        values.sum(axis=-1) + window.target[:, -1, 1], fitted.predict(window)[:, 2, 1], atol=1e-4
+    )
+
+
+def test_contributions_of_a_multi_output_booster_are_refused() -> None:
+    _, train, val, dims = problem(channels=1)
+    fitted = XGBoost(strategy="multi_output", rounds=2).fit(train, val, dims)
+    assert fitted.importance()
+    with pytest.raises(ConfigError, match=r"model\.strategy=direct"):
+        fitted.contributions(whole(val))
+
+
+# --- what is saved -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_boosters_are_ubj_that_xgboost_itself_reads(strategy: str, tmp_path: Path) -> None:
+    _, train, val, dims = problem(channels=1)
+    fitted = XGBoost(strategy=strategy, base=Ridge(), rounds=4).fit(train, val, dims)
+    state = fitted.state()
+    first = sorted(state)[-1]
+    assert first.endswith(".ubj")
+    (tmp_path / first).write_bytes(state[first].tobytes())
+    assert xgb.Booster(model_file=tmp_path / first).feature_names == fitted.boosters[-1].feature_names
+    again = TreeForecaster(
+        horizon=H, channels=fitted.channels, steps=fitted.steps, recursive=fitted.recursive, linear=True
+    ).restore(state)
+    np.testing.assert_array_equal(again.predict(whole(val)), fitted.predict(whole(val)))
+
+
+# --- scikit-learn --------------------------------------------------------------------------------------------------
+
+PASSES = {
+    "check_estimator_cloneable", "check_estimator_tags_renamed", "check_valid_tag_types", "check_estimator_repr",
+    "check_no_attributes_set_in_init", "check_estimators_unfitted", "check_do_not_raise_errors_in_init_or_set_params",
+    "check_mixin_order", "check_parameters_default_constructible", "check_get_params_invariance", "check_set_params",
+}  # fmt: skip
+OWN_TEST = "calls fit(X, y); the same property is tested here on windows"
+OTHER_INPUT = "checks how a matrix X given by a user is read; Windows are checked where they are made"
+NOT_OURS = "asks for an attribute or answer of an estimator that is fitted in place; fit returns a forecaster"
+FAILS = {
+    "check_dict_unchanged": OWN_TEST,
+    "check_dont_overwrite_parameters": OWN_TEST,
+    "check_estimators_overwrite_params": OWN_TEST,
+    "check_fit_idempotent": OWN_TEST,
+    "check_methods_sample_order_invariance": OWN_TEST,
+    "check_methods_subset_invariance": OWN_TEST,
+    "check_estimators_pickle": "calls fit(X, y); a bundle holds UBJ and no pickle is read or written",
+    "check_array_api_input": OTHER_INPUT,
+    "check_complex_data": OTHER_INPUT,
+    "check_dtype_object": OTHER_INPUT,
+    "check_estimator_sparse_array": OTHER_INPUT,
+    "check_estimator_sparse_matrix": OTHER_INPUT,
+    "check_estimator_sparse_tag": OTHER_INPUT,
+    "check_estimators_dtypes": OTHER_INPUT,
+    "check_estimators_empty_data_messages": OTHER_INPUT,
+    "check_estimators_nan_inf": OTHER_INPUT,
+    "check_f_contiguous_array_estimator": OTHER_INPUT,
+    "check_fit1d": OTHER_INPUT,
+    "check_fit2d_1feature": OTHER_INPUT,
+    "check_fit2d_1sample": OTHER_INPUT,
+    "check_fit2d_predict1d": OTHER_INPUT,
+    "check_positive_only_tag_during_fit": OTHER_INPUT,
+    "check_readonly_memmap_input": OTHER_INPUT,
+    "check_estimators_fit_returns_self": NOT_OURS,
+    "check_fit_check_is_fitted": NOT_OURS,
+    "check_fit_score_takes_y": NOT_OURS,
+    "check_n_features_in": NOT_OURS,
+    "check_n_features_in_after_fitting": NOT_OURS,
+    "check_pipeline_consistency": NOT_OURS,
+}
+CHECKS = list(estimator_checks_generator(XGBoost(), legacy=True))
+
+
+def called(check: Callable[..., None]) -> str:
+    return str(getattr(check, "func", check).__name__)
+
+
+def test_every_check_of_scikit_learn_passes_or_is_listed_with_its_reason() -> None:
+    assert {called(check) for _, check in CHECKS} <= PASSES | FAILS.keys()
+
+
+@pytest.mark.parametrize(
+    ("model", "check"), [pair for pair in CHECKS if called(pair[1]) in PASSES], ids=lambda each: str(each)[:60]
+)
+def test_the_checks_of_scikit_learn_that_apply_pass(model: XGBoost, check: Callable[[XGBoost], None]) -> None:
+    check(model)
+
+
+def test_a_fit_leaves_the_parameters_alone_and_a_clone_fits_the_same() -> None:
+    _, train, val, dims = problem(channels=1)
+    model = XGBoost(base=Ridge(), rounds=4, params={"gamma": 0.1})
+    before, attributes = model.get_params(), vars(model).copy()
+    first = model.fit(train, val, dims).state()
+    assert model.get_params() == before
+    assert vars(model) == attributes
+    for again in (model, clone(model), XGBoost(**before)):
+        second = again.fit(train, val, dims).state()
+        assert first.keys() == second.keys()
+        assert all(np.array_equal(first[key], second[key]) for key in first)
+
+
+# --- what is refused -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"strategy": "stacked"}, "direct, multi_output, recursive"),
+        ({"strategy": "recursive", "learns_quantiles": True}, "only direct boosters learn quantiles"),
+        ({"rounds": -1}, "model.rounds"),
+        ({"rounds": 2.5}, "model.rounds"),
+        ({"patience": 0}, "model.patience"),
+        ({"max_depth": -1}, "max_depth"),
+        ({"max_depth": "deep"}, "max_depth"),
+        ({"subsample": 2.0}, "subsample"),
+        ({"max_bin": 1}, "max_bin"),
+        ({"params": {"max_dept": 3}}, "max_dept"),
+        ({"params": {"objective": "reg:nothing"}}, "reg:nothing"),
+        ({"device": "tpu"}, "Got: `tpu`"),
+    ],
+    ids=str,
+)
+def test_a_wrong_parameter_is_one_clear_error(wrong: dict[str, Any], said: str) -> None:
+    _, train, val, dims = problem(channels=1)
+    with pytest.raises(ConfigError, match=said):
+        XGBoost(**wrong).fit(train, val, dims)
+
+
+@pytest.mark.skipif(xgb.build_info()["USE_CUDA"], reason="this XGBoost may find a GPU")
+@pytest.mark.parametrize(
+    "overrides", [["trainer=gpu"], ["model.device=cuda"], ["trainer=ddp", "trainer.accelerator=gpu"]], ids=str
+)
+def test_a_gpu_is_asked_for_through_the_trainer_or_the_device_and_refused_where_there_is_none(
+    overrides: list[str],
+) -> None:
+    _, train, val, dims = problem(channels=1)
+    with pytest.raises(ConfigError, match="XGBoost finds no GPU"):
+        build(compose("train", "model=xgboost", *overrides).model).fit(train, val, dims)
+
+
+def test_the_device_auto_takes_the_processor_where_there_is_no_gpu() -> None:
+    _, train, val, dims = problem(channels=1)
+    assert XGBoost(device="auto", rounds=2).fit(train, val, dims).boosters
+
+
+def test_a_recursive_model_takes_nothing_that_ends_at_the_cutoff() -> None:
+    assert XGBoost(strategy="recursive").uses == {"known", "static"}
+    assert XGBoost().uses == {"past", "known", "static", "tabular"}
