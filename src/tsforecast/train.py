@@ -90,6 +90,9 @@ def train(cfg: DictConfig) -> dict[str, float]:
         metadata = {"name": name, "scores": summary, "data": source, "provenance": origin}
         bundle = replace(bundle, metadata=metadata).save(out / "bundle")
         write_json(out / "metrics.json", flat)
+        if fitted.insights:
+            write_json(out / "interpretation.json", fitted.insights)
+            run.log_artifact(out / "interpretation.json")
         report.write(
             out / "plots",
             title=f"{name}, horizon {cfg.horizon}",

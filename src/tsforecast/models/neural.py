@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -25,9 +25,11 @@ class Neural:
     Parameters
     ----------
     backbone
-        `backbone(dims)` gives an `nn.Module` whose `forward(window)` gives [B H C] in scaled units.
+        `backbone(dims)` gives an `nn.Module` whose `forward(window)` gives [B H C] in scaled units, or [B H C Q] when
+        `dims` has quantiles.
     loss
-        `loss(forecast, label)` of the observed values.
+        `loss(forecast, label)` of the observed values of a point forecast; quantiles are learned with the `Pinball`
+        loss whatever it says.
     optimizer
         `optimizer(parameters)`.
     scheduler
@@ -40,6 +42,9 @@ class Neural:
         Epochs without a better validation loss before training stops.
     warm_start
         A ridge regression whose solution the network starts from; only for networks with `warm_start`.
+    learns_quantiles
+        Whether the network learns the levels of `quantiles`; else it forecasts a point, around which calibration
+        places them.
     """
 
     backbone: Callable[[Dims], nn.Module]
@@ -50,6 +55,7 @@ class Neural:
     val_batch_size: int = 512
     patience: int = 3
     warm_start: Ridge | None = None
+    learns_quantiles: bool = False
     uses: frozenset[str] = field(init=False, default=frozenset())
     trained_by: ClassVar[str] = "tsforecast.training.neural"
 
@@ -59,6 +65,25 @@ class Neural:
                 raise ConfigError(f"{name} must be 1 or more", where=f"model.{name}", got=getattr(self, name))
         network = getattr(self.backbone, "func", self.backbone)
         object.__setattr__(self, "uses", frozenset(getattr(network, "uses", ())))
+
+
+class Pinball(nn.Module):
+    """The mean over quantile levels of the pinball loss (Koenker & Bassett, Regression Quantiles, Econometrica 1978).
+
+    Parameters
+    ----------
+    levels
+        Q of them, the last axis of the forecast.
+    """
+
+    def __init__(self, levels: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("levels", torch.tensor(levels), persistent=False)
+
+    def forward(self, forecast: Tensor, label: Tensor) -> Tensor:
+        """Of a forecast [... Q] and a label [...]: a number."""
+        error = label[..., None] - forecast
+        return torch.maximum(self.levels * error, (self.levels - 1) * error).mean()
 
 
 def masked(loss: Callable[[Tensor, Tensor], Tensor], forecast: Tensor, label: Tensor, missing: bool) -> Tensor:

@@ -21,10 +21,20 @@ _GROUPS = ("past", "known", "static", "tabular")
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a fit leaves behind: the forecaster and, for iterative models, one record of scores per epoch."""
+    """What a fit leaves behind.
+
+    Attributes
+    ----------
+    history
+        One record of scores per epoch, of models trained in steps.
+    insights
+        What the model can say about itself, as JSON values: `past`, `known`, `static` map a variable to its weight,
+        `attention` is one number per row of lookback and horizon. Most models say nothing.
+    """
 
     forecaster: Forecaster
     history: list[dict[str, float]] = field(default_factory=list)
+    insights: dict[str, Any] = field(default_factory=dict)
 
 
 def check_covariates(model: Any, encoded: Encoded, *, label: str, unused: str) -> None:

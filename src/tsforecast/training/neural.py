@@ -6,12 +6,13 @@ import logging
 import math
 import signal
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
@@ -19,9 +20,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from tsforecast.errors import ConfigError
+from tsforecast.models.backbones import network as build
 from tsforecast.models.base import Forecaster
 from tsforecast.models.networks import Linear
-from tsforecast.models.neural import Neural, masked
+from tsforecast.models.neural import Neural, Pinball, masked
 from tsforecast.training.export import to_onnx
 from tsforecast.training.fit import Fitted, fit
 from tsforecast.types import Dims, Window
@@ -29,6 +31,7 @@ from tsforecast.windows import Windows
 
 log = logging.getLogger(__name__)
 Batch = tuple[Window, Tensor]
+_EXPLAINED = 256  # validation windows
 
 
 class Batches(IterableDataset[Batch]):
@@ -69,21 +72,24 @@ def _tensors(window: Window) -> Window:
 class ForecastModule(pl.LightningModule):
     """Loss, optimizer and schedule around any network."""
 
-    def __init__(self, network: nn.Module, model: Neural, train: Batches, val: Batches) -> None:
+    def __init__(
+        self, network: nn.Module, model: Neural, train: Batches, val: Batches, quantiles: Sequence[float] = ()
+    ) -> None:
         super().__init__()
         self.network, self.model, self.batches = network, model, {"train": train, "val": val}
+        self.loss = Pinball(quantiles) if quantiles else model.loss
         self.history: list[dict[str, float]] = []
         self._sums: dict[str, list[Tensor]] = {"train": [], "val": []}
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """One step; the loss is summed on the device and read once an epoch."""
-        loss = masked(self.model.loss, self.network(batch[0]), batch[1], self.batches["train"].windows.missing)
+        loss = masked(self.loss, self.network(batch[0]), batch[1], self.batches["train"].windows.missing)
         self._sums["train"].append(loss.detach())
         return loss
 
     def validation_step(self, batch: Batch, index: int) -> None:
         """The same loss, without a step."""
-        loss = masked(self.model.loss, self.network(batch[0]), batch[1], self.batches["val"].windows.missing)
+        loss = masked(self.loss, self.network(batch[0]), batch[1], self.batches["val"].windows.missing)
         self._sums["val"].append(loss.detach() * len(batch[1]))
 
     def on_train_epoch_start(self) -> None:
@@ -181,7 +187,8 @@ def _(
         raise ConfigError("epochs are counted", where="trainer.max_epochs", got=driver.max_epochs, allowed="1, 2, ...",
                           fix="trainer.max_epochs=10")  # fmt: skip
     torch.manual_seed(seed)
-    network = model.backbone(dims)
+    network = build(model.backbone, dims)
+    _probe(network, train, dims)
     if model.warm_start is not None:
         start = getattr(network, "warm_start", None)
         if start is None:
@@ -189,7 +196,11 @@ def _(
                               got=type(network).__name__, allowed="NLinear", fix="model.warm_start=null")  # fmt: skip
         start(model.warm_start.fit(train, val, dims))
     module = ForecastModule(
-        network, model, Batches(train, model.batch_size, seed=seed), Batches(val, model.val_batch_size)
+        network,
+        model,
+        Batches(train, model.batch_size, seed=seed),
+        Batches(val, model.val_batch_size),
+        dims.quantiles,
     )
     if ckpt_path is not None and not Path(ckpt_path).is_file():
         raise ConfigError("there is no checkpoint here", where="ckpt_path", got=ckpt_path,
@@ -206,7 +217,50 @@ def _(
     if best.weights:
         network.load_state_dict(best.weights)
     log.info("best validation loss %.4f; %d epochs", best.loss, len(module.history))
-    return Fitted(runtime(network.cpu().eval(), dims), module.history)
+    network = network.cpu().eval()
+    return Fitted(runtime(network, dims), module.history, _insights(network, val))
+
+
+def _probe(network: nn.Module, train: Windows, dims: Dims) -> None:
+    """Two windows through the fresh network, so that one of the wrong shape is found before it is trained.
+
+    Raises
+    ------
+    ConfigError
+        The network fails, or gives another shape than [B H C] or [B H C Q].
+    """
+    window = _tensors(train.window(np.zeros(2, dtype=np.int64)))
+    training = network.training
+    network.eval()
+    try:
+        with torch.no_grad():
+            out = network(window)
+    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
+        raise ConfigError("the network cannot read a window", where="model.backbone", got=error,
+                          allowed=f"a forward(window) that copes with {dims}",
+                          fix="--trace shows where it fails; docs/own-model.md, the parts of a window") from error  # fmt: skip
+    finally:
+        network.train(training)
+    wanted = (2, dims.horizon, dims.channels) + ((len(dims.quantiles),) if dims.quantiles else ())
+    if not isinstance(out, Tensor) or tuple(out.shape) != wanted:
+        raise ConfigError(
+            "the network gives forecasts of another shape than asked for",
+            where="model.backbone",
+            got=f"{list(out.shape) if isinstance(out, Tensor) else type(out).__name__} for two windows",
+            allowed=f"{list(wanted)}: windows, horizon, channels" + (", quantiles" if dims.quantiles else ""),
+            fix="forward(window) returns [B H C], with quantiles [B H C Q]; docs/own-model.md"
+            + ("" if dims.quantiles else "; model.learns_quantiles says which"),
+        )
+
+
+def _insights(network: nn.Module, val: Windows) -> dict[str, Any]:
+    """What the network says about itself, if it can, after reading windows that it was not fitted on."""
+    explain = getattr(network, "insights", None)
+    if explain is None or not len(val):
+        return {}
+    index = np.unique(np.linspace(0, len(val) - 1, min(len(val), _EXPLAINED)).astype(np.int64))
+    found: dict[str, Any] = explain(_tensors(val.window(index)), val.encoded.names)
+    return found
 
 
 def _built(where: str, constructor: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
