@@ -149,9 +149,12 @@ class FeatureSet:
             )
         return np.asarray(found, dtype=np.int64)
 
-    def encode(self, panel: Panel) -> Encoded:
-        """Model-space arrays, row by row: no row's encoding depends on another row."""
-        of_row = np.repeat(self.series(panel.ids), panel.lengths)
+    def encode(self, panel: Panel, series: Int[np.ndarray, " N"] | None = None) -> Encoded:
+        """Model-space arrays, row by row: no row's encoding depends on another row.
+
+        `series` are the fitted positions of the panel's series, where they are known already.
+        """
+        of_row = np.repeat(self.series(panel.ids) if series is None else series, panel.lengths)
         past, own, static = self._encoded(panel)
         parts = [own, *(feature.transform(panel.time, panel.freq) for feature in self.rows)]
         known = own if len(parts) == 1 else np.concatenate(parts, axis=1).astype(np.float32, copy=False)
