@@ -228,8 +228,8 @@ class Bundle:
         golden: dict[str, Any] = {
             name: {column: _cells(frame[column]) for column in frame} for name, frame in given.items()
         }
-        golden["values"] = answer.values.tolist()
-        golden["quantiles"] = None if answer.quantiles is None else answer.quantiles.tolist()
+        for name, array in (("values", answer.values), ("quantiles", answer.quantiles)):
+            golden[name] = None if array is None else array.astype(str).astype(float).tolist()
         return replace(self, golden=golden, missing=train.missing_rows(self.context))
 
     @property

@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 import uuid
 from collections.abc import Awaitable, Callable
 from types import FrameType
@@ -168,8 +169,9 @@ class Front:
         access.handlers, access.propagate = [], False  # our own line has more
         try:
             self.server.start()
-        except TsforecastError as error:
-            await send({"type": "lifespan.startup.failed", "message": f"Error: {error}"})
+        except Exception as error:  # left to uvicorn, it would take it for an app without a lifespan and go on
+            text = f"Error: {error}" if isinstance(error, TsforecastError) else traceback.format_exc()
+            await send({"type": "lifespan.startup.failed", "message": text})
             return
         self.server.drain_on_term()
         await send({"type": "lifespan.startup.complete"})

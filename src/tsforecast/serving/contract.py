@@ -177,7 +177,7 @@ class Contract:
         """Series and missing values held against what training saw."""
         bundle, n = self.bundle, len(whole)
         for names, values in ((bundle.channels, whole.target), (bundle.past_names, whole.past)):
-            recent = values.reshape(n, -1, values.shape[1])[:, : bundle.context]
+            recent = values.reshape(n, -1 if names else 1, len(names))[:, : bundle.context]
             if not np.isnan(recent.sum(dtype=np.float64)):
                 continue
             count = np.isnan(recent).sum(axis=1)
