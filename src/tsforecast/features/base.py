@@ -111,6 +111,9 @@ class FeatureSet:
         """
         scalers = (self._past, self._known, self._static)
         for scaler, (names, values) in zip(scalers, self._covariates(panel), strict=True):
+            if not names:
+                yield values
+                continue
             scaled = scaler.transform(values, np.zeros(len(values), dtype=np.int64))
             for j in np.flatnonzero(self._is_category(names)):
                 labels, known = panel.categories.get(names[j], ()), self.categories[names[j]]

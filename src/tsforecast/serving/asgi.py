@@ -6,17 +6,18 @@ import asyncio
 import contextlib
 import json
 import logging
+import random
 import re
 import signal
 import sys
 import threading
 import time
 import traceback
-import uuid
 from collections.abc import Awaitable, Callable
 from types import FrameType
 from typing import Any
 
+import orjson
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -182,7 +183,7 @@ class Front:
         server, began, status, size = self.server, time.perf_counter(), 500, 0
         headers = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"").decode("latin-1")
-        request_id = given if _ID.fullmatch(given) else uuid.uuid4().hex
+        request_id = given if _ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
         most, counted = int(server.settings.max_body * 2**20), scope["path"] in _COUNTED
 
         async def measured() -> Message:
@@ -244,8 +245,7 @@ def _number(text: str) -> Any:
 
 
 def _json(content: dict[str, Any], status: int = 200) -> Response:
-    body = json.dumps(content, ensure_ascii=False, default=str).encode() + b"\n"
-    return Response(body, status, media_type="application/json")
+    return Response(orjson.dumps(content, default=str, option=orjson.OPT_APPEND_NEWLINE), status, media_type="application/json")
 
 
 def _problem(error: TsforecastError) -> Response:
@@ -300,7 +300,8 @@ class _Json(logging.Formatter):
         if record.exc_info:
             extra["trace"] = self.formatException(record.exc_info)
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
-        return json.dumps({"time": stamp, "level": record.levelname, "event": record.getMessage(), **extra}, default=str)
+        line = {"time": stamp, "level": record.levelname, "event": record.getMessage(), **extra}
+        return orjson.dumps(line, default=str).decode()
 
 
 def log_as_json() -> None:

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -34,8 +35,9 @@ from tsforecast.types import Forecast
 Columns = Mapping[str, Sequence[Any]]
 KEYS = ("history", "known_future", "static", "horizon", "levels")
 _NUMBER, _MISSING = {int, float}, type(None)
-_STAMPS = {10: "0000-00-00", 16: "0000-00-00T00:00", 19: "0000-00-00T00:00:00"}  # length to shape
-_SPAN = np.array(["1678-01-01", "2261-01-01"], dtype="datetime64[s]").astype(np.int64)  # what nanoseconds can hold
+_STAMP = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d)?)?", re.ASCII)
+_CUT = {10: (b"T00:00:00", b""), 16: (b':00"', b'"'), 19: (b"", b"")}  # length of a timestamp to what it leaves out
+_SPAN = np.datetime64("1678-01-01", "s"), np.datetime64("2261-01-01", "s")  # what nanoseconds can hold
 
 
 class RequestError(TsforecastError):
@@ -134,7 +136,9 @@ class Contract:
             raise RequestError("a request needs a history", where="history", got="nothing",
                                allowed="records or column lists")  # fmt: skip
         horizon, levels = self._horizon(given.get("horizon")), self._levels(given.get("levels"))
-        whole = self._evident(tables["history"]) if len(tables) == 1 else None
+        whole, booleans = None, b"true" in body or b"false" in body
+        if len(tables) == 1:
+            whole = self._evident(tables["history"], booleans=booleans)
         if whole is None:
             frames = {name: self._frame(columns, name) for name, columns in tables.items()}
             whole = self._checked(**frames, first_row=0)
@@ -239,7 +243,7 @@ class Contract:
         problems.stop("mend the data")
         return pd.DataFrame({name: _series(cells) for name, cells in columns.items()})
 
-    def _evident(self, columns: Columns) -> Panel | None:
+    def _evident(self, columns: Columns, *, booleans: bool) -> Panel | None:
         """What `_checked` would give, when a few sums show that all is well; None: let it look and say.
 
         Series stand one after another with as many rows each, timestamps are plain ISO 8601 and regular, cells are
@@ -262,21 +266,24 @@ class Contract:
                 return None
         if each < rows:
             return None
-        time = _parse(columns[stamp], each)
-        if time is None or (np.diff(time) != nanos).any() or time[0].min() < _SPAN[0] * 10**9:
+        starts = _starts(columns[stamp], each, nanos)
+        if starts is None:
             return None
         cells = [columns[name] for name in named]
-        if not set(map(type, chain.from_iterable(cells))) <= {*_NUMBER, _MISSING}:
-            return None
+        values = np.array(cells)
+        if booleans or values.dtype.kind not in "if":  # nothing else becomes a number unasked
+            if not set(map(type, chain.from_iterable(cells))) <= {*_NUMBER, _MISSING}:
+                return None
+            values = np.array(cells, dtype=np.float64)
         with np.errstate(over="ignore"):  # beyond float32 is infinite
-            values = np.array(cells, dtype=np.float64).astype(np.float32)
+            values = values.astype(np.float32)
         if np.isinf(values).any():
             return None
         n, horizon, c = len(ids), bundle.dims.horizon, len(bundle.channels)
         whole = np.full((n, rows + horizon, len(named)), np.nan, dtype=np.float32)
         whole[:, :rows] = values.reshape(len(named), n, each)[..., -rows:].transpose(1, 2, 0)
         whole = whole.reshape(-1, len(named))
-        stamps = np.broadcast_to(time, (n, each))[:, each - rows, None] + np.arange(rows + horizon) * nanos
+        stamps = starts[:, None] + np.arange(each - rows, each + horizon) * nanos
         return Panel(
             ids=np.array(ids, dtype=object), offsets=np.arange(n + 1) * (rows + horizon),
             time=pd.DatetimeIndex(stamps.reshape(-1).view("datetime64[ns]")),
@@ -295,7 +302,7 @@ class Contract:
             return [dict(zip(bundle.channels, each, strict=True)) for each in rows]
 
         if whole.time.tz is None:
-            stamps: Any = whole.time.to_numpy().reshape(n, -1)[:, context - 1 : context + request.horizon]
+            stamps: Any = whole.time.asi8.view("datetime64[ns]").reshape(n, -1)[:, context - 1 : context + request.horizon]
         else:
             stamps = [[stamp.isoformat() for stamp in whole.time[begin + context - 1 :][: request.horizon + 1]]
                       for begin in whole.offsets[:-1]]  # fmt: skip
@@ -370,30 +377,28 @@ def _series(cells: Sequence[Any]) -> pd.Series:
     return pd.Series(list(cells), dtype=np.float64 if numeric and None in cells else None)
 
 
-def _parse(stamps: Sequence[Any], each: int) -> Int[np.ndarray, "N|1 each"] | None:
-    """Nanoseconds of plain ISO 8601 text, one row where all series have the same stamps; None for any other text."""
-    if set(map(type, stamps)) != {str}:
-        return None
-    if len(stamps) > each and list(stamps[:each]) * (len(stamps) // each) == list(stamps):
-        stamps = stamps[:each]
-    shape = _STAMPS.get(len(stamps[0]))
-    if shape is None or len(set(map(len, stamps))) > 1:
-        return None
-    text = np.array(stamps, dtype=f"U{len(shape)}")
-    letters, form = text.view(np.uint32).reshape(len(text), -1), np.array([shape]).view(np.uint32)
-    digits = form == ord("0")
-    if ((letters[:, digits] < 48) | (letters[:, digits] > 57)).any():
-        return None
-    marks = letters[:, ~digits]
-    if ((marks != form[~digits]) & ((marks != ord(" ")) | (form[~digits] != ord("T")))).any():
-        return None
-    try:
-        seconds = text.astype("datetime64[s]").astype(np.int64)
-    except ValueError:
-        return None
-    if seconds.min() < _SPAN[0] or seconds.max() > _SPAN[1]:
-        return None
-    return (seconds * 10**9).reshape(-1, each)
+def _starts(stamps: Sequence[Any], each: int, nanos: int) -> Int[np.ndarray, " N"] | None:
+    """First nanosecond of each series, when the text is what the grid from there on would be written as."""
+    starts, written = [], dict[str, tuple[int, bytes]]()
+    for i in range(0, len(stamps), each):
+        first = stamps[i]
+        if first not in written:
+            if not isinstance(first, str) or not _STAMP.fullmatch(first):
+                return None
+            try:
+                begin = np.datetime64(first, "s")
+            except ValueError:  # no such day
+                return None
+            if not _SPAN[0] <= begin <= _SPAN[1]:
+                return None
+            start = int(begin.astype(np.int64)) * 10**9
+            grid = (start + np.arange(each) * nanos).view("datetime64[ns]")
+            written[first] = start, orjson.dumps(grid, option=orjson.OPT_SERIALIZE_NUMPY).replace(*_CUT[len(first)])
+        start, text = written[first]
+        if orjson.dumps(stamps[i : i + each]).replace(b" ", b"T") != text:
+            return None
+        starts.append(start)
+    return np.array(starts, dtype=np.int64)
 
 
 def problem(error: TsforecastError) -> dict[str, str | None]:
