@@ -5,6 +5,7 @@ features.npz          fitted arrays of the feature set, offsets of the calibrati
 forecaster.safetensors, *.onnx, *.ubj
                       what the forecaster learned
 metadata.json         name, configuration, scores, provenance
+golden.json           a request and its answer, which a server must give before it calls itself ready
 manifest.json         sha256 of every other file
 """
 
@@ -36,7 +37,7 @@ from tsforecast.frames import read_known_future, to_panel
 from tsforecast.models.base import Forecaster
 from tsforecast.panel import Panel
 from tsforecast.quantiles import ordered
-from tsforecast.schema import Policy, Schema
+from tsforecast.schema import Schema
 from tsforecast.types import Dims, Forecast
 from tsforecast.windows import Windows
 
@@ -74,6 +75,10 @@ class Bundle:
         that forecasts a point: to the point), in the units of the model.
     metadata
         Name, resolved configuration, scores and provenance; JSON values.
+    missing
+        Column to the most missing values that `lookback` rows of the train rows hold; other columns had none.
+    golden
+        `history`, `known_future` and `static` as column lists, and the `values` and `quantiles` forecast from them.
     path, digest
         Where it was loaded from, and the sha256 of its manifest.
     """
@@ -90,6 +95,8 @@ class Bundle:
     levels: tuple[float, ...] = ()
     offsets: Float[np.ndarray, "H C Q"] | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    missing: Mapping[str, int] = field(default_factory=dict)
+    golden: Mapping[str, Any] | None = None
     path: Path | None = None
     digest: str | None = None
 
@@ -140,7 +147,7 @@ class Bundle:
                 if got != wanted:
                     raise DataError(f"the panel has other {what} than the bundle", got=got, allowed=wanted)
         else:
-            panel = to_panel(history, self.schema, Policy(), static=static, where="history", for_training=False)
+            panel = to_panel(history, self.schema, static=static, where="history", for_training=False)
         if panel.freq != self.freq:
             raise DataError(
                 "the data has another frequency than the bundle was trained on",
@@ -187,6 +194,44 @@ class Bundle:
         target[rows - ahead :], past[rows - ahead :] = np.nan, np.nan
         return self.frame(replace(first, target=target, past=past))
 
+    def split(self, frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame | None, pd.DataFrame | None]:
+        """History, known future and static covariates out of one frame, as `example` has it.
+
+        Raises
+        ------
+        DataError
+            The last `horizon` rows of every series, which are the ones to forecast, hold targets.
+        """
+        frame, future, static = frame.reset_index(drop=True), None, None
+        key = [self.schema.id] if self.schema.id else []
+        if self.static_names:
+            static = frame.filter([*key, *self.static_names]).drop_duplicates()
+            frame = frame.drop(columns=list(self.static_names), errors="ignore")
+        if self.known_names:
+            future = (frame.groupby(key, sort=False) if set(key) & set(frame) else frame).tail(self.dims.horizon)
+            if future.filter(self.channels).notna().any(axis=None):
+                raise DataError(
+                    f"the last {self.dims.horizon} rows of every series are the ones to forecast",
+                    where=", ".join(self.channels),
+                    allowed="empty targets there, and values of the known covariates",
+                    fix="append these rows to the history",
+                )
+            frame = frame.drop(index=future.index)
+            future = future.drop(columns=[*self.channels, *self.past_names], errors="ignore")
+        return frame, future, static
+
+    def with_golden(self, train: Panel) -> Bundle:
+        """The bundle with what a server checks requests and itself against: `missing` and `golden`, of train rows."""
+        frames = dict(zip(("history", "known_future", "static"), self.split(self.example(train)), strict=True))
+        given = {name: frame for name, frame in frames.items() if frame is not None}
+        answer = self.forecast(**given)
+        golden: dict[str, Any] = {
+            name: {column: _cells(frame[column]) for column in frame} for name, frame in given.items()
+        }
+        for name, array in (("values", answer.values), ("quantiles", answer.quantiles)):
+            golden[name] = None if array is None else array.astype(str).astype(float).tolist()
+        return replace(self, golden=golden, missing=train.missing_rows(self.context))
+
     @property
     def time_name(self) -> str:
         """What the timestamp column of a forecast is called."""
@@ -221,41 +266,60 @@ class Bundle:
             The frame cannot be used as it is; the message lists all that is wrong with it.
         """
         panel = self.panel(history, static=static).tail(self.context)
-        horizon = self.dims.horizon
         if not len(panel):
             raise DataError("the history holds no series", where="history", fix="give at least one series")
+        whole = self.whole(panel, known_future)
+        values, quantiles = self.infer(whole, self.features.series(whole.ids))
+        last = whole.offsets[1:] - self.dims.horizon
+        return Forecast(
+            ids=whole.ids,
+            cutoff=whole.time[last - 1],
+            time=tuple(whole.time[i : i + self.dims.horizon] for i in last),
+            channels=self.channels,
+            values=values,
+            levels=self.levels,
+            quantiles=quantiles,
+        )
+
+    def whole(self, panel: Panel, known_future: pd.DataFrame | None = None) -> Panel:
+        """`context` rows a series with the `horizon` rows to forecast behind them: all that `infer` needs."""
         self._check_observed(panel)
         future = None  # which `extend` refuses when there are known covariates
         if self.known_names and known_future is not None:
-            future, categories = read_known_future(known_future, panel, self.schema, horizon)
+            future, categories = read_known_future(known_future, panel, self.schema, self.dims.horizon)
             panel = replace(panel, categories=categories)
-        whole = panel.extend(horizon, future)
+        return panel.extend(self.dims.horizon, future)
+
+    def infer(
+        self, whole: Panel, series: Int[np.ndarray, " N"]
+    ) -> tuple[Float[np.ndarray, "N H C"], Float[np.ndarray, "N H C Q"] | None]:
+        """Point forecasts and quantiles in original units, all series in one call.
+
+        Parameters
+        ----------
+        whole
+            As `whole` gives it; the same series may be there more than once.
+        series
+            Fitted position of each (`features.series(ids)`).
+        """
+        horizon = self.dims.horizon
         origins = whole.offsets[1:] - horizon
         windows = Windows.over(
-            self.features.encode(whole),
+            self.features.encode(whole, series),
             lookback=self.context,
             horizon=horizon,
             begin=origins,
             end=whole.offsets[1:],
             forecast=True,
         )
-        series = self.features.series(panel.ids)
-        values = np.empty((len(panel), horizon, len(self.channels)), dtype=np.float32)
+        values = np.empty((len(whole), horizon, len(self.channels)), dtype=np.float32)
         quantiles = np.empty((*values.shape, len(self.levels)), dtype=np.float32) if self.levels else None
         for index in windows.batches(_CHUNK):
             point, spread = self.predict(windows, index)
             values[index] = self.invert(point, series[index])
             if quantiles is not None and spread is not None:
                 quantiles[index] = self.invert(spread, series[index])
-        return Forecast(
-            ids=panel.ids,
-            cutoff=panel.time[panel.offsets[1:] - 1],
-            time=panel.future_time(horizon),
-            channels=self.channels,
-            values=values,
-            levels=self.levels,
-            quantiles=quantiles,
-        )
+        return values, quantiles
 
     def _check_observed(self, panel: Panel) -> None:
         """Raise a DataError when a channel has nothing observed to forecast from."""
@@ -296,6 +360,7 @@ class Bundle:
             "scaler": _spec(self.features.scaler),
             "forecaster": _spec(self.forecaster),
             "levels": self.levels,
+            "missing": self.missing,
         }
         scratch = None
         try:
@@ -303,6 +368,8 @@ class Bundle:
             scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
             state, calibration = self.forecaster.state(), {}
             files = {"bundle.json": _json(body), "metadata.json": _json(self.metadata)}
+            if self.golden is not None:
+                files["golden.json"] = _json(self.golden, indent=None)
             files |= {name: state.pop(name).tobytes() for name in list(state) if Path(name).suffix in _RAW}
             files["forecaster.safetensors"] = save_tensors(state)
             if self.offsets is not None:
@@ -360,7 +427,8 @@ class Bundle:
         manifest = _parse(raw_manifest, manifest_file)
         content: dict[str, bytes] = {}
         raw = sorted(name for name in manifest if Path(name).suffix in _RAW and Path(name).name == name)
-        for name in ("bundle.json", "metadata.json", "features.npz", "forecaster.safetensors", *raw):
+        golden = ["golden.json"] if "golden.json" in manifest else []
+        for name in ("bundle.json", "metadata.json", "features.npz", "forecaster.safetensors", *golden, *raw):
             file = path / name
             try:
                 content[name] = file.read_bytes()
@@ -406,6 +474,8 @@ class Bundle:
             levels=tuple(body["levels"]),
             offsets=state.get("calibration.offsets"),
             metadata=_parse(content["metadata.json"], path / "metadata.json"),
+            missing=body.get("missing", {}),
+            golden=_parse(content["golden.json"], path / "golden.json") if golden else None,
             path=path,
             digest=_sha256(raw_manifest),
         )
@@ -449,8 +519,16 @@ def _build(spec: Mapping[str, Any], kind: type[_T], allowed: tuple[str, ...]) ->
     return cls(**parameters)
 
 
-def _json(value: object) -> bytes:
-    return (json.dumps(value, indent=2, sort_keys=True, default=list) + "\n").encode()
+def _json(value: object, indent: int | None = 2) -> bytes:
+    return (json.dumps(value, indent=indent, sort_keys=True, default=list) + "\n").encode()
+
+
+def _cells(column: pd.Series) -> list[Any]:
+    """A column as JSON values: timestamps as text, missing as None, float32 with the digits that tell it apart."""
+    if pd.api.types.is_datetime64_any_dtype(column.dtype):
+        return [stamp.isoformat() for stamp in column]
+    cells = map(float, column.astype(str)) if column.dtype == np.float32 else column.tolist()
+    return [None if cell != cell else cell for cell in cells]
 
 
 def _parse(raw: bytes, where: Path) -> dict[str, Any]:

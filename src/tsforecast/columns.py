@@ -22,23 +22,22 @@ Categories = dict[str, tuple[str, ...]]  # column to its labels; the code of a l
 
 @dataclass
 class Problems:
-    """All that is wrong with one frame."""
+    """All that is wrong with one frame, whose rows count from `first`: 2 is below the header of a file."""
 
     where: str
+    first: int = 2
+    policies_help: bool = True
     found: list[str] = field(default_factory=list)
     policies: list[str] = field(default_factory=list)
 
     def add(self, what: str, rows: np.ndarray | None = None, policy: str = "") -> None:
-        """A problem, the rows it is in (numbers or a mask), and the policy that accepts it.
-
-        Row 2 is the first below the header, as a spreadsheet counts.
-        """
+        """A problem, the rows it is in (numbers or a mask), and the policy that accepts it."""
         if rows is not None:
             index = np.flatnonzero(rows) if rows.dtype == bool else rows
-            shown = ", ".join(str(i + 2) for i in index[:SHOWN]) + (", ..." if len(index) > SHOWN else "")
+            shown = ", ".join(str(i + self.first) for i in index[:SHOWN]) + (", ..." if len(index) > SHOWN else "")
             what += f" ({len(index)} row{'s' * (len(index) != 1)}: {shown})"
         self.found.append(what)
-        self.policies += [f"dataset.{policy}"] if policy else []
+        self.policies += [f"dataset.{policy}"] if policy and self.policies_help else []
 
     def stop(self, fix: str | None = None) -> None:
         """Raise when anything was found."""

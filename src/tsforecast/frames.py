@@ -34,6 +34,7 @@ def to_panel(
     schema: Schema,
     policy: Policy | None = None,
     *,
+    first_row: int = 2,
     static: pd.DataFrame | None = None,
     where: str = "the frame",
     for_training: bool = True,
@@ -45,12 +46,15 @@ def to_panel(
     ----------
     frame
         Wide or long, as `schema` says; columns in any order. Series of a long frame may be interleaved.
+    first_row
+        Number of the first row in messages; 2 is the one below a header, as a spreadsheet counts.
     static
         One row per series with the static covariates; None: they are columns of `frame`.
     where
         What to call the frame in messages.
     for_training
-        Also refuse channels that are constant or all missing, which a forecast request may hold.
+        Also refuse channels that are constant or all missing, which a forecast request may hold, and name the policies
+        that accept a flaw, which it cannot state.
     min_rows
         Rows that every series must have.
 
@@ -60,7 +64,7 @@ def to_panel(
         With all problems found, their counts and row numbers.
     """
     policy = policy or Policy()
-    problems = Problems(where)
+    problems = Problems(where, first_row, policies_help=for_training)
     frame = text_columns(frame, schema)
     channels = channel_columns(frame, schema, static is None, problems)
     problems.stop()

@@ -104,6 +104,17 @@ class Panel:
         """The last `rows` rows of each series (all of a shorter one)."""
         return self.rows(np.maximum(self.offsets[1:] - rows, self.offsets[:-1]), self.offsets[1:])
 
+    def missing_rows(self, rows: int) -> dict[str, int]:
+        """The most missing values that any `rows` rows of a series hold, of each channel and past covariate with any."""
+        most = {}
+        for names, values in ((self.channels, self.target), (self.past_names, self.past)):
+            for j in np.flatnonzero(np.isnan(values.sum(axis=0))):
+                count = np.concatenate([[0], np.cumsum(np.isnan(values[:, j]))])
+                ends = np.arange(rows, len(count))
+                inside = np.repeat(self.offsets[:-1], self.lengths)[ends - 1] <= ends - rows
+                most[names[j]] = int((count[rows:] - count[:-rows])[inside].max(initial=0))
+        return most
+
     def future_time(self, horizon: int) -> tuple[pd.DatetimeIndex, ...]:
         """The `horizon` timestamps after each series' last row, N of them."""
         step = pd.tseries.frequencies.to_offset(self.freq)

@@ -125,10 +125,12 @@ class Windows:
         series = np.repeat(np.arange(len(count), dtype=np.int32), count)
         start = np.concatenate([[0], np.cumsum(count)])
         origins = first[series] + (np.arange(start[-1]) - start[series]) * stride
-        history = np.ones(len(encoded.target), dtype=bool)
+        history: Any = True
         if forecast:
+            history = np.ones((len(encoded.target), 1), dtype=bool)
             history[(origins[:, None] + np.arange(horizon)).reshape(-1)] = False
-        missing = any(bool(np.isnan(a.sum(where=history[:, None]))) for a in (encoded.target, encoded.past))
+        columns = [a for a in (encoded.target, encoded.past) if a.shape[1]]
+        missing = any(bool(np.isnan(a.sum(where=history))) for a in columns)
         return cls(encoded, lookback, horizon, origins, series, missing)
 
     def __len__(self) -> int:

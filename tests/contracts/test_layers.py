@@ -16,7 +16,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 CORE = {"errors", "types", "files", "frequency", "quantiles"}
 FEATURES = CORE | {"panel", "windows", "features"}
 MODELS = FEATURES | {"models"}
-FRAMES = CORE | {"panel", "schema", "columns", "frames"}
+FRAMES = CORE | {"panel", "schema", "columns", "tables", "frames"}
 BUNDLE = MODELS | FRAMES | {"metrics", "bundle"}
 LAYERS = {
     "errors": set(),
@@ -30,6 +30,7 @@ LAYERS = {
     "quantiles": {"errors"},
     "schema": CORE | {"panel"},
     "columns": CORE | {"panel", "schema"},
+    "tables": {"errors"},
     "frames": FRAMES,
     "models": MODELS,
     "bundle": BUNDLE,
@@ -37,6 +38,7 @@ LAYERS = {
     "report": CORE,
     "training": BUNDLE | {"data", "report"},  # it prepares what report draws; report knows plain arrays only
     "tracking": BUNDLE | {"__init__"},
+    "serving": BUNDLE | {"tracking", "__init__"},  # tracking fetches a bundle from MLflow
     "__init__": {"errors", "types", "bundle", "schema", "panel"},
 }
 
@@ -54,6 +56,7 @@ ONLY_IN = {
     "onnxruntime": {"models.onnx_runtime"},
     "xgboost": {"models.boosting", "models.trees"},  # fitting; predicting
     "sklearn": {"models.boosting"},
+    **dict.fromkeys(("bentoml", "fastapi", "starlette", "uvicorn", "orjson", "prometheus_client"), {"serving"}),
 }
 
 

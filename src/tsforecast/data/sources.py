@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,8 +16,7 @@ from tsforecast.errors import DataError, nearest
 from tsforecast.frames import to_panel
 from tsforecast.panel import Panel
 from tsforecast.schema import Policy, Schema
-
-MISSING = ("NA", "N/A", "NaN", "nan", "null", "None", "")
+from tsforecast.tables import read_csv
 
 
 @dataclass(frozen=True)
@@ -114,12 +111,7 @@ def read_frame(path: str | Path, columns: Sequence[str] | None = None) -> pd.Dat
         )
     try:
         if path.suffix == ".csv":
-            raw = path.read_bytes()
-            _check_cells(raw, path)
-            header = pd.read_csv(io.BytesIO(raw), nrows=0).columns
-            wanted = list(columns) if columns is not None and set(columns) <= set(header) else None
-            return pd.read_csv(io.BytesIO(raw), usecols=wanted, na_values=list(MISSING), keep_default_na=False,
-                               low_memory=False)  # fmt: skip
+            return read_csv(path.read_bytes(), path, columns)
         if path.suffix in (".parquet", ".pq"):
             import pyarrow.parquet
 
@@ -136,21 +128,3 @@ def read_frame(path: str | Path, columns: Sequence[str] | None = None) -> pd.Dat
         ) from error
     raise DataError("the kind of a file is told by its suffix", where=path, got=path.suffix or "none",
                     allowed=".csv, .parquet", fix="rename or convert it")  # fmt: skip
-
-
-def _check_cells(raw: bytes, path: Path) -> None:
-    """Every row must have as many cells as the header: pandas would fill a row cut short with missing values."""
-    commas = raw.partition(b"\n")[0].count(b",")
-    if raw.count(b",") == commas * (raw.rstrip(b"\r\n").count(b"\n") + 1) and b'"' not in raw:
-        return
-    rows = csv.reader(io.StringIO(raw.decode("utf-8-sig"), newline=""))
-    width = len(next(rows, []))
-    if ragged := [(rows.line_num, len(row)) for row in rows if row and len(row) != width]:
-        listing = ", ".join(f"row {line} has {cells}" for line, cells in ragged[:5])
-        raise DataError(
-            f"{len(ragged)} rows have not as many cells as the header: the file was cut short, or a cell holds a comma",
-            where=path,
-            got=listing + (", ..." if len(ragged) > 5 else ""),
-            allowed=f"{width} cells",
-            fix="copy the file again, or mend those rows",
-        )

@@ -111,6 +111,9 @@ class FeatureSet:
         """
         scalers = (self._past, self._known, self._static)
         for scaler, (names, values) in zip(scalers, self._covariates(panel), strict=True):
+            if not names:
+                yield values
+                continue
             scaled = scaler.transform(values, np.zeros(len(values), dtype=np.int64))
             for j in np.flatnonzero(self._is_category(names)):
                 labels, known = panel.categories.get(names[j], ()), self.categories[names[j]]
@@ -149,9 +152,12 @@ class FeatureSet:
             )
         return np.asarray(found, dtype=np.int64)
 
-    def encode(self, panel: Panel) -> Encoded:
-        """Model-space arrays, row by row: no row's encoding depends on another row."""
-        of_row = np.repeat(self.series(panel.ids), panel.lengths)
+    def encode(self, panel: Panel, series: Int[np.ndarray, " N"] | None = None) -> Encoded:
+        """Model-space arrays, row by row: no row's encoding depends on another row.
+
+        `series` are the fitted positions of the panel's series, where they are known already.
+        """
+        of_row = np.repeat(self.series(panel.ids) if series is None else series, panel.lengths)
         past, own, static = self._encoded(panel)
         parts = [own, *(feature.transform(panel.time, panel.freq) for feature in self.rows)]
         known = own if len(parts) == 1 else np.concatenate(parts, axis=1).astype(np.float32, copy=False)

@@ -12,7 +12,6 @@ from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
 import tsforecast
-from tsforecast.errors import DataError
 
 
 class BundleModel(PythonModel):
@@ -28,19 +27,8 @@ class BundleModel(PythonModel):
 
     def predict(self, context: PythonModelContext, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:
         """Forecast the steps after the last row of every series."""
-        bundle, history, future = self.bundle, model_input.reset_index(drop=True), None
-        key = [bundle.schema.id] if bundle.schema.id else []
-        if bundle.known_names:
-            last = (history.groupby(key, sort=False) if set(key) & set(history) else history).tail(bundle.dims.horizon)
-            future, history = last, history.drop(index=last.index)
-            if future.filter(bundle.channels).notna().any(axis=None):
-                raise DataError(
-                    f"the last {bundle.dims.horizon} rows of every series are the ones to forecast",
-                    where=", ".join(bundle.channels),
-                    allowed="empty targets there, and values of the known covariates",
-                    fix="append these rows to the history",
-                )
-        return bundle.forecast(history, future).to_frame()
+        history, future, static = self.bundle.split(model_input)
+        return self.bundle.forecast(history, future, static=static).to_frame()
 
 
 set_model(BundleModel())

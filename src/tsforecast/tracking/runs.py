@@ -226,7 +226,7 @@ class MLflowTracker:
             The store cannot be opened or written.
         """
         uri, name = str(self.uri), self.run_name or name
-        _import_mlflow()
+        import_mlflow()
         with _store_errors(uri, OSError):
             client = _client(uri)
             experiment = _experiment(client, str(self.experiment), uri)
@@ -249,7 +249,7 @@ class MLflowTracker:
                 client.set_terminated(run.id, status)
 
 
-def _import_mlflow() -> None:
+def import_mlflow() -> None:
     """Quietly: what mlflow says at INFO is about itself; its telemetry stays off unless the user sets it."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)

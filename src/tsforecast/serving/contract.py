@@ -1,0 +1,408 @@
+"""The one request and the one response: JSON or CSV to a checked panel, forecasts back to JSON or CSV.
+
+    {"history": [{"date": "2018-06-26T19:00:00", "OT": 9.5, ...}, ...]      records, or
+     "history": {"date": [...], "OT": [...]},                               column lists
+     "known_future": ..., "static": ...,                                    laid out likewise, where the model has them
+     "horizon": 24, "levels": [90]}                                         optional: fewer steps, some of the intervals
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import chain, repeat
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+import orjson
+import pandas as pd
+from jaxtyping import Float, Int
+from pandas.tseries.offsets import Day, Tick
+
+from tsforecast.bundle import Bundle
+from tsforecast.columns import Problems
+from tsforecast.errors import DataError, TsforecastError, nearest
+from tsforecast.frames import to_panel
+from tsforecast.frequency import Axis, parse
+from tsforecast.panel import Panel
+from tsforecast.quantiles import intervals
+from tsforecast.tables import read_csv
+from tsforecast.types import Forecast
+
+Columns = Mapping[str, Sequence[Any]]
+KEYS = ("history", "known_future", "static", "horizon", "levels")
+_NUMBER, _MISSING = {int, float}, type(None)
+_STAMP = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d)?)?", re.ASCII)
+_CUT = {10: (b"T00:00:00", b""), 16: (b':00"', b'"'), 19: (b"", b"")}  # length of a timestamp to what it leaves out
+_SPAN = np.datetime64("1678-01-01", "s"), np.datetime64("2261-01-01", "s")  # what nanoseconds can hold
+
+
+class RequestError(TsforecastError):
+    """A request that cannot be answered whatever the model: its HTTP status and a code of its own."""
+
+    def __init__(self, what: str, *, status: int = 400, code: str = "request", **parts: Any) -> None:
+        super().__init__(what, **parts)
+        self.status, self.code = status, code
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one caller asks for, checked.
+
+    Attributes
+    ----------
+    whole
+        `context` rows a series with the horizon's rows behind them, as `Bundle.whole` gives it.
+    series
+        Fitted position of each series, [N].
+    horizon
+        Steps to answer with, at most the trained ones.
+    levels
+        Names of the central intervals to answer with: `90`.
+    """
+
+    whole: Panel
+    series: Int[np.ndarray, " N"]
+    horizon: int
+    levels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Forecasts of one request at the trained horizon: points [N H C] and quantiles [N H C Q]."""
+
+    values: Float[np.ndarray, "N H C"]
+    quantiles: Float[np.ndarray, "N H C Q"] | None
+
+
+@dataclass(frozen=True)
+class Contract:
+    """Reads requests to a bundle and writes its answers."""
+
+    bundle: Bundle
+
+    @cached_property
+    def levels(self) -> dict[str, tuple[int, int]]:
+        """The central intervals there are: name to the places of its two quantiles."""
+        return intervals(self.bundle.levels)
+
+    @property
+    def version(self) -> str:
+        """The start of the digest: the same bundle has the same version wherever it is kept."""
+        return str(self.bundle.digest)[:12]
+
+    @cached_property
+    def _positions(self) -> dict[str, int] | None:
+        """Series to fitted position; None where any series can be forecast, by one set of statistics."""
+        one = self.bundle.schema.id is None or self.bundle.features.scaler.scope != "series"
+        return None if one else {str(name): i for i, name in enumerate(self.bundle.features.ids)}
+
+    @cached_property
+    def _nanos(self) -> int | None:
+        """The step, where requests are so plain that `_evident` can read them."""
+        bundle, step = self.bundle, parse(self.bundle.freq)
+        plain = not (bundle.known_names or bundle.static_names or bundle.schema.categorical)
+        if not (plain and isinstance(bundle.schema.time, str) and isinstance(step, Tick | Day)):
+            return None
+        return Axis(pd.DatetimeIndex([]), step, np.empty(0, np.int64), None).nanos
+
+    def read(self, body: bytes) -> Request:
+        """A JSON body as a request.
+
+        Raises
+        ------
+        RequestError
+            It is not JSON, or not of the shape above.
+        DataError
+            The rows in it cannot be forecast from; the message lists all that is wrong.
+        """
+        try:
+            given = orjson.loads(body)
+        except orjson.JSONDecodeError as error:
+            raise RequestError("the body is not JSON", code="json", where="body", got=error,
+                               allowed="a JSON object; a missing value is null, infinity cannot be told") from None  # fmt: skip
+        if not isinstance(given, dict):
+            raise RequestError("the body is not a JSON object", where="body", got=type(given).__name__,
+                               allowed=f"an object with {', '.join(KEYS)}")  # fmt: skip
+        for key in given.keys() - set(KEYS):
+            near = nearest(key, KEYS)
+            raise RequestError("there is no such key in a request", where="body", got=key, allowed=", ".join(KEYS),
+                               fix=f"did you mean {near}?" if near else None)  # fmt: skip
+        tables = {name: _columns(given[name], name) for name in KEYS[:3] if given.get(name) is not None}
+        if "history" not in tables:
+            raise RequestError("a request needs a history", where="history", got="nothing",
+                               allowed="records or column lists")  # fmt: skip
+        horizon, levels = self._horizon(given.get("horizon")), self._levels(given.get("levels"))
+        whole, booleans = None, b"true" in body or b"false" in body
+        if len(tables) == 1:
+            whole = self._evident(tables["history"], booleans=booleans)
+        if whole is None:
+            frames = {name: self._frame(columns, name) for name, columns in tables.items()}
+            whole = self._checked(**frames, first_row=0)
+        return self._request(whole, horizon, levels)
+
+    def read_csv(self, body: bytes, horizon: int | None = None, levels: Sequence[Any] | None = None) -> Request:
+        """A CSV file as a request: the rows of `Bundle.example`, known futures behind the history.
+
+        Raises
+        ------
+        DataError
+            It cannot be read or forecast from.
+        """
+        schema = self.bundle.schema
+        steps, names = self._horizon(horizon), self._levels(levels)
+        frame = read_csv(body, "the file", None if schema.closed else schema.columns)
+        history, future, static = self.bundle.split(frame)
+        return self._request(self._checked(history, future, static, first_row=2), steps, names)
+
+    def _horizon(self, given: Any) -> int:
+        most = self.bundle.dims.horizon
+        if given is None:
+            return most
+        if type(given) is not int or not 1 <= given <= most:
+            raise RequestError("the horizon is the number of steps to forecast", where="horizon", got=given,
+                               allowed=f"a whole number from 1 to {most}, the trained one")  # fmt: skip
+        return given
+
+    def _levels(self, given: Any) -> tuple[str, ...]:
+        if given is None:
+            return tuple(self.levels)
+        cells = given if isinstance(given, list) else [given]
+        names = [f"{cell:g}" if type(cell) in _NUMBER else repr(cell) for cell in cells]
+        if not isinstance(given, list) or len(set(names)) < len(names) or not set(names) <= set(self.levels):
+            raise RequestError("levels are the central intervals to answer with, in percent", where="levels", got=given,
+                               allowed=f"a list of some of {', '.join(self.levels) or 'none: it has no intervals'}")  # fmt: skip
+        return tuple(names)
+
+    def _request(self, whole: Panel, horizon: int, levels: tuple[str, ...]) -> Request:
+        """Series and missing values held against what training saw."""
+        bundle, n = self.bundle, len(whole)
+        for names, values in ((bundle.channels, whole.target), (bundle.past_names, whole.past)):
+            recent = values.reshape(n, -1 if names else 1, len(names))[:, : bundle.context]
+            if not np.isnan(recent.sum(dtype=np.float64)):
+                continue
+            count = np.isnan(recent).sum(axis=1)
+            allowed = np.array([bundle.missing.get(name, 0) for name in names])
+            for i, j in np.argwhere(count > allowed)[:1]:
+                which = f" of series {whole.ids[i]!r}" if bundle.schema.id else ""
+                raise DataError(
+                    f"column {names[j]!r}{which} has more missing values than training saw",
+                    where="history", got=f"{count[i, j]} missing in the last {bundle.context} rows",
+                    allowed=f"{allowed[j]} at most", fix="fill them in",
+                )  # fmt: skip
+        if self._positions is None:
+            return Request(whole, np.zeros(n, dtype=np.int64), horizon, levels)
+        series = np.fromiter((self._positions.get(name, -1) for name in whole.ids), np.int64, n)
+        if (series < 0).any():
+            unseen = whole.ids[series < 0]
+            near = nearest(unseen[0], self._positions) if len(self._positions) < 1000 else None
+            raise DataError(
+                f"{len(unseen)} series are not among those the model was trained on",
+                where=bundle.schema.id, got=", ".join(unseen[:5]) + (", ..." if len(unseen) > 5 else ""),
+                allowed=", ".join(list(self._positions)[:5]) + (", ..." if len(self._positions) > 5 else ""),
+                fix=f"did you mean {near}?" if near else "leave them out",
+            )  # fmt: skip
+        return Request(whole, series, horizon, levels)
+
+    def _checked(
+        self, history: pd.DataFrame, known_future: pd.DataFrame | None = None, static: pd.DataFrame | None = None,
+        *, first_row: int,
+    ) -> Panel:  # fmt: skip
+        """The whole panel by way of frames, which tells every problem."""
+        bundle = self.bundle
+        schema = replace(bundle.schema, closed=True)
+        for name, frame, wanted in (("known_future", known_future, bundle.known_names),
+                                    ("static", static, bundle.static_names)):  # fmt: skip
+            if frame is not None and not wanted:
+                raise DataError(f"the model has no {name.replace('_', ' ')} covariates", where=name,
+                                got=", ".join(map(str, frame.columns[:5])), allowed="nothing",
+                                fix=f"leave {name} out")  # fmt: skip
+        panel = to_panel(history, schema, static=static, where="history", for_training=False, first_row=first_row)
+        return bundle.whole(bundle.panel(panel).tail(bundle.context), known_future)
+
+    def _frame(self, columns: Columns, where: str) -> pd.DataFrame:
+        """Column lists as a frame, once every cell has a type that its column may hold: no "1.5", no true."""
+        schema, problems = self.bundle.schema, Problems(where, 0)
+        for name, cells in columns.items():
+            allowed, what = _NUMBER | {_MISSING}, "numbers"
+            if name in schema.stamp_columns or name == schema.stamp:
+                allowed, what = ({str}, "timestamps as text") if name == schema.stamp else ({int}, "whole numbers")
+            elif name == schema.id:
+                allowed, what = {str, int}, "names"
+            elif name in schema.categorical:
+                allowed, what = {str, *_NUMBER, _MISSING}, "categories"
+            elif name not in schema.columns:
+                continue  # told by its name
+            if wrong := set(map(type, cells)) - allowed:
+                rows = np.array([type(cell) in wrong for cell in cells])
+                sample = orjson.dumps(cells[int(rows.argmax())]).decode()
+                problems.add(f"column {name!r} has cells that are not {what}, such as {sample[:40]}", rows)
+        problems.stop("mend the data")
+        return pd.DataFrame({name: _series(cells) for name, cells in columns.items()})
+
+    def _evident(self, columns: Columns, *, booleans: bool) -> Panel | None:
+        """What `_checked` would give, when a few sums show that all is well; None: let it look and say.
+
+        Series stand one after another with as many rows each, timestamps are plain ISO 8601 and regular, cells are
+        numbers or null: what a program sends.
+        """
+        bundle, nanos = self.bundle, self._nanos
+        stamp, key = bundle.schema.stamp, bundle.schema.id
+        named = (*bundle.channels, *bundle.past_names)
+        if nanos is None or columns.keys() != {stamp, *((key,) if key else ()), *named}:
+            return None
+        total, rows, ids = len(columns[stamp]), bundle.context, ["0"]
+        each = total
+        if key and total:
+            names = columns[key]
+            each = next((i for i, name in enumerate(names) if name != names[0]), total)
+            ids = list(names[::each])
+            if set(map(type, ids)) != {str} or len(set(ids)) < len(ids) or total != each * len(ids):
+                return None
+            if list(chain.from_iterable(repeat(name, each) for name in ids)) != list(names):
+                return None
+        if each < rows:
+            return None
+        starts = _starts(columns[stamp], each, nanos)
+        if starts is None:
+            return None
+        cells = [columns[name] for name in named]
+        values = np.array(cells)
+        if booleans or values.dtype.kind not in "if":  # nothing else becomes a number unasked
+            if not set(map(type, chain.from_iterable(cells))) <= {*_NUMBER, _MISSING}:
+                return None
+            values = np.array(cells, dtype=np.float64)
+        with np.errstate(over="ignore"):  # beyond float32 is infinite
+            values = values.astype(np.float32)
+        if np.isinf(values).any():
+            return None
+        n, horizon, c = len(ids), bundle.dims.horizon, len(bundle.channels)
+        whole = np.full((n, rows + horizon, len(named)), np.nan, dtype=np.float32)
+        whole[:, :rows] = values.reshape(len(named), n, each)[..., -rows:].transpose(1, 2, 0)
+        whole = whole.reshape(-1, len(named))
+        stamps = starts[:, None] + np.arange(each - rows, each + horizon) * nanos
+        return Panel(
+            ids=np.array(ids, dtype=object), offsets=np.arange(n + 1) * (rows + horizon),
+            time=pd.DatetimeIndex(stamps.reshape(-1).view("datetime64[ns]")),
+            target=np.ascontiguousarray(whole[:, :c]), past=np.ascontiguousarray(whole[:, c:]),
+            known=np.empty((len(whole), 0), np.float32), static=np.empty((n, 0), np.float32),
+            channels=bundle.channels, past_names=bundle.past_names, known_names=(), static_names=(), freq=bundle.freq,
+        )  # fmt: skip
+
+    def write(self, request: Request, answer: Answer) -> bytes:
+        """The answer as JSON: numbers are float32 with the fewest digits that tell them apart."""
+        bundle, whole, steps = self.bundle, request.whole, slice(0, request.horizon)
+        n, context = len(whole), bundle.context
+
+        def named(values: Float[np.ndarray, "N H C"]) -> list[dict[str, np.ndarray]]:
+            rows = np.ascontiguousarray(values[:, steps].transpose(0, 2, 1))
+            return [dict(zip(bundle.channels, each, strict=True)) for each in rows]
+
+        if whole.time.tz is None:
+            stamps: Any = whole.time.asi8.view("datetime64[ns]").reshape(n, -1)[:, context - 1 : context + request.horizon]
+        else:
+            stamps = [[stamp.isoformat() for stamp in whole.time[begin + context - 1 :][: request.horizon + 1]]
+                      for begin in whole.offsets[:-1]]  # fmt: skip
+        point, spread = named(answer.values), {}
+        if answer.quantiles is not None:
+            spread = {level: [named(answer.quantiles[..., q]) for q in self.levels[level]] for level in request.levels}
+        body = {
+            "model": bundle.metadata.get("name"), "version": self.version, "digest": bundle.digest, "freq": bundle.freq,
+            "channels": bundle.channels, "levels": [float(level) for level in request.levels],
+            "forecasts": [
+                {
+                    "series": name if bundle.schema.id else None, "cutoff": stamps[i][0],
+                    "timestamps": stamps[i][1:], "point": point[i],
+                    "intervals": {level: {"lower": low[i], "upper": high[i]} for level, (low, high) in spread.items()},
+                }
+                for i, name in enumerate(whole.ids)
+            ],
+        }  # fmt: skip
+        return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE)
+
+    def forecast(self, request: Request, answer: Answer) -> Forecast:
+        """The answer as `Bundle.forecast` gives it, at the request's horizon and levels."""
+        whole, steps = request.whole, slice(0, request.horizon)
+        begin = whole.offsets[:-1] + self.bundle.context
+        places = sorted({*chain.from_iterable(self.levels[name] for name in request.levels)})
+        quantiles = None if answer.quantiles is None or not places else answer.quantiles[:, steps][..., places]
+        return Forecast(
+            ids=whole.ids, cutoff=whole.time[begin - 1],
+            time=tuple(whole.time[i : i + request.horizon] for i in begin), channels=self.bundle.channels,
+            values=answer.values[:, steps], levels=tuple(self.bundle.levels[i] for i in places), quantiles=quantiles,
+        )  # fmt: skip
+
+    def write_csv(self, request: Request, answer: Answer) -> bytes:
+        """The answer as a CSV file laid out as the bundle's own data: wide or long."""
+        forecast = self.forecast(request, answer)
+        wide = self.bundle.schema.layout == "wide"
+        frame = forecast.to_wide(self.bundle.time_name) if wide else forecast.to_frame()
+        return frame.to_csv(index=False).encode()
+
+
+def _columns(given: Any, where: str) -> Columns:
+    """Records as column lists; column lists as they are."""
+    allowed = "records ([{name: value, ...}, ...]) or column lists ({name: [value, ...], ...})"
+    if isinstance(given, dict):
+        if wrong := [name for name, cells in given.items() if not isinstance(cells, list)]:
+            raise RequestError("a column is not a list", where=f"{where}.{wrong[0]}", got=type(given[wrong[0]]).__name__,
+                               allowed=allowed)  # fmt: skip
+        if len({len(cells) for cells in given.values()}) > 1:
+            lengths = ", ".join(f"{name} {len(cells)}" for name, cells in list(given.items())[:10])
+            raise RequestError("the columns have different lengths", where=where, got=lengths, allowed=allowed)
+        return given
+    if not isinstance(given, list) or set(map(type, given)) - {dict}:
+        raise RequestError("this is neither records nor column lists", where=where, allowed=allowed,
+                           got="a list with other things than records" if isinstance(given, list) else
+                           type(given).__name__)  # fmt: skip
+    if not given:
+        return {}
+    names = list(given[0])
+    for i, record in enumerate(given):
+        if len(record) != len(names) or record.keys() != given[0].keys():
+            differ = ", ".join(sorted(record.keys() ^ given[0].keys())[:5])
+            raise RequestError("the records have different keys", where=f"{where}[{i}]", got=f"not as record 0: {differ}",
+                               allowed=", ".join(names[:20]), fix="write a missing value as null")  # fmt: skip
+    if len(names) == 1:
+        return {names[0]: [record[names[0]] for record in given]}
+    return dict(zip(names, zip(*map(itemgetter(*names), given), strict=True), strict=True)) if names else {}
+
+
+def _series(cells: Sequence[Any]) -> pd.Series:
+    """A column of a frame; numbers stay numbers when all are missing."""
+    numeric = set(map(type, cells)) <= {*_NUMBER, _MISSING}
+    return pd.Series(list(cells), dtype=np.float64 if numeric and None in cells else None)
+
+
+def _starts(stamps: Sequence[Any], each: int, nanos: int) -> Int[np.ndarray, " N"] | None:
+    """First nanosecond of each series, when the text is what the grid from there on would be written as."""
+    starts, written = [], dict[str, tuple[int, bytes]]()
+    for i in range(0, len(stamps), each):
+        first = stamps[i]
+        if first not in written:
+            if not isinstance(first, str) or not _STAMP.fullmatch(first):
+                return None
+            try:
+                begin = np.datetime64(first, "s")
+            except ValueError:  # no such day
+                return None
+            if not _SPAN[0] <= begin <= _SPAN[1]:
+                return None
+            start = int(begin.astype(np.int64)) * 10**9
+            grid = (start + np.arange(each) * nanos).view("datetime64[ns]")
+            written[first] = start, orjson.dumps(grid, option=orjson.OPT_SERIALIZE_NUMPY).replace(*_CUT[len(first)])
+        start, text = written[first]
+        if orjson.dumps(stamps[i : i + each]).replace(b" ", b"T") != text:
+            return None
+        starts.append(start)
+    return np.array(starts, dtype=np.int64)
+
+
+def problem(error: TsforecastError) -> dict[str, str | None]:
+    """The one shape of an error: `code, message, where, got, allowed, fix`."""
+    parts = {"where": error.where, "got": error.got, "allowed": error.allowed, "fix": error.fix}
+    texts = {name: None if part is None else str(part)[:1000] for name, part in parts.items()}
+    return {"code": error.code, "message": error.what, **texts}

@@ -1,0 +1,200 @@
+"""The engine: a bundle, loaded, warmed up and held to its golden answer, that forecasts many requests in one call."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import orjson
+import pandas as pd
+
+import tsforecast
+from tsforecast.bundle import Bundle
+from tsforecast.errors import BundleError, ConfigError, DataError, TsforecastError
+from tsforecast.panel import Panel
+from tsforecast.serving.contract import Answer, Contract, Request
+from tsforecast.serving.store import locate
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How much is taken on; each can be set by a variable of the environment.
+
+    Parameters
+    ----------
+    max_body
+        TSFORECAST_MAX_BODY: largest body of a request, in MiB.
+    queue
+        TSFORECAST_QUEUE: requests in the house; one more is answered 429.
+    batch
+        TSFORECAST_BATCH: series forecast in one call, when requests wait.
+    """
+
+    max_body: float = 32.0
+    queue: int = 128
+    batch: int = 1024
+
+    @classmethod
+    def from_environment(cls) -> Settings:
+        """The defaults, or what the environment says.
+
+        Raises
+        ------
+        ConfigError
+            A variable is not a positive number.
+        """
+        found: dict[str, Any] = {}
+        for name, kind in (("max_body", float), ("queue", int), ("batch", int)):
+            variable = f"TSFORECAST_{name.upper()}"
+            if (text := os.environ.get(variable)) is None:
+                continue
+            try:
+                found[name] = kind(text)
+                if not found[name] > 0:
+                    raise ValueError
+            except ValueError:
+                raise ConfigError("this setting is a positive number", where=variable, got=repr(text),
+                                  allowed="a number above 0") from None  # fmt: skip
+        return cls(**found)
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Answers requests to one bundle; it keeps no state between them.
+
+    Attributes
+    ----------
+    ready
+        Whether the golden request gave the golden answer.
+    seconds
+        What a forecast of one series took when warm.
+    """
+
+    bundle: Bundle
+    ready: bool = False
+    seconds: float = 0.0
+    contract: Contract = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "contract", Contract(self.bundle))
+
+    @classmethod
+    def open(cls, where: str | None = None) -> Engine:
+        """Load the bundle at `where` (None: as `locate` finds it), warm up, and check the golden answer.
+
+        Raises
+        ------
+        BundleError
+            There is nothing to serve, or it cannot be loaded, or holds no golden request.
+        """
+        engine = cls(Bundle.load(locate(where)))
+        if engine.bundle.golden is None:
+            raise BundleError("the bundle holds no golden request, so nothing could tell whether it is served right",
+                              where=engine.bundle.path, fix="train again, or bundle.with_golden(panel).save(path)")  # fmt: skip
+        engine = engine.checked()
+        gc.collect()
+        gc.freeze()  # what is loaded stays: no collection walks it again
+        gc.set_threshold(50_000, 50, 50)
+        return engine
+
+    def checked(self) -> Engine:
+        """The engine with `ready` as the golden request finds it."""
+        golden, best = self.bundle.golden or {}, np.inf
+        try:
+            for _ in range(3):
+                request = self.contract.read(orjson.dumps(self.example))
+                began = time.perf_counter()
+                (answer,) = self.forecast([request])
+                best = min(best, time.perf_counter() - began)
+                if isinstance(answer, TsforecastError):
+                    raise answer
+                self.contract.write(request, answer)
+        except TsforecastError as error:
+            log.error("the golden request was refused: %s", error)
+            return self
+        for name, got in (("values", answer.values), ("quantiles", answer.quantiles)):
+            wanted = None if golden.get(name) is None else np.asarray(golden[name], dtype=np.float32)
+            if (got is None) != (wanted is None) or (wanted is not None and not close(got, wanted)):
+                log.error("the golden request gave other %s than stored in the bundle", name)
+                return self
+        return replace(self, ready=True, seconds=best)
+
+    @cached_property
+    def example(self) -> dict[str, Any]:
+        """The golden request: one that runs as it stands."""
+        return {name: (self.bundle.golden or {})[name] for name in ("history", "known_future", "static")
+                if name in (self.bundle.golden or {})}  # fmt: skip
+
+    def forecast(self, requests: Sequence[Request]) -> list[Answer | TsforecastError]:
+        """All requests in one vectorised call; one that cannot be answered has its error in its place."""
+        answers: list[Answer | TsforecastError] = [DataError("not answered")] * len(requests)
+        groups: dict[Any, list[int]] = {}
+        for i, request in enumerate(requests):
+            whole = request.whole
+            groups.setdefault((str(whole.time.tz), tuple(sorted(whole.categories.items()))), []).append(i)
+        for places in groups.values():
+            batch = [requests[i] for i in places]
+            try:
+                values, quantiles = self.bundle.infer(
+                    merged([request.whole for request in batch]), np.concatenate([r.series for r in batch])
+                )
+            except TsforecastError as error:
+                found = [error] if len(batch) == 1 else [self.forecast([request])[0] for request in batch]
+                for i, each in zip(places, found, strict=True):
+                    answers[i] = each
+                continue
+            ends = np.cumsum([len(request.whole) for request in batch])
+            for i, begin, end in zip(places, (0, *ends[:-1]), ends, strict=True):
+                answer = Answer(values[begin:end], None if quantiles is None else quantiles[begin:end])
+                answers[i] = answer if finite(answer) else DataError(
+                    "the forecast is not finite: the history holds values far beyond those of training",
+                    where="history", fix="look at the units of the data",
+                )  # fmt: skip
+        return answers
+
+    def describe(self) -> dict[str, Any]:
+        """What a caller has to know of the model."""
+        bundle, schema = self.bundle, self.bundle.schema
+        per_series = schema.id is not None and bundle.features.scaler.scope == "series"
+        return {
+            "model": bundle.metadata.get("name"), "version": self.contract.version, "digest": bundle.digest,
+            "tsforecast": tsforecast.__version__, "layout": schema.layout, "time": schema.time, "id": schema.id,
+            "freq": bundle.freq, "context": bundle.context, "horizon": bundle.dims.horizon,
+            "channels": bundle.channels, "past": bundle.past_names, "known": bundle.known_names,
+            "static": bundle.static_names, "categories": bundle.features.categories,
+            "missing": {name: bundle.missing.get(name, 0) for name in (*bundle.channels, *bundle.past_names)},
+            "levels": [float(level) for level in self.contract.levels],
+            "series": len(bundle.features.ids) if per_series else None, "scores": bundle.metadata.get("scores", {}),
+        }  # fmt: skip
+
+
+def merged(panels: Sequence[Panel]) -> Panel:
+    """Panels of one bundle, back to back."""
+    first = panels[0]
+    if len(panels) == 1:
+        return first
+    lengths = np.concatenate([panel.lengths for panel in panels])
+    rows = {name: np.concatenate([getattr(panel, name) for panel in panels])
+            for name in ("ids", "target", "past", "known", "static")}  # fmt: skip
+    time = pd.DatetimeIndex(first.time.append([panel.time for panel in panels[1:]]))
+    return replace(first, offsets=np.concatenate([[0], np.cumsum(lengths)]), time=time, **rows)
+
+
+def close(got: Any, wanted: np.ndarray) -> bool:
+    """Equal but for the last bits, in which processors differ."""
+    return got.shape == wanted.shape and bool(np.all(np.abs(got - wanted) <= 1e-5 * np.abs(wanted).max(initial=1e-6)))
+
+
+def finite(answer: Answer) -> bool:
+    """Whether every number is one."""
+    arrays = (answer.values, answer.quantiles)
+    return all(array is None or bool(np.isfinite(array).all()) for array in arrays)

@@ -1,0 +1,48 @@
+"""What Prometheus is told."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+
+
+class Metrics:
+    """Counters of one app, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        at = {"registry": self.registry}
+        self.requests = Counter("tsforecast_requests", "Requests answered.", ("path", "status"), **at)
+        self.seconds = Histogram("tsforecast_request_seconds", "From first byte to last.", ("path",), buckets=_SECONDS, **at)
+        self.series = Counter("tsforecast_series", "Series forecast.", **at)
+        self.batch = Histogram("tsforecast_batch_requests", "Requests forecast in one call.", buckets=_SIZES, **at)
+        self.info = Gauge("tsforecast_model", "What is served.", ("model", "version"), multiprocess_mode="max", **at)
+
+    def model(self, description: dict[str, Any]) -> None:
+        """Which model it is."""
+        self.info.labels(str(description["model"]), description["version"]).set(1)
+
+    def request(self, path: str, status: int, seconds: float) -> None:
+        """One request is done."""
+        self.requests.labels(path, status).inc()
+        self.seconds.labels(path).observe(seconds)
+
+    def forecasts(self, series: int, batches: list[int]) -> None:
+        """Series forecast, and the sizes of the batches since the last time, which are taken."""
+        self.series.inc(series)
+        while batches:
+            self.batch.observe(batches.pop())
+
+    def text(self) -> tuple[bytes, str]:
+        """The text, of all workers where there are several, and its media type."""
+        registry = self.registry
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:  # BentoML's workers write there
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)
+        return generate_latest(registry), CONTENT_TYPE_LATEST

@@ -1,0 +1,84 @@
+"""The OpenAPI document: the shapes of the contract, with the bundle's golden request as an example that runs."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from tsforecast.serving.engine import Engine
+
+_CELL = {"type": ["number", "string", "null"]}
+_NUMBERS = {"type": "object", "additionalProperties": {"type": "array", "items": {"type": "number"}}}
+
+
+def document(app: FastAPI, engine: Engine) -> dict[str, Any]:
+    """The document of an app that serves `engine`."""
+    found = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+    contract, bundle = engine.contract, engine.bundle
+    levels = {"type": "array", "uniqueItems": True, "maxItems": len(contract.levels)}
+    if contract.levels:
+        levels["items"] = {"type": "number", "enum": [float(level) for level in contract.levels]}
+    horizon = {"type": "integer", "minimum": 1, "maximum": bundle.dims.horizon}
+    table = {"oneOf": [
+        {"type": "array", "items": {"type": "object", "additionalProperties": _CELL}},
+        {"type": "object", "additionalProperties": {"type": "array", "items": _CELL}},
+    ]}  # fmt: skip
+    optional = [name for name, names in (("known_future", bundle.known_names), ("static", bundle.static_names)) if names]
+    request = {
+        "type": "object", "required": ["history", *optional], "additionalProperties": False,
+        "properties": {**dict.fromkeys(("history", *optional), table), "horizon": horizon, "levels": levels},
+    }  # fmt: skip
+    text = {"type": ["string", "null"]}
+    error = {"type": "object", "required": ["code", "message"], "properties": {
+        "code": {"type": "string"}, "message": {"type": "string"}, "where": text, "got": text, "allowed": text, "fix": text,
+    }}  # fmt: skip
+    bounds = {"type": "object", "properties": {"lower": _NUMBERS, "upper": _NUMBERS}}
+    answer = {"type": "object", "required": ["model", "version", "digest", "forecasts"], "properties": {
+        "model": text, "version": {"type": "string"}, "digest": {"type": "string"}, "freq": {"type": "string"},
+        "channels": {"type": "array", "items": {"type": "string"}},
+        "levels": {"type": "array", "items": {"type": "number"}},
+        "forecasts": {"type": "array", "items": {"type": "object", "properties": {
+            "series": text, "cutoff": {"type": "string"}, "timestamps": {"type": "array", "items": {"type": "string"}},
+            "point": _NUMBERS, "intervals": {"type": "object", "additionalProperties": bounds},
+        }}},
+    }}  # fmt: skip
+    found["components"] = {"schemas": {"Request": request, "Answer": answer, "Error": error}}
+    request_example = {"value": engine.example, "summary": "the latest rows of training, as column lists"}
+    body: dict[str, Any] = {"schema": {"$ref": "#/components/schemas/Request"}, "examples": {"golden": request_example}}
+    paths = found["paths"]
+    paths["/forecast"]["post"]["requestBody"] = {"required": True, "content": {"application/json": body}}
+    csv = {"schema": {"type": "string"}, "examples": {"golden": {"value": csv_example(engine)}}}
+    paths["/forecast_csv"]["post"] |= {
+        "requestBody": {"required": True, "content": {"text/csv": csv}},
+        "parameters": [{"name": "horizon", "in": "query", "schema": horizon},
+                       {"name": "levels", "in": "query", "schema": levels, "style": "form", "explode": False}],
+    }  # fmt: skip
+    refused = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}}
+    shapes = {"/forecast": ("application/json", {"$ref": "#/components/schemas/Answer"}),
+              "/forecast_csv": ("text/csv", {"type": "string"}), "/metrics": ("text/plain", {"type": "string"})}  # fmt: skip
+    for path, methods in paths.items():
+        kind, shape = shapes.get(path, ("application/json", {"type": "object"}))
+        for operation in methods.values():
+            operation["responses"] = {"200": {"description": "as asked", "content": {kind: {"schema": shape}}}}
+            if path.startswith("/forecast"):
+                meaning = {400: "not a request", 413: "too large", 422: "rows that cannot be used", 429: "come back later",
+                           503: "not ready"}  # fmt: skip
+                operation["responses"] |= {str(code): {"description": why, **refused} for code, why in meaning.items()}
+            elif path == "/readyz":
+                operation["responses"]["503"] = {"description": "not ready", **refused}
+    return dict(json.loads(json.dumps(found, default=list)))
+
+
+def csv_example(engine: Engine) -> str:
+    """The golden request as a CSV file."""
+    import pandas as pd
+
+    parts = {name: pd.DataFrame(columns) for name, columns in engine.example.items()}
+    frame = pd.concat([parts[name] for name in ("history", "known_future") if name in parts])
+    if "static" in parts:
+        key = engine.bundle.schema.id
+        frame = frame.merge(parts["static"], on=key) if key else frame.assign(**parts["static"].iloc[0])
+    return str(frame.to_csv(index=False))

@@ -1,0 +1,119 @@
+"""Where the bundle to serve is: a path, an MLflow model, or the Bento model store, into which train puts each one."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from tsforecast.errors import BundleError, OutputError
+
+VARIABLE = "TSFORECAST_BUNDLE"
+_LABEL = {"framework": "tsforecast"}
+_URI = re.compile(r"^(models|runs|mlflow-artifacts|s3|gs|https?)://?")
+_TAG = re.compile(r"^[a-z0-9][a-z0-9_.-]*(:[a-z0-9_.-]+)?$")
+
+
+def locate(where: str | None = None) -> Path:
+    """The directory of the bundle to serve.
+
+    Parameters
+    ----------
+    where
+        A directory, an MLflow URI (`models:/name@champion`) or a Bento tag (`etth1-nlinear:latest`). None: what
+        TSFORECAST_BUNDLE says, else the newest bundle in the Bento model store.
+
+    Raises
+    ------
+    BundleError
+        There is nothing to serve.
+    """
+    where = where or os.environ.get(VARIABLE)
+    if where and _URI.match(where):
+        from tsforecast.tracking.artifacts import download_bundle
+
+        return download_bundle(where)
+    return Path(stored(where).path) if where is None or is_tag(where) else Path(where)
+
+
+def is_tag(where: str | None = None) -> bool:
+    """Whether `locate` will look into the Bento model store."""
+    where = where or os.environ.get(VARIABLE)
+    return where is None or not (_URI.match(where) or Path(where).exists() or not _TAG.match(where))
+
+
+def stored(tag: str | None = None) -> Any:
+    """The Bento model of a tag; None: the newest that train has put there.
+
+    Raises
+    ------
+    BundleError
+        There is none, or bentoml is not installed.
+    """
+    if find_spec("bentoml") is None:
+        raise BundleError("nothing says which bundle to serve, and without bentoml there is no model store",
+                          where=VARIABLE, got=tag, fix=f"{VARIABLE}=RUN/bundle, or pip install 'tsforecast[serve]'")  # fmt: skip
+    bentoml = _bentoml()
+    models = [model for model in bentoml.models.list() if model.info.labels.items() >= _LABEL.items()]
+    if tag is None and models:
+        return max(models, key=lambda model: model.info.creation_time)
+    try:
+        if tag is not None:
+            return bentoml.models.get(tag)
+    except bentoml.exceptions.NotFound:
+        pass
+    raise BundleError(
+        "there is nothing to serve",
+        where=f"{VARIABLE}, and the Bento model store",
+        got=tag or "no bundle",
+        allowed=", ".join(str(model.tag) for model in models[:5]) or "a bundle that train wrote",
+        fix=f"python -m tsforecast.train +experiment=etth1, or {VARIABLE}=RUN/bundle",
+    )
+
+
+class NoStore:
+    """Puts bundles nowhere: `serving=none`."""
+
+    def put(self, path: Path, name: str) -> str | None:
+        """Nothing."""
+        return None
+
+
+class BentoStore:
+    """The Bento model store, in BENTOML_HOME: what `bentoml serve` and `bentoml build` take from."""
+
+    def put(self, path: Path, name: str) -> str | None:
+        """Copy a bundle in as `name:digest`, as the newest; the tag, None when bentoml is not installed.
+
+        Raises
+        ------
+        OutputError
+            The store cannot be written.
+        """
+        if find_spec("bentoml") is None:
+            return None
+        bentoml = _bentoml()
+        digest = __import__("hashlib").sha256((path / "manifest.json").read_bytes()).hexdigest()
+        tag = f"{re.sub(r'[^a-z0-9_.-]+', '-', name.lower()).strip('-._') or 'bundle'}:{digest[:12]}"
+        try:
+            for model in bentoml.models.list(tag):
+                bentoml.models.delete(model.tag)  # put in again below, as the newest
+            with bentoml.models.create(tag, labels=_LABEL, metadata={"digest": digest}) as model:
+                for file in path.iterdir():
+                    shutil.copyfile(file, Path(model.path) / file.name)
+        except (OSError, bentoml.exceptions.BentoMLException) as error:
+            raise OutputError("the bundle cannot be put into the Bento model store", where=tag, got=error,
+                              fix="see that BENTOML_HOME may be written, or give serving=none") from error  # fmt: skip
+        return tag
+
+
+def _bentoml() -> Any:
+    """Quietly: only the value True, set before the import, keeps its telemetry off."""
+    os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+    import bentoml
+    import bentoml.exceptions
+
+    return bentoml
