@@ -27,7 +27,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     from tsforecast.tracking.provenance import provenance
     from tsforecast.training.evaluate import PARTS, baselines, evaluate, segment
     from tsforecast.training.fit import check_covariates, fit
-    from tsforecast.training.results import example_windows, flatten, table, write_json
+    from tsforecast.training.results import example_windows, flatten, readable, table, write_json
     from tsforecast.windows import check_sizes
 
     chosen = choices()
@@ -98,6 +98,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
             title=f"{name}, horizon {cfg.horizon}",
             examples=lambda count: example_windows(bundle, rivals.get("seasonal_naive"), panel, test, count),
             by_step={rival: each.by_step() for rival, each in scores.items()},
+            insights=readable(fitted.insights, cfg.lookback),
         )
         run.log_metrics(flat)
         run.log_epochs(fitted.history)

@@ -186,12 +186,12 @@ def test_when_coverage_is_known_then_it_is_drawn_beside_what_it_should_be(tmp_pa
 
 def test_when_a_model_says_what_it_leans_on_then_the_largest_come_first(tmp_path: Path) -> None:
     weights = {f"lag {i}": float(i) for i in range(30)}
-    bars, line = insight_charts({"importance": weights, "attention": [0.1, 0.2, 0.7]})
+    bars, line = insight_charts({"importance": weights, "attention": {-1: 0.1, 0: 0.2, 1: 0.7}})
     assert list(bars.bars)[:2] == ["lag 29", "lag 28"]
     assert len(bars.bars) == 20
     assert bars.note == "the first 20 of 30"
-    assert list(line.lines[0].x) == [-2, -1, 0]
-    insights = {"importance": weights, "attention": [0.1, 0.2, 0.7]}
+    assert list(line.lines[0].x) == [-1, 0, 1]
+    insights = {"importance": weights, "attention": {-1: 0.1, 0: 0.2, 1: 0.7}}
     written = Report().write(tmp_path, title="run", examples=some(example()), by_step=BY_STEP, insights=insights)
     assert "insights.png" in [file.name for file in written]
     traces = drawn(written[-1])
@@ -206,7 +206,7 @@ def test_when_plotly_checks_the_new_figures_then_it_finds_nothing_wrong() -> Non
     charts = (
         forecast_charts([replace(example(), intervals=FAN, label="worst")]),
         coverage_charts(COVERED),
-        insight_charts({"importance": {"a": 1.0}, "attention": [0.5, 0.5]}),
+        insight_charts({"importance": {"a": 1.0}, "attention": {0: 0.5, 1: 0.5}}),
     )
     for each in charts:
         Figure(_plotly(each))

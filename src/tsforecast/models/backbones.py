@@ -50,7 +50,9 @@ class NeuralForecast:
                 where=f"model.backbone.network.{unknown[0]}",
                 got=given[unknown[0]],
                 allowed=", ".join(allowed),
-                fix=f"did you mean {near}?" if near else "learning rate, batch size and loss belong one level up, to model",
+                fix=f"did you mean {near}?"
+                if near
+                else "learning rate, batch size and loss belong one level up, to model",
             )
         recurrent = inspect.signature(kind).parameters.get("recurrent")
         if given.get("recurrent", recurrent.default) if recurrent else kind.RECURRENT:

@@ -26,6 +26,10 @@ class Forecaster(ABC):
         A window's forecast does not depend on the others in the batch, to the bit.
         """
 
+    def importance(self) -> dict[str, float]:
+        """How much each input counts, by name, falling; empty where a model cannot say."""
+        return {}
+
     @abstractmethod
     def state(self) -> dict[str, np.ndarray]:
         """What was learned, by name."""

@@ -29,7 +29,7 @@ SHOWN = 20  # bars of a chart: the longest
 
 ByStep = Mapping[str, Mapping[str, Sequence[float]]]
 Examples = Callable[[int], Mapping[str, Sequence["Example"]]]
-Insights = Mapping[str, Mapping[str, float] | Sequence[float]]
+Insights = Mapping[str, Mapping[str, float] | Mapping[int, float]]
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class Report:
             For the model (first) and each baseline: `mae` and `mse` in scaled units by horizon step, [H], and for a
             model with intervals `coverage-90`, ...
         insights
-            Importance of each input by name, or weights by step of the lookback; one chart each.
+            Weight of each input by name, or by row before and after the cutoff (0 is the last one seen); a chart each.
 
         Raises
         ------
@@ -212,18 +212,17 @@ def coverage_charts(by_step: ByStep) -> list[Chart]:
 
 
 def insight_charts(insights: Insights) -> list[Chart]:
-    """Bars by name, longest first, or a line over the lookback."""
+    """Bars by name, longest first, or a line over the rows."""
     charts = []
     for title, values in insights.items():
-        if isinstance(values, Mapping):
+        if all(isinstance(key, str) for key in values):
             largest = sorted(values.items(), key=lambda item: -abs(item[1]))
             note = f"the first {SHOWN} of {len(values)}" if len(values) > SHOWN else ""
-            charts.append(Chart(title, bars=dict(largest[:SHOWN]), note=note, x_title="weight"))
+            bars = {str(name): weight for name, weight in largest[:SHOWN]}
+            charts.append(Chart(title, bars=bars, note=note, x_title="weight"))
         else:
-            x = np.arange(-len(values) + 1, 1)
-            charts.append(
-                Chart(title, [Line("weight", x, np.asarray(values, dtype=float), MODEL)], x_title="rows back")
-            )
+            line = Line("weight", np.array(list(values)), np.array(list(values.values())), MODEL)
+            charts.append(Chart(title, [line], x_title="rows from the cutoff"))
     return charts
 
 

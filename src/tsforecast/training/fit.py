@@ -28,8 +28,8 @@ class Fitted:
     history
         One record of scores per epoch, of models trained in steps.
     insights
-        What the model can say about itself, as JSON values: `past`, `known`, `static` map a variable to its weight,
-        `attention` is one number per row of lookback and horizon. Most models say nothing.
+        What the model can say about itself, as JSON values: `importance`, `past`, `known` and `static` map an input to
+        its weight, `attention` is one number per row of lookback and horizon. Most models say nothing.
     """
 
     forecaster: Forecaster
@@ -127,4 +127,5 @@ def _(
             allowed="null",
             fix="drop ckpt_path: this model is fitted in one pass",
         )
-    return Fitted(model.fit(train, val, dims))
+    forecaster = model.fit(train, val, dims)
+    return Fitted(forecaster, insights={"importance": weights} if (weights := forecaster.importance()) else {})

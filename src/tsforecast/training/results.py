@@ -42,6 +42,18 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
         scratch.write_text(json.dumps(value, indent=2, default=str) + "\n", encoding="utf-8")
 
 
+def readable(insights: Mapping[str, Any], lookback: int) -> dict[str, dict[Any, float]]:
+    """Insights as the report draws them: weights by name, or by row from the cutoff."""
+    titles = {"importance": "Importance, in loss saved", "past": "Past variables", "known": "Known variables",
+              "static": "Static variables", "attention": "Attention"}  # fmt: skip
+    return {
+        titles.get(name, name): values
+        if isinstance(values, dict)
+        else {i + 1 - lookback: v for i, v in enumerate(values)}
+        for name, values in insights.items()
+    }
+
+
 def table(scores: Mapping[str, Scores], model: str, part: str = "test") -> str:
     """The closing table: the model and the baselines, and how they compare."""
     columns = ("mse", "mae", "mse_raw", "mae_raw", "mase", "smape")
