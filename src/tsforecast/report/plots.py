@@ -271,11 +271,13 @@ def _figure(title: str, subtitle: str, charts: Sequence[Chart]) -> Any:
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.spines["bottom"].set_color(AXIS)
     legend = {label: handle for axes in grid for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    crowded = len(legend) > 4  # then it does not fit beside the title
     figure.legend(
-        legend.values(), legend.keys(), loc="upper right", ncols=len(legend) or 1, frameon=False, fontsize=9.5,
-        labelcolor=INK, borderaxespad=0, bbox_to_anchor=(0.99, 1 - 0.14 / height),
+        legend.values(), legend.keys(), loc="upper left" if crowded else "upper right", ncols=len(legend) or 1,
+        frameon=False, fontsize=9.5, labelcolor=INK, borderaxespad=0,
+        bbox_to_anchor=(0.012, 1 - 0.7 / height) if crowded else (0.99, 1 - 0.14 / height),
     )  # fmt: skip
-    figure.tight_layout(rect=(0, 0, 1, 1 - 0.68 / height), h_pad=1.2, w_pad=2.5)
+    figure.tight_layout(rect=(0, 0, 1, 1 - (0.95 if crowded else 0.68) / height), h_pad=1.2, w_pad=2.5)
     return figure
 
 
