@@ -30,7 +30,8 @@ from tsforecast.tracking.provenance import packages
 log = logging.getLogger(__name__)
 
 SERVERS = ("http://", "https://", "postgresql", "mysql", "mssql", "databricks")
-SERVED = ("tsforecast", "numpy", "pandas", "pyarrow", "pydantic", "holidays", "safetensors", "onnxruntime", "xgboost")
+SERVED = ("tsforecast", "numpy", "pandas", "pyarrow", "pydantic", "holidays", "safetensors", "onnxruntime", "xgboost",
+          "xgboost-cpu")
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
