@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 SERVERS = ("http://", "https://", "postgresql", "mysql", "mssql", "databricks")
 SERVED = ("tsforecast", "numpy", "pandas", "pyarrow", "pydantic", "holidays", "safetensors", "onnxruntime", "xgboost",
-          "xgboost-cpu")
+          "xgboost-cpu")  # fmt: skip
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
