@@ -52,9 +52,10 @@ def minimal(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """The bars of benchmarks/README.md, darts beside us in an environment of its own."""
-    session.install("-c", "constraints.txt", "darts==0.48.1", "pytorch-lightning", "torch")
-    darts = Path(session.virtualenv.location, "bin", "python")
-    for script in ("wholeprocess", "throughput", "scoring", "panel"):
-        extra = ["--darts-python", str(darts)] if script == "wholeprocess" else []
-        session.run(sys.executable, f"benchmarks/{script}.py", *extra, *session.posargs, external=True)
+    """The bars of benchmarks/README.md, the peers beside us in an environment of their own."""
+    peers = ("darts==0.48.1", "pytorch-lightning", "torch", "skforecast", "mlforecast", "xgboost-cpu")
+    session.install("-c", "constraints.txt", *peers)
+    python = str(Path(session.virtualenv.location, "bin", "python"))
+    beside = {"wholeprocess": ["--darts-python", python], "boosting": ["--peers-python", python]}
+    for script in ("wholeprocess", "throughput", "scoring", "panel", "boosting"):
+        session.run(sys.executable, f"benchmarks/{script}.py", *beside.get(script, []), *session.posargs, external=True)

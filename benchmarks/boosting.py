@@ -19,8 +19,6 @@ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[name] = "1"
 
 PARAMETERS = {"max_depth": 4, "learning_rate": 0.05, "max_bin": 256}
-
-
 LOOKBACK, HORIZON = 96, 24
 
 

@@ -170,6 +170,19 @@ def test_a_booster_stops_where_its_validation_loss_is_lowest() -> None:
         assert int(np.argmin(losses)) == n - 1
 
 
+def test_where_no_tree_betters_ridge_on_validation_there_is_none() -> None:
+    rng = np.random.default_rng(3)
+    noise = rng.standard_normal((400, 1)).astype(np.float32)
+    e = Encoded(np.array([0, 400]), noise, *(np.zeros((400, 0), np.float32),) * 2, np.zeros((1, 0), np.float32))
+    train, val, dims = windows(e, 0, 150), windows(e, 150, 400), e.dims(L, H, 1)
+    fitted = XGBoost(base=Ridge(), learning_rate=1.0, min_child_weight=1.0).fit(train, val, dims)
+    assert min(booster.num_boosted_rounds() for booster in fitted.boosters) == 0
+    assert fitted.importance() is not None
+    label, window = val.label(slice(None)), whole(val)
+    ridge = Ridge().fit(train, val, dims).predict(window)
+    assert np.mean((fitted.predict(window) - label) ** 2) <= np.mean((ridge - label) ** 2) + 1e-6
+
+
 def test_learned_quantiles_hold_their_share_of_the_labels() -> None:
     rng = np.random.default_rng(0)
     noise = rng.standard_normal((3000, 1)).astype(np.float32)
@@ -359,7 +372,7 @@ def test_a_fit_leaves_the_parameters_alone_and_a_clone_fits_the_same() -> None:
     [
         ({"strategy": "stacked"}, "direct, multi_output, recursive"),
         ({"strategy": "recursive", "learns_quantiles": True}, "only direct boosters learn quantiles"),
-        ({"rounds": -1}, "model.rounds"),
+        ({"rounds": 0}, "model.rounds"),
         ({"rounds": 2.5}, "model.rounds"),
         ({"patience": 0}, "model.patience"),
         ({"max_depth": -1}, "max_depth"),

@@ -49,9 +49,10 @@ class XGBoost(BaseEstimator, Estimator):
     learns_quantiles
         Whether to learn `dims.quantiles` (pinball loss) in place of the mean; with `direct` only.
     rounds
-        Trees per booster, at most.
+        Trees per booster, at most; 0 leaves `base` alone.
     patience
-        Rounds without a lower validation loss before a booster stops and goes back to its best; None: all rounds.
+        Rounds without a lower validation loss before a booster stops and goes back to its best, which with a `base`
+        may be no tree at all; None: all rounds.
     max_depth, learning_rate, min_child_weight, subsample, colsample_bytree, reg_lambda, max_bin
         XGBoost's.
     params
@@ -173,6 +174,10 @@ class XGBoost(BaseEstimator, Estimator):
         booster = xgb.train(
             options, train, self.rounds, evals=[(val, "val")], early_stopping_rounds=self.patience, verbose_eval=False
         )
+        if self.base is not None:  # which no tree may better
+            alone = xgb.train(options, train, 0)
+            if float(alone.eval(val).rpartition(":")[2]) <= booster.best_score:
+                return alone
         return booster[: booster.best_iteration + 1]
 
     def _options(self, dims: Dims) -> dict[str, Any]:
@@ -184,7 +189,7 @@ class XGBoost(BaseEstimator, Estimator):
             raise ConfigError("only direct boosters learn quantiles", where="model.learns_quantiles",
                               got=f"strategy {self.strategy}", allowed="strategy direct",
                               fix="model.strategy=direct, or calibration=conformal without learning")  # fmt: skip
-        for name, least in (("rounds", 0), ("patience", 1)):
+        for name, least in (("rounds", 1 if self.base is None else 0), ("patience", 1)):
             value = getattr(self, name)
             if (name, value) != ("patience", None) and (
                 isinstance(value, bool) or not isinstance(value, int) or value < least
