@@ -36,10 +36,10 @@ def locate(where: str | None = None) -> Path:
         from tsforecast.tracking.artifacts import download_bundle
 
         return download_bundle(where)
-    return Path(stored(where).path) if where is None or is_tag(where) else Path(where)
+    return Path(stored(where).path) if where is None or in_store(where) else Path(where)
 
 
-def is_tag(where: str | None = None) -> bool:
+def in_store(where: str | None = None) -> bool:
     """Whether `locate` will look into the Bento model store."""
     where = where or os.environ.get(VARIABLE)
     return where is None or not (_URI.match(where) or Path(where).exists() or not _TAG.match(where))
