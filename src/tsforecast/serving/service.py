@@ -34,6 +34,7 @@ def _model() -> bentoml.models.BentoModel | None:
 
 @bentoml.service(
     name="forecaster",
+    image=bentoml.images.Image(base_image="python:3.11-slim", distro="slim"),  # not "debian", which brings a compiler
     http={"host": "127.0.0.1", "port": 3000},
     workers=1,
     traffic={"timeout": 300},
