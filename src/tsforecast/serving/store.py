@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -96,7 +97,7 @@ class BentoStore:
         if find_spec("bentoml") is None:
             return None
         bentoml = _bentoml()
-        digest = __import__("hashlib").sha256((path / "manifest.json").read_bytes()).hexdigest()
+        digest = hashlib.sha256((path / "manifest.json").read_bytes()).hexdigest()
         tag = f"{re.sub(r'[^a-z0-9_.-]+', '-', name.lower()).strip('-._') or 'bundle'}:{digest[:12]}"
         try:
             for model in bentoml.models.list(tag):
