@@ -54,6 +54,7 @@ class TrainConfig:
     evaluation: Any = MISSING
     tracking: Any = MISSING
     report: Any = MISSING
+    serving: Any = MISSING
     paths: Any = MISSING
     name: str | None = None  # null: <dataset>-<model>
     lookback: int = 336

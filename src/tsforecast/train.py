@@ -37,7 +37,9 @@ def train(cfg: DictConfig) -> dict[str, float]:
     sizes = {"lookback": cfg.lookback, "horizon": cfg.horizon}
     check_sizes(**sizes, stride=cfg.evaluation.stride)
     origin = provenance(resolved)
-    model, calibrate, report, tracker = (build(cfg[part]) for part in ("model", "calibration", "report", "tracking"))
+    model, calibrate, report, tracker, store = (
+        build(cfg[part]) for part in ("model", "calibration", "report", "tracking", "serving")
+    )
     learns = getattr(model, "learns_quantiles", False)
     levels = check_levels(resolved["quantiles"], learned=learns)
     with tracker.run(name, resolved, {k: chosen[k] for k in ("dataset", "model")}, origin) as run:
@@ -88,7 +90,8 @@ def train(cfg: DictConfig) -> dict[str, float]:
         source = dataset.describe(len(panel.time))
         summary = {key: value for key, value in flat.items() if key.count("/") == 1}
         metadata = {"name": name, "scores": summary, "data": source, "provenance": origin}
-        bundle = replace(bundle, metadata=metadata).save(out / "bundle")
+        bundle = replace(bundle, metadata=metadata).with_golden(panel.rows(borders.begin, borders.train_end))
+        bundle = bundle.save(out / "bundle")
         write_json(out / "metrics.json", flat)
         if fitted.insights:
             write_json(out / "interpretation.json", fitted.insights)
@@ -107,12 +110,14 @@ def train(cfg: DictConfig) -> dict[str, float]:
         run.log_artifacts(out / "plots", "plots")
         for file in ("config.json", "metrics.json", "train.log"):
             run.log_artifact(out / file)
+    tag = store.put(out / "bundle", name)  # after the run is closed: what goes wrong here loses nothing
 
     place, source_file = os.path.relpath(out), os.path.relpath(dataset.file)
     show(f"\n{table(scores, label)}\n\nRun directory  {place}\n\nNext\n"
          f"  python -m tsforecast.predict bundle={place}/bundle input={source_file} output=forecast.csv"
          + (" known_future=FUTURE.csv" if bundle.known_names else "") + "\n"
          f"  python -m tsforecast.evaluate bundle={place}/bundle"
+         + ("\n  bentoml serve tsforecast.serving.service:Forecaster" if tag else "")
          + (f"\n  mlflow ui --backend-store-uri {tracker.uri}" if run.id else ""))  # fmt: skip
     return flat
 

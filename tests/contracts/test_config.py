@@ -9,7 +9,7 @@ import pytest
 from tests.contracts.conftest import compose, options
 from tsforecast.config import CONF_DIR, build
 
-GROUPS = ["dataset", "split", "scaler", "model", "evaluation", "tracking", "report"]
+GROUPS = ["dataset", "split", "scaler", "model", "evaluation", "tracking", "report", "serving"]
 FILES = sorted(path for path in CONF_DIR.rglob("*.yaml") if path.parent.name not in ("hydra", "paths", "evaluation"))
 NEEDS = {"split/tail": ["split.val=20", "split.test=20"],
          "dataset/csv": ["dataset.path=x.csv"], "dataset/long": ["dataset.path=x.csv"],

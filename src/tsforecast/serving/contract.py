@@ -270,8 +270,11 @@ class Contract:
         if starts is None:
             return None
         cells = [columns[name] for name in named]
-        values = np.array(cells)
-        if booleans or values.dtype.kind not in "if":  # nothing else becomes a number unasked
+        try:
+            values = np.array(cells)
+        except ValueError:  # a list of lists
+            return None
+        if booleans or values.ndim != 2 or values.dtype.kind not in "if":  # nothing else becomes a number unasked
             if not set(map(type, chain.from_iterable(cells))) <= {*_NUMBER, _MISSING}:
                 return None
             values = np.array(cells, dtype=np.float64)
@@ -382,8 +385,10 @@ def _starts(stamps: Sequence[Any], each: int, nanos: int) -> Int[np.ndarray, " N
     starts, written = [], dict[str, tuple[int, bytes]]()
     for i in range(0, len(stamps), each):
         first = stamps[i]
+        if not isinstance(first, str):
+            return None
         if first not in written:
-            if not isinstance(first, str) or not _STAMP.fullmatch(first):
+            if not _STAMP.fullmatch(first):
                 return None
             try:
                 begin = np.datetime64(first, "s")

@@ -144,9 +144,10 @@ class Engine:
         for places in groups.values():
             batch = [requests[i] for i in places]
             try:
-                values, quantiles = self.bundle.infer(
-                    merged([request.whole for request in batch]), np.concatenate([r.series for r in batch])
-                )
+                with np.errstate(over="ignore", invalid="ignore"):  # `finite` tells
+                    values, quantiles = self.bundle.infer(
+                        merged([request.whole for request in batch]), np.concatenate([r.series for r in batch])
+                    )
             except TsforecastError as error:
                 found = [error] if len(batch) == 1 else [self.forecast([request])[0] for request in batch]
                 for i, each in zip(places, found, strict=True):

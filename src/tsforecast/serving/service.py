@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")  # before the import; only this value keeps its telemetry off
 
 import bentoml
 from bentoml.exceptions import BentoMLException
-from starlette.types import Receive, Scope, Send
 
 from tsforecast.errors import TsforecastError
-from tsforecast.serving.asgi import create_app
-from tsforecast.serving.store import is_tag, locate, stored
+from tsforecast.serving.store import VARIABLE, in_store, locate, stored
 
-api = create_app()
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
+_state: dict[str, Any] = {}  # the app of a worker; the parent process, which only watches it, never imports it
 
 
 async def everything(scope: Scope, receive: Receive, send: Send) -> None:
     """The app, in a shape that BentoML does not take apart: answers to unknown paths are its own too."""
-    await api(scope, receive, send)
+    await _state["app"](scope, receive, send)
+
+
+def _model() -> bentoml.models.BentoModel | None:
+    """What `bentoml build` packs: the bundle in the model store, when it is to come from there."""
+    try:
+        return bentoml.models.BentoModel(stored(os.environ.get(VARIABLE)).tag) if in_store() else None
+    except TsforecastError as error:
+        raise BentoMLException(str(error)) from None
 
 
 @bentoml.service(
     name="forecaster",
+    image=bentoml.images.Image(base_image="python:3.11-slim", distro="slim"),  # not "debian", which brings a compiler
     http={"host": "127.0.0.1", "port": 3000},
     workers=1,
     traffic={"timeout": 300},
@@ -34,25 +45,31 @@ async def everything(scope: Scope, receive: Receive, send: Send) -> None:
 class Forecaster:
     """Serves the bundle that TSFORECAST_BUNDLE names, or the newest in the Bento model store."""
 
-    if is_tag():
-        model = bentoml.models.BentoModel(stored(os.environ.get("TSFORECAST_BUNDLE")).tag)
+    model = _model()
 
     def __init__(self) -> None:
-        api.state.server.start()
+        from tsforecast.serving.asgi import create_app
+
+        _state["app"] = create_app()
+        _state["app"].state.server.start()
 
     @bentoml.on_startup
     async def stand_by(self) -> None:
         """Ready to take leave of callers."""
-        api.state.server.drain_on_term()
+        _state["app"].state.server.drain_on_term()
 
     @bentoml.on_deployment
     @staticmethod
-    def nothing_to_serve() -> None:
-        """Said once, before any worker starts."""
+    def look() -> None:
+        """A wrong path is told once, before any worker starts."""
+        from tsforecast.bundle import Bundle
+
         try:
-            locate()
+            if not in_store():
+                Bundle.load(locate())
         except TsforecastError as error:
             raise BentoMLException(str(error)) from None
 
     async def __is_ready__(self) -> bool:
-        return bool(api.state.server.engine.ready and not api.state.server.draining)
+        server = _state["app"].state.server
+        return bool(server.engine.ready and not server.draining)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -36,10 +37,10 @@ def locate(where: str | None = None) -> Path:
         from tsforecast.tracking.artifacts import download_bundle
 
         return download_bundle(where)
-    return Path(stored(where).path) if where is None or is_tag(where) else Path(where)
+    return Path(stored(where).path) if where is None or in_store(where) else Path(where)
 
 
-def is_tag(where: str | None = None) -> bool:
+def in_store(where: str | None = None) -> bool:
     """Whether `locate` will look into the Bento model store."""
     where = where or os.environ.get(VARIABLE)
     return where is None or not (_URI.match(where) or Path(where).exists() or not _TAG.match(where))
@@ -96,7 +97,7 @@ class BentoStore:
         if find_spec("bentoml") is None:
             return None
         bentoml = _bentoml()
-        digest = __import__("hashlib").sha256((path / "manifest.json").read_bytes()).hexdigest()
+        digest = hashlib.sha256((path / "manifest.json").read_bytes()).hexdigest()
         tag = f"{re.sub(r'[^a-z0-9_.-]+', '-', name.lower()).strip('-._') or 'bundle'}:{digest[:12]}"
         try:
             for model in bentoml.models.list(tag):

@@ -1,0 +1,125 @@
+"""Parity: the bundle in process == reloaded == HTTP through ASGI == HTTP through BentoML, over every model in conf/."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.contracts.conftest import Trained, options
+from tests.serving.conftest import Client, request
+from tsforecast.bundle import Bundle
+from tsforecast.serving.asgi import create_app
+
+Train = Callable[[str, str, str], Trained]
+MODELS = list(product(["beijing_pm25", "csv", "long"], options("model")))
+ADAPTERS = {
+    "asgi": ["-m", "uvicorn", "tsforecast.serving.asgi:app", "--port"],
+    "bento": ["-m", "bentoml", "serve", "tsforecast.serving.service:Forecaster", "--port"],
+}
+
+
+def saved(case: Trained, place: Path) -> Bundle:
+    begin = case.borders.begin
+    return case.bundle.with_golden(case.panel.rows(begin, case.borders.train_end)).save(place)
+
+
+def check(bundle: Bundle, asked: dict[str, Any], answered: bytes) -> None:
+    """The answer's numbers are those of `Bundle.forecast`, to the bit."""
+    expected = bundle.forecast(**{name: pd.DataFrame(columns) for name, columns in asked.items()})
+    for i, one in enumerate(json.loads(answered)["forecasts"]):
+        found = np.array([one["point"][name] for name in bundle.channels], np.float32).T
+        np.testing.assert_array_equal(found, expected.values[i])
+
+
+@pytest.mark.parametrize(("dataset", "model"), MODELS)
+def test_over_http_the_forecast_is_the_bundles_to_the_bit(trained: Train, tmp_path: Path, dataset: str, model: str) -> None:
+    case = trained(dataset, "calendar", model)
+    bundle = saved(case, tmp_path / "bundle")
+    app = create_app()
+    app.state.server.start(str(bundle.path))
+    asked = request(bundle)
+    found = Client(app)("POST", "/forecast", asked)
+    assert found.status == 200, found.body
+    check(case.bundle, asked, found.body)
+    check(Bundle.load(tmp_path / "bundle"), asked, found.body)
+
+
+@contextmanager
+def serving(adapter: str, bundle: Path, home: Path) -> Iterator[int]:
+    """A real server in a process of its own; the port it answers on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {**os.environ, "TSFORECAST_BUNDLE": str(bundle), "BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True"}
+    log = (home / f"{adapter}.log").open("w+")
+    process = subprocess.Popen([sys.executable, *ADAPTERS[adapter], str(port)], env=environment, stderr=log, stdout=log, cwd=home)
+    try:
+        until = time.monotonic() + 60
+        while time.monotonic() < until and call(port, "/readyz")[0] != 200:
+            assert process.poll() is None, Path(log.name).read_text()
+            time.sleep(0.1)
+        yield port
+    finally:
+        process.terminate()
+        process.wait(30)
+        log.close()
+
+
+def call(port: int, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+    try:
+        with urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{port}{path}", body), timeout=30) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+    except OSError:
+        return 0, b""
+
+
+@pytest.mark.parametrize(("dataset", "model"), [("csv", "nlinear")])
+def test_both_servers_give_the_same_bytes(trained: Train, tmp_path: Path, dataset: str, model: str) -> None:
+    bundle = saved(trained(dataset, "calendar", model), tmp_path / "bundle")
+    asked = request(bundle)
+    posts = [("/forecast", json.dumps(asked).encode()), ("/forecast", b'{"history": []}'), ("/forecast", b"{"), ("/nope", b""),
+             ("/forecast_csv?horizon=3", pd.DataFrame(asked["history"]).to_csv(index=False).encode())]  # fmt: skip
+    answers = {}
+    for adapter in ADAPTERS:
+        with serving(adapter, tmp_path / "bundle", tmp_path) as port:
+            answers[adapter] = [call(port, path, body) for path, body in posts] + [call(port, "/model")]
+            assert call(port, "/livez")[0] == 200
+            assert b"tsforecast_requests_total" in call(port, "/metrics")[1]
+    assert [status for status, _ in answers["asgi"]] == [200, 422, 400, 404, 200, 200]
+    assert answers["asgi"] == answers["bento"]
+    check(bundle, asked, answers["asgi"][0][1])
+
+
+def test_when_bento_has_nothing_to_serve_then_it_says_what_to_run(tmp_path: Path) -> None:
+    environment = {**os.environ, "BENTOML_HOME": str(tmp_path), "BENTOML_DO_NOT_TRACK": "True"}
+    environment.pop("TSFORECAST_BUNDLE", None)
+    done = subprocess.run(
+        [sys.executable, *ADAPTERS["bento"], "0"], env=environment, capture_output=True, text=True, timeout=60, cwd=tmp_path
+    )
+    assert done.returncode != 0
+    assert "python -m tsforecast.train" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_engine_imports_nothing_of_training() -> None:
+    absent = ["torch", "lightning", "hydra", "omegaconf", "mlflow", "matplotlib", "plotly", "pooch", "bentoml"]
+    program = f"import sys, tsforecast.serving.asgi; sys.exit(', '.join(set({absent!r}) & sys.modules.keys()) or None)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

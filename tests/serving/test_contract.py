@@ -1,0 +1,155 @@
+"""What is read is what the bundle would read, and what is written is what it would forecast."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import orjson
+import pandas as pd
+import pytest
+
+from tests.serving.conftest import H, SHAPES, L, Client, request
+from tsforecast.bundle import Bundle
+from tsforecast.errors import TsforecastError
+from tsforecast.serving.contract import Contract
+from tsforecast.serving.engine import Engine
+
+Bundles = Callable[[str], Bundle]
+
+
+def frames(asked: dict[str, Any]) -> dict[str, pd.DataFrame]:
+    return {{"history": "history"}.get(name, name): pd.DataFrame(columns) for name, columns in asked.items()}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_answer_is_the_bundles_own_forecast_to_the_bit(bundles: Bundles, serve: Callable[..., Client], shape: str) -> None:
+    bundle = bundles(shape)
+    asked = request(bundle)
+    expected = bundle.forecast(**frames(asked))
+    found = serve(bundle)("POST", "/forecast", asked)
+    assert found.status == 200, found.body
+    for i, one in enumerate(found.json["forecasts"]):
+        point = np.array([one["point"][name] for name in bundle.channels], np.float32).T
+        np.testing.assert_array_equal(point, expected.values[i])
+        assert [pd.Timestamp(stamp) for stamp in one["timestamps"]] == list(expected.time[i])
+        assert pd.Timestamp(one["cutoff"]) == expected.cutoff[i]
+        assert expected.quantiles is not None
+        for level, q in (("90", (0, 4)), ("80", (1, 3))):
+            for side, place in zip(("lower", "upper"), q, strict=True):
+                bound = [one["intervals"][level][side][name] for name in bundle.channels]
+                np.testing.assert_array_equal(np.array(bound, np.float32).T, expected.quantiles[i, :, :, place])
+    assert found.json["digest"] == bundle.digest
+    assert found.json["version"] == str(bundle.digest)[:12]
+
+
+@pytest.mark.parametrize("shape", ["wide", "daily", "long", "holes"])
+@pytest.mark.parametrize("extra", [0, 5])
+def test_the_short_way_and_the_checked_way_read_the_same(bundles: Bundles, shape: str, extra: int) -> None:
+    bundle = bundles(shape)
+    contract = Contract(bundle)
+    data, schema = SHAPES[shape]
+    groups = [part for _, part in data.groupby("shop")] if schema.id else [data]
+    history = pd.concat([part.tail(L + extra) for part in groups])
+    history["date"] = history["date"].astype(str)
+    asked = {"history": history.replace({np.nan: None}).to_dict("list")}
+    short = contract._evident(asked["history"], booleans=False)
+    assert short is not None
+    long = contract._checked(contract._frame(asked["history"], "history"), first_row=0)
+    for field in fields(short):
+        a, b = getattr(short, field.name), getattr(long, field.name)
+        np.testing.assert_array_equal(a, b, err_msg=field.name)
+    records = history.replace({np.nan: None}).to_dict("records")
+    again = contract.read(orjson.dumps({"history": records})).whole
+    np.testing.assert_array_equal(again.target, short.target)
+
+
+@pytest.mark.parametrize("spoil", ["word", "boolean", "number", "infinite", "offset", "month", "gap", "twice", "short", "null stamp"])
+def test_what_is_not_evidently_fine_is_left_to_the_checks(bundles: Bundles, spoil: str) -> None:
+    bundle = bundles("wide")
+    contract, asked = Contract(bundle), request(bundle)
+    history = asked["history"]
+    if spoil == "word":
+        history["load"][3] = "1.5"
+    elif spoil == "boolean":
+        history["load"][3] = True
+    elif spoil == "number":
+        history["date"] = list(range(L))
+    elif spoil == "infinite":
+        history["load"][3] = 1e39
+    elif spoil == "offset":
+        history["date"] = [f"{stamp[:13]}+02" for stamp in history["date"]]
+    elif spoil == "month":
+        history["date"] = [stamp.replace("-01-", "-13-") for stamp in history["date"]]
+    elif spoil == "gap":
+        history["date"][L - 1] = "2030-01-01T00:00:00"
+    elif spoil == "twice":
+        history["date"][5] = history["date"][4]
+    elif spoil == "short":
+        history.update({name: cells[1:] for name, cells in history.items()})
+    else:
+        history["date"][0] = None
+    assert contract._evident(history, booleans=spoil == "boolean") is None
+    if spoil != "offset":  # pandas reads these: a time zone
+        with pytest.raises(TsforecastError):
+            contract.read(orjson.dumps(asked))
+
+
+def test_columns_and_keys_may_come_in_any_order(bundles: Bundles, client: Client) -> None:
+    asked = request(bundles("wide"))
+    whole = client("POST", "/forecast", asked)
+    turned = {"history": dict(reversed(asked["history"].items()))}
+    records = [dict(zip(turned["history"], row, strict=True)) for row in zip(*turned["history"].values(), strict=True)]
+    assert client("POST", "/forecast", turned).body == whole.body
+    assert client("POST", "/forecast", {"history": records}).body == whole.body
+
+
+def test_a_shorter_horizon_and_fewer_levels_are_a_part_of_the_whole(bundles: Bundles, client: Client) -> None:
+    asked = request(bundles("wide"))
+    whole = client("POST", "/forecast", asked).json["forecasts"][0]
+    part = client("POST", "/forecast", {**asked, "horizon": 2, "levels": [80]}).json["forecasts"][0]
+    assert part["timestamps"] == whole["timestamps"][:2]
+    assert part["point"] == {name: values[:2] for name, values in whole["point"].items()}
+    assert list(part["intervals"]) == ["80"]
+    assert part["intervals"]["80"]["upper"]["load"] == whole["intervals"]["80"]["upper"]["load"][:2]
+    assert client("POST", "/forecast", {**asked, "levels": []}).json["forecasts"][0]["intervals"] == {}
+
+
+@pytest.mark.parametrize("shape", ["wide", "long", "covariates"])
+def test_a_csv_file_gives_the_csv_of_the_bundles_forecast(bundles: Bundles, serve: Callable[..., Client], shape: str) -> None:
+    bundle = bundles(shape)
+    client, asked = serve(bundle), frames(request(bundle))
+    example = client("GET", "/openapi.json").json["paths"]["/forecast_csv"]["post"]["requestBody"]
+    text = example["content"]["text/csv"]["examples"]["golden"]["value"].encode()
+    expected = bundle.forecast(**asked)
+    frame = expected.to_frame() if bundle.schema.id else expected.to_wide("date")
+    found = client("POST", "/forecast_csv", text)
+    assert found.status == 200, found.body
+    assert found.body.decode() == frame.to_csv(index=False)
+    form = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.csv"\r\n\r\n' + text + b"\r\n--x--\r\n"
+    as_form = client("POST", "/forecast_csv", form, {"content-type": "multipart/form-data; boundary=x"})
+    assert as_form.body == found.body
+    assert len(client("POST", "/forecast_csv?horizon=1&levels=80", text).body.splitlines()) < H * len(found.body.splitlines())
+
+
+def test_requests_forecast_together_are_forecast_as_alone(bundles: Bundles) -> None:
+    engine = Engine(bundles("covariates"))
+    one = request(engine.bundle)
+    two = orjson.loads(orjson.dumps(one))
+    two["history"]["load"] = [value * 2 for value in two["history"]["load"]]
+    wrong = orjson.loads(orjson.dumps(one))
+    wrong["known_future"]["weather"] = ["hail"] * len(wrong["known_future"]["weather"])
+    asked = [engine.contract.read(orjson.dumps(each)) for each in (one, wrong, two, one)]
+    together = engine.forecast(asked)
+    for request_, answer in zip(asked, together, strict=True):
+        (alone,) = engine.forecast([request_])
+        if isinstance(answer, TsforecastError):
+            assert "hail" in str(answer)
+            assert str(answer) == str(alone)
+        else:
+            np.testing.assert_array_equal(answer.values, alone.values)
+            np.testing.assert_array_equal(answer.quantiles, alone.quantiles)
+    assert isinstance(together[1], TsforecastError)
+    assert sum(isinstance(answer, TsforecastError) for answer in together) == 1

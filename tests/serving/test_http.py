@@ -1,0 +1,330 @@
+"""One error shape for every bad request, limits, readiness, and an OpenAPI document whose examples run."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.serving.conftest import Client, L, request
+from tsforecast.bundle import Bundle
+from tsforecast.errors import BundleError, ConfigError
+from tsforecast.serving.asgi import create_app
+from tsforecast.serving.engine import Engine, Settings
+
+Bundles = Callable[[str], Bundle]
+Serve = Callable[..., Client]
+SHAPE = {"code", "message", "where", "got", "allowed", "fix"}
+
+
+def change(asked: dict[str, Any], **columns: Any) -> dict[str, Any]:
+    return {**asked, "history": {**asked["history"], **columns}}
+
+
+def part(asked: dict[str, Any], rows: slice) -> dict[str, Any]:
+    return {**asked, "history": {name: cells[rows] for name, cells in asked["history"].items()}}
+
+
+def put(cells: list[Any], place: int, value: Any) -> list[Any]:
+    return [*cells[:place], value, *cells[place + 1 :]]
+
+
+BAD: dict[str, tuple[Callable[[dict[str, Any]], Any], int, str, str]] = {
+    "not json": (lambda a: b"{", 400, "json", "not JSON"),
+    "NaN": (lambda a: orjson.dumps(a).replace(b"[", b"[NaN,", 1), 400, "json", "not JSON"),
+    "infinity": (lambda a: orjson.dumps(a).replace(b'"load":[', b'"load":[1e999,'), 400, "json", "not JSON"),
+    "not utf-8": (lambda a: b'{"history": "\xff"}', 400, "json", "not JSON"),
+    "a list": (lambda a: [a], 400, "request", "JSON object"),
+    "nothing": (lambda a: {}, 400, "request", "needs a history"),
+    "misspelt key": (lambda a: {**a, "horizn": 2}, 400, "request", "did you mean horizon?"),
+    "history is text": (lambda a: {"history": "x"}, 400, "request", "neither records"),
+    "a row is a list": (lambda a: {"history": [[1, 2]]}, 400, "request", "neither records"),
+    "a column is a number": (lambda a: change(a, load=3), 400, "request", "not a list"),
+    "columns of other lengths": (lambda a: change(a, load=[1.0]), 400, "request", "different lengths"),
+    "records of other keys": (
+        lambda a: {"history": [{"date": "2024-01-01", "load": 1}, {"date": "2024-01-01"}]}, 400, "request", "different keys"
+    ),
+    "empty records": (lambda a: {"history": [{}] * 30}, 422, "data", "'load' is missing"),
+    "no rows": (lambda a: {"history": []}, 422, "data", "there are no rows"),
+    "horizon 0": (lambda a: {**a, "horizon": 0}, 400, "request", "1 to 6"),
+    "horizon beyond": (lambda a: {**a, "horizon": 7}, 400, "request", "1 to 6"),
+    "horizon true": (lambda a: {**a, "horizon": True}, 400, "request", "1 to 6"),
+    "horizon text": (lambda a: {**a, "horizon": "2"}, 400, "request", "1 to 6"),
+    "unknown level": (lambda a: {**a, "levels": [95]}, 400, "request", "90, 80"),
+    "level twice": (lambda a: {**a, "levels": [90, 90]}, 400, "request", "90, 80"),
+    "level text": (lambda a: {**a, "levels": ["90"]}, 400, "request", "90, 80"),
+    "fewer rows": (lambda a: part(a, slice(1, None)), 422, "data", "24 rows or more"),
+    "a gap": (lambda a: change(a, date=put(a["history"]["date"], L - 1, "2024-01-09T05:00:00")), 422, "data", "gaps"),
+    "duplicates": (lambda a: change(a, date=put(a["history"]["date"], 5, a["history"]["date"][4])), 422, "data", "duplicate timestamps"),
+    "unsorted": (lambda a: part(a, slice(None, None, -1)), 422, "data", "not sorted"),
+    "too many missing": (lambda a: change(a, load=put(a["history"]["load"], 7, None)), 422, "data", "more missing values"),
+    "all missing": (lambda a: change(a, load=[None] * L), 422, "data", "more missing values"),
+    "beyond float32": (lambda a: change(a, load=put(a["history"]["load"], 7, 1e300)), 422, "data", "infinite"),
+    "enormous": (lambda a: change(a, load=put(a["history"]["load"], L - 1, 3e38)), 422, "data", ""),
+    "a word": (lambda a: change(a, load=put(a["history"]["load"], 7, "high")), 422, "data", "not numbers"),
+    "a number as text": (lambda a: change(a, load=put(a["history"]["load"], 7, "1.5")), 422, "data", "not numbers"),
+    "a boolean": (lambda a: change(a, load=put(a["history"]["load"], 7, True)), 422, "data", "not numbers"),
+    "a nested list": (lambda a: change(a, load=put(a["history"]["load"], 7, [1.0])), 422, "data", "not numbers"),
+    "all nested": (lambda a: change(a, load=[[1.0]] * L), 422, "data", "not numbers"),
+    "a stamp as number": (lambda a: change(a, date=list(range(L))), 422, "data", "not timestamps"),
+    "no such day": (lambda a: change(a, date=put(a["history"]["date"], 0, "2024-02-31T00:00:00")), 422, "data", "cannot be read"),
+    "no stamp": (lambda a: change(a, date=put(a["history"]["date"], 3, None)), 422, "data", "not timestamps"),
+    "another freq": (lambda a: change(a, date=[f"2024-01-{i + 1:02}T00:00:00" for i in range(L)]), 422, "data", "gaps"),
+    "off the grid": (lambda a: change(a, date=put(a["history"]["date"], 3, "2024-01-06T00:30:00")), 422, "data", ""),
+    "missing channel": (lambda a: {"history": {k: v for k, v in a["history"].items() if k != "load"}}, 422, "data", "'load' is missing"),
+    "renamed channel": (lambda a: {"history": {k.replace("load", "laod"): v for k, v in a["history"].items()}}, 422, "data", "'laod'"),
+    "extra channel": (lambda a: change(a, more=[1.0] * L), 422, "data", "'more' is not one"),
+    "known future of nothing": (lambda a: {**a, "known_future": {"date": []}}, 422, "data", "no known future"),
+    "static of nothing": (lambda a: {**a, "static": {"size": [1]}}, 422, "data", "no static"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_request_is_a_4xx_in_the_one_shape(bundles: Bundles, client: Client, name: str) -> None:
+    make, status, code, says = BAD[name]
+    found = client("POST", "/forecast", make(request(bundles("wide"))))
+    assert found.status == status, found.body
+    assert set(found.json) == SHAPE
+    assert found.json["code"] == code
+    assert says in " ".join(str(value) for value in found.json.values())
+    assert all(value is None or isinstance(value, str) for value in found.json.values())
+    assert "dataset." not in str(found.json), "a caller cannot set a policy"
+
+
+@pytest.mark.parametrize(
+    ("shape", "spoil", "says"),
+    [
+        ("long", lambda a: change(a, shop=["shop9"] * L), "did you mean shop"),
+        ("long", lambda a: change(a, shop=put(a["history"]["shop"], 3, None)), "not names"),
+        ("long", lambda a: {"history": {k: v for k, v in a["history"].items() if k != "shop"}}, "'shop' is missing"),
+        ("covariates", lambda a: {k: v for k, v in a.items() if k != "known_future"}, "future values of 2 known"),
+        ("covariates", lambda a: {k: v for k, v in a.items() if k != "static"}, "'size' is missing"),
+        ("covariates", lambda a: {**a, "known_future": {k: v[1:] for k, v in a["known_future"].items()}}, "1 of 6"),
+        ("covariates", lambda a: {**a, "known_future": {**a["known_future"], "price": [None] * 6}}, "known in every row"),
+        ("covariates", lambda a: {**a, "known_future": {**a["known_future"], "weather": ["hail"] * 6}}, "hail"),
+        ("covariates", lambda a: {**a, "static": {"shop": ["shop1"], "size": [1]}}, "missing for 1 series"),
+        ("holes", lambda a: change(a, load=[None, None, None, *a["history"]["load"][3:]]), "2 at most"),
+        ("monthly", lambda a: change(a, date=put(a["history"]["date"], 4, "2024-05-02T00:00:00")), "off the grid"),
+    ],
+)
+def test_series_and_covariates_are_checked_too(bundles: Bundles, serve: Serve, shape: str, spoil: Any, says: str) -> None:
+    bundle = bundles(shape)
+    found = serve(bundle)("POST", "/forecast", spoil(request(bundle)))
+    assert found.status == 422, found.body
+    assert says in " ".join(str(value) for value in found.json.values())
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"", "cannot be read"),
+        (b"\xff\xfe\x00", "cannot be read"),
+        (b"date,load\n2024-01-01,1\n", "'visits' is missing"),
+        (b"date,load,load\n2024-01-01,1,2\n", "more than once"),
+        (b"date,load,visits\n2024-01-01,1\n", "cells"),
+        (b"date,load,visits\n2024-01-01,high,1\n", "not numbers"),
+        (b"date,load,visits\n2024-01-01,inf,1\n", "infinite"),
+    ],
+)
+def test_a_bad_file_is_a_4xx_in_the_same_shape(client: Client, body: bytes, says: str) -> None:
+    found = client("POST", "/forecast_csv", body)
+    assert found.status == 422, found.body
+    assert set(found.json) == SHAPE
+    assert says in found.json["message"]
+
+
+def test_a_wrong_parameter_path_or_method_has_the_same_shape(client: Client) -> None:
+    for method, path, status in (("POST", "/forecast_csv?horizon=x", 400), ("POST", "/forecast_csv?levels=7", 400),
+                                 ("POST", "/forecast_csv?leves=90", 400), ("GET", "/nope", 404),
+                                 ("GET", "/forecast", 405)):  # fmt: skip
+        found = client(method, path, b"x")
+        assert found.status == status
+        assert set(found.json) == SHAPE
+
+
+def test_a_body_over_the_limit_is_413_whether_its_length_is_told_or_not(bundles: Bundles, serve: Serve) -> None:
+    client, body = serve(bundles("wide"), max_body=0.001), b" " * 2000
+    for headers in ({}, {"content-length": "nonsense"}):
+        found = client("POST", "/forecast", body, headers)
+        assert (found.status, found.json["code"]) == (413, "too_large")
+    assert client("GET", "/livez").status == 200
+
+
+def test_when_the_house_is_full_then_the_next_is_answered_429_with_retry_after(bundles: Bundles, serve: Serve) -> None:
+    bundle = bundles("wide")
+    client, asked = serve(bundle, queue=2), request(bundle)
+
+    async def crowd() -> list[Any]:
+        return await asyncio.gather(*(client.send("POST", "/forecast", asked) for _ in range(5)))
+
+    found = asyncio.run(crowd())
+    assert sorted(each.status for each in found) == [200, 200, 429, 429, 429]
+    full = next(each for each in found if each.status == 429)
+    assert full.headers["retry-after"] == "1"
+    assert full.json["code"] == "busy"
+    assert client("POST", "/forecast", asked).status == 200
+
+
+def test_requests_at_the_same_time_are_forecast_in_one_call(bundles: Bundles, serve: Serve) -> None:
+    bundle = bundles("wide")
+    client, asked = serve(bundle), request(bundle)
+    alone = client("POST", "/forecast", asked).body
+
+    async def crowd() -> list[Any]:
+        return await asyncio.gather(*(client.send("POST", "/forecast", asked) for _ in range(8)))
+
+    assert {each.body for each in asyncio.run(crowd())} == {alone}
+    metrics = client("GET", "/metrics").body.decode()
+    assert "tsforecast_batch_requests_sum 9.0" in metrics
+    assert "tsforecast_batch_requests_count 2.0" in metrics
+
+
+def test_when_the_golden_answer_differs_then_nothing_is_ready(bundles: Bundles, serve: Serve, tmp_path: Path) -> None:
+    bundle = bundles("wide")
+    assert bundle.golden is not None
+    values = json.loads(json.dumps(bundle.golden["values"]))
+    values[0][0][0] += 0.5
+    from dataclasses import replace
+
+    client = serve(replace(bundle, golden={**bundle.golden, "values": values}).save(tmp_path / "other"))
+    assert client("GET", "/livez").status == 200
+    for method, path in (("GET", "/readyz"), ("POST", "/forecast")):
+        found = client(method, path, request(bundle))
+        assert (found.status, found.json["code"]) == (503, "not_ready")
+
+
+def test_a_bundle_without_a_golden_request_is_not_served(bundles: Bundles, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    old = replace(bundles("wide"), golden=None).save(tmp_path / "old")
+    assert old.golden is None
+    with pytest.raises(BundleError, match="with_golden"):
+        Engine.open(str(old.path))
+
+
+def test_when_there_is_nothing_to_serve_then_the_server_does_not_start_and_says_what_to_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TSFORECAST_BUNDLE", str(tmp_path / "nowhere"))
+    said: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "lifespan.startup"}
+
+    async def send(message: Any) -> None:
+        said.append(message)
+
+    asyncio.run(create_app()({"type": "lifespan", "state": {}}, receive, send))
+    assert [message["type"] for message in said] == ["lifespan.startup.failed"]
+    assert "there is no bundle here" in said[0]["message"]
+    assert "Traceback" not in said[0]["message"]
+
+
+@pytest.mark.parametrize(("name", "value"), [("TSFORECAST_QUEUE", "many"), ("TSFORECAST_MAX_BODY", "-1")])
+def test_a_setting_that_is_no_number_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=name):
+        Settings.from_environment()
+
+
+@pytest.mark.parametrize("shape", ["wide", "long", "covariates", "zoned"])
+def test_the_examples_of_the_openapi_document_run_as_they_stand(bundles: Bundles, serve: Serve, shape: str) -> None:
+    client = serve(bundles(shape))
+    paths = client("GET", "/openapi.json").json["paths"]
+    for path, operation in paths.items():
+        for kind, content in operation.get("post", {}).get("requestBody", {}).get("content", {}).items():
+            for example in content["examples"].values():
+                value = example["value"]
+                body = value.encode() if kind == "text/csv" else orjson.dumps(value)
+                assert client("POST", path, body, {"content-type": kind}).status == 200
+    assert set(paths) == {"/forecast", "/forecast_csv", "/model", "/livez", "/readyz", "/metrics"}
+
+
+def test_the_model_page_tells_what_a_request_needs(bundles: Bundles, client: Client) -> None:
+    told, bundle = client("GET", "/model").json, bundles("wide")
+    assert (told["context"], told["horizon"], told["freq"], told["levels"]) == (L, 6, "h", [90, 80])
+    assert tuple(told["channels"]) == bundle.channels
+    assert told["scores"] == {"test/mae": 1.0}
+
+
+def test_every_request_has_an_id_that_the_log_tells_too(
+    bundles: Bundles, client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    logging.getLogger("tsforecast").addHandler(caplog.handler)
+    given_id = client("POST", "/forecast", request(bundles("wide")), {"x-request-id": "abc-1"})
+    assert given_id.headers["x-request-id"] == "abc-1"
+    forged = client("POST", "/forecast", b"{", {"x-request-id": "a\nb"})
+    assert forged.headers["x-request-id"] != "a\nb"
+    logged = [record for record in caplog.records if record.getMessage() == "request"]
+    logging.getLogger("tsforecast").removeHandler(caplog.handler)
+    assert [record.__dict__["request_id"] for record in logged] == ["abc-1", forged.headers["x-request-id"]]
+    assert [record.__dict__["status"] for record in logged] == [200, 400]
+
+
+def test_a_failure_of_ours_is_a_500_in_the_same_shape_without_its_text(
+    bundles: Bundles, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = serve(bundles("wide"))
+    monkeypatch.setattr(Bundle, "infer", lambda *_: 1 / 0)
+    found = client("POST", "/forecast", request(bundles("wide")))
+    assert found.status == 500
+    assert set(found.json) == SHAPE
+    assert b"division" not in found.body
+
+
+CELLS = st.one_of(st.none(), st.booleans(), st.floats(allow_nan=False, allow_infinity=False), st.integers(-(2**63), 2**64 - 1),
+                  st.text(max_size=8), st.lists(st.integers(), max_size=2), st.sampled_from(["NaN", "now", "2024-01-01", "1e999"]))  # fmt: skip
+TREES = st.recursive(CELLS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4))
+
+
+@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_whatever_is_sent_is_answered_with_a_4xx_or_a_forecast_of_good_rows(client: Client, bundles: Bundles, data: st.DataObject) -> None:
+    asked = request(bundles("wide"))
+    kind = data.draw(st.sampled_from(["bytes", "tree", "key", "cell", "drop", "flip"]))
+    if kind == "bytes":
+        body = data.draw(st.binary(max_size=200))
+    elif kind == "tree":
+        body = orjson.dumps(data.draw(TREES))
+    elif kind == "flip":
+        raw = bytearray(orjson.dumps(asked))
+        raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+        body = bytes(raw)
+    else:
+        if kind == "key":
+            asked[data.draw(st.sampled_from(["history", "known_future", "static", "horizon", "levels", "x"]))] = data.draw(TREES)
+        elif kind == "cell":
+            cells = asked["history"][data.draw(st.sampled_from(["date", "load", "visits"]))]
+            cells[data.draw(st.integers(0, L - 1))] = data.draw(CELLS)
+        else:
+            for cells in asked["history"].values():
+                del cells[data.draw(st.integers(0, L - 1))]
+        body = orjson.dumps(asked)
+    for path in ("/forecast", "/forecast_csv"):
+        found = client("POST", path, body)
+        assert found.status < 500, found.body
+        if found.status == 200:
+            for one in found.json["forecasts"]:
+                assert all(value is not None for values in one["point"].values() for value in values)
+            history = orjson.loads(body)["history"]
+            assert {"date", "load", "visits"} == set(history)
+            assert all(type(cell) in (int, float) for name in ("load", "visits") for cell in history[name])
+        else:
+            assert set(found.json) == SHAPE
+
+
+def test_a_damaged_bundle_is_told_by_its_file(bundles: Bundles, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(str(bundles("wide").path), copy)
+    (copy / "golden.json").write_text("{}")
+    with pytest.raises(BundleError, match=r"golden\.json"):
+        Bundle.load(copy)
