@@ -41,7 +41,8 @@ class XGBoost(BaseEstimator, Estimator):
     strategy
         `direct`: a booster per forecast step, which sees the known covariates of that step. `multi_output`: one
         booster whose trees have a leaf value per step, and which sees the known covariates of all. `recursive`: a
-        booster one step ahead, rolled forward; it takes no past covariates or window features.
+        booster one step ahead, rolled forward; it takes no past covariates or window features, and its errors add up:
+        give it a `base`.
     per_channel
         Boosters for each channel; otherwise all channels share them, a row each.
     base
