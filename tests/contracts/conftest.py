@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 
 from tsforecast.bundle import Bundle
 from tsforecast.config import CONF_DIR, build, register
@@ -40,6 +40,21 @@ def compose(name: str, *overrides: str) -> DictConfig:
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         return hydra.compose(name, overrides=list(overrides))
+
+
+def deep(model: str) -> bool:
+    """Whether a model is a network that stays one: features play no other part in it than in any other."""
+    backbone = compose("train", f"model={model}").model.get("backbone")
+    return backbone is not None and not str(backbone._target_).startswith("tsforecast.models.networks.")
+
+
+def small(node: Any, most: int = 16) -> Any:
+    """Every whole number in it capped: hidden sizes, widths, units."""
+    if isinstance(node, DictConfig):
+        return {key: small(value, most) for key, value in node.items()}
+    if isinstance(node, ListConfig):
+        return [small(value, most) for value in node]
+    return min(node, most) if isinstance(node, int) and not isinstance(node, bool) else node
 
 
 @dataclass(frozen=True)
@@ -88,6 +103,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Trained]:
         features = FeatureSet(tuple(build(cfg.feature).values()), build(cfg.scaler))
         features.fit(data.rows(borders.begin, borders.train_end))
         encoded = features.encode(data)
+        if deep(model):
+            cfg.model.backbone = small(cfg.model.backbone)
         chosen = build(cfg.model)
         check_covariates(chosen, encoded, label=model, unused="ignore")
         levels = LEVELS if getattr(chosen, "learns_quantiles", False) else ()

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.contracts.conftest import HORIZON, LEVELS, LOOKBACK, Trained, changed, options
+from tests.contracts.conftest import HORIZON, LEVELS, LOOKBACK, Trained, changed, deep, options
 from tsforecast.bundle import Bundle
 from tsforecast.errors import DataError
 from tsforecast.features.base import FeatureSet
@@ -18,9 +18,10 @@ from tsforecast.training.evaluate import segment
 from tsforecast.types import Forecast
 
 Train = Callable[..., Trained]
-EVERYTHING = list(product(options("dataset"), options("feature"), options("model")))
 # A model on data with missing values and covariates, and on several series: enough where features play no part.
 MODELS = list(product(["beijing_pm25", "panel"], ["calendar"], options("model")))
+SHALLOW = [model for model in options("model") if not deep(model)]
+EVERYTHING = sorted({*product(options("dataset"), options("feature"), SHALLOW), *MODELS})
 
 
 def same(a: Forecast, b: Forecast) -> None:

@@ -51,7 +51,9 @@ ONLY_IN = {
     "matplotlib": {"report"},
     "plotly": {"report"},
     "pooch": {"data"},
-    "torch": {"models.networks", "models.neural", "models.exported", "training"},
+    "torch": {"models.networks", "models.neural", "models.backbones", "training"},
+    "neuralforecast": {"models.backbones"},
+    "onnx": {"training.export"},
     "lightning": {"models.neural", "training"},
     "onnxruntime": {"models.onnx_runtime"},
     "xgboost": {"models.boosting", "models.trees"},  # fitting; predicting

@@ -82,7 +82,11 @@ def frame(series: int = 1, freq: str = "h", rows: int = ROWS, **columns: Any) ->
     wave = np.sin(np.arange(rows) / 24 * 2 * np.pi)
     parts = []
     for i in range(series):
-        data = {"date": time, "load": wave * (i + 1) + rng.normal(size=rows) / 5, "visits": rng.normal(size=rows) * 9 + 50}
+        data = {
+            "date": time,
+            "load": wave * (i + 1) + rng.normal(size=rows) / 5,
+            "visits": rng.normal(size=rows) * 9 + 50,
+        }
         part = pd.DataFrame({**data, **columns})
         parts.append(part if series == 1 else part.assign(shop=f"shop{i}"))
     return pd.concat(parts, ignore_index=True)

@@ -1,10 +1,12 @@
 """Networks: plain `nn.Module`s built from the sizes of the problem.
 
-`forward(window)` gives [B H C], or [B H C Q] where `dims` has quantiles.
+`forward(window)` gives [B H C], or [B H C Q] where `dims` has quantiles. A class with `takes_codes` gets categories as
+codes; any other gets them embedded.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -25,19 +27,29 @@ class Linear(Protocol):
         ...
 
 
-def _design(window: Any) -> tuple[Tensor, Tensor]:
+def _design(window: Any, cardinality: Mapping[str, Sequence[int]]) -> tuple[Tensor, Tensor]:
     """`tsforecast.models.linear.design` on tensors: [B C D] and the last value [B C 1]."""
     target: Tensor = window.target.transpose(1, 2)
     last = target[..., -1:]
-    parts = [target - last]
-    lookback = target.shape[2]
-    shared: list[Any] = [window.past.flatten(1), window.known[:, lookback:].flatten(1), window.static]
-    shared = [part for part in shared if part.shape[1]]
+    parts, lookback = [target - last], target.shape[2]
+    covariates = {"past": window.past, "known": window.known[:, lookback:], "static": window.static}
+    for group, sizes in cardinality.items():
+        covariates[group] = _one_hot(covariates[group], sizes)
+    shared = [part.flatten(1) for part in covariates.values() if part.shape[-1]]
     if shared:
         parts.append(torch.cat(shared, dim=1)[:, None].expand(-1, target.shape[1], -1))
     if window.tabular.shape[1]:
         parts.append(window.tabular.transpose(1, 2))
     return (parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)), last
+
+
+def _one_hot(values: Tensor, sizes: Sequence[int]) -> Tensor:
+    """`tsforecast.features.categorical.one_hot` on tensors."""
+    columns = [values[..., j : j + 1] for j in range(len(sizes))]
+    return torch.cat([
+        (column == torch.arange(size, device=column.device)).to(column.dtype) if size else column
+        for column, size in zip(columns, sizes, strict=True)
+    ], dim=-1)  # fmt: skip
 
 
 class NLinear(nn.Module):
@@ -48,20 +60,21 @@ class NLinear(nn.Module):
     """
 
     uses = frozenset({"past", "known", "static", "tabular"})
+    takes_codes = True
 
     def __init__(self, dims: Dims) -> None:
         super().__init__()
-        self.quantiles = len(dims.quantiles)
+        self.quantiles, self.cardinality = len(dims.quantiles), dims.cardinality
         self.linear = nn.Linear(design_size(dims), dims.horizon * max(self.quantiles, 1))
 
     def forward(self, window: Window) -> Tensor:
         """Forecasts in scaled units, [B H C] or [B H C Q]."""
-        rows, last = _design(window)
+        rows, last = _design(window, self.cardinality)
         return _steps(self.linear(rows) + last, self.quantiles)
 
     def collapse(self) -> LinearForecaster:
         """The map, exactly."""
-        return LinearForecaster(self.quantiles).restore(
+        return LinearForecaster(self.quantiles, self.cardinality).restore(
             {"weight": _array(self.linear.weight).T, "bias": _array(self.linear.bias), "level": np.ones(1)}
         )
 
@@ -85,13 +98,14 @@ class DLinear(nn.Module):
     """
 
     uses = frozenset({"past", "known", "static", "tabular"})
+    takes_codes = True
 
     def __init__(self, dims: Dims, kernel: int = 25) -> None:
         if kernel < 1 or kernel % 2 == 0:
             raise ConfigError("the moving average needs an odd number of rows", where="model.backbone.kernel",
                               got=kernel, allowed="1, 3, 5, ...", fix="model.backbone.kernel=25")  # fmt: skip
         super().__init__()
-        self.quantiles = len(dims.quantiles)
+        self.quantiles, self.cardinality = len(dims.quantiles), dims.cardinality
         self.trend = nn.Linear(dims.lookback, dims.horizon * max(self.quantiles, 1))
         self.rest = nn.Linear(design_size(dims), dims.horizon * max(self.quantiles, 1))
         rows = np.clip(np.arange(dims.lookback)[:, None] + np.arange(kernel) - kernel // 2, 0, dims.lookback - 1)
@@ -101,7 +115,7 @@ class DLinear(nn.Module):
 
     def forward(self, window: Window) -> Tensor:
         """Forecasts in scaled units, [B H C] or [B H C Q]."""
-        rows, last = _design(window)
+        rows, last = _design(window, self.cardinality)
         lookback = self.average.shape[0]
         trend = rows[..., :lookback] @ self.average + last
         rest = torch.cat([rows[..., :lookback] + last - trend, rows[..., lookback:]], dim=2)
@@ -115,7 +129,9 @@ class DLinear(nn.Module):
         weight = np.concatenate([own + average @ (trend - own), rest[len(average) :]])
         bias = _array(self.trend.bias) + _array(self.rest.bias)
         level = weight[: len(average)].sum(axis=0)
-        return LinearForecaster(self.quantiles).restore({"weight": weight, "bias": bias, "level": level})
+        return LinearForecaster(self.quantiles, self.cardinality).restore(
+            {"weight": weight, "bias": bias, "level": level}
+        )
 
 
 def _steps(out: Tensor, quantiles: int) -> Tensor:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import io
 import logging
+import os
+import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -56,11 +60,12 @@ def to_onnx(network: nn.Module, dims: Dims) -> OnnxForecaster:
         for rows in _ROWS:
             try:
                 forecaster = _exported(export, wrapper, rows)
-                _compare(forecaster, wrapper)
             except Exception as error:  # exporters raise anything; without a graph that holds, all reasons are told
                 reasons.append((str(error).strip() or type(error).__name__).splitlines()[0])
-            else:
+                break
+            if (fault := _fault(forecaster, wrapper)) is None:
                 return forecaster
+            reasons.append(fault)
     raise ConfigError(
         "the trained network cannot be served: its ONNX export failed",
         where="model.backbone",
@@ -71,10 +76,9 @@ def to_onnx(network: nn.Module, dims: Dims) -> OnnxForecaster:
 
 def _exported(export: Callable[..., onnx.ModelProto], wrapper: _Positional, rows: int) -> OnnxForecaster:
     """The graph, less the inputs that the network does not read and the traces of where it was made."""
-    for talkative in ("onnxscript", "torch.onnx"):
+    for talkative in ("onnxscript", "onnx_ir", "torch.onnx"):
         logging.getLogger(talkative).setLevel(logging.ERROR)
-    getattr(torch._C, "_jit_set_onnx_log_enabled", bool)(False)  # a failure prints the whole graph
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _silence():
         warnings.simplefilter("ignore")
         model = export(wrapper, tuple(_example(wrapper.dims, rows).values()))
     read = {name for node in model.graph.node for name in node.input}
@@ -107,8 +111,22 @@ def _captured(wrapper: _Positional, tensors: tuple[Tensor, ...]) -> onnx.ModelPr
     return program.model_proto
 
 
-def _compare(forecaster: OnnxForecaster, wrapper: _Positional) -> None:
-    """Raise a ValueError where graph and torch differ, or where a forecast depends on its place in the batch."""
+@contextmanager
+def _silence() -> Iterator[None]:
+    """The tracing exporter prints its graph, megabytes of it, from below Python when it fails."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    try:
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def _fault(forecaster: OnnxForecaster, wrapper: _Positional) -> str | None:
+    """Where graph and torch differ, or that a forecast depends on its place in the batch; None: all is well."""
     for batch in (1, 5, 2 * forecaster.rows + 3):
         arrays = _example(wrapper.dims, batch, seed=batch)
         with torch.no_grad():
@@ -116,16 +134,17 @@ def _compare(forecaster: OnnxForecaster, wrapper: _Positional) -> None:
         got = forecaster.predict(_window(arrays))
         allowed = _TOLERANCE * max(1.0, float(np.abs(expected).max()))
         if got.shape != expected.shape or not np.abs(got - expected).max() <= allowed:
-            raise ValueError(f"the graph and torch disagree at batch size {batch}")
+            return f"the graph and torch disagree at batch size {batch}"
     for shift in range(1, forecaster.rows):
         moved = forecaster.predict(_window({name: array.roll(shift, 0) for name, array in arrays.items()}))
         if not np.array_equal(np.roll(got, shift, axis=0), moved):
-            raise ValueError("a forecast depends on its place in the batch")
+            return f"a forecast depends on its place among {forecaster.rows} windows"
+    return None
 
 
 def _window(arrays: dict[str, Tensor]) -> Any:
     return Window(**{"past": None, "known": None, "static": None, "tabular": None,
-                     **{name: array.numpy() for name, array in arrays.items()}})  # type: ignore[arg-type]  # fmt: skip
+                     **{name: array.numpy() for name, array in arrays.items()}})  # fmt: skip
 
 
 def _example(dims: Dims, batch: int, seed: int = 0) -> dict[str, Tensor]:

@@ -236,9 +236,13 @@ def _probe(network: nn.Module, train: Windows, dims: Dims) -> None:
         with torch.no_grad():
             out = network(window)
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
-        raise ConfigError("the network cannot read a window", where="model.backbone", got=error,
-                          allowed=f"a forward(window) that copes with {dims}",
-                          fix="--trace shows where it fails; docs/own-model.md, the parts of a window") from error  # fmt: skip
+        raise ConfigError(
+            "the network cannot read a window",
+            where="model.backbone",
+            got=error,
+            allowed=f"a forward(window) that copes with {dims}",
+            fix="--trace shows where it fails; docs/own-model.md, the parts of a window",
+        ) from error
     finally:
         network.train(training)
     wanted = (2, dims.horizon, dims.channels) + ((len(dims.quantiles),) if dims.quantiles else ())

@@ -1,0 +1,256 @@
+"""Networks: how they are built, trained and served, against slow loops and NeuralForecast's own training."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from neuralforecast import NeuralForecast as TheirTraining
+from neuralforecast.losses.pytorch import MSE
+from neuralforecast.models import LSTM, NHITS, TFT, DeepAR, PatchTST, iTransformer
+from torch import nn
+
+from tsforecast.errors import ConfigError
+from tsforecast.models.backbones import Embedded, NeuralForecast, network
+from tsforecast.models.networks import DLinear, NLinear
+from tsforecast.models.neural import Neural, Pinball, masked
+from tsforecast.training.export import to_onnx
+from tsforecast.training.fit import Fitted, fit
+from tsforecast.types import Dims, Window
+from tsforecast.windows import Encoded, Windows
+
+LEVELS = (0.1, 0.5, 0.9)
+
+
+def encoded(rows: int = 400, channels: int = 2, past: int = 0, known: int = 0) -> Encoded:
+    rng = np.random.default_rng(0)
+
+    def waves(columns: int) -> np.ndarray:
+        noise = rng.standard_normal((rows, columns)) * 0.3
+        return (np.sin(np.arange(rows)[:, None] / 12 * 2 * np.pi + np.arange(columns)) + noise).astype(np.float32)
+
+    names = {"known": tuple(f"hour_{i}" for i in range(known)), "past": tuple(f"wind_{i}" for i in range(past))}
+    return Encoded(np.array([0, rows]), waves(channels), waves(past), waves(known), np.zeros((1, 0), np.float32),
+                   names=names)  # fmt: skip
+
+
+def windows(e: Encoded, begin: int, end: int, lookback: int = 24, horizon: int = 6) -> Windows:
+    return Windows.over(e, lookback=lookback, horizon=horizon, begin=np.array([begin]), end=np.array([end]))
+
+
+def window(dims: Dims, batch: int = 3) -> Window:
+    return Window(torch.randn(batch, dims.lookback, dims.channels), torch.randn(batch, dims.lookback, dims.past),
+                  torch.randn(batch, dims.lookback + dims.horizon, dims.known), torch.randn(batch, dims.static),
+                  torch.randn(batch, dims.tabular, dims.channels))  # fmt: skip
+
+
+def trained(model: Neural, e: Encoded, folder: Path, epochs: int, quantiles: tuple[float, ...] = ()) -> Fitted:
+    trainer = partial(pl.Trainer, accelerator="cpu", max_epochs=epochs, logger=False, enable_progress_bar=False,
+                      enable_model_summary=False)  # fmt: skip
+    return fit(model, windows(e, 0, 300), windows(e, 300, 400), dims=e.dims(24, 6, 12, quantiles), trainer=trainer,
+               seed=1, run_dir=folder)  # fmt: skip
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_the_pinball_loss_is_the_mean_over_levels_of_a_slow_loop(missing: bool) -> None:
+    forecast, label = torch.randn(4, 5, 2, 3), torch.randn(4, 5, 2)
+    if missing:
+        label[0, 2] = torch.nan
+    found = []
+    for place in np.ndindex(4, 5, 2):
+        for i, level in enumerate(LEVELS):
+            error = float(label[place] - forecast[place][i])
+            found.append(level * error if error >= 0 else (level - 1) * error)
+    assert float(masked(Pinball(LEVELS), forecast, label, missing)) == pytest.approx(np.nanmean(found), rel=1e-5)
+
+
+def test_the_weights_that_are_kept_are_those_of_the_lowest_validation_loss(tmp_path: Path) -> None:
+    e = encoded()
+    model = Neural(NLinear, optimizer=partial(torch.optim.SGD, lr=0.9), batch_size=32, patience=10)  # it overshoots
+    fitted = trained(model, e, tmp_path, epochs=6)
+    shown, label = windows(e, 300, 400).batch(slice(None))
+    kept = float(np.mean((fitted.forecaster.predict(shown) - label) ** 2))
+    losses = [each["val/loss"] for each in fitted.history]
+    assert kept <= min(losses) * (1 + 1e-4)
+    assert losses[-1] > min(losses)
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda w: w.target, r"got: +\[2, 24, 2\].*\n.*\[2, 6, 2\]"),
+        (lambda w: w.target @ w.past, "cannot read a window"),
+    ],
+)
+def test_when_a_network_does_not_fit_the_data_then_the_error_comes_before_training_and_names_the_shapes(
+    tmp_path: Path, answer: Callable[[Window], Any], message: str
+) -> None:
+    class Wrong(nn.Linear):
+        def __init__(self, dims: Dims) -> None:
+            super().__init__(1, 1)
+
+        def forward(self, w: Window) -> Any:
+            return answer(w)
+
+    with pytest.raises(ConfigError, match=message):
+        trained(Neural(Wrong), encoded(), tmp_path, epochs=1)
+
+
+def test_when_a_network_forgets_the_quantiles_then_the_error_says_so(tmp_path: Path) -> None:
+    class Point(nn.Module):
+        def __init__(self, dims: Dims) -> None:
+            super().__init__()
+            self.map = nn.Linear(24, 6)
+
+        def forward(self, w: Window) -> Any:
+            return self.map(w.target.transpose(1, 2)).transpose(1, 2)
+
+    with pytest.raises(ConfigError, match=r"\[2, 6, 2, 3\]: windows, horizon, channels, quantiles"):
+        trained(Neural(Point, learns_quantiles=True), encoded(), tmp_path, epochs=1, quantiles=LEVELS)
+
+
+def test_learned_quantiles_cover_what_they_say_more_or_less(tmp_path: Path) -> None:
+    backbone = NeuralForecast(partial(NHITS, mlp_units=[[16, 16]] * 3))
+    e = encoded()
+    fitted = trained(Neural(backbone, learns_quantiles=True, patience=9), e, tmp_path, epochs=8, quantiles=LEVELS)
+    shown, label = windows(e, 300, 400).batch(slice(None))
+    forecast = fitted.forecaster.predict(shown)
+    assert forecast.shape == (*label.shape, 3)
+    below = [(label < forecast[..., i]).mean() for i in range(3)]
+    assert below[0] < 0.3 < below[1] + 0.1 < 0.8 < below[2] + 0.1
+
+
+def test_a_network_starts_from_the_weights_neuralforecast_gives_it_and_leaves_the_generators_alone() -> None:
+    dims = Dims(24, 6, 1)
+    torch.manual_seed(7)
+    state = (torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy())
+    ours = NeuralForecast(partial(NHITS))(dims).state_dict()
+    assert torch.equal(state[0], torch.get_rng_state())
+    assert state[1] == random.getstate()
+    assert np.array_equal(state[2], np.random.get_state()[1])
+    theirs = NHITS(h=6, input_size=24, random_seed=7).state_dict()
+    assert all(torch.equal(value, ours[f"network.{name}"]) for name, value in theirs.items() if "blocks" in name)
+
+
+def test_a_univariate_network_forecasts_every_channel_as_if_it_were_alone() -> None:
+    dims = Dims(24, 6, 3, past=2, known=4, static=1, tabular=2, quantiles=LEVELS)
+    torch.manual_seed(0)
+    net = NeuralForecast(partial(TFT, hidden_size=8))(dims).eval()
+    shown = window(dims)
+    whole = net(shown)
+    net.dims = replace(dims, channels=1)
+    for c in range(3):
+        alone = net(replace(shown, target=shown.target[..., c : c + 1], tabular=shown.tabular[..., c : c + 1]))
+        torch.testing.assert_close(alone[:, :, 0], whole[:, :, c])
+
+
+def test_quantiles_of_a_multivariate_network_stay_with_their_channel() -> None:
+    dims = Dims(24, 6, 2, quantiles=LEVELS)
+    net = NeuralForecast(partial(iTransformer, hidden_size=8, n_heads=2, d_ff=8))(dims).eval()
+    shown = window(dims)
+    level = torch.tensor([0.0, 1000.0])
+    out = net(replace(shown, target=shown.target + level))
+    assert out.shape == (3, 6, 2, 3)
+    assert (out - level[:, None]).abs().max() < 50
+
+
+@pytest.mark.parametrize(
+    ("kind", "parameters", "message"),
+    [
+        (NHITS, {"mlp_unit": 3}, "did you mean mlp_units"),
+        (NHITS, {"learning_rate": 0.1}, "belong one level up"),
+        (DeepAR, {}, "one step from the one before"),
+        (LSTM, {"recurrent": True}, "one step from the one before"),
+    ],
+)
+def test_when_a_parameter_cannot_be_then_composing_says_so(kind: Any, parameters: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        NeuralForecast(partial(kind, **parameters))
+
+
+def test_the_covariates_a_network_uses_are_those_its_class_says_it_reads() -> None:
+    found = {kind: Neural(NeuralForecast(partial(kind))).uses for kind in (TFT, PatchTST, iTransformer)}
+    assert found == {TFT: {"past", "known", "static", "tabular"}, PatchTST: set(), iTransformer: {"known"}}
+
+
+def test_categories_reach_a_network_as_learned_vectors_and_numbers_as_they_are() -> None:
+    seen: list[Window] = []
+
+    class Spy(nn.Module):
+        def __init__(self, dims: Dims) -> None:
+            super().__init__()
+            assert (dims.past, dims.cardinality) == (4, {})
+
+        def forward(self, w: Window) -> Any:
+            seen.append(w)
+            return w.target[:, -6:]
+
+    dims = Dims(24, 6, 1, past=2, cardinality={"past": (0, 5)})
+    net = network(Spy, dims)
+    assert isinstance(net, Embedded)
+    shown = window(dims)
+    shown.past[..., 1] = torch.randint(5, (3, 24)).float()
+    net(shown)
+    assert torch.equal(seen[0].past[..., 0], shown.past[..., 0])
+    table = net.tables["past_1"].weight
+    assert torch.equal(seen[0].past[1, 7, 1:], table[int(shown.past[1, 7, 1])])
+    assert to_onnx(net.eval(), dims).inputs == ("target",)
+
+
+@pytest.mark.parametrize("kind", [NLinear, DLinear])
+def test_a_linear_network_with_categories_collapses_to_the_same_forecasts(kind: Any) -> None:
+    dims = Dims(24, 6, 2, past=2, static=1, quantiles=LEVELS, cardinality={"past": (0, 5), "static": (3,)})
+    net, shown = network(kind, dims), window(dims)
+    shown.past[..., 1], shown.static[:, 0] = torch.randint(5, (3, 24)).float(), torch.tensor([0.0, 1, 2])
+    arrays: Any = Window(
+        *(getattr(shown, n).numpy() for n in ("target", "past", "known", "static")), np.empty((3, 0, 2))
+    )
+    shown = replace(shown, tabular=torch.empty(3, 0, 2))
+    np.testing.assert_allclose(net.collapse().predict(arrays), net(shown).detach(), atol=1e-5)
+
+
+def test_a_trained_tft_says_what_it_attended_to_and_weights_sum_to_one(tmp_path: Path) -> None:
+    model = Neural(NeuralForecast(partial(TFT, hidden_size=8)), learns_quantiles=True)
+    found = trained(model, encoded(past=1, known=2), tmp_path, epochs=1, quantiles=LEVELS).insights
+    assert set(found["past"]) == {"wind_0", "hour_0", "hour_1", "target"}
+    assert set(found["known"]) == {"hour_0", "hour_1"}
+    for weights in (found["past"].values(), found["known"].values(), found["attention"]):
+        assert sum(weights) == pytest.approx(1, abs=1e-4)
+    assert len(found["attention"]) == 30
+
+
+@pytest.mark.parametrize(
+    ("kind", "parameters"), [(NHITS, {"mlp_units": [[16, 16]] * 3}), (TFT, {"hidden_size": 8, "dropout": 0.0})]
+)
+def test_training_reaches_the_validation_loss_of_neuralforecasts_own(
+    tmp_path: Path, kind: Any, parameters: dict
+) -> None:
+    e, steps = encoded(channels=1), 60
+    own = Neural(NeuralForecast(partial(kind, **parameters)), batch_size=1000, patience=steps)
+    ours = trained(own, e, tmp_path, epochs=steps).history[-1]["val/loss"]
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    # All windows in every step, as above; theirs are five more, whose labels run out of the data.
+    model = kind(h=6, input_size=24, loss=MSE(), max_steps=steps, learning_rate=1e-3, windows_batch_size=300 - 24,
+                 batch_size=1, scaler_type="identity", random_seed=1, num_lr_decays=-1,
+                 **parameters, **quiet)  # fmt: skip
+    frame = pd.DataFrame({"unique_id": "a", "ds": np.arange(300), "y": e.target[:300, 0]})
+    training = TheirTraining([model], freq=1)
+    training.fit(frame)
+    adapter = NeuralForecast(partial(kind, **parameters))(e.dims(24, 6, 12))
+    adapter.network = training.models[0].cpu().eval()
+    shown, label = windows(e, 300, 400).batch(slice(None))
+    given: Any = {
+        name: torch.from_numpy(getattr(shown, name)) for name in ("target", "past", "known", "static", "tabular")
+    }
+    with torch.no_grad():
+        theirs = float(torch.mean((adapter(Window(**given)) - torch.from_numpy(label)) ** 2))
+    assert ours == pytest.approx(theirs, rel=0.02)
