@@ -58,3 +58,9 @@ def bench(session: nox.Session) -> None:
     for script in ("wholeprocess", "throughput", "scoring", "panel"):
         extra = ["--darts-python", str(darts)] if script == "wholeprocess" else []
         session.run(sys.executable, f"benchmarks/{script}.py", *extra, *session.posargs, external=True)
+
+
+@nox.session(venv_backend="none")
+def image(session: nox.Session) -> None:
+    """Train, `bentoml build`, an image by buildah on a local Debian, started and compared with the bundle (root, Debian)."""
+    session.run("bash", "benchmarks/image.sh", sys.executable, *session.posargs, external=True)
