@@ -62,5 +62,5 @@ def bench(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def image(session: nox.Session) -> None:
-    """Train, `bentoml build`, an image by buildah on a local Debian, started and compared with the bundle (root, Debian)."""
+    """Train, `bentoml build`, an image by buildah, started and compared with the bundle (as root, on Debian)."""
     session.run("bash", "benchmarks/image.sh", sys.executable, *session.posargs, external=True)

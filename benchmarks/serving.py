@@ -28,15 +28,15 @@ import pandas as pd
 import psutil
 
 HERE = Path(__file__).parent
-BARE_BENTO = '''
+BARE_BENTO = """
 import bentoml
 @bentoml.service(workers=1, http={"host": "127.0.0.1"})
 class Bare:
     @bentoml.api
     async def forecast(self, history: dict[str, list[float | str]]) -> dict[str, list[float | str]]:
         return {name: cells[-96:] for name, cells in history.items()}
-'''
-BARE_ASGI = '''
+"""
+BARE_ASGI = """
 import json
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
@@ -45,7 +45,7 @@ app = FastAPI()
 async def forecast(request: Request) -> JSONResponse:
     history = json.loads(await request.body())["history"]
     return JSONResponse({name: cells[-96:] for name, cells in history.items()})
-'''
+"""
 PYTHON = [sys.executable, "-m"]
 SERVERS = {
     "bare FastAPI": [*PYTHON, "uvicorn", "bare_asgi:app", "--port"],
@@ -83,7 +83,9 @@ def server(command: list[str], folder: Path, bundle: Path) -> Iterator[tuple[psu
 def status(port: int, path: str, body: bytes | None = None) -> int:
     """The status of one request; 0 without an answer."""
     try:
-        with urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{port}{path}", body), timeout=60) as answer:
+        with urllib.request.urlopen(
+            urllib.request.Request(f"http://127.0.0.1:{port}{path}", body), timeout=60
+        ) as answer:
             answer.read()
             return int(answer.status)
     except urllib.error.HTTPError as error:
@@ -127,7 +129,11 @@ def http(folder: Path, bundle: Path, rounds: int, seconds: float) -> None:
     rows = [dict(zip(golden, row, strict=True)) for row in zip(*golden.values(), strict=True)]
     records.write_text(json.dumps({"history": rows}, separators=(",", ":")))
     print(f"body: column lists {columns.stat().st_size / 1e3:.0f} kB, records {records.stat().st_size / 1e3:.0f} kB\n")
-    print("| server | connections | requests/s | p50 ms | p99 ms | CPU ms a request | ratio of rates |\n|---|---|---|---|---|---|---|")
+    print(
+        "| server | connections | requests/s | p50 ms | p99 ms | CPU ms a request | ratio of rates |\n"
+        + "|---" * 7
+        + "|"
+    )
     with ExitStack() as stack:
         up = {name: stack.enter_context(server(command, folder, bundle)) for name, command in SERVERS.items()}
         for connections in (1, 8):
@@ -175,8 +181,13 @@ def many(folder: Path) -> None:
 
     rng, rows, series = np.random.default_rng(0), 480, 1000
     stamps = pd.date_range("2024-01-01", periods=rows, freq="h")
-    frame = pd.DataFrame({"unique_id": np.repeat([f"s{i:04}" for i in range(series)], rows), "ds": np.tile(stamps, series),
-                          "y": rng.normal(size=rows * series).round(3)})  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "unique_id": np.repeat([f"s{i:04}" for i in range(series)], rows),
+            "ds": np.tile(stamps, series),
+            "y": rng.normal(size=rows * series).round(3),
+        }
+    )
     schema = Schema("long", freq="h")
     panel = to_panel(frame, schema)
     features = FeatureSet((), StandardScaler()).fit(panel)
@@ -185,9 +196,17 @@ def many(folder: Path) -> None:
     windows = Windows.over(encoded, **lengths, begin=panel.offsets[:-1], end=panel.offsets[1:], stride=24)
     dims = short.dims(336, 96, 24)
     bundle = Bundle(
-        features=features, forecaster=Ridge([1.0]).fit(windows, windows, dims), dims=dims, channels=panel.channels, past_names=(),
-        known_names=(), static_names=(), freq="h", schema=schema.resolved(panel), metadata={"name": "many"},
-    )  # fmt: skip
+        features=features,
+        forecaster=Ridge([1.0]).fit(windows, windows, dims),
+        dims=dims,
+        channels=panel.channels,
+        past_names=(),
+        known_names=(),
+        static_names=(),
+        freq="h",
+        schema=schema.resolved(panel),
+        metadata={"name": "many"},
+    )
     bundle.with_golden(panel).save(folder / "many")
     last = frame.groupby("unique_id").tail(336)
     body = json.dumps({"history": {**last.astype({"ds": str}).to_dict("list")}}, separators=(",", ":")).encode()
@@ -197,7 +216,10 @@ def many(folder: Path) -> None:
             began = time.perf_counter()
             assert status(port, "/forecast", body) == 200
             took.append(time.perf_counter() - began)
-    print(f"1,000 series x 336 rows in one request ({len(body) / 1e6:.1f} MB): {median(took) * 1e3:.0f} ms, best {min(took) * 1e3:.0f}")
+    print(
+        f"1,000 series x 336 rows in one request ({len(body) / 1e6:.1f} MB): "
+        f"{median(took) * 1e3:.0f} ms, best {min(took) * 1e3:.0f}"
+    )
 
 
 def term(folder: Path, bundle: Path) -> None:
@@ -224,7 +246,7 @@ def hostile(folder: Path, bundle: Path, count: int) -> None:
     raw = json.dumps(golden).encode()
     wild = [None, True, "x", "1.5", -1, 1e308, [], {}, [[]], {"a": 1}, "2024-13-01", 2**70]
     for name in PEERS:
-        with server(SERVERS[name], folder, bundle) as (process, port, _):
+        with server(SERVERS[name], folder, bundle) as (_, port, _seconds):
             seen: dict[int, int] = {}
             for i in range(count):
                 if i % 4 == 0:
@@ -247,8 +269,18 @@ def hostile(folder: Path, bundle: Path, count: int) -> None:
                 seen[code] = seen.get(code := status(port, path, body), 0) + 1
             print(f"{name}, {count} hostile requests: {dict(sorted(seen.items()))}")
             try:
-                command = ["schemathesis", "run", f"http://127.0.0.1:{port}/openapi.json", "--checks", "not_a_server_error",
-                           "--max-examples", str(count // 5), "--no-color", "--seed", "1"]  # fmt: skip
+                command = [
+                    "schemathesis",
+                    "run",
+                    f"http://127.0.0.1:{port}/openapi.json",
+                    "--checks",
+                    "not_a_server_error",
+                    "--max-examples",
+                    str(count // 5),
+                    "--no-color",
+                    "--seed",
+                    "1",
+                ]
                 done = subprocess.run(command, capture_output=True, text=True)
                 print("\n".join(done.stdout.splitlines()[-12:]))
             except FileNotFoundError:

@@ -54,7 +54,7 @@ ONLY_IN = {
     "torch": {"models.networks", "models.neural", "models.exported", "training"},
     "lightning": {"models.neural", "training"},
     "onnxruntime": {"models.onnx_runtime"},
-    **dict.fromkeys(("bentoml", "fastapi", "starlette", "uvicorn", "orjson", "prometheus_client"), {"serving"}),
+    **{name: {"serving"} for name in ("bentoml", "fastapi", "starlette", "uvicorn", "orjson", "prometheus_client")},
 }
 
 

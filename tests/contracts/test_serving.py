@@ -47,7 +47,9 @@ def check(bundle: Bundle, asked: dict[str, Any], answered: bytes) -> None:
 
 
 @pytest.mark.parametrize(("dataset", "model"), MODELS)
-def test_over_http_the_forecast_is_the_bundles_to_the_bit(trained: Train, tmp_path: Path, dataset: str, model: str) -> None:
+def test_over_http_the_forecast_is_the_bundles_to_the_bit(
+    trained: Train, tmp_path: Path, dataset: str, model: str
+) -> None:
     case = trained(dataset, "calendar", model)
     bundle = saved(case, tmp_path / "bundle")
     app = create_app()
@@ -65,9 +67,16 @@ def serving(adapter: str, bundle: Path, home: Path) -> Iterator[int]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = {**os.environ, "TSFORECAST_BUNDLE": str(bundle), "BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True"}
+    environment = {
+        **os.environ,
+        "TSFORECAST_BUNDLE": str(bundle),
+        "BENTOML_HOME": str(home),
+        "BENTOML_DO_NOT_TRACK": "True",
+    }
     log = (home / f"{adapter}.log").open("w+")
-    process = subprocess.Popen([sys.executable, *ADAPTERS[adapter], str(port)], env=environment, stderr=log, stdout=log, cwd=home)
+    process = subprocess.Popen(
+        [sys.executable, *ADAPTERS[adapter], str(port)], env=environment, stderr=log, stdout=log, cwd=home
+    )
     try:
         until = time.monotonic() + 60
         while time.monotonic() < until and call(port, "/readyz")[0] != 200:
@@ -82,7 +91,9 @@ def serving(adapter: str, bundle: Path, home: Path) -> Iterator[int]:
 
 def call(port: int, path: str, body: bytes | None = None) -> tuple[int, bytes]:
     try:
-        with urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{port}{path}", body), timeout=30) as answer:
+        with urllib.request.urlopen(
+            urllib.request.Request(f"http://127.0.0.1:{port}{path}", body), timeout=30
+        ) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
         return error.code, error.read()
@@ -94,8 +105,13 @@ def call(port: int, path: str, body: bytes | None = None) -> tuple[int, bytes]:
 def test_both_servers_give_the_same_bytes(trained: Train, tmp_path: Path, dataset: str, model: str) -> None:
     bundle = saved(trained(dataset, "calendar", model), tmp_path / "bundle")
     asked = request(bundle)
-    posts = [("/forecast", json.dumps(asked).encode()), ("/forecast", b'{"history": []}'), ("/forecast", b"{"), ("/nope", b""),
-             ("/forecast_csv?horizon=3", pd.DataFrame(asked["history"]).to_csv(index=False).encode())]  # fmt: skip
+    posts = [
+        ("/forecast", json.dumps(asked).encode()),
+        ("/forecast", b'{"history": []}'),
+        ("/forecast", b"{"),
+        ("/nope", b""),
+        ("/forecast_csv?horizon=3", pd.DataFrame(asked["history"]).to_csv(index=False).encode()),
+    ]
     answers = {}
     for adapter in ADAPTERS:
         with serving(adapter, tmp_path / "bundle", tmp_path) as port:
@@ -111,7 +127,12 @@ def test_when_bento_has_nothing_to_serve_then_it_says_what_to_run(tmp_path: Path
     environment = {**os.environ, "BENTOML_HOME": str(tmp_path), "BENTOML_DO_NOT_TRACK": "True"}
     environment.pop("TSFORECAST_BUNDLE", None)
     done = subprocess.run(
-        [sys.executable, *ADAPTERS["bento"], "0"], env=environment, capture_output=True, text=True, timeout=60, cwd=tmp_path
+        [sys.executable, *ADAPTERS["bento"], "0"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=tmp_path,
     )
     assert done.returncode != 0
     assert "python -m tsforecast.train" in done.stderr

@@ -11,7 +11,7 @@ import orjson
 import pandas as pd
 import pytest
 
-from tests.serving.conftest import H, SHAPES, L, Client, request
+from tests.serving.conftest import SHAPES, Client, H, L, request
 from tsforecast.bundle import Bundle
 from tsforecast.errors import TsforecastError
 from tsforecast.serving.contract import Contract
@@ -21,11 +21,13 @@ Bundles = Callable[[str], Bundle]
 
 
 def frames(asked: dict[str, Any]) -> dict[str, pd.DataFrame]:
-    return {{"history": "history"}.get(name, name): pd.DataFrame(columns) for name, columns in asked.items()}
+    return {name: pd.DataFrame(columns) for name, columns in asked.items()}
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_answer_is_the_bundles_own_forecast_to_the_bit(bundles: Bundles, serve: Callable[..., Client], shape: str) -> None:
+def test_the_answer_is_the_bundles_own_forecast_to_the_bit(
+    bundles: Bundles, serve: Callable[..., Client], shape: str
+) -> None:
     bundle = bundles(shape)
     asked = request(bundle)
     expected = bundle.forecast(**frames(asked))
@@ -66,7 +68,9 @@ def test_the_short_way_and_the_checked_way_read_the_same(bundles: Bundles, shape
     np.testing.assert_array_equal(again.target, short.target)
 
 
-@pytest.mark.parametrize("spoil", ["word", "boolean", "number", "infinite", "offset", "month", "gap", "twice", "short", "null stamp"])
+@pytest.mark.parametrize(
+    "spoil", ["word", "boolean", "number", "infinite", "offset", "month", "gap", "twice", "short", "null stamp"]
+)
 def test_what_is_not_evidently_fine_is_left_to_the_checks(bundles: Bundles, spoil: str) -> None:
     bundle = bundles("wide")
     contract, asked = Contract(bundle), request(bundle)
@@ -118,7 +122,9 @@ def test_a_shorter_horizon_and_fewer_levels_are_a_part_of_the_whole(bundles: Bun
 
 
 @pytest.mark.parametrize("shape", ["wide", "long", "covariates"])
-def test_a_csv_file_gives_the_csv_of_the_bundles_forecast(bundles: Bundles, serve: Callable[..., Client], shape: str) -> None:
+def test_a_csv_file_gives_the_csv_of_the_bundles_forecast(
+    bundles: Bundles, serve: Callable[..., Client], shape: str
+) -> None:
     bundle = bundles(shape)
     client, asked = serve(bundle), frames(request(bundle))
     example = client("GET", "/openapi.json").json["paths"]["/forecast_csv"]["post"]["requestBody"]
@@ -131,7 +137,9 @@ def test_a_csv_file_gives_the_csv_of_the_bundles_forecast(bundles: Bundles, serv
     form = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.csv"\r\n\r\n' + text + b"\r\n--x--\r\n"
     as_form = client("POST", "/forecast_csv", form, {"content-type": "multipart/form-data; boundary=x"})
     assert as_form.body == found.body
-    assert len(client("POST", "/forecast_csv?horizon=1&levels=80", text).body.splitlines()) < H * len(found.body.splitlines())
+    assert len(client("POST", "/forecast_csv?horizon=1&levels=80", text).body.splitlines()) < H * len(
+        found.body.splitlines()
+    )
 
 
 def test_requests_forecast_together_are_forecast_as_alone(bundles: Bundles) -> None:

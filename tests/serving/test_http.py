@@ -109,14 +109,20 @@ def test_a_bad_request_is_a_4xx_in_the_one_shape(bundles: Bundles, client: Clien
         ("covariates", lambda a: {k: v for k, v in a.items() if k != "known_future"}, "future values of 2 known"),
         ("covariates", lambda a: {k: v for k, v in a.items() if k != "static"}, "'size' is missing"),
         ("covariates", lambda a: {**a, "known_future": {k: v[1:] for k, v in a["known_future"].items()}}, "1 of 6"),
-        ("covariates", lambda a: {**a, "known_future": {**a["known_future"], "price": [None] * 6}}, "known in every row"),
+        (
+            "covariates",
+            lambda a: {**a, "known_future": {**a["known_future"], "price": [None] * 6}},
+            "known in every row",
+        ),
         ("covariates", lambda a: {**a, "known_future": {**a["known_future"], "weather": ["hail"] * 6}}, "hail"),
         ("covariates", lambda a: {**a, "static": {"shop": ["shop1"], "size": [1]}}, "missing for 1 series"),
         ("holes", lambda a: change(a, load=[None, None, None, *a["history"]["load"][3:]]), "2 at most"),
         ("monthly", lambda a: change(a, date=put(a["history"]["date"], 4, "2024-05-02T00:00:00")), "off the grid"),
     ],
 )
-def test_series_and_covariates_are_checked_too(bundles: Bundles, serve: Serve, shape: str, spoil: Any, says: str) -> None:
+def test_series_and_covariates_are_checked_too(
+    bundles: Bundles, serve: Serve, shape: str, spoil: Any, says: str
+) -> None:
     bundle = bundles(shape)
     found = serve(bundle)("POST", "/forecast", spoil(request(bundle)))
     assert found.status == 422, found.body
@@ -230,7 +236,9 @@ def test_when_there_is_nothing_to_serve_then_the_server_does_not_start_and_says_
 
 
 @pytest.mark.parametrize(("name", "value"), [("TSFORECAST_QUEUE", "many"), ("TSFORECAST_MAX_BODY", "-1")])
-def test_a_setting_that_is_no_number_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+def test_a_setting_that_is_no_number_is_an_error_that_names_it(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match=name):
         Settings.from_environment()
@@ -283,12 +291,16 @@ def test_a_failure_of_ours_is_a_500_in_the_same_shape_without_its_text(
 
 CELLS = st.one_of(st.none(), st.booleans(), st.floats(allow_nan=False, allow_infinity=False), st.integers(-(2**63), 2**64 - 1),
                   st.text(max_size=8), st.lists(st.integers(), max_size=2), st.sampled_from(["NaN", "now", "2024-01-01", "1e999"]))  # fmt: skip
-TREES = st.recursive(CELLS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4))
+TREES = st.recursive(
+    CELLS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4)
+)
 
 
 @settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(st.data())
-def test_whatever_is_sent_is_answered_with_a_4xx_or_a_forecast_of_good_rows(client: Client, bundles: Bundles, data: st.DataObject) -> None:
+def test_whatever_is_sent_is_answered_with_a_4xx_or_a_forecast_of_good_rows(
+    client: Client, bundles: Bundles, data: st.DataObject
+) -> None:
     asked = request(bundles("wide"))
     kind = data.draw(st.sampled_from(["bytes", "tree", "key", "cell", "drop", "flip"]))
     if kind == "bytes":
@@ -301,7 +313,9 @@ def test_whatever_is_sent_is_answered_with_a_4xx_or_a_forecast_of_good_rows(clie
         body = bytes(raw)
     else:
         if kind == "key":
-            asked[data.draw(st.sampled_from(["history", "known_future", "static", "horizon", "levels", "x"]))] = data.draw(TREES)
+            asked[data.draw(st.sampled_from(["history", "known_future", "static", "horizon", "levels", "x"]))] = (
+                data.draw(TREES)
+            )
         elif kind == "cell":
             cells = asked["history"][data.draw(st.sampled_from(["date", "load", "visits"]))]
             cells[data.draw(st.integers(0, L - 1))] = data.draw(CELLS)
