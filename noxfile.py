@@ -59,3 +59,9 @@ def bench(session: nox.Session) -> None:
     beside = {"wholeprocess": ["--darts-python", python], "boosting": ["--peers-python", python]}
     for script in ("wholeprocess", "throughput", "scoring", "panel", "boosting"):
         session.run(sys.executable, f"benchmarks/{script}.py", *beside.get(script, []), *session.posargs, external=True)
+
+
+@nox.session(venv_backend="none")
+def image(session: nox.Session) -> None:
+    """Train, `bentoml build`, an image by buildah, started and compared with the bundle (as root, on Debian)."""
+    session.run("bash", "benchmarks/image.sh", sys.executable, *session.posargs, external=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ CONF = ROOT / "conf"
 def pytest_configure() -> None:
     """Small models are fastest, and bit-reproducible across machines' loads, with one thread."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # What train puts into the model store during a test is not to lie in the user's own.
+    os.environ["BENTOML_HOME"] = tempfile.mkdtemp(prefix="tsforecast-bentoml-")
 
 
 @pytest.fixture(scope="session")

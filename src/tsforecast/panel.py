@@ -105,7 +105,7 @@ class Panel:
         return self.rows(np.maximum(self.offsets[1:] - rows, self.offsets[:-1]), self.offsets[1:])
 
     def missing_rows(self, rows: int) -> dict[str, int]:
-        """The most missing values that any `rows` rows of a series hold, of each channel and past covariate with any."""
+        """The most missing values that any `rows` rows of a series hold, of each column that has any."""
         most = {}
         for names, values in ((self.channels, self.target), (self.past_names, self.past)):
             for j in np.flatnonzero(np.isnan(values.sum(axis=0))):

@@ -58,7 +58,7 @@ ONLY_IN = {
     "onnxruntime": {"models.onnx_runtime"},
     "xgboost": {"models.boosting", "models.trees"},  # fitting; predicting
     "sklearn": {"models.boosting"},
-    **dict.fromkeys(("bentoml", "fastapi", "starlette", "uvicorn", "orjson", "prometheus_client"), {"serving"}),
+    **{name: {"serving"} for name in ("bentoml", "fastapi", "starlette", "uvicorn", "orjson", "prometheus_client")},
 }
 
 

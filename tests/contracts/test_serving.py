@@ -105,8 +105,13 @@ def call(port: int, path: str, body: bytes | None = None) -> tuple[int, bytes]:
 def test_both_servers_give_the_same_bytes(trained: Train, tmp_path: Path, dataset: str, model: str) -> None:
     bundle = saved(trained(dataset, "calendar", model), tmp_path / "bundle")
     asked = request(bundle)
-    posts = [("/forecast", json.dumps(asked).encode()), ("/forecast", b'{"history": []}'), ("/forecast", b"{"), ("/nope", b""),
-             ("/forecast_csv?horizon=3", pd.DataFrame(asked["history"]).to_csv(index=False).encode())]  # fmt: skip
+    posts = [
+        ("/forecast", json.dumps(asked).encode()),
+        ("/forecast", b'{"history": []}'),
+        ("/forecast", b"{"),
+        ("/nope", b""),
+        ("/forecast_csv?horizon=3", pd.DataFrame(asked["history"]).to_csv(index=False).encode()),
+    ]
     answers = {}
     for adapter in ADAPTERS:
         with serving(adapter, tmp_path / "bundle", tmp_path) as port:

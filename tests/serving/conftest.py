@@ -112,18 +112,33 @@ SHAPES: dict[str, tuple[pd.DataFrame, Schema]] = {
     "wide": (frame(), Schema(target=("load", "visits"), freq="h")),
     "daily": (frame(freq="D"), Schema(target=("load", "visits"), freq="D")),
     "monthly": (frame(freq="MS"), Schema(target=("load",), past=("visits",), freq="MS")),
-    "zoned": (frame().assign(date=lambda f: f["date"].dt.tz_localize("Europe/Berlin")), Schema(target=("load",), freq="h")),
+    "zoned": (
+        frame().assign(date=lambda f: f["date"].dt.tz_localize("Europe/Berlin")),
+        Schema(target=("load",), freq="h"),
+    ),
     "long": (frame(3), Schema("long", "date", "shop", ("load",), past=("visits",), freq="h")),
     "covariates": (
-        frame(2).assign(price=lambda f: np.arange(len(f)) % 5 + 1.0, size=lambda f: f["shop"].str[-1].astype(int),
-                        weather=lambda f: np.where(np.arange(len(f)) % 3, "dry", "wet")),
-        Schema("long", "date", "shop", ("load", "visits"), known=("price", "weather"), static=("size",),
-               categorical=("weather",), freq="h"),
+        frame(2).assign(
+            price=lambda f: np.arange(len(f)) % 5 + 1.0,
+            size=lambda f: f["shop"].str[-1].astype(int),
+            weather=lambda f: np.where(np.arange(len(f)) % 3, "dry", "wet"),
+        ),
+        Schema(
+            "long",
+            "date",
+            "shop",
+            ("load", "visits"),
+            known=("price", "weather"),
+            static=("size",),
+            categorical=("weather",),
+            freq="h",
+        ),
     ),
     "holes": (
-        frame().assign(load=lambda f: f["load"].where(~f.index.isin([3, 4, 60]))), Schema(target=("load", "visits"), freq="h")
+        frame().assign(load=lambda f: f["load"].where(~f.index.isin([3, 4, 60]))),
+        Schema(target=("load", "visits"), freq="h"),
     ),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import orjson
 import pandas as pd
 import pytest
 
-from tests.serving.conftest import H, SHAPES, L, Client, request
+from tests.serving.conftest import SHAPES, Client, H, L, request
 from tsforecast.bundle import Bundle
 from tsforecast.errors import TsforecastError
 from tsforecast.serving.contract import Contract
@@ -21,7 +21,7 @@ Bundles = Callable[[str], Bundle]
 
 
 def frames(asked: dict[str, Any]) -> dict[str, pd.DataFrame]:
-    return {{"history": "history"}.get(name, name): pd.DataFrame(columns) for name, columns in asked.items()}
+    return {name: pd.DataFrame(columns) for name, columns in asked.items()}
 
 
 @pytest.mark.parametrize("shape", SHAPES)

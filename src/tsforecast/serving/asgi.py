@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -65,8 +65,8 @@ class Server:
     def drain_on_term(self, seconds: float = 0.5) -> None:
         """On SIGTERM, take leave of open connections for a moment before the server closes them.
 
-        A server that stops closes its idle connections, also one whose next request is on its way. So it first says
-        `Connection: close` with every answer, and callers come back elsewhere.
+        A server that stops closes its idle connections, also one whose next request is on its way. So it first takes
+        no new ones, and says `Connection: close` with every answer: callers go elsewhere.
         """
         before = signal.getsignal(signal.SIGTERM)
         if threading.current_thread() is not threading.main_thread() or not callable(before):
@@ -75,11 +75,15 @@ class Server:
 
         def drain(number: int, frame: FrameType | None) -> None:
             self.draining = True
+            for listener in getattr(getattr(before, "__self__", None), "servers", ()):  # uvicorn's
+                loop.call_soon_threadsafe(listener.close)
             loop.call_soon_threadsafe(loop.call_later, seconds, before, number, frame)
 
         signal.signal(signal.SIGTERM, drain)
 
-    async def forecast(self, read: Callable[[bytes], Asked], write: Callable[[Asked, Answer], bytes], body: bytes) -> bytes:
+    async def forecast(
+        self, read: Callable[[bytes], Asked], write: Callable[[Asked, Answer], bytes], body: bytes
+    ) -> bytes:
         """Read, forecast with whoever else is waiting, write."""
         if not self.engine.ready:
             raise not_ready()
@@ -113,9 +117,7 @@ def create_app() -> FastAPI:
         horizon = _number(query["horizon"]) if "horizon" in query else None
         levels = [_number(part) for part in query["levels"].split(",") if part] if "levels" in query else None
         body = await _file(request)
-        content = await server.forecast(
-            lambda raw: contract.read_csv(raw, horizon, levels), contract.write_csv, body  # type: ignore[arg-type]
-        )
+        content = await server.forecast(lambda raw: contract.read_csv(raw, horizon, levels), contract.write_csv, body)
         return Response(content, media_type="text/csv; charset=utf-8")
 
     @app.get("/model")
@@ -245,7 +247,9 @@ def _number(text: str) -> Any:
 
 
 def _json(content: dict[str, Any], status: int = 200) -> Response:
-    return Response(orjson.dumps(content, default=str, option=orjson.OPT_APPEND_NEWLINE), status, media_type="application/json")
+    return Response(
+        orjson.dumps(content, default=str, option=orjson.OPT_APPEND_NEWLINE), status, media_type="application/json"
+    )
 
 
 def _problem(error: TsforecastError) -> Response:
@@ -269,8 +273,14 @@ def _refuse(request: Request, error: Exception) -> Response:
 
 def too_large(settings: Settings) -> RequestError:
     """413."""
-    return RequestError("the body is too large", status=413, code="too_large", where="body",
-                        allowed=f"{settings.max_body:g} MiB", fix="send fewer series, or raise TSFORECAST_MAX_BODY")  # fmt: skip
+    return RequestError(
+        "the body is too large",
+        status=413,
+        code="too_large",
+        where="body",
+        allowed=f"{settings.max_body:g} MiB",
+        fix="send fewer series, or raise TSFORECAST_MAX_BODY",
+    )
 
 
 def busy(settings: Settings) -> RequestError:

@@ -16,8 +16,8 @@ _SHORT = 0.005  # seconds a forecast may hold the event loop: handing it to a th
 class Batcher:
     """Feeds an engine from one event loop.
 
-    A call takes all that waits, up to `limit` series. While a long one runs in its thread, requests gather for the next:
-    the batch grows with the load, and an idle server answers at once.
+    A call takes all that waits, up to `limit` series. While a long one runs in its thread, requests gather for the
+    next: the batch grows with the load, and an idle server answers at once.
     """
 
     def __init__(self, engine: Engine, limit: int) -> None:

@@ -1,9 +1,9 @@
 """The one request and the one response: JSON or CSV to a checked panel, forecasts back to JSON or CSV.
 
-    {"history": [{"date": "2018-06-26T19:00:00", "OT": 9.5, ...}, ...]      records, or
-     "history": {"date": [...], "OT": [...]},                               column lists
-     "known_future": ..., "static": ...,                                    laid out likewise, where the model has them
-     "horizon": 24, "levels": [90]}                                         optional: fewer steps, some of the intervals
+{"history": [{"date": "2018-06-26T19:00:00", "OT": 9.5, ...}, ...]      records, or
+ "history": {"date": [...], "OT": [...]},                               column lists
+ "known_future": ..., "static": ...,                                    laid out likewise, where the model has them
+ "horizon": 24, "levels": [90]}                                         optional: fewer steps, some of the intervals
 """
 
 from __future__ import annotations
@@ -122,8 +122,13 @@ class Contract:
         try:
             given = orjson.loads(body)
         except orjson.JSONDecodeError as error:
-            raise RequestError("the body is not JSON", code="json", where="body", got=error,
-                               allowed="a JSON object; a missing value is null, infinity cannot be told") from None  # fmt: skip
+            raise RequestError(
+                "the body is not JSON",
+                code="json",
+                where="body",
+                got=error,
+                allowed="a JSON object; a missing value is null, infinity cannot be told",
+            ) from None
         if not isinstance(given, dict):
             raise RequestError("the body is not a JSON object", where="body", got=type(given).__name__,
                                allowed=f"an object with {', '.join(KEYS)}")  # fmt: skip
@@ -173,8 +178,12 @@ class Contract:
         cells = given if isinstance(given, list) else [given]
         names = [f"{cell:g}" if type(cell) in _NUMBER else repr(cell) for cell in cells]
         if not isinstance(given, list) or len(set(names)) < len(names) or not set(names) <= set(self.levels):
-            raise RequestError("levels are the central intervals to answer with, in percent", where="levels", got=given,
-                               allowed=f"a list of some of {', '.join(self.levels) or 'none: it has no intervals'}")  # fmt: skip
+            raise RequestError(
+                "levels are the central intervals to answer with, in percent",
+                where="levels",
+                got=given,
+                allowed=f"a list of some of {', '.join(self.levels) or 'none: it has no intervals'}",
+            )
         return tuple(names)
 
     def _request(self, whole: Panel, horizon: int, levels: tuple[str, ...]) -> Request:
@@ -227,9 +236,11 @@ class Contract:
         """Column lists as a frame, once every cell has a type that its column may hold: no "1.5", no true."""
         schema, problems = self.bundle.schema, Problems(where, 0)
         for name, cells in columns.items():
-            allowed, what = _NUMBER | {_MISSING}, "numbers"
+            allowed: set[type] = {*_NUMBER, _MISSING}
+            what = "numbers"
             if name in schema.stamp_columns or name == schema.stamp:
-                allowed, what = ({str}, "timestamps as text") if name == schema.stamp else ({int}, "whole numbers")
+                one = name == schema.stamp
+                allowed, what = {str if one else int}, "timestamps as text" if one else "whole numbers"
             elif name == schema.id:
                 allowed, what = {str, int}, "names"
             elif name in schema.categorical:
@@ -271,7 +282,7 @@ class Contract:
             return None
         cells = [columns[name] for name in named]
         try:
-            values = np.array(cells)
+            values: np.ndarray = np.array(cells)
         except ValueError:  # a list of lists
             return None
         if booleans or values.ndim != 2 or values.dtype.kind not in "if":  # nothing else becomes a number unasked
@@ -283,7 +294,7 @@ class Contract:
         if np.isinf(values).any():
             return None
         n, horizon, c = len(ids), bundle.dims.horizon, len(bundle.channels)
-        whole = np.full((n, rows + horizon, len(named)), np.nan, dtype=np.float32)
+        whole: np.ndarray = np.full((n, rows + horizon, len(named)), np.nan, dtype=np.float32)
         whole[:, :rows] = values.reshape(len(named), n, each)[..., -rows:].transpose(1, 2, 0)
         whole = whole.reshape(-1, len(named))
         stamps = starts[:, None] + np.arange(each - rows, each + horizon) * nanos
@@ -305,7 +316,9 @@ class Contract:
             return [dict(zip(bundle.channels, each, strict=True)) for each in rows]
 
         if whole.time.tz is None:
-            stamps: Any = whole.time.asi8.view("datetime64[ns]").reshape(n, -1)[:, context - 1 : context + request.horizon]
+            stamps: Any = whole.time.asi8.view("datetime64[ns]").reshape(n, -1)[
+                :, context - 1 : context + request.horizon
+            ]
         else:
             stamps = [[stamp.isoformat() for stamp in whole.time[begin + context - 1 :][: request.horizon + 1]]
                       for begin in whole.offsets[:-1]]  # fmt: skip
@@ -351,8 +364,12 @@ def _columns(given: Any, where: str) -> Columns:
     allowed = "records ([{name: value, ...}, ...]) or column lists ({name: [value, ...], ...})"
     if isinstance(given, dict):
         if wrong := [name for name, cells in given.items() if not isinstance(cells, list)]:
-            raise RequestError("a column is not a list", where=f"{where}.{wrong[0]}", got=type(given[wrong[0]]).__name__,
-                               allowed=allowed)  # fmt: skip
+            raise RequestError(
+                "a column is not a list",
+                where=f"{where}.{wrong[0]}",
+                got=type(given[wrong[0]]).__name__,
+                allowed=allowed,
+            )
         if len({len(cells) for cells in given.values()}) > 1:
             lengths = ", ".join(f"{name} {len(cells)}" for name, cells in list(given.items())[:10])
             raise RequestError("the columns have different lengths", where=where, got=lengths, allowed=allowed)
@@ -367,8 +384,13 @@ def _columns(given: Any, where: str) -> Columns:
     for i, record in enumerate(given):
         if len(record) != len(names) or record.keys() != given[0].keys():
             differ = ", ".join(sorted(record.keys() ^ given[0].keys())[:5])
-            raise RequestError("the records have different keys", where=f"{where}[{i}]", got=f"not as record 0: {differ}",
-                               allowed=", ".join(names[:20]), fix="write a missing value as null")  # fmt: skip
+            raise RequestError(
+                "the records have different keys",
+                where=f"{where}[{i}]",
+                got=f"not as record 0: {differ}",
+                allowed=", ".join(names[:20]),
+                fix="write a missing value as null",
+            )
     if len(names) == 1:
         return {names[0]: [record[names[0]] for record in given]}
     return dict(zip(names, zip(*map(itemgetter(*names), given), strict=True), strict=True)) if names else {}

@@ -17,9 +17,11 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        at = {"registry": self.registry}
+        at: dict[str, Any] = {"registry": self.registry}
         self.requests = Counter("tsforecast_requests", "Requests answered.", ("path", "status"), **at)
-        self.seconds = Histogram("tsforecast_request_seconds", "From first byte to last.", ("path",), buckets=_SECONDS, **at)
+        self.seconds = Histogram(
+            "tsforecast_request_seconds", "From first byte to last.", ("path",), buckets=_SECONDS, **at
+        )
         self.series = Counter("tsforecast_series", "Series forecast.", **at)
         self.batch = Histogram("tsforecast_batch_requests", "Requests forecast in one call.", buckets=_SIZES, **at)
         self.info = Gauge("tsforecast_model", "What is served.", ("model", "version"), multiprocess_mode="max", **at)
@@ -44,5 +46,5 @@ class Metrics:
         registry = self.registry
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:  # BentoML's workers write there
             registry = CollectorRegistry()
-            MultiProcessCollector(registry)
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return generate_latest(registry), CONTENT_TYPE_LATEST

@@ -26,15 +26,26 @@ def document(app: FastAPI, engine: Engine) -> dict[str, Any]:
         {"type": "array", "items": {"type": "object", "additionalProperties": _CELL}},
         {"type": "object", "additionalProperties": {"type": "array", "items": _CELL}},
     ]}  # fmt: skip
-    optional = [name for name, names in (("known_future", bundle.known_names), ("static", bundle.static_names)) if names]
+    optional = [
+        name for name, names in (("known_future", bundle.known_names), ("static", bundle.static_names)) if names
+    ]
     request = {
         "type": "object", "required": ["history", *optional], "additionalProperties": False,
         "properties": {**dict.fromkeys(("history", *optional), table), "horizon": horizon, "levels": levels},
     }  # fmt: skip
     text = {"type": ["string", "null"]}
-    error = {"type": "object", "required": ["code", "message"], "properties": {
-        "code": {"type": "string"}, "message": {"type": "string"}, "where": text, "got": text, "allowed": text, "fix": text,
-    }}  # fmt: skip
+    error = {
+        "type": "object",
+        "required": ["code", "message"],
+        "properties": {
+            "code": {"type": "string"},
+            "message": {"type": "string"},
+            "where": text,
+            "got": text,
+            "allowed": text,
+            "fix": text,
+        },
+    }
     bounds = {"type": "object", "properties": {"lower": _NUMBERS, "upper": _NUMBERS}}
     answer = {"type": "object", "required": ["model", "version", "digest", "forecasts"], "properties": {
         "model": text, "version": {"type": "string"}, "digest": {"type": "string"}, "freq": {"type": "string"},
@@ -57,15 +68,23 @@ def document(app: FastAPI, engine: Engine) -> dict[str, Any]:
                        {"name": "levels", "in": "query", "schema": levels, "style": "form", "explode": False}],
     }  # fmt: skip
     refused = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}}
-    shapes = {"/forecast": ("application/json", {"$ref": "#/components/schemas/Answer"}),
-              "/forecast_csv": ("text/csv", {"type": "string"}), "/metrics": ("text/plain", {"type": "string"})}  # fmt: skip
+    shapes = {
+        "/forecast": ("application/json", {"$ref": "#/components/schemas/Answer"}),
+        "/forecast_csv": ("text/csv", {"type": "string"}),
+        "/metrics": ("text/plain", {"type": "string"}),
+    }
     for path, methods in paths.items():
         kind, shape = shapes.get(path, ("application/json", {"type": "object"}))
         for operation in methods.values():
             operation["responses"] = {"200": {"description": "as asked", "content": {kind: {"schema": shape}}}}
             if path.startswith("/forecast"):
-                meaning = {400: "not a request", 413: "too large", 422: "rows that cannot be used", 429: "come back later",
-                           503: "not ready"}  # fmt: skip
+                meaning = {
+                    400: "not a request",
+                    413: "too large",
+                    422: "rows that cannot be used",
+                    429: "come back later",
+                    503: "not ready",
+                }
                 operation["responses"] |= {str(code): {"description": why, **refused} for code, why in meaning.items()}
             elif path == "/readyz":
                 operation["responses"]["503"] = {"description": "not ready", **refused}

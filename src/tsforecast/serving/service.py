@@ -53,12 +53,12 @@ class Forecaster:
         _state["app"] = create_app()
         _state["app"].state.server.start()
 
-    @bentoml.on_startup
+    @bentoml.on_startup  # type: ignore[untyped-decorator]
     async def stand_by(self) -> None:
         """Ready to take leave of callers."""
         _state["app"].state.server.drain_on_term()
 
-    @bentoml.on_deployment
+    @bentoml.on_deployment  # type: ignore[untyped-decorator]
     @staticmethod
     def look() -> None:
         """A wrong path is told once, before any worker starts."""

@@ -55,8 +55,12 @@ def stored(tag: str | None = None) -> Any:
         There is none, or bentoml is not installed.
     """
     if find_spec("bentoml") is None:
-        raise BundleError("nothing says which bundle to serve, and without bentoml there is no model store",
-                          where=VARIABLE, got=tag, fix=f"{VARIABLE}=RUN/bundle, or pip install 'tsforecast[serve]'")  # fmt: skip
+        raise BundleError(
+            "nothing says which bundle to serve, and without bentoml there is no model store",
+            where=VARIABLE,
+            got=tag,
+            fix=f"{VARIABLE}=RUN/bundle, or pip install 'tsforecast[serve]'",
+        )
     bentoml = _bentoml()
     models = [model for model in bentoml.models.list() if model.info.labels.items() >= _LABEL.items()]
     if tag is None and models:
