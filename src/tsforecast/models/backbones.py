@@ -246,8 +246,10 @@ class Embedded(nn.Module):
             f"{group}_{i}": nn.Embedding(size, min(50, (size + 1) // 2))
             for group, sizes in self.sizes.items() for i, size in enumerate(sizes) if size
         })  # fmt: skip
-        widths: dict[str, Any] = {group: sum(self.tables[f"{group}_{i}"].embedding_dim if size else 1 for i, size in enumerate(sizes))
-                  for group, sizes in self.sizes.items()}  # fmt: skip
+        widths: dict[str, Any] = {
+            group: sum(self.tables[f"{group}_{i}"].embedding_dim if size else 1 for i, size in enumerate(sizes))
+            for group, sizes in self.sizes.items()
+        }
         self.network = backbone(replace(dims, cardinality={}, **widths))
 
     def forward(self, window: Window) -> Tensor:
