@@ -198,7 +198,10 @@ class _Univariate(_Adapter):
         for title, table in tables.items():
             group = next(group for sign, group in _TITLES.items() if title.startswith(sign))
             weights = table["importance"] if group == "static" else table.mean(axis=0)
-            found[group] = {readable.get(str(name), str(name)): float(value) for name, value in weights.items()}
+            found[group] = {}
+            for column, value in weights.items():
+                name = readable.get(str(column), str(column))
+                found[group][name] = found[group].get(name, 0.0) + float(value)  # the columns of an embedding are one
         found["attention"] = [float(value) for value in attention[self.dims.lookback :].mean(axis=0)]
         return found
 
@@ -247,14 +250,32 @@ class Embedded(nn.Module):
             for group, sizes in self.sizes.items() for i, size in enumerate(sizes) if size
         })  # fmt: skip
         widths: dict[str, Any] = {
-            group: sum(self.tables[f"{group}_{i}"].embedding_dim if size else 1 for i, size in enumerate(sizes))
-            for group, sizes in self.sizes.items()
+            group: sum(self._width(group, i) for i in range(len(sizes))) for group, sizes in self.sizes.items()
         }  # fmt: skip
         self.network = backbone(replace(dims, cardinality={}, **widths))
 
     def forward(self, window: Window) -> Tensor:
         """Forecasts in scaled units, [B H C] or [B H C Q]."""
-        return self.network(replace(window, **{group: self._embed(window, group) for group in self.sizes}))
+        return self.network(self._embedded(window))
+
+    def insights(self, windows: Window, names: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+        """What the network inside says about itself; the columns of an embedding go by the category's name."""
+        explain = getattr(self.network, "insights", None)
+        if explain is None:
+            return {}
+        wide = {
+            group: [name for i, name in enumerate(names.get(group, ())) for _ in range(self._width(group, i))]
+            for group in _GROUPS
+        }
+        found: dict[str, Any] = explain(self._embedded(windows), wide)
+        return found
+
+    def _width(self, group: str, i: int) -> int:
+        table = self.tables[f"{group}_{i}"] if f"{group}_{i}" in self.tables else None
+        return 1 if table is None else int(table.embedding_dim)  # type: ignore[arg-type]
+
+    def _embedded(self, window: Window) -> Window:
+        return replace(window, **{group: self._embed(window, group) for group in self.sizes})
 
     def _embed(self, window: Any, group: str) -> Tensor:
         values = getattr(window, group)
