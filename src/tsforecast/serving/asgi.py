@@ -89,7 +89,7 @@ class Server:
             raise not_ready()
         large = len(body) > _LARGE
         asked = await asyncio.to_thread(read, body) if large else read(body)
-        answer = await self.batcher.forecast(asked)
+        answer = await self.batcher.forecast(asked, alone=self.inside == 1)
         self.metrics.forecasts(len(asked.whole), self.batcher.sizes)
         return await asyncio.to_thread(write, asked, answer) if large else write(asked, answer)
 
@@ -101,12 +101,14 @@ def create_app() -> FastAPI:
     app.state.server = server
     app.add_middleware(Front, server=server)
 
-    @app.post("/forecast")
     async def forecast(request: Request) -> Response:
         """Forecast one or many series from their latest rows."""
         contract = server.engine.contract
         content = await server.forecast(contract.read, contract.write, await request.body())
         return Response(content, media_type="application/json")
+
+    # Starlette's own route: there is nothing for FastAPI to resolve or validate, and `document` describes it.
+    app.add_route("/forecast", forecast, methods=["POST"])
 
     @app.post("/forecast_csv")
     async def forecast_csv(request: Request) -> Response:

@@ -27,14 +27,20 @@ class Batcher:
         self.sizes: list[int] = []  # of the batches since somebody looked
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="forecast")
 
-    async def forecast(self, request: Request) -> Answer:
-        """The answer to one request.
+    async def forecast(self, request: Request, *, alone: bool = False) -> Answer:
+        """The answer to one request; `alone`, when no other can be on its way to join it, it is given at once.
 
         Raises
         ------
         TsforecastError
             It cannot be answered.
         """
+        if alone and not self.running and len(request.whole) * self.engine.seconds < _SHORT:
+            self.sizes.append(1)
+            (answer,) = self.engine.forecast([request])
+            if isinstance(answer, TsforecastError):
+                raise answer
+            return answer
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answer] = loop.create_future()
         self.waiting.append((request, future))

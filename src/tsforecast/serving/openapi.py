@@ -60,6 +60,8 @@ def document(app: FastAPI, engine: Engine) -> dict[str, Any]:
     request_example = {"value": engine.example, "summary": "the latest rows of training, as column lists"}
     body: dict[str, Any] = {"schema": {"$ref": "#/components/schemas/Request"}, "examples": {"golden": request_example}}
     paths = found["paths"]
+    about = "Forecast one or many series from their latest rows."
+    paths["/forecast"] = {"post": {"summary": "Forecast", "description": about, "operationId": "forecast"}}
     paths["/forecast"]["post"]["requestBody"] = {"required": True, "content": {"application/json": body}}
     csv = {"schema": {"type": "string"}, "examples": {"golden": {"value": csv_example(engine)}}}
     paths["/forecast_csv"]["post"] |= {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")  # before the import; only this value keeps its telemetry off
@@ -11,7 +12,7 @@ import bentoml
 from bentoml.exceptions import BentoMLException
 
 from tsforecast.errors import TsforecastError
-from tsforecast.serving.store import VARIABLE, in_store, locate, stored
+from tsforecast.serving.store import VARIABLE, in_store, is_uri, stored
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -62,11 +63,13 @@ class Forecaster:
     @staticmethod
     def look() -> None:
         """A wrong path is told once, before any worker starts."""
+        path = os.environ.get(VARIABLE, "")
+        if in_store() or is_uri(path) or (Path(path) / "manifest.json").is_file():
+            return  # the parent stays small: a worker reads it
         from tsforecast.bundle import Bundle
 
         try:
-            if not in_store():
-                Bundle.load(locate())
+            Bundle.load(path)
         except TsforecastError as error:
             raise BentoMLException(str(error)) from None
 

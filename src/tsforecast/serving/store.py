@@ -33,17 +33,22 @@ def locate(where: str | None = None) -> Path:
         There is nothing to serve.
     """
     where = where or os.environ.get(VARIABLE)
-    if where and _URI.match(where):
+    if where and is_uri(where):
         from tsforecast.tracking.artifacts import download_bundle
 
         return download_bundle(where)
     return Path(stored(where).path) if where is None or in_store(where) else Path(where)
 
 
+def is_uri(where: str) -> bool:
+    """Whether MLflow is to fetch it."""
+    return bool(_URI.match(where))
+
+
 def in_store(where: str | None = None) -> bool:
     """Whether `locate` will look into the Bento model store."""
     where = where or os.environ.get(VARIABLE)
-    return where is None or not (_URI.match(where) or Path(where).exists() or not _TAG.match(where))
+    return where is None or not (is_uri(where) or Path(where).exists() or not _TAG.match(where))
 
 
 def stored(tag: str | None = None) -> Any:
