@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -271,8 +271,8 @@ class Embedded(nn.Module):
         return found
 
     def _width(self, group: str, i: int) -> int:
-        table = self.tables[f"{group}_{i}"] if f"{group}_{i}" in self.tables else None
-        return 1 if table is None else int(table.embedding_dim)  # type: ignore[arg-type]
+        name = f"{group}_{i}"
+        return int(cast(nn.Embedding, self.tables[name]).embedding_dim) if name in self.tables else 1
 
     def _embedded(self, window: Window) -> Window:
         return replace(window, **{group: self._embed(window, group) for group in self.sizes})
