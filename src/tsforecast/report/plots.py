@@ -260,7 +260,7 @@ def _figure(title: str, subtitle: str, charts: Sequence[Chart]) -> Any:
             axes.xaxis.set(major_locator=locator, major_formatter=ConciseDateFormatter(locator))
             axes.xaxis.get_offset_text().set(color=MUTED, size=9)
         elif not chart.bars:
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.xaxis.set_major_locator(MaxNLocator("auto" if len(charts) < 3 else 4, integer=True))
             axes.set_ylim(bottom=0)
         axes.set_title(chart.title, loc="left", size=11, color=INK, weight="bold")
         axes.set_title(chart.note, loc="right", size=9.5, color=MUTED)
