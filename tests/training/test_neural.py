@@ -84,6 +84,20 @@ def test_the_weights_that_are_kept_are_those_of_the_lowest_validation_loss(tmp_p
     assert losses[-1] > min(losses)
 
 
+def test_every_epoch_leaves_a_checkpoint_to_resume_from(tmp_path: Path) -> None:
+    class Look(pl.Callback):
+        def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            files = [file.name for file in (tmp_path / "checkpoints").glob("*")]
+            assert files == (["last.ckpt"] if trainer.current_epoch else [])
+
+    e, look = encoded(), Look()
+    trainer = partial(pl.Trainer, accelerator="cpu", max_epochs=3, logger=False, enable_progress_bar=False)
+    fit(Neural(NLinear, patience=9), windows(e, 0, 300), windows(e, 300, 400), dims=e.dims(24, 6, 12), seed=1,
+        trainer=lambda callbacks: trainer(callbacks=[*callbacks, look]), run_dir=tmp_path)  # fmt: skip
+    saved = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    assert saved["epoch"] == 2
+
+
 @pytest.mark.parametrize(
     ("answer", "message"),
     [

@@ -180,7 +180,8 @@ def _(
     ckpt_path: str | None = None,
 ) -> Fitted:
     best = Best(model.patience)
-    checkpoints = ModelCheckpoint(run_dir / "checkpoints", save_last=True, save_top_k=0)
+    # The last of every epoch; `save_last` without a top k would wait for the end of the training.
+    checkpoints = ModelCheckpoint(run_dir / "checkpoints", filename="last", save_top_k=1, enable_version_counter=False)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its hints about devices and paid services
     driver = _built("trainer", trainer, callbacks=[best, checkpoints])
     if not isinstance(driver.max_epochs, int | None):
