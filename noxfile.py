@@ -55,7 +55,7 @@ def bench(session: nox.Session) -> None:
     """The bars of benchmarks/README.md, darts beside us in an environment of its own."""
     session.install("-c", "constraints.txt", "darts==0.48.1", "pytorch-lightning", "torch")
     darts = Path(session.virtualenv.location, "bin", "python")
-    for script in ("wholeprocess", "throughput", "scoring", "panel"):
+    for script in ("wholeprocess", "throughput", "scoring", "panel", "serving"):
         extra = ["--darts-python", str(darts)] if script == "wholeprocess" else []
         session.run(sys.executable, f"benchmarks/{script}.py", *extra, *session.posargs, external=True)
 
