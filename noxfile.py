@@ -57,7 +57,7 @@ def bench(session: nox.Session) -> None:
     session.install("-c", "constraints.txt", *peers)
     python = str(Path(session.virtualenv.location, "bin", "python"))
     beside = {"wholeprocess": ["--darts-python", python], "boosting": ["--peers-python", python]}
-    for script in ("wholeprocess", "throughput", "scoring", "panel", "boosting"):
+    for script in ("wholeprocess", "throughput", "scoring", "panel", "boosting", "tft_step", "serving"):
         session.run(sys.executable, f"benchmarks/{script}.py", *beside.get(script, []), *session.posargs, external=True)
 
 

@@ -58,3 +58,14 @@ def test_when_a_requirement_is_declared_then_the_constraints_pin_it() -> None:
 
     pinned = {name(line) for line in (ROOT / "constraints.txt").read_text().splitlines()}
     assert {name(requirement) for requirement in declared} <= pinned
+
+
+def test_the_image_has_what_the_core_and_the_serve_extra_ask_for_as_the_constraints_pin_it() -> None:
+    pins = set((ROOT / "requirements-serve.txt").read_text().lower().split("\n")[1:-1])
+    pinned = {line.lower() for line in (ROOT / "constraints.txt").read_text().splitlines()}
+    assert pins <= pinned
+    asked = [*PROJECT["project"]["dependencies"], *PROJECT["project"]["optional-dependencies"]["serve"]]
+    names = {re.split(r"[<>=!\[; ]", requirement)[0].lower().replace("_", "-") for requirement in asked} - {"pyarrow"}
+    there = {pin.partition("==")[0].replace("_", "-") for pin in pins}
+    assert names <= there
+    assert there.isdisjoint({"torch", "lightning", "hydra-core", "omegaconf", "mlflow"})
