@@ -26,7 +26,7 @@ from tsforecast.bundle import Bundle
 from tsforecast.serving.asgi import create_app
 
 Train = Callable[[str, str, str], Trained]
-MODELS = list(product(["beijing_pm25", "csv", "long"], options("model")))
+MODELS = list(product(["beijing_pm25", "panel"], options("model")))
 ADAPTERS = {
     "asgi": ["-m", "uvicorn", "tsforecast.serving.asgi:app", "--port"],
     "bento": ["-m", "bentoml", "serve", "tsforecast.serving.service:Forecaster", "--port"],
