@@ -11,17 +11,12 @@ manifest.json         sha256 of every other file
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import importlib
-import json
+import io
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -30,7 +25,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from tsforecast.errors import BundleError, DataError, OutputError
+from tsforecast import storage
+from tsforecast.errors import BundleError, DataError
 from tsforecast.features.base import FeatureSet
 from tsforecast.features.scaling import Scaler
 from tsforecast.frames import read_known_future, to_panel
@@ -44,7 +40,7 @@ from tsforecast.windows import Windows
 FORMAT = 1
 _CHUNK = 1024  # windows predicted at a time
 _RAW = (".onnx", ".ubj")  # a part of a forecaster's state with such a name is a file of its own
-_T = TypeVar("_T")
+_OFFSETS = "calibration.offsets"
 
 
 class Prediction(NamedTuple):
@@ -345,8 +341,7 @@ class Bundle:
             The directory exists already, or cannot be written.
         """
         path = Path(path)
-        if path.exists():
-            raise OutputError("the bundle directory exists already", where=path, fix="choose another path")
+        state, fitted, scaler = self.forecaster.state(), self.features.state(), self.features.scaler
         body = {
             "format": FORMAT,
             "dims": asdict(self.dims),
@@ -356,42 +351,22 @@ class Bundle:
             "static": self.static_names,
             "freq": self.freq,
             "schema": asdict(self.schema),
-            "features": [_spec(feature) for feature in self.features.features],
-            "scaler": _spec(self.features.scaler),
-            "forecaster": _spec(self.forecaster),
+            "features": [storage.spec(feature) for feature in self.features.features],
+            "scaler": storage.spec(scaler, learned=scaler.state()),
+            "forecaster": storage.spec(self.forecaster, learned=state),
             "levels": self.levels,
             "missing": self.missing,
         }
-        scratch = None
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-            state, calibration = self.forecaster.state(), {}
-            files = {"bundle.json": _json(body), "metadata.json": _json(self.metadata)}
-            if self.golden is not None:
-                files["golden.json"] = _json(self.golden, indent=None)
-            files |= {name: state.pop(name).tobytes() for name in list(state) if Path(name).suffix in _RAW}
-            files["forecaster.safetensors"] = save_tensors(state)
-            if self.offsets is not None:
-                calibration["calibration.offsets"] = self.offsets
-            np.savez(scratch / "features.npz", **self.features.state(), **calibration)  # type: ignore[arg-type]
-            for name, content in files.items():
-                (scratch / name).write_bytes(content)
-            manifest = {file.name: _sha256(file.read_bytes()) for file in sorted(scratch.iterdir())}
-            (scratch / "manifest.json").write_bytes(_json(manifest))
-            for file in scratch.iterdir():
-                with file.open("rb") as handle:
-                    os.fsync(handle.fileno())
-            scratch.chmod(0o755)
-            scratch.rename(path)
-        except OSError as error:
-            raise OutputError(
-                "the bundle cannot be written", where=path, got=error.strerror or error, fix="free space or permissions"
-            ) from error
-        finally:
-            if scratch is not None:
-                with contextlib.suppress(FileNotFoundError):  # renamed: it succeeded
-                    shutil.rmtree(scratch)
+        files = {"bundle.json": storage.to_json(body), "metadata.json": storage.to_json(self.metadata)}
+        if self.golden is not None:
+            files["golden.json"] = storage.to_json(self.golden, indent=None)
+        files |= {name: state.pop(name).tobytes() for name in list(state) if Path(name).suffix in _RAW}
+        files["forecaster.safetensors"] = save_tensors(state)
+        if self.offsets is not None:
+            fitted[_OFFSETS] = self.offsets
+        np.savez(archive := io.BytesIO(), **fitted)  # type: ignore[arg-type]
+        files["features.npz"] = archive.getvalue()
+        storage.write(path, files)
         parts = (self.forecaster, self.features.scaler, *self.features.features)
         return Bundle.load(path, allow=tuple(type(part).__module__.split(".")[0] for part in parts))
 
@@ -411,59 +386,29 @@ class Bundle:
             The directory is missing, incomplete, altered, of a later format, or names a class that is not allowed.
         """
         path = Path(path)
-        if not path.is_dir():
-            inside = path / "bundle"
-            raise BundleError(
-                "there is no bundle here",
-                where=path,
-                allowed="a directory that train wrote",
-                fix=f"give the path of a run's bundle/ folder, such as {inside}",
-            )
-        manifest_file = path / "manifest.json"
-        if not manifest_file.is_file():
-            fix = f"give {path / 'bundle'}" if (path / "bundle").is_dir() else "give the path of a run's bundle/ folder"
-            raise BundleError("this directory is not a bundle: it has no manifest.json", where=path, fix=fix)
-        raw_manifest = manifest_file.read_bytes()
-        manifest = _parse(raw_manifest, manifest_file)
-        content: dict[str, bytes] = {}
-        raw = sorted(name for name in manifest if Path(name).suffix in _RAW and Path(name).name == name)
-        golden = ["golden.json"] if "golden.json" in manifest else []
-        for name in ("bundle.json", "metadata.json", "features.npz", "forecaster.safetensors", *golden, *raw):
-            file = path / name
-            try:
-                content[name] = file.read_bytes()
-            except OSError as error:
-                raise BundleError("a file of the bundle cannot be read", where=file, got=error.strerror,
-                                  fix="copy the whole directory again") from error  # fmt: skip
-            if (digest := _sha256(content[name])) != manifest.get(name):
-                raise BundleError(
-                    "a file of the bundle was altered or is damaged",
-                    where=file,
-                    got=f"sha256 {digest[:16]}...",
-                    allowed=f"sha256 {str(manifest.get(name))[:16]}...",
-                    fix="copy the bundle again from where it was trained",
-                )
-        body = _parse(content["bundle.json"], path / "bundle.json")
+        files, digest = storage.read(path, ("bundle.json", "metadata.json", "features.npz", "forecaster.safetensors"))
+        body, metadata = (storage.parse_json(files[name], path / name) for name in ("bundle.json", "metadata.json"))
         if body.get("format") != FORMAT:
             raise BundleError("the bundle has another format than this version reads", where=path,
                               got=body.get("format"), allowed=FORMAT,
                               fix="install the tsforecast that wrote it")  # fmt: skip
         allowed = ("tsforecast", *allow, *filter(None, os.environ.get("TSFORECAST_ALLOW", "").split(",")))
-        with np.load(path / "features.npz", allow_pickle=False) as arrays:
-            state = {key: arrays[key] for key in arrays.files}
+        with np.load(io.BytesIO(files["features.npz"]), allow_pickle=False) as arrays:
+            fitted = {key: arrays[key] for key in arrays.files}
         try:
-            tensors = load_tensors(content["forecaster.safetensors"])
-            tensors |= {name: np.frombuffer(content[name], dtype=np.uint8) for name in raw}
+            state = load_tensors(files["forecaster.safetensors"])
         except SafetensorError as error:
             raise BundleError("the forecaster's arrays cannot be read", where=path, got=error) from error
+        state |= {name: np.frombuffer(raw, np.uint8) for name, raw in files.items() if Path(name).suffix in _RAW}
         features = FeatureSet(
-            features=tuple(_build(spec, object, allowed) for spec in body["features"]),  # type: ignore[misc]
-            scaler=_build(body["scaler"], Scaler, allowed),  # type: ignore[type-abstract]
-        ).restore(state)
-        forecaster: Forecaster = _build(body["forecaster"], Forecaster, allowed)  # type: ignore[type-abstract]
+            features=tuple(storage.build(spec, object, allowed) for spec in body["features"]),  # type: ignore[misc]
+            scaler=storage.build(body["scaler"], Scaler, allowed),  # type: ignore[type-abstract]
+        ).restore(fitted)
+        forecaster: Forecaster = storage.build(body["forecaster"], Forecaster, allowed)  # type: ignore[type-abstract]
+        golden = files.get("golden.json")
         return cls(
             features=features,
-            forecaster=forecaster.restore(tensors),
+            forecaster=forecaster.restore(state),
             dims=Dims(**body["dims"]),
             channels=tuple(body["channels"]),
             past_names=tuple(body["past"]),
@@ -472,12 +417,12 @@ class Bundle:
             freq=body["freq"],
             schema=Schema(**body["schema"]),
             levels=tuple(body["levels"]),
-            offsets=state.get("calibration.offsets"),
-            metadata=_parse(content["metadata.json"], path / "metadata.json"),
-            missing=body.get("missing", {}),
-            golden=_parse(content["golden.json"], path / "golden.json") if golden else None,
+            offsets=fitted.get(_OFFSETS),
+            metadata=metadata,
+            missing=body["missing"],
+            golden=None if golden is None else storage.parse_json(golden, path / "golden.json"),
             path=path,
-            digest=_sha256(raw_manifest),
+            digest=digest,
         )
 
 
@@ -486,60 +431,9 @@ def load_bundle(path: str | os.PathLike[str], *, allow: tuple[str, ...] = ()) ->
     return Bundle.load(path, allow=allow)
 
 
-def _spec(part: object) -> dict[str, Any]:
-    """A dataclass as `_target_` + parameters; what was learned is not among them."""
-    learned = part.state() if isinstance(part, Forecaster | Scaler) else {}
-    parameters = {
-        f.name: getattr(part, f.name)
-        for f in fields(part)  # type: ignore[arg-type]
-        if f.init and not f.name.startswith("_") and f.name not in learned
-    }
-    return {"_target_": f"{type(part).__module__}.{type(part).__qualname__}", **parameters}
-
-
-def _build(spec: Mapping[str, Any], kind: type[_T], allowed: tuple[str, ...]) -> _T:
-    parameters = dict(spec)
-    module, _, name = str(parameters.pop("_target_", "")).rpartition(".")
-    if module.split(".")[0] not in allowed:
-        raise BundleError(
-            "the bundle names a class of a package that is not allowed",
-            where="bundle.json",
-            got=f"{module}.{name}",
-            allowed=", ".join(allowed),
-            fix=f"if you trust it: TSFORECAST_ALLOW={module.split('.')[0]}",
-        )
-    try:
-        cls = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise BundleError("the bundle names a class that is not installed", where="bundle.json", got=f"{module}.{name}",
-                          fix="install the package that defines it") from error  # fmt: skip
-    if not (isinstance(cls, type) and issubclass(cls, kind)):
-        raise BundleError("the bundle names something of the wrong kind", where="bundle.json", got=f"{module}.{name}",
-                          allowed=kind.__qualname__)  # fmt: skip
-    return cls(**parameters)
-
-
-def _json(value: object, indent: int | None = 2) -> bytes:
-    return (json.dumps(value, indent=indent, sort_keys=True, default=list) + "\n").encode()
-
-
 def _cells(column: pd.Series) -> list[Any]:
     """A column as JSON values: timestamps as text, missing as None, float32 with the digits that tell it apart."""
     if pd.api.types.is_datetime64_any_dtype(column.dtype):
         return [stamp.isoformat() for stamp in column]
     cells = map(float, column.astype(str)) if column.dtype == np.float32 else column.tolist()
     return [None if cell != cell else cell for cell in cells]
-
-
-def _parse(raw: bytes, where: Path) -> dict[str, Any]:
-    try:
-        parsed = json.loads(raw)
-    except ValueError as error:
-        raise BundleError("this file is not JSON", where=where, got=error, fix="copy the bundle again") from error
-    if not isinstance(parsed, dict):
-        raise BundleError("this file is not a JSON object", where=where, fix="copy the bundle again")
-    return parsed
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()

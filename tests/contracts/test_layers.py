@@ -17,11 +17,12 @@ CORE = {"errors", "types", "files", "frequency", "quantiles"}
 FEATURES = CORE | {"panel", "windows", "features"}
 MODELS = FEATURES | {"models"}
 FRAMES = CORE | {"panel", "schema", "columns", "tables", "frames"}
-BUNDLE = MODELS | FRAMES | {"metrics", "bundle"}
+BUNDLE = MODELS | FRAMES | {"metrics", "storage", "bundle"}
 LAYERS = {
     "errors": set(),
     "types": {"errors"},
     "files": {"errors"},
+    "storage": {"errors"},
     "frequency": {"errors"},
     "panel": CORE,
     "windows": FEATURES,  # the fill inside a window is a feature, shared with serving
