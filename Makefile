@@ -13,8 +13,8 @@ help: ## what can be made
 demo: $(READY) ## train on the committed Beijing data: no network needed after set-up
 	$(PY) -m tsforecast.train $(ARGS)
 
-test: $(READY) ## all tests; ARGS are pytest's
-	$(PY) -m pytest $(ARGS)
+test: $(READY) ## all tests, on all cores; ARGS are pytest's
+	$(PY) -m pytest -n logical --dist loadfile $(ARGS)
 
 train: $(READY) ## make train EXPERIMENT=etth1 ARGS="model=ridge horizon=720"
 	$(PY) -m tsforecast.train $(if $(EXPERIMENT),+experiment=$(EXPERIMENT)) $(ARGS)
