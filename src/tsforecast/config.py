@@ -192,7 +192,10 @@ def help_text(config_name: str) -> str:
         for file in root.glob("*/*.yaml"):
             if file.parent.name != "hydra":
                 groups.setdefault(file.parent.name, set()).add(file.stem)
-    listing = "\n".join(f"  {group + ':':<12}{', '.join(sorted(groups[group]))}" for group in sorted(groups))
+    listing = "\n".join(
+        textwrap.fill(f"  {group + ':':<13}{', '.join(sorted(groups[group]))}", 118, subsequent_indent=" " * 15)
+        for group in sorted(groups)
+    )
     keys = (CONF_DIR / f"{config_name}.yaml").read_text(encoding="utf-8").partition("defaults:\n")[2]
     return (
         f"tsforecast {config_name}: key=value changes a key, group=option picks one of a group\n\n"
@@ -305,7 +308,8 @@ def _explain(error: Exception, config_name: str) -> ConfigError:
 def _keys(config_name: str) -> Iterator[str]:
     """Every key and group of the command as it composes with the groups chosen on the command line."""
     groups = {folder.name for folder in CONF_DIR.iterdir() if folder.is_dir()}
-    chosen = [a for a in sys.argv[1:] if a.partition("=")[0].lstrip("+") in groups and "," not in a]
+    replaced = {*groups - {"experiment", "debug"}, "+experiment", "+debug"}
+    chosen = [a for a in sys.argv[1:] if a.partition("=")[0] in replaced and "," not in a]
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         composed = hydra.compose(config_name, overrides=chosen)

@@ -147,7 +147,7 @@ def test_when_a_bundle_is_damaged_then_predict_says_which_file_and_writes_nothin
 def test_help_lists_what_can_be_chosen(demo: Path, verb: str) -> None:
     done = run(demo, verb, "--help")
     assert done.returncode == 0
-    assert "dlinear, naive, nlinear, ridge, seasonal_naive" in done.stdout
+    assert {"dlinear,", "nlinear,", "ridge,", "seasonal_naive,", "tft,", "xgboost,"} <= set(done.stdout.split())
     assert "python -m tsforecast.predict bundle=" in done.stdout
 
 
