@@ -89,10 +89,10 @@ class Bundle:
     freq: str
     schema: Schema
     levels: tuple[float, ...] = ()
-    offsets: Float[np.ndarray, "H C Q"] | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    offsets: Float[np.ndarray, "H C Q"] | None = field(default=None, repr=False)
+    metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
     missing: Mapping[str, int] = field(default_factory=dict)
-    golden: Mapping[str, Any] | None = None
+    golden: Mapping[str, Any] | None = field(default=None, repr=False)
     path: Path | None = None
     digest: str | None = None
 
@@ -133,6 +133,9 @@ class Bundle:
             A column is missing, unknown or unreadable, the frequency is another one, or a series is shorter
             than `context`.
         """
+        if not isinstance(history, Panel | pd.DataFrame):
+            raise DataError("a history is a frame or a panel", where="history", got=type(history).__name__,
+                            fix="pandas.read_csv(path)")  # fmt: skip
         if isinstance(history, Panel):
             panel = history
             for what, got, wanted in (

@@ -74,10 +74,7 @@ def channel_columns(frame: pd.DataFrame, schema: Schema, with_static: bool, prob
     named = [*stamp_columns(frame, schema), *key, *schema.target, *schema.past, *schema.known]
     named += schema.static if with_static else ()
     for missing in missing_columns(named, frame.columns):
-        hint = ""
-        if len(frame.columns) == 1 and ";" in str(frame.columns[0]):
-            hint = "; the file is separated by ';', and ',' is wanted"
-        problems.add(missing + hint)
+        problems.add(missing)
     if (twice := frame.columns[frame.columns.duplicated()].unique()).size:
         problems.add(f"columns are there more than once: {listed(twice)}")
     if not len(frame):
@@ -133,7 +130,13 @@ def _parsed(source: pd.Series, problems: Problems) -> pd.Series:
     first = source.first_valid_index()
     if values.notna().any() or first is None:
         return values
-    form = guess_datetime_format(str(source.loc[first]))
+    numbers = source.astype(str).str.extract(r"^\s*(\d{1,2})\D(\d{1,2})\D\d{2}").astype(float)
+    dayfirst = bool((numbers[0] > 12).any())
+    if numbers.notna().all(axis=1).any() and not dayfirst and not (numbers[1] > 12).any():
+        problems.add(f"timestamps such as {str(source.loc[first])!r} may begin with the day or the month: "
+                     "write 2023-01-31")  # fmt: skip
+        return values
+    form = guess_datetime_format(str(source.loc[first]), dayfirst=dayfirst)
     return pd.to_datetime(source, errors="coerce", format=form, utc=utc) if form else values
 
 

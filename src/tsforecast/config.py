@@ -187,20 +187,23 @@ Examples
 
 def help_text(config_name: str) -> str:
     """Groups, keys and examples; read from the files, a third of the time of composing them."""
+    keys = (CONF_DIR / f"{config_name}.yaml").read_text(encoding="utf-8").partition("defaults:\n")[2]
     groups: dict[str, set[str]] = {}
     for root in (CONF_DIR, Path.cwd() / "conf"):
         for file in root.glob("*/*.yaml"):
-            if file.parent.name != "hydra":
+            if file.parent.name != "hydra" and (config_name == "train" or f"- {file.parent.name}:" in keys):
                 groups.setdefault(file.parent.name, set()).add(file.stem)
     listing = "\n".join(
         textwrap.fill(f"  {group + ':':<13}{', '.join(sorted(groups[group]))}", 118, subsequent_indent=" " * 15)
         for group in sorted(groups)
     )
-    keys = (CONF_DIR / f"{config_name}.yaml").read_text(encoding="utf-8").partition("defaults:\n")[2]
+    examples = "\n".join(
+        line for line in EXAMPLES.splitlines() if "tsforecast." not in line or f".{config_name} " in line
+    )
     return (
         f"tsforecast {config_name}: key=value changes a key, group=option picks one of a group\n\n"
         f"Groups (feature takes a list: feature=[calendar,lags]; experiment and debug are added: +experiment=etth1)\n"
-        f"{listing}\n\nDefaults, and the keys beside the groups\n{textwrap.indent(keys.rstrip(), '  ')}\n\n{EXAMPLES}"
+        f"{listing}\n\nDefaults, and the keys beside the groups\n{textwrap.indent(keys.rstrip(), '  ')}\n\n{examples}"
     )
 
 

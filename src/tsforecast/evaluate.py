@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from omegaconf import DictConfig
 
 from tsforecast.config import build, command, limit_threads, log_to, run_dir, show
@@ -13,6 +15,10 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     bundle_path, part = cfg.bundle, cfg.part  # a missing one is said before anything is imported
     out = run_dir()
     log = log_to(out / "evaluate.log")
+
+    from pathlib import Path
+
+    import pandas as pd
 
     from tsforecast.bundle import Bundle
     from tsforecast.errors import ConfigError
@@ -27,15 +33,25 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     bundle = Bundle.load(bundle_path)
     dims = bundle.dims
     trained = bundle.metadata.get("provenance", {}).get("config") or {}
-    parts = {group: cfg.get(group) or trained.get(group) for group in ("dataset", "split")}
+    parts: dict[str, Any] = {group: cfg.get(group) or trained.get(group) for group in ("dataset", "split")}
     for group, part_cfg in parts.items():
         if part_cfg is None:
             raise ConfigError("the bundle does not say what it was trained on", where=group, got="nothing",
                               fix=f"add {group}=... to the command")  # fmt: skip
-    panel = bundle.panel(build(parts["dataset"]).load())
+    if cfg.get("dataset") is None:  # a relative path was relative to where train ran
+        file = Path(trained.get("paths", {}).get("root_dir", "")) / parts["dataset"]["path"]
+        parts["dataset"] = {**parts["dataset"], "path": str(file)} if file.is_file() else parts["dataset"]
+    dataset = build(parts["dataset"])
+    panel = bundle.panel(dataset.load())
     panel, borders = build(parts["split"])(panel, dims.lookback, dims.horizon).kept(panel)
     windows = segment(bundle.features.encode(panel), borders, part, lookback=dims.lookback, horizon=dims.horizon,
                       stride=cfg.evaluation.stride)  # fmt: skip
+    seen, until = bundle.metadata.get("data", {}).get("digest"), bundle.metadata.get("chosen_until")
+    if part == "test" and until and seen == dataset.describe(0)["digest"]:
+        early = int((panel.time[windows.origins] <= pd.Timestamp(until)).sum())
+        if early:
+            log.warning("%d of the windows lie in rows up to %s, on which this model was trained or chosen: their "
+                        "scores say little about new data.", early, until)  # fmt: skip
     log.info("%d %s windows of %d + %d rows", len(windows), part, dims.lookback, dims.horizon)
     bundles = {"bundle": bundle, **baselines(bundle, build(cfg.evaluation.baselines), windows)}
     scale = seasonal_scale(panel.target, panel.offsets, borders.begin, borders.train_end, dims.season)

@@ -39,6 +39,9 @@ def read_csv(raw: bytes, where: object, columns: Sequence[str] | None = None) ->
 def _check_cells(raw: bytes, where: object) -> None:
     """Every row must have as many cells as the header: pandas would fill a row cut short with missing values."""
     first = raw.partition(b"\n")[0]
+    if first.count(b";") > first.count(b","):
+        raise DataError("the cells are separated by ';', and ',' is wanted", where=where,
+                        fix="pandas.read_csv(path, sep=';', decimal=',').to_csv(path, index=False)")  # fmt: skip
     names = next(csv.reader([first.decode("utf-8-sig").rstrip("\r")]), [])
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise DataError("columns are there more than once", where=where, got=", ".join(twice), fix="name each once")

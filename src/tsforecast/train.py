@@ -7,15 +7,20 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from tsforecast.config import build, choices, command, limit_threads, log_to, run_dir, show
+from tsforecast.errors import OutputError
 
 
 def train(cfg: DictConfig) -> dict[str, float]:
     """Run one experiment and return its flat scores."""
     limit_threads(cfg.threads)
     out = run_dir()
+    if (out / "bundle").exists():
+        raise OutputError("this directory holds a finished run", where="hydra.run.dir", got=out,
+                          fix="name another one, or delete it")  # fmt: skip
     log = log_to(out / "train.log")
 
     import os
+    import shlex
     import time
     from dataclasses import replace
 
@@ -89,7 +94,8 @@ def train(cfg: DictConfig) -> dict[str, float]:
 
         source = dataset.describe(len(panel.time))
         summary = {key: value for key, value in flat.items() if key.count("/") == 1}
-        metadata = {"name": name, "scores": summary, "data": source, "provenance": origin}
+        until = str(panel.time[borders.val_end - 1].max())  # rows up to here chose something
+        metadata = {"name": name, "scores": summary, "data": source, "chosen_until": until, "provenance": origin}
         bundle = replace(bundle, metadata=metadata).with_golden(panel.rows(borders.begin, borders.train_end))
         bundle = bundle.save(out / "bundle")
         write_json(out / "metrics.json", flat)
@@ -112,12 +118,12 @@ def train(cfg: DictConfig) -> dict[str, float]:
             run.log_artifact(out / file)
     tag = store.put(out / "bundle", name)  # after the run is closed: what goes wrong here loses nothing
 
-    place, source_file = os.path.relpath(out), os.path.relpath(dataset.file)
+    place, source_file = (shlex.quote(os.path.relpath(path)) for path in (out, dataset.file))
     show(f"\n{table(scores, label)}\n\nRun directory  {place}\n\nNext\n"
          f"  python -m tsforecast.predict bundle={place}/bundle input={source_file} output=forecast.csv"
          + (" known_future=FUTURE.csv" if bundle.known_names else "") + "\n"
          f"  python -m tsforecast.evaluate bundle={place}/bundle"
-         + ("\n  bentoml serve tsforecast.serving.service:Forecaster" if tag else "")
+         + (f"\n  TSFORECAST_BUNDLE={tag} bentoml serve tsforecast.serving.service:Forecaster" if tag else "")
          + (f"\n  mlflow ui --backend-store-uri {tracker.uri}" if run.id else ""))  # fmt: skip
     return flat
 

@@ -62,7 +62,7 @@ def test_no_calibration_serves_what_was_learned_and_refuses_what_was_not(trained
 def test_when_there_is_nothing_to_calibrate_on_then_the_error_says_what_to_change(trained) -> None:
     case = trained("etth1", "calendar", "ridge")
     windows = held_out(case, case.panel)
-    with pytest.raises(DataError, match="calibration rows"):
+    with pytest.raises(DataError, match="too few windows"):
         Conformal().check(windows.subset(slice(0, 0)), LEVELS, learned=False)
     target = case.panel.target.copy()
     target[case.borders.cal_start[0] :, 2] = np.nan

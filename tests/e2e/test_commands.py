@@ -147,8 +147,9 @@ def test_when_a_bundle_is_damaged_then_predict_says_which_file_and_writes_nothin
 def test_help_lists_what_can_be_chosen(demo: Path, verb: str) -> None:
     done = run(demo, verb, "--help")
     assert done.returncode == 0
-    assert {"dlinear,", "nlinear,", "ridge,", "seasonal_naive,", "tft,", "xgboost,"} <= set(done.stdout.split())
-    assert "python -m tsforecast.predict bundle=" in done.stdout
+    models = {"dlinear,", "nlinear,", "ridge,", "seasonal_naive,", "tft,", "xgboost,"}
+    assert models <= set(done.stdout.split()) if verb == "train" else not models & set(done.stdout.split())
+    assert f"python -m tsforecast.{verb} " in done.stdout
 
 
 def test_a_run_resumed_from_its_checkpoint_ends_where_the_whole_run_ends(demo: Path) -> None:

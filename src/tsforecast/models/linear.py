@@ -278,7 +278,7 @@ class Ridge(Estimator):
             errors[i] = judge.yy - 2 * np.sum(weight * val_xy) + np.sum(weight * (val_xx @ weight))
         best = int(np.argmin(errors))
         log.info("ridge lambda %.3g chosen on validation, MSE %.4f", grid[best], errors[best] / judge.n / dims.horizon)
-        if len(grid) > 1 and best in (0, len(grid) - 1):
+        if len(grid) > 1 and best in ((0, len(grid) - 1) if self.lambdas is not None else (len(grid) - 1,)):
             log.warning("the best ridge lambda %.3g lies at the edge of the grid: widen model.lambdas", grid[best])
         weight = basis @ _solve(spectrum, xy, grid[best] * moments.n)
         return LinearForecaster(

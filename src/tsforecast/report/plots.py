@@ -20,7 +20,7 @@ DASHES = ("dash", "dot", "dashdot")
 MATPLOTLIB_DASH = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
 SUBTITLES = {
     "forecast": "Example windows of the scored rows, in original units; forecasts in the shaded part",
-    "extremes": "The windows with the largest and the smallest error, in original units",
+    "extremes": "The windows with the largest and the smallest error in scaled units; drawn in original units",
     "error_by_step": "Error by horizon step over all scored windows and channels, in scaled units",
     "coverage_by_step": "Share of the truth inside each interval by horizon step; dashed: what it should be",
     "insights": "What the model leans on",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -62,12 +63,14 @@ class Conformal:
         Raises
         ------
         DataError
-            There is no calibration window.
+            There are fewer calibration windows than the outermost level needs: n values tell apart n + 1 ranks.
         """
-        if levels and not len(windows):
-            raise DataError("no window fits into the calibration rows", where="calibration.fraction",
-                            got=self.fraction,
-                            fix="more validation rows (split=...), or calibration=none quantiles=[]")  # fmt: skip
+        needed = max((math.ceil(1 / min(q, 1 - q) - 1e-9) - 1 for q in levels), default=0)
+        if len(windows) < needed:
+            raise DataError("too few windows fit into the calibration rows for the levels asked for",
+                            where="calibration", got=f"{len(windows)} windows", allowed=f"{needed} or more",
+                            fix="more validation rows (split.val=...), calibration.fraction=0.8, levels nearer to 0.5 "
+                            "(quantiles=...), or calibration=none quantiles=[]")  # fmt: skip
 
     def __call__(self, bundle: Bundle, windows: Windows, levels: tuple[float, ...]) -> Bundle:
         """The bundle with `levels`, and the offsets that the residuals of `windows` give.

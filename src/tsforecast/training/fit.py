@@ -56,12 +56,15 @@ def check_covariates(model: Any, encoded: Encoded, *, label: str, unused: str) -
     if unused == "ignore":
         log.warning("Model %s does not use %s", label, listing)
         return
+    drop = {"past": "dataset.past=[]", "known": "feature=[] dataset.known=[]", "static": "dataset.static=[]",
+            "tabular": "feature=[]"}  # fmt: skip
+    without = " ".join([*(drop[group] for group in spare), *["dataset.categorical=[]"] * bool(encoded.cardinality)])
     raise ConfigError(
         f"model {label} cannot use these covariates",
         where="model",
         got=listing,
         allowed=", ".join(sorted(uses or ())) or "none: this model sees the target alone",
-        fix="leave them out (feature=[] dataset.past=[] ...), take another model, or unused_covariates=ignore",
+        fix=f"unused_covariates=ignore, or another model, or leave them out: {without}",
     )
 
 

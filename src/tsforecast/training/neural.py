@@ -145,6 +145,7 @@ class Best(Callback):
 
     def __init__(self, patience: int) -> None:
         self.patience, self.waited, self.loss = patience, 0, math.inf
+        self.epoch: int | None = None  # None: the state before the first step
         self.weights: dict[str, Tensor] = {}
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -153,6 +154,7 @@ class Best(Callback):
         if loss < self.loss:
             network: nn.Module = pl_module.network
             self.loss, self.waited = loss, 0
+            self.epoch = None if trainer.sanity_checking else trainer.current_epoch
             self.weights = {name: value.detach().clone() for name, value in network.state_dict().items()}
         elif not trainer.sanity_checking:
             self.waited += 1
@@ -160,11 +162,12 @@ class Best(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """For the checkpoint."""
-        return {"waited": self.waited, "loss": self.loss, "weights": self.weights}
+        return {"waited": self.waited, "loss": self.loss, "epoch": self.epoch, "weights": self.weights}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """From the checkpoint."""
-        self.waited, self.loss, self.weights = state_dict["waited"], state_dict["loss"], state_dict["weights"]
+        self.waited, self.loss, self.epoch = state_dict["waited"], state_dict["loss"], state_dict["epoch"]
+        self.weights = state_dict["weights"]
 
 
 @fit.register
@@ -217,7 +220,8 @@ def _(
             raise KeyboardInterrupt from None
     if best.weights:
         network.load_state_dict(best.weights)
-    log.info("best validation loss %.4f; %d epochs", best.loss, len(module.history))
+    kept = "" if best.epoch is None else f" after epoch {best.epoch + 1}"
+    log.info("best validation loss %.4f%s; %d epochs", best.loss, kept or ", that of the start", len(module.history))
     network = network.cpu().eval()
     return Fitted(runtime(network, dims), module.history, _insights(network, val))
 
