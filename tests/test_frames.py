@@ -214,7 +214,6 @@ def test_when_much_is_wrong_then_all_of_it_is_reported_with_rows_as_a_spreadshee
         (wide(hours(), b=[1e300, *range(49)]), "column 'b' has infinite values"),
         (pd.concat([wide(hours()), wide(hours())[["a"]]], axis=1), "more than once: a"),
         (wide(hours()).rename(columns={"date": "dates"}), "column 'date' is missing; did you mean 'dates'?"),
-        (pd.DataFrame({"date;a": ["2021-06-01;1"]}), "separated by ';'"),
     ],
 )
 def test_when_a_wide_frame_cannot_be_used_then_the_reason_is_named(frame, expected):

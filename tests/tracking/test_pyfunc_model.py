@@ -70,7 +70,7 @@ def logged(tracker: MLflowTracker, bundle: Bundle, example: pd.DataFrame, monkey
         assert bundle.path is not None
         uri = run.log_bundle(bundle.path, example)
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
-    mlflow.set_tracking_uri(tracker.uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracker.uri)  # `set_tracking_uri` would outlive the test
     return mlflow.pyfunc.load_model(uri)
 
 
