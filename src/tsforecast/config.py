@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import shlex
 import signal
 import sys
 import textwrap
@@ -31,9 +32,10 @@ from hydra.errors import (
 )
 from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException, ValidationError
 
 from tsforecast.errors import ConfigError, TsforecastError, nearest
+from tsforecast.files import whole
 
 _HERE = Path(__file__).resolve().parent
 # Shipped inside the wheel as tsforecast/conf; at the top of the repository in a checkout.
@@ -112,6 +114,13 @@ def choices() -> dict[str, str]:
 def run_dir() -> Path:
     """Directory of this run."""
     return Path(HydraConfig.get().runtime.output_dir)
+
+
+def record(cfg: DictConfig, out: Path) -> None:
+    """Write `config.yaml`: the resolved configuration under the arguments it was composed with."""
+    arguments = shlex.join(HydraConfig.get().overrides.task)
+    with whole(out / "config.yaml") as scratch:
+        scratch.write_text(f"# {arguments}\n{OmegaConf.to_yaml(cfg, resolve=True)}", encoding="utf-8")
 
 
 def log_to(file: Path | None) -> logging.Logger:
@@ -304,6 +313,12 @@ def _explain(error: Exception, config_name: str) -> ConfigError:
             near = nearest(key, known)
             fix = f"did you mean {near}?" if near else "--cfg job shows the keys there are"
         return ConfigError("there is no such key", where=f"the command line of {config_name}", got=key, fix=fix)
+    if isinstance(error.__cause__, ValidationError) and text.startswith("Error merging override "):
+        key, _, value = text.partition("override ")[2].partition("=")
+        reason = str(error.__cause__).splitlines()[0]
+        kind = reason.partition(" converted to ")[2] or reason.partition(" is not a ")[2]
+        return ConfigError("this key takes another kind of value", where=key, got=value, allowed=kind or reason,
+                           fix="--cfg job shows the value it has without this argument")  # fmt: skip
     lines = [line.strip() for line in f"{text}\n{error.__cause__ or ''}".splitlines() if line.strip()]
     return ConfigError(lines[0] if lines else type(error).__name__, got="; ".join(lines[1:3]) or None)
 

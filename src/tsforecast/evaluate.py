@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from tsforecast.config import build, command, limit_threads, log_to, run_dir, show
+from tsforecast.config import build, command, limit_threads, log_to, record, run_dir, show
 
 
 def evaluate(cfg: DictConfig) -> dict[str, float]:
@@ -15,6 +15,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     bundle_path, part = cfg.bundle, cfg.part  # a missing one is said before anything is imported
     out = run_dir()
     log = log_to(out / "evaluate.log")
+    record(cfg, out)
 
     from pathlib import Path
 

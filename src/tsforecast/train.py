@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from tsforecast.config import build, choices, command, limit_threads, log_to, run_dir, show
+from tsforecast.config import build, choices, command, limit_threads, log_to, record, run_dir, show
 from tsforecast.errors import OutputError
 
 
@@ -38,7 +38,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     chosen = choices()
     label, name = chosen["model"], cfg.name or f"{chosen['dataset']}-{chosen['model']}"
     resolved: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
-    write_json(out / "config.json", resolved)
+    record(cfg, out)
     sizes = {"lookback": cfg.lookback, "horizon": cfg.horizon}
     check_sizes(**sizes, stride=cfg.evaluation.stride)
     origin = provenance(resolved)
@@ -114,7 +114,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
         run.log_dataset(**source)
         run.log_bundle(out / "bundle", bundle.example(panel), bundle.levels)
         run.log_artifacts(out / "plots", "plots")
-        for file in ("config.json", "metrics.json", "train.log"):
+        for file in ("config.yaml", "metrics.json", "train.log"):
             run.log_artifact(out / file)
     tag = store.put(out / "bundle", name)  # after the run is closed: what goes wrong here loses nothing
 

@@ -119,6 +119,19 @@ def test_when_a_file_is_no_csv_then_the_reason_is_named(file, content, expected)
     assert expected in complaint(file, content)
 
 
+@pytest.mark.parametrize("form", ["%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%Y/%m/%d"])
+def test_dates_in_another_form_are_read_when_only_one_reading_fits(file, form):
+    expected = Dataset(str(file)).load()
+    days = [pd.Timestamp(2021, 1, day).strftime(form) for day in range(1, 21)]
+    file.write_text(HEADER + "".join(f"{day},{i},{i * i}\n" for i, day in enumerate(days, 1)))
+    assert list(Dataset(str(file)).load().time) == list(expected.time)
+
+
+def test_when_dates_can_begin_with_the_day_or_the_month_then_that_is_said(file):
+    days = [f"{month:02d}/01/2021,{month},{month * month}\n" for month in range(1, 13)]
+    assert "may begin with the day or the month" in complaint(file, HEADER + "".join(days))
+
+
 def test_when_a_parquet_file_is_damaged_then_it_is_a_data_error(tmp_path):
     path = tmp_path / "my.parquet"
     path.write_bytes(b"PAR1 and no more")

@@ -109,6 +109,7 @@ def test_evaluate_finds_the_score_that_train_found(demo: Path) -> None:
         (["experiment=etth1"], "+experiment=..."),
         (["+experiment=etth9"], "etth1, etth2"),
         (["horizon=0"], "allowed: 1 or more"),
+        (["horizon=abc"], "allowed: Integer"),
         (["lookback=50000"], "too few rows for the split and windows"),
         (["dataset=csv"], "dataset.path"),
         (["dataset=csv", "dataset.path=data/beijing.csv"], "beijing_pm25.csv"),
@@ -128,6 +129,34 @@ def test_a_wrong_argument_gives_one_message_with_the_fix_and_no_traceback(
     assert done.stderr.count("Error: ") == 1
     assert not (demo / "wrong" / "bundle").exists()
     assert not (demo / "wrong" / "metrics.json").exists()
+
+
+def test_a_finished_run_is_not_written_over(demo: Path) -> None:
+    before = {file: file.read_bytes() for file in (demo / "run").rglob("*") if file.is_file()}
+    done = run(demo, "train", *QUIET, "hydra.run.dir=run", "model=naive")
+    assert done.returncode == 1
+    assert "this directory holds a finished run" in done.stderr
+    assert {file: file.read_bytes() for file in (demo / "run").rglob("*") if file.is_file()} == before
+
+
+def test_evaluate_finds_a_relative_dataset_from_elsewhere_and_warns_of_rows_that_were_trained_on(demo: Path) -> None:
+    own = ("dataset=csv", "dataset.path=data/beijing_pm25.csv", "dataset.target=[pm2.5]", "dataset.past=[]")
+    own = (*own, "dataset.time=[year,month,day,hour]", "model=seasonal_naive", "hydra.run.dir=own")
+    done = run(demo, "train", *QUIET, *own)
+    assert done.returncode == 0, done.stderr
+    elsewhere = demo / "elsewhere"
+    elsewhere.mkdir()
+    done = run(elsewhere, "evaluate", "bundle=../own/bundle", "report=none", "hydra.run.dir=scores")
+    assert done.returncode == 0, done.stderr
+    assert "trained or chosen" not in done.stderr
+    trained, again = (json.loads((demo / d / "metrics.json").read_text()) for d in ("own", "elsewhere/scores"))
+    assert again["test/mse"] == trained["test/mse"]
+    done = run(demo, "evaluate", "bundle=own/bundle", "split.test=0.5", "split.train=0.4", "report=none")
+    assert done.returncode == 1  # the split is the bundle's own, so there is no key to change
+    done = run(demo, "evaluate", "bundle=own/bundle", "split=fraction", "split.test=0.5", "split.train=0.4",
+               "report=none", "hydra.run.dir=more")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "trained or chosen" in done.stderr
 
 
 def test_when_a_bundle_is_damaged_then_predict_says_which_file_and_writes_nothing(demo: Path) -> None:

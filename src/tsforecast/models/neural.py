@@ -61,8 +61,9 @@ class Neural:
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "val_batch_size", "patience"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be 1 or more", where=f"model.{name}", got=getattr(self, name))
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ConfigError(f"{name} counts", where=f"model.{name}", got=value, allowed="1, 2, ...")
         network = getattr(self.backbone, "func", self.backbone)
         object.__setattr__(self, "uses", frozenset(getattr(network, "uses", ())))
 
