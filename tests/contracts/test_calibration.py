@@ -54,7 +54,7 @@ def test_on_its_own_rows_an_interval_covers_at_least_its_share(trained, model: s
 @pytest.mark.parametrize(("levels", "needed"), [((0.05, 0.5, 0.95), 19), ((0.1, 0.5, 0.9), 9), ((0.025, 0.975), 39)])
 def test_calibration_needs_as_many_windows_as_the_outermost_level_tells_ranks_apart(trained, levels, needed) -> None:
     case = trained("etth1", "calendar", "ridge")
-    windows = held_out(case, case.panel)
+    windows = held_out(case, case.panel, "train")
     Conformal().check(windows.subset(np.arange(needed)), levels, learned=False)
     with pytest.raises(DataError, match=f"{needed} or more"):
         Conformal().check(windows.subset(np.arange(needed - 1)), levels, learned=False)
