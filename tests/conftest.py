@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -17,6 +18,11 @@ def pytest_configure() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     # What train puts into the model store during a test is not to lie in the user's own.
     os.environ["BENTOML_HOME"] = tempfile.mkdtemp(prefix="tsforecast-bentoml-")
+
+
+def pytest_unconfigure() -> None:
+    """Nothing is left behind."""
+    shutil.rmtree(os.environ["BENTOML_HOME"])
 
 
 @pytest.fixture(scope="session")

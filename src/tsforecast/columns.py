@@ -163,6 +163,7 @@ def read_numbers(
     categories: Categories,
     *,
     known: bool,
+    covariates: bool = True,
     rows: np.ndarray | None = None,
 ) -> np.ndarray:
     """Columns as float32; `rows` are the rows of the file, where they are not those of the frame.
@@ -186,11 +187,13 @@ def read_numbers(
             numbers = pd.to_numeric(text, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
             if (bad := np.isnan(numbers) & column.notna().to_numpy()).any():
                 sample = str(column[bad].iloc[0])
-                problems.add(f"column {name!r} has cells that are not numbers, such as {sample!r}", rows[bad])
+                policy = f"categorical=[{name}]" if covariates else ""
+                problems.add(f"column {name!r} has cells that are not numbers, such as {sample!r}", rows[bad], policy)
                 known = False  # said once
-        with np.errstate(over="ignore"):  # beyond float32 is infinite
+        with np.errstate(over="ignore", invalid="ignore"):  # beyond float32 is infinite
             values[:, j] = numbers
-        if not np.isfinite(values[:, j].sum(dtype=np.float64)):
+            finite = np.isfinite(values[:, j].sum(dtype=np.float64))
+        if not finite:
             if (infinite := np.isinf(values[:, j])).any():
                 problems.add(f"column {name!r} has infinite values", rows[infinite])
             if known and (gone := np.isnan(values[:, j])).any():

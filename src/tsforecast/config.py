@@ -13,11 +13,11 @@ import shlex
 import signal
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from types import FrameType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -31,8 +31,8 @@ from hydra.errors import (
     OverrideParseException,
 )
 from hydra.types import RunMode
-from omegaconf import MISSING, DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException, ValidationError
+from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from tsforecast.errors import ConfigError, TsforecastError, nearest
 from tsforecast.files import whole
@@ -116,6 +116,16 @@ def run_dir() -> Path:
     return Path(HydraConfig.get().runtime.output_dir)
 
 
+def sweeping() -> bool:
+    """Whether this run is one of a sweep."""
+    return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
+
+
+def helps() -> bool:
+    """Whether another process leads: Lightning starts this very command once more for each further device."""
+    return any(int(os.environ.get(name, 0)) for name in ("RANK", "LOCAL_RANK", "NODE_RANK"))
+
+
 def record(cfg: DictConfig, out: Path) -> None:
     """Write `config.yaml`: the resolved configuration under the arguments it was composed with."""
     arguments = shlex.join(HydraConfig.get().overrides.task)
@@ -124,7 +134,7 @@ def record(cfg: DictConfig, out: Path) -> None:
 
 
 def log_to(file: Path | None) -> logging.Logger:
-    """Log to the terminal and to `file`, if any; returns the logger of the commands."""
+    """Log to the terminal and to `file`, if any; returns the logger of the commands. A process that helps is silent."""
     root = logging.getLogger()
     for handler in list(root.handlers):
         root.removeHandler(handler)
@@ -132,11 +142,11 @@ def log_to(file: Path | None) -> logging.Logger:
     terminal = logging.StreamHandler(sys.stderr)
     terminal.setFormatter(logging.Formatter("%(message)s"))
     root.addHandler(terminal)
-    if file is not None:
+    if file is not None and not helps():
         record = logging.FileHandler(file, encoding="utf-8")
         record.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
         root.addHandler(record)
-    root.setLevel(logging.INFO)
+    root.setLevel(logging.ERROR if helps() else logging.INFO)
     return logging.getLogger("tsforecast")
 
 
@@ -150,7 +160,14 @@ def limit_threads(threads: int) -> None:
     """Let numpy and torch use `threads` threads; a variable the user has set wins.
 
     BLAS reads its number of threads once, when it is loaded: call this before numpy is imported.
+
+    Raises
+    ------
+    ConfigError
+        It is not a positive number.
     """
+    if threads < 1:
+        raise ConfigError("threads are counted", where="threads", got=threads, allowed="1, 2, ...", fix="threads=1")
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, str(threads))
 
@@ -165,6 +182,7 @@ def build(node: Any, **arguments: Any) -> Any:
     """
     from hydra.utils import instantiate
 
+    _check_kinds(node)
     try:
         return instantiate(node, **arguments, _convert_="all")
     except InstantiationException as error:
@@ -178,6 +196,36 @@ def build(node: Any, **arguments: Any) -> Any:
             got=cause or str(error).splitlines()[0],
             fix="compare the keys with the class's signature: --cfg job shows the composed configuration",
         ) from error
+
+
+_LIST, _KEYS = ("a list", (ListConfig,)), ("keys and values", (DictConfig,))
+_KINDS: dict[Any, tuple[str, tuple[type, ...]]] = {  # a type hint to what a configuration holds for it
+    int: ("a whole number", (int,)), float: ("a number", (float, int)), str: ("text", (str,)),
+    bool: ("true or false", (bool,)), type(None): ("null", (type(None),)),
+    Sequence: _LIST, list: _LIST, tuple: _LIST, Mapping: _KEYS, dict: _KEYS,
+}  # fmt: skip
+
+
+def _check_kinds(node: Any) -> None:
+    """Raise a ConfigError when a value has another kind than its constructor says, such as text for a number."""
+    from hydra.utils import get_object
+
+    if not isinstance(node, DictConfig) or "_target_" not in node:
+        return
+    try:
+        target = get_object(node["_target_"])
+        hints = get_type_hints(target.__init__ if isinstance(target, type) else target)  # type: ignore[misc]
+    except Exception:  # what cannot be imported is told by `instantiate`; what has no hints is not checked
+        return
+    for key, value in node.items():
+        _check_kinds(value)
+        hint = hints.get(str(key))
+        union = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+        kinds = [_KINDS.get(get_origin(each) or each) for each in union]
+        if None not in kinds and not any(type(value) in types for _, types in filter(None, kinds)):
+            raise ConfigError("this key takes another kind of value", where=node._get_full_key(str(key)), got=value,
+                              allowed=" or ".join(name for name, _ in filter(None, kinds)),
+                              fix="--cfg job shows the value it has without this argument")  # fmt: skip
 
 
 EXAMPLES = """\
@@ -242,7 +290,7 @@ def command(task: Callable[[DictConfig], Any], config_name: str) -> None:
         try:
             return task(cfg)
         except Exception as error:
-            if HydraConfig.get().mode != RunMode.RUN:
+            if sweeping():
                 raise  # a sweep has to know
             failures.append(error)  # Hydra would print a line of its own above the message
 
@@ -288,7 +336,7 @@ def _explain(error: Exception, config_name: str) -> ConfigError:
     text = str(error).strip()
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
-        options = list(error.options or [])
+        options = list(error.options or _options(group))
         near = nearest(option, options)
         return ConfigError(
             f"there is no {group or 'config'} called {option!r}",
@@ -313,7 +361,7 @@ def _explain(error: Exception, config_name: str) -> ConfigError:
             near = nearest(key, known)
             fix = f"did you mean {near}?" if near else "--cfg job shows the keys there are"
         return ConfigError("there is no such key", where=f"the command line of {config_name}", got=key, fix=fix)
-    if isinstance(error.__cause__, ValidationError) and text.startswith("Error merging override "):
+    if text.startswith("Error merging override "):
         key, _, value = text.partition("override ")[2].partition("=")
         reason = str(error.__cause__).splitlines()[0]
         kind = reason.partition(" converted to ")[2] or reason.partition(" is not a ")[2]
@@ -321,6 +369,10 @@ def _explain(error: Exception, config_name: str) -> ConfigError:
                            fix="--cfg job shows the value it has without this argument")  # fmt: skip
     lines = [line.strip() for line in f"{text}\n{error.__cause__ or ''}".splitlines() if line.strip()]
     return ConfigError(lines[0] if lines else type(error).__name__, got="; ".join(lines[1:3]) or None)
+
+
+def _options(group: str) -> list[str]:
+    return sorted({file.stem for root in (CONF_DIR, Path.cwd() / "conf") for file in root.glob(f"{group}/*.yaml")})
 
 
 def _keys(config_name: str) -> Iterator[str]:

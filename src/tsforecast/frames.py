@@ -73,7 +73,10 @@ def to_panel(
     ids, codes = read_series(frame, schema, problems)
     groups = (channels, schema.past, schema.known)
     categories: Categories = dict.fromkeys(schema.categorical, ())
-    arrays = [read_numbers(frame, tuple(names), problems, categories, known=i == 2) for i, names in enumerate(groups)]
+    arrays = [
+        read_numbers(frame, tuple(names), problems, categories, known=i == 2, covariates=i > 0)
+        for i, names in enumerate(groups)
+    ]
     statics = read_static(frame, codes, static, schema, ids, problems, categories)
 
     height = len(frame)
@@ -253,7 +256,9 @@ def _useless(
             problems.add(f"channel {name!r} is all missing")
         elif low[j] == high[j]:
             problems.add(f"channel {name!r} is constant ({low[j]:g})")
-    if len(ids) > 1 and np.isnan(target.sum(dtype=np.float64)) and np.diff(offsets).all():
-        empty = ~np.logical_or.reduceat((~np.isnan(target)).any(axis=1), offsets[:-1])
-        if empty.any():
+    if len(ids) > 1 and np.diff(offsets).all():
+        low, high = (each.reduceat(target, offsets[:-1], axis=0) for each in (np.fmin, np.fmax))
+        if (empty := np.isnan(low).all(axis=1)).any():
             problems.add(f"{int(empty.sum())} series are all missing: {listed(ids[empty])}")
+        if (flat := (low == high).any(axis=1)).any():
+            log.warning("%s: %d of %d series are constant: %s", problems.where, flat.sum(), len(ids), listed(ids[flat]))

@@ -34,10 +34,15 @@ def parse(freq: str) -> BaseOffset:
         near = nearest(freq, ALIASES) or nearest(freq.lower(), ALIASES)
         fix = f"did you mean {near!r}?" if near else "leave freq out to have it inferred"
         raise ConfigError(
-            "freq is not a pandas offset alias", got=repr(freq), allowed=", ".join(ALIASES) + ", ...", fix=fix
+            "freq is not a pandas offset alias",
+            where="dataset.freq",
+            got=freq,
+            allowed=", ".join(ALIASES) + ", ...",
+            fix=fix,
         ) from error
     if step is None or step.n < 1:
-        raise ConfigError("freq must go forward", got=repr(freq), allowed="a positive step such as 'h' or '15min'")
+        raise ConfigError("freq must go forward", where="dataset.freq", got=freq,
+                          allowed="a positive step such as h or 15min")  # fmt: skip
     return step
 
 

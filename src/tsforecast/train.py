@@ -6,8 +6,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from tsforecast.config import build, choices, command, limit_threads, log_to, record, run_dir, show
-from tsforecast.errors import OutputError
+from tsforecast.config import build, choices, command, helps, limit_threads, log_to, record, run_dir, show, sweeping
+from tsforecast.errors import ConfigError, OutputError
 
 
 def train(cfg: DictConfig) -> dict[str, float]:
@@ -30,6 +30,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     from tsforecast.panel import seasonality
     from tsforecast.quantiles import check_levels
     from tsforecast.tracking.provenance import provenance
+    from tsforecast.tracking.runs import NoTracker
     from tsforecast.training.evaluate import PARTS, baselines, evaluate, segment
     from tsforecast.training.fit import check_covariates, fit
     from tsforecast.training.results import example_windows, flatten, readable, table, write_json
@@ -38,16 +39,23 @@ def train(cfg: DictConfig) -> dict[str, float]:
     chosen = choices()
     label, name = chosen["model"], cfg.name or f"{chosen['dataset']}-{chosen['model']}"
     resolved: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
-    record(cfg, out)
+    if not helps():
+        record(cfg, out)
     sizes = {"lookback": cfg.lookback, "horizon": cfg.horizon}
-    check_sizes(**sizes, stride=cfg.evaluation.stride)
+    check_sizes(**sizes, stride=cfg.evaluation.stride, season=cfg.season)
+    if not 0 <= cfg.seed < 2**32:
+        raise ConfigError(
+            "a seed is a whole number", where="seed", got=cfg.seed, allowed="0 to 2**32 - 1", fix="seed=1"
+        )
     origin = provenance(resolved)
     model, calibrate, report, tracker, store = (
         build(cfg[part]) for part in ("model", "calibration", "report", "tracking", "serving")
     )
     learns = getattr(model, "learns_quantiles", False)
     levels = check_levels(resolved["quantiles"], learned=learns)
-    with tracker.run(name, resolved, {k: chosen[k] for k in ("dataset", "model")}, origin) as run:
+    with (NoTracker() if helps() else tracker).run(
+        name, resolved, {k: chosen[k] for k in ("dataset", "model")}, origin
+    ) as run:
         dataset = build(cfg.dataset)
         panel = dataset.load()
         panel, borders = build(cfg.split)(panel, cfg.lookback, cfg.horizon).kept(panel)
@@ -70,11 +78,17 @@ def train(cfg: DictConfig) -> dict[str, float]:
         scale = seasonal_scale(panel.target, panel.offsets, borders.begin, borders.train_end, dims.season)
 
         def trainer(**arguments: Any) -> Any:  # built when called: a tabular model never pays for importing Lightning
-            return build(cfg.trainer)(**arguments)
+            built = build(cfg.trainer)(**arguments)
+            if sweeping() and built.world_size > 1:
+                raise ConfigError("a sweep cannot train in several processes: each would run the whole sweep",
+                                  where="trainer.devices", got=built.world_size, fix="trainer.devices=1")  # fmt: skip
+            return built
 
         began = time.perf_counter()
         fitted = fit(model, fitting, validation, dims=dims, trainer=trainer, seed=cfg.seed, run_dir=out,
                      ckpt_path=cfg.ckpt_path)  # fmt: skip
+        if helps():
+            return {}
         flat = {"time/fit_seconds": time.perf_counter() - began}
         bundle = Bundle(
             features=features, forecaster=fitted.forecaster, dims=dims, channels=panel.channels,

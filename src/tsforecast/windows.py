@@ -74,10 +74,10 @@ class Encoded:
         )
 
 
-def check_sizes(**sizes: int) -> None:
-    """Raise a ConfigError when a size that counts rows is not a positive whole number."""
+def check_sizes(**sizes: int | None) -> None:
+    """Raise a ConfigError when a size that counts rows is not a positive whole number; None is not looked at."""
     for name, size in sizes.items():
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
             raise ConfigError(
                 f"{name} counts rows", where=name, got=size, allowed="1 or more", fix=f"set {name}=24, say"
             )

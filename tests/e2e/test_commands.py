@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -110,6 +111,12 @@ def test_evaluate_finds_the_score_that_train_found(demo: Path) -> None:
         (["+experiment=etth9"], "etth1, etth2"),
         (["horizon=0"], "allowed: 1 or more"),
         (["horizon=abc"], "allowed: Integer"),
+        (["season=0"], "season counts rows"),
+        (["threads=0"], "threads are counted"),
+        (["seed=-1"], "0 to 2**32 - 1"),
+        (["split.train=abc"], "allowed: a number"),
+        (["model=nlinear", "trainer.max_epochs=abc"], "allowed: a whole number or null"),
+        (["feature=[calender]"], "did you mean feature=calendar?"),
         (["lookback=50000"], "too few rows for the split and windows"),
         (["dataset=csv"], "dataset.path"),
         (["dataset=csv", "dataset.path=data/beijing.csv"], "beijing_pm25.csv"),
@@ -193,6 +200,24 @@ def test_a_run_resumed_from_its_checkpoint_ends_where_the_whole_run_ends(demo: P
         assert done.returncode == 0, done.stderr
     whole, rest = (json.loads((demo / d / "metrics.json").read_text()) for d in ("whole", "rest"))
     assert rest["test/mse"] == pytest.approx(whole["test/mse"], rel=1e-6)
+
+
+def test_two_processes_train_one_model_and_leave_one_run(demo: Path) -> None:
+    done = run(demo, "train", "report=none", "tracking.uri=sqlite:///ddp.db", "model=dlinear", "trainer=ddp",
+               "trainer.accelerator=cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=20",
+               "hydra.run.dir=ddp")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Run directory") == 1
+    assert (demo / "ddp" / "train.log").read_text().count("best validation loss") == 1
+    assert json.loads((demo / "ddp" / "metrics.json").read_text())["test/mae"] > 0
+    with sqlite3.connect(demo / "ddp.db") as database:
+        assert database.execute("select status from runs").fetchall() == [("FINISHED",)]
+
+
+def test_a_sweep_in_several_processes_is_refused(demo: Path) -> None:
+    done = run(demo, "train", "-m", *QUIET, "model=dlinear", "trainer=ddp", "trainer.accelerator=cpu", "horizon=12,24")
+    assert done.returncode == 1
+    assert "a sweep cannot train in several processes" in done.stderr
 
 
 def test_the_dispatcher_names_the_nearest_verb(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from tsforecast.models.networks import DLinear, NLinear
 from tsforecast.models.neural import Neural, Pinball, masked
 from tsforecast.training.export import to_onnx
 from tsforecast.training.fit import Fitted, fit
+from tsforecast.training.neural import Batches
 from tsforecast.types import Dims, Window
 from tsforecast.windows import Encoded, Windows
 
@@ -96,6 +97,18 @@ def test_every_epoch_leaves_a_checkpoint_to_resume_from(tmp_path: Path) -> None:
         trainer=lambda callbacks: trainer(callbacks=[*callbacks, look]), run_dir=tmp_path)  # fmt: skip
     saved = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
     assert saved["epoch"] == 2
+
+
+def test_processes_that_train_together_share_the_batches_of_an_epoch() -> None:
+    epochs, parts = [], windows(encoded(), 24, 200)
+    for place in range(3):
+        batches = Batches(parts, 16, seed=1)
+        batches.share = (place, 3)
+        epochs.append([float(label.sum()) for _, label in batches])
+        assert len(batches) == len(epochs[-1]) == 4
+    whole = [float(label.sum()) for _, label in Batches(parts, 16, seed=1)]
+    assert len(whole) == 11
+    assert [epochs[i % 3][i // 3] for i in range(12)] == [*whole, whole[0]]
 
 
 @pytest.mark.parametrize(

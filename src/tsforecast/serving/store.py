@@ -68,8 +68,9 @@ def stored(tag: str | None = None) -> Any:
         )
     bentoml = _bentoml()
     models = [model for model in bentoml.models.list() if model.info.labels.items() >= _LABEL.items()]
+    models.sort(key=lambda model: model.info.creation_time, reverse=True)
     if tag is None and models:
-        return max(models, key=lambda model: model.info.creation_time)
+        return models[0]
     try:
         if tag is not None:
             return bentoml.models.get(tag)

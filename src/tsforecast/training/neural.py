@@ -38,30 +38,38 @@ class Batches(IterableDataset[Batch]):
     """Whole batches, gathered at once on the device the arrays are on.
 
     The order of an epoch depends on the seed and the epoch alone, so that a resumed run sees the same batches.
+
+    Attributes
+    ----------
+    share
+        Place among the processes that train together, and their number: of the batches of an epoch each takes every
+        n-th, and all take as many, some twice where they do not divide.
     """
 
     def __init__(self, windows: Windows, size: int, *, seed: int | None = None) -> None:
         self.windows, self.size, self.seed, self.epoch = windows, size, seed, 0
-        self.device = torch.device("cpu")
+        self.device, self.share = torch.device("cpu"), (0, 1)
         self._placed: Windows | None = None
 
     def __len__(self) -> int:
-        return math.ceil(len(self.windows) / self.size)
+        return math.ceil(math.ceil(len(self.windows) / self.size) / self.share[1])
 
     def __iter__(self) -> Iterator[Batch]:
         order = torch.arange(len(self.windows))
         if self.seed is not None:
             generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
             order = torch.randperm(len(self.windows), generator=generator)
+        batches, (place, count) = order.split(self.size), self.share
+        own = [batches[i % len(batches)] for i in range(place, place + len(self) * count, count)]
         if self.device.type == "cpu":  # numpy gathers faster than torch on a processor; the tensors share its memory
-            for index in (batch.numpy() for batch in order.split(self.size)):
-                window, label = self.windows.batch(index)
+            for index in own:
+                window, label = self.windows.batch(index.numpy())
                 yield _tensors(window), torch.from_numpy(label)
             return
         if self._placed is None:
             self._placed = self.windows.to(lambda array: torch.as_tensor(array, device=self.device))
-        for placed in order.to(self.device).split(self.size):
-            yield self._placed.batch(placed)
+        for index in own:
+            yield self._placed.batch(index.to(self.device))
 
 
 def _tensors(window: Window) -> Window:
@@ -120,7 +128,8 @@ class ForecastModule(pl.LightningModule):
         return batch
 
     def on_fit_start(self) -> None:
-        """Place the arrays once."""
+        """Place the arrays once; every process has its share of the training, and sees all of the validation."""
+        self.batches["train"].share = (self.global_rank, self.trainer.world_size)
         for batches in self.batches.values():
             batches.device = self.device
 
@@ -185,7 +194,8 @@ def _(
     best = Best(model.patience)
     # The last of every epoch; `save_last` without a top k would wait for the end of the training.
     checkpoints = ModelCheckpoint(run_dir / "checkpoints", filename="last", save_top_k=1, enable_version_counter=False)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its hints about devices and paid services
+    for name in ("lightning.pytorch", "lightning.fabric"):  # hints about devices and paid services
+        logging.getLogger(name).setLevel(logging.WARNING)
     driver = _built("trainer", trainer, callbacks=[best, checkpoints])
     if not isinstance(driver.max_epochs, int | None):
         raise ConfigError("epochs are counted", where="trainer.max_epochs", got=driver.max_epochs, allowed="1, 2, ...",
