@@ -16,7 +16,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -26,6 +27,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from tsforecast import storage
+from tsforecast.columns import listed
 from tsforecast.errors import BundleError, DataError
 from tsforecast.features.base import FeatureSet
 from tsforecast.features.scaling import Scaler
@@ -124,6 +126,15 @@ class Bundle:
             return np.moveaxis(self.features.invert(np.moveaxis(values, 3, 1), series), 1, 3)
         return self.features.invert(values, series)
 
+    def check_covariates(self, known_future: pd.DataFrame | None = None, static: pd.DataFrame | None = None) -> None:
+        """Raise a DataError when covariates are given of a kind that the model has none of, and would not be read."""
+        given = {"known_future": (known_future, self.known_names), "static": (static, self.static_names)}
+        for name, (frame, wanted) in given.items():
+            if frame is not None and not wanted:
+                raise DataError(f"the model has no {name.replace('_', ' ')} covariates", where=name, allowed="nothing",
+                                got=listed(getattr(frame, "columns", [type(frame).__name__])),
+                                fix=f"leave {name} out")  # fmt: skip
+
     def panel(self, history: pd.DataFrame | Panel, *, static: pd.DataFrame | None = None) -> Panel:
         """The frame as a panel with the channels in the order of training, checked.
 
@@ -136,6 +147,7 @@ class Bundle:
         if not isinstance(history, Panel | pd.DataFrame):
             raise DataError("a history is a frame or a panel", where="history", got=type(history).__name__,
                             fix="pandas.read_csv(path)")  # fmt: skip
+        self.check_covariates(static=static)
         if isinstance(history, Panel):
             panel = history
             for what, got, wanted in (
@@ -283,6 +295,7 @@ class Bundle:
     def whole(self, panel: Panel, known_future: pd.DataFrame | None = None) -> Panel:
         """`context` rows a series with the `horizon` rows to forecast behind them: all that `infer` needs."""
         self._check_observed(panel)
+        self.check_covariates(known_future)
         future = None  # which `extend` refuses when there are known covariates
         if self.known_names and known_future is not None:
             future, categories = read_known_future(known_future, panel, self.schema, self.dims.horizon)
@@ -396,12 +409,22 @@ class Bundle:
                               got=body.get("format"), allowed=FORMAT,
                               fix="install the tsforecast that wrote it")  # fmt: skip
         allowed = ("tsforecast", *allow, *filter(None, os.environ.get("TSFORECAST_ALLOW", "").split(",")))
+        try:
+            bundle = cls._assembled(path, files, body, allowed)
+            bundle._check_shapes()
+        except (LookupError, TypeError, ValueError, AttributeError, EOFError, BadZipFile, SafetensorError) as error:
+            raise BundleError("the files of the bundle do not fit together", where=path,
+                              got=f"{type(error).__name__}: {error}", fix="train again, or copy the bundle again",
+                              ) from error  # fmt: skip
+        return replace(bundle, metadata=metadata, path=path, digest=digest)
+
+    @classmethod
+    def _assembled(
+        cls, path: Path, files: Mapping[str, bytes], body: Mapping[str, Any], allowed: tuple[str, ...]
+    ) -> Self:
         with np.load(io.BytesIO(files["features.npz"]), allow_pickle=False) as arrays:
             fitted = {key: arrays[key] for key in arrays.files}
-        try:
-            state = load_tensors(files["forecaster.safetensors"])
-        except SafetensorError as error:
-            raise BundleError("the forecaster's arrays cannot be read", where=path, got=error) from error
+        state = load_tensors(files["forecaster.safetensors"])
         state |= {name: np.frombuffer(raw, np.uint8) for name, raw in files.items() if Path(name).suffix in _RAW}
         features = FeatureSet(
             features=tuple(storage.build(spec, object, allowed) for spec in body["features"]),  # type: ignore[misc]
@@ -421,12 +444,16 @@ class Bundle:
             schema=Schema(**body["schema"]),
             levels=tuple(body["levels"]),
             offsets=fitted.get(_OFFSETS),
-            metadata=metadata,
             missing=body["missing"],
             golden=None if golden is None else storage.parse_json(golden, path / "golden.json"),
-            path=path,
-            digest=digest,
         )
+
+    def _check_shapes(self) -> None:
+        sizes = (self.dims.horizon, self.dims.channels)
+        if min(self.dims.lookback, *sizes) < 1 or len(self.channels) != self.dims.channels:
+            raise ValueError(f"{len(self.channels)} channels are named, and the sizes are {self.dims}")
+        if self.offsets is not None and self.offsets.shape != (*sizes, len(self.levels)):
+            raise ValueError(f"offsets of shape {self.offsets.shape} for {len(self.levels)} levels of {sizes}")
 
 
 def load_bundle(path: str | os.PathLike[str], *, allow: tuple[str, ...] = ()) -> Bundle:

@@ -223,12 +223,7 @@ class Contract:
         """The whole panel by way of frames, which tells every problem."""
         bundle = self.bundle
         schema = replace(bundle.schema, closed=True)
-        for name, frame, wanted in (("known_future", known_future, bundle.known_names),
-                                    ("static", static, bundle.static_names)):  # fmt: skip
-            if frame is not None and not wanted:
-                raise DataError(f"the model has no {name.replace('_', ' ')} covariates", where=name,
-                                got=", ".join(map(str, frame.columns[:5])), allowed="nothing",
-                                fix=f"leave {name} out")  # fmt: skip
+        bundle.check_covariates(known_future, static)
         panel = to_panel(history, schema, static=static, where="history", for_training=False, first_row=first_row)
         return bundle.whole(bundle.panel(panel).tail(bundle.context), known_future)
 
