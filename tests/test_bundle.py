@@ -37,7 +37,6 @@ def rewrite(bundle: Bundle, name: str, content: bytes) -> None:
         ("dims", {"lookback": 24}),
         ("dims", {"lookback": 24, "horizon": 0, "channels": 2}),
         ("levels", [0.5]),
-        ("scaler", []),
         ("features", 7),
         ("schema", {"colour": "red"}),
         ("freq", ...),
