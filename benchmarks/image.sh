@@ -56,5 +56,5 @@ np.testing.assert_array_equal(point, expected.values[0])
 assert answer["digest"] == bundle.digest
 print("the image's forecast is the bundle's, to the bit")
 COMPARE
-kill -TERM -- -"$server"
+pkill -TERM -f " serve .*--port $port" # BentoML's own: it stops its worker, which buildah would leave behind
 wait "$server" || true
