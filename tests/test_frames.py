@@ -276,7 +276,7 @@ def test_when_it_is_a_request_then_a_constant_channel_is_fine_and_an_extra_colum
     frame = wide(hours(), b=1.0)
     schema = Schema().resolved(to_panel(wide(hours(), b=np.arange(50)), Schema()))
     assert to_panel(frame, schema, for_training=False).channels == ("a", "b")
-    assert "column 'z' is not one the model was trained on" in complaint(frame.assign(z=0), schema, for_training=False)
+    assert "column 'z' is not to be here" in complaint(frame.assign(z=0), schema, for_training=False)
     assert "column 'b' is missing" in complaint(frame.drop(columns="b"), schema, for_training=False)
 
 

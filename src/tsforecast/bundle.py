@@ -292,13 +292,16 @@ class Bundle:
             quantiles=quantiles,
         )
 
-    def whole(self, panel: Panel, known_future: pd.DataFrame | None = None) -> Panel:
-        """`context` rows a series with the `horizon` rows to forecast behind them: all that `infer` needs."""
+    def whole(self, panel: Panel, known_future: pd.DataFrame | None = None, *, first_row: int = 2) -> Panel:
+        """`context` rows a series with the `horizon` rows to forecast behind them: all that `infer` needs.
+
+        `first_row` is what messages call the first row of `known_future`.
+        """
         self._check_observed(panel)
         self.check_covariates(known_future)
         future = None  # which `extend` refuses when there are known covariates
         if self.known_names and known_future is not None:
-            future, categories = read_known_future(known_future, panel, self.schema, self.dims.horizon)
+            future, categories = read_known_future(known_future, panel, self.schema, self.dims.horizon, first_row)
             panel = replace(panel, categories=categories)
         return panel.extend(self.dims.horizon, future)
 

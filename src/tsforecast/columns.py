@@ -16,6 +16,7 @@ from tsforecast.errors import DataError, nearest
 from tsforecast.schema import Schema
 
 log = logging.getLogger(__name__)
+FIRST_YEAR, LAST_YEAR = 1700, 2200  # of a timestamp
 SHOWN = 5  # rows or names listed in a message
 Categories = dict[str, tuple[str, ...]]  # column to its labels; the code of a label is its place
 
@@ -51,7 +52,7 @@ class Problems:
 def missing_columns(wanted: Iterable[str], available: Iterable[object]) -> list[str]:
     """`column 'x' is missing` for each that is, with the nearest one there is."""
     there = [str(c) for c in available]
-    spare = sorted(set(there) - set(wanted := list(wanted)))
+    spare = sorted(set(there) - set(wanted := list(wanted)))[:1000]  # of a table of nonsense not all are compared
     near = {name: nearest(name, spare) for name in wanted if name not in there}
     return [f"column {name!r} is missing" + (f"; did you mean {n!r}?" if n else "") for name, n in near.items()]
 
@@ -82,12 +83,18 @@ def channel_columns(frame: pd.DataFrame, schema: Schema, with_static: bool, prob
     others = [c for c in frame.columns if c not in {*named, *schema.static}]
     if schema.target:
         if schema.closed:
-            for name in others:
-                problems.add(f"column {name!r} is not one the model was trained on; leave it out")
+            check_closed(others, problems)
         return tuple(schema.target)
     if not others:
         problems.add("there is no channel column besides the timestamp")
     return tuple(others)
+
+
+def check_closed(others: Sequence[str], problems: Problems) -> None:
+    """A problem for columns that would not be read."""
+    if others:
+        which = f"column {others[0]!r} is" if len(others) == 1 else f"columns {listed(others)} ({len(others)}) are"
+        problems.add(f"{which} not to be here: leave out what the model was not trained on, or what stands elsewhere")
 
 
 def read_stamps(frame: pd.DataFrame, schema: Schema, problems: Problems) -> pd.DatetimeIndex:
@@ -104,15 +111,16 @@ def read_stamps(frame: pd.DataFrame, schema: Schema, problems: Problems) -> pd.D
     else:
         values = _parsed(source, problems)
     stamps = pd.DatetimeIndex(values).rename(None)
-    try:
-        stamps = stamps.as_unit("ns")
-    except pd.errors.OutOfBoundsDatetime:
-        stamps = pd.DatetimeIndex(stamps.where((stamps.year > 1677) & (stamps.year < 2262))).as_unit("ns")
+    # What nanoseconds can hold, with room for the steps ahead.
+    stamps = pd.DatetimeIndex(stamps.where((stamps.year >= FIRST_YEAR) & (stamps.year <= LAST_YEAR))).as_unit("ns")
     bad = np.flatnonzero(stamps.isna())
     if len(bad) and (len(names) > 1 or not types.is_numeric_dtype(source.dtype)):
         sample = "-".join(map(str, frame[names].iloc[bad[0]]))
         problems.add(f"timestamps that cannot be read, such as {sample!r}", bad)
     return stamps
+
+
+_OFFSET = r":\d\d(?:\.\d+)?\s*(?:[Zz]|[+-]\d\d(?::?\d\d)?)\s*$"
 
 
 def _parsed(source: pd.Series, problems: Problems) -> pd.Series:
@@ -126,6 +134,10 @@ def _parsed(source: pd.Series, problems: Problems) -> pd.Series:
     if mixed:  # local time with its offset, across a daylight-saving change
         utc = True
         values = pd.to_datetime(source, errors="coerce", format="ISO8601", utc=True)
+        aware = source.astype(str).str.contains(_OFFSET)
+        if (naive := values.notna() & ~aware).any():
+            problems.add("timestamps without a UTC offset among others that have one", naive.to_numpy())
+            return values
         log.info("%s: timestamps of several UTC offsets are read as UTC", problems.where)
     first = source.first_valid_index()
     if values.notna().any() or first is None:
@@ -218,14 +230,14 @@ def read_static(
     if not names:
         return table
     if own is not None:
-        inner = Problems(f"the static covariates of {problems.where}")
+        outer, problems = problems, Problems("static", problems.first, problems.policies_help)
         frame = text_columns(own, schema)
         for missing in missing_columns((*((schema.id,) if schema.id else ()), *names), frame.columns):
-            inner.add(missing)
-        inner.stop()
-        theirs, codes = read_series(frame, schema, inner)
+            problems.add(missing)
+        problems.stop()
+        theirs, codes = read_series(frame, schema, problems)
         codes = np.where(codes < 0, -1, pd.Index(ids).get_indexer(pd.Index(theirs))[codes])
-        inner.stop()
+        problems.stop()
     values = read_numbers(frame, names, problems, categories, known=False)
     kept = np.flatnonzero(codes >= 0)
     series, first = np.unique(codes[kept], return_index=True)
@@ -235,6 +247,9 @@ def read_static(
             problems.add(f"static covariate {name!r} changes within a series", kept[varies])
         if (gone := np.isnan(table[:, j])).any():
             problems.add(f"static covariate {name!r} is missing for {int(gone.sum())} series: {listed(ids[gone])}")
+    if own is not None and problems.found:
+        outer.stop()  # first what is wrong with the series themselves
+        problems.stop()
     return table
 
 

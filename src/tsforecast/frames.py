@@ -145,7 +145,7 @@ def to_panel(
 
 
 def read_known_future(
-    frame: pd.DataFrame, panel: Panel, schema: Schema, horizon: int
+    frame: pd.DataFrame, panel: Panel, schema: Schema, horizon: int, first_row: int = 2
 ) -> tuple[Float[np.ndarray, "N*H K"], Categories]:
     """The known covariates of the `horizon` rows after each series, in panel order; other rows are ignored.
 
@@ -156,7 +156,7 @@ def read_known_future(
     DataError
         A column, a row, or a value in one of these rows, is missing or unreadable.
     """
-    problems = Problems("the known covariates of the future")
+    problems = Problems("known_future", first_row)
     frame = text_columns(frame, schema)
     stamp = stamp_columns(frame, schema)
     wanted = (*stamp, *((schema.id,) if schema.id else ()), *panel.known_names)
@@ -173,8 +173,11 @@ def read_known_future(
     stamps = panel.future_time(horizon)
     series = ids[codes] if schema.id else np.repeat(panel.ids, len(frame))
     given = pd.MultiIndex.from_arrays([series, time])
-    last = np.flatnonzero(~given.duplicated(keep="last"))
     future = pd.MultiIndex.from_arrays([np.repeat(panel.ids, horizon), stamps[0].append(list(stamps[1:]))])
+    last = np.flatnonzero(~given.duplicated(keep="last"))
+    if (twice := given.duplicated(keep="last") & given.isin(future)).any():
+        problems.add("forecast rows that are there twice", np.flatnonzero(twice))
+        problems.stop(fix)
     found = given[last].get_indexer(future)
     if (gone := found < 0).any():
         when = listed(f"{t} of {i}" if schema.id else str(t) for i, t in future[gone][: SHOWN + 1])

@@ -113,7 +113,9 @@ class Axis:
         ahead, nanos = np.diff(self.stamps), self.nanos
         steps = np.ones(len(ahead), dtype=np.int32)
         odd = np.flatnonzero(same & (ahead != nanos))
-        steps[odd], rest = np.divmod(ahead[odd], nanos)
+        wide = np.where(ahead[odd] < 0, np.iinfo(np.int64).max, ahead[odd])  # three centuries wrap around
+        whole, rest = np.divmod(wide, nanos)
+        steps[odd] = np.minimum(whole, np.iinfo(np.int32).max)
         if rest.any():  # the phase of a series is that of its first row
             first = np.concatenate([[0], np.flatnonzero(~same) + 1])
             phase = self.stamps % nanos

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Sequence
 
 import pandas as pd
@@ -43,8 +44,8 @@ def _check_cells(raw: bytes, where: object) -> None:
         raise DataError("the cells are separated by ';', and ',' is wanted", where=where,
                         fix="pandas.read_csv(path, sep=';', decimal=',').to_csv(path, index=False)")  # fmt: skip
     names = next(csv.reader([first.decode("utf-8-sig").rstrip("\r")]), [])
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise DataError("columns are there more than once", where=where, got=", ".join(twice), fix="name each once")
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise DataError("columns are there more than once", where=where, got=", ".join(twice[:5]), fix="name each once")
     commas = first.count(b",")
     if raw.count(b",") == commas * (raw.rstrip(b"\r\n").count(b"\n") + 1) and b'"' not in raw:
         return

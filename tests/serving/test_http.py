@@ -19,7 +19,8 @@ from tests.serving.conftest import Client, L, request
 from tsforecast.bundle import Bundle
 from tsforecast.errors import BundleError, ConfigError
 from tsforecast.serving.asgi import create_app
-from tsforecast.serving.engine import Engine, Settings
+from tsforecast.serving.engine import Engine
+from tsforecast.serving.settings import Settings
 
 Bundles = Callable[[str], Bundle]
 Serve = Callable[..., Client]
@@ -46,6 +47,12 @@ BAD: dict[str, tuple[Callable[[dict[str, Any]], Any], int, str, str]] = {
     "a list": (lambda a: [a], 400, "request", "JSON object"),
     "nothing": (lambda a: {}, 400, "request", "needs a history"),
     "misspelt key": (lambda a: {**a, "horizn": 2}, 400, "request", "did you mean horizon?"),
+    "several misspelt": (lambda a: {"histry": 1, "levls": 2, "zzz": 3}, 400, "request", "histry"),
+    "level nearly": (lambda a: {**a, "levels": [90.0000001]}, 400, "request", "90, 80"),
+    "three centuries": (lambda a: change(a, date=["1701-01-01T00:00:00", *[f"2015-01-01T{i:02}:00:00" for i in range(L - 1)]]), 422, "data", "gaps"),
+    "the end of time": (lambda a: change(a, date=[f"2262-04-10T{i:02}:00:00" for i in range(L)]), 422, "data", "cannot be read"),
+    "half of it with an offset": (lambda a: change(a, date=[f"{t}{'Z' * (i % 2)}" for i, t in enumerate(a["history"]["date"])]), 422, "data", "without a UTC offset"),
+    "many columns": (lambda a: change(a, **{f"laod{i}": [1.0] * L for i in range(3000)}), 422, "data", "(3000)"),
     "history is text": (lambda a: {"history": "x"}, 400, "request", "neither records"),
     "a row is a list": (lambda a: {"history": [[1, 2]]}, 400, "request", "neither records"),
     "a column is a number": (lambda a: change(a, load=3), 400, "request", "not a list"),
@@ -82,7 +89,7 @@ BAD: dict[str, tuple[Callable[[dict[str, Any]], Any], int, str, str]] = {
     "off the grid": (lambda a: change(a, date=put(a["history"]["date"], 3, "2024-01-06T00:30:00")), 422, "data", ""),
     "missing channel": (lambda a: {"history": {k: v for k, v in a["history"].items() if k != "load"}}, 422, "data", "'load' is missing"),
     "renamed channel": (lambda a: {"history": {k.replace("load", "laod"): v for k, v in a["history"].items()}}, 422, "data", "'laod'"),
-    "extra channel": (lambda a: change(a, more=[1.0] * L), 422, "data", "'more' is not one"),
+    "extra channel": (lambda a: change(a, more=[1.0] * L), 422, "data", "'more' is not to be here"),
     "known future of nothing": (lambda a: {**a, "known_future": {"date": []}}, 422, "data", "no known future"),
     "static of nothing": (lambda a: {**a, "static": {"size": [1]}}, 422, "data", "no static"),
 }  # fmt: skip
@@ -115,6 +122,19 @@ def test_a_bad_request_is_a_4xx_in_the_one_shape(bundles: Bundles, client: Clien
             "known in every row",
         ),
         ("covariates", lambda a: {**a, "known_future": {**a["known_future"], "weather": ["hail"] * 6}}, "hail"),
+        (
+            "covariates",
+            lambda a: {**a, "known_future": {**a["known_future"], "load": [1.0] * 6}},
+            "'load' is not to be",
+        ),
+        (
+            "covariates",
+            lambda a: {**a, "known_future": {k: [*v, v[-1]] for k, v in a["known_future"].items()}},
+            "there twice (1 row: 5)",
+        ),
+        ("covariates", lambda a: {**a, "static": {**a["static"], "zone": ["x"]}}, "'zone' is not to be here"),
+        ("covariates", lambda a: change(a, size=[3] * L), "stand in two places"),
+        ("covariates", lambda a: {**a, "static": {**a["static"], "size": [None]}}, "where static"),
         ("covariates", lambda a: {**a, "static": {"shop": ["shop1"], "size": [1]}}, "missing for 1 series"),
         ("holes", lambda a: change(a, load=[None, None, None, *a["history"]["load"][3:]]), "2 at most"),
         ("monthly", lambda a: change(a, date=put(a["history"]["date"], 4, "2024-05-02T00:00:00")), "off the grid"),
@@ -126,7 +146,7 @@ def test_series_and_covariates_are_checked_too(
     bundle = bundles(shape)
     found = serve(bundle)("POST", "/forecast", spoil(request(bundle)))
     assert found.status == 422, found.body
-    assert says in " ".join(str(value) for value in found.json.values())
+    assert says in " ".join([*map(str, found.json.values()), "where", str(found.json["where"])])
 
 
 @pytest.mark.parametrize(
@@ -151,10 +171,70 @@ def test_a_bad_file_is_a_4xx_in_the_same_shape(client: Client, body: bytes, says
 def test_a_wrong_parameter_path_or_method_has_the_same_shape(client: Client) -> None:
     for method, path, status in (("POST", "/forecast_csv?horizon=x", 400), ("POST", "/forecast_csv?levels=7", 400),
                                  ("POST", "/forecast_csv?leves=90", 400), ("GET", "/nope", 404),
+                                 ("POST", "/forecast_csv?horizon=" + "[" * 5000, 400),
+                                 ("POST", "/forecast_csv?horizon=1&horizon=2", 400),
+                                 ("POST", "/forecast_csv?horizon=null", 400), ("POST", "/forecast/", 404),
                                  ("GET", "/forecast", 405)):  # fmt: skip
         found = client(method, path, b"x")
         assert found.status == status
         assert set(found.json) == SHAPE
+
+
+def test_a_file_of_very_many_columns_is_refused_in_few_words(client: Client) -> None:
+    found = client("POST", "/forecast_csv", (",".join(f"c{i}" for i in range(38_000)) + "\n").encode())
+    assert found.status == 422
+    assert len(found.body) < 5000
+
+
+@pytest.mark.parametrize("charset", ["undefined", "nonsense"])
+def test_a_form_that_cannot_be_decoded_is_a_4xx(client: Client, charset: str) -> None:
+    body = b'--X\r\nContent-Disposition: form-data; name="file"\r\n\r\nabc\r\n--X--\r\n'
+    kind = f"Multipart/Form-Data; boundary=X; charset={charset}"
+    assert client("POST", "/forecast_csv", body, {"content-type": kind}).status in (400, 422)
+
+
+def test_a_body_that_does_not_arrive_is_408_and_keeps_nobody_waiting(bundles: Bundles, serve: Serve) -> None:
+    client = serve(bundles("wide"), patience=0.1, queue=1)
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        assert client.app.state.server.inside == 0
+        await asyncio.sleep(60)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/forecast", "raw_path": b"/forecast", "root_path": "",
+             "query_string": b"", "headers": [(b"content-length", b"10")], "scheme": "http"}  # fmt: skip
+    asyncio.run(client.app(scope, receive, send))
+    assert sent[0]["status"] == 408
+
+
+def test_whoever_leaves_or_asks_for_a_web_socket_is_let_go(client: Client) -> None:
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def leaves() -> Any:
+        return {"type": "http.disconnect"}
+
+    scope = {"type": "http", "method": "POST", "path": "/forecast", "raw_path": b"/forecast", "root_path": "",
+             "query_string": b"", "headers": [(b"content-length", b"10")], "scheme": "http"}  # fmt: skip
+    asyncio.run(client.app(scope, leaves, send))
+    assert sent[-1]["type"] == "http.response.body"  # a server that waits for an answer has one
+
+    async def connects() -> Any:
+        return {"type": "websocket.connect"}
+
+    asyncio.run(client.app({"type": "websocket", "path": "/livez", "headers": []}, connects, send))
+    assert sent[-1]["type"] == "websocket.close"
+
+
+def test_a_path_that_is_not_there_is_no_label_of_its_own(bundles: Bundles, serve: Serve) -> None:
+    client = serve(bundles("wide"))
+    assert client("POST", "/evil-1", b"", {"content-length": "99999999999"}).status == 413
+    assert "evil" not in client("GET", "/metrics").body.decode()
 
 
 def test_a_body_over_the_limit_is_413_whether_its_length_is_told_or_not(bundles: Bundles, serve: Serve) -> None:
@@ -238,7 +318,9 @@ def test_when_there_is_nothing_to_serve_then_the_server_does_not_start_and_says_
     assert "Traceback" not in said[0]["message"]
 
 
-@pytest.mark.parametrize(("name", "value"), [("TSFORECAST_QUEUE", "many"), ("TSFORECAST_MAX_BODY", "-1")])
+@pytest.mark.parametrize(
+    ("name", "value"), [("TSFORECAST_QUEUE", "many"), ("TSFORECAST_MAX_BODY", "-1"), ("TSFORECAST_MAX_BODY", "inf")]
+)
 def test_a_setting_that_is_no_number_is_an_error_that_names_it(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
@@ -253,7 +335,7 @@ def test_the_examples_of_the_openapi_document_run_as_they_stand(bundles: Bundles
     paths = client("GET", "/openapi.json").json["paths"]
     for path, operation in paths.items():
         for kind, content in operation.get("post", {}).get("requestBody", {}).get("content", {}).items():
-            for example in content["examples"].values():
+            for example in content.get("examples", {}).values():
                 value = example["value"]
                 body = value.encode() if kind == "text/csv" else orjson.dumps(value)
                 assert client("POST", path, body, {"content-type": kind}).status == 200

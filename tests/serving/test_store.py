@@ -27,6 +27,8 @@ def test_the_newest_bundle_in_the_store_is_served_and_a_tag_names_an_older_one(
     assert Bundle.load(locate(tags[0])).digest == first.digest
     assert store.put(Path(str(first.path)), "Shop 0") == tags[0]  # trained again, to the same bytes
     assert Bundle.load(locate()).digest == first.digest
+    monkeypatch.setenv("TSFORECAST_BUNDLE", "")  # as an empty field of a compose file
+    assert Bundle.load(locate()).digest == first.digest
     monkeypatch.setenv("TSFORECAST_BUNDLE", str(second.path))
     assert locate() == second.path
     assert NoStore().put(Path(str(first.path)), "x") is None

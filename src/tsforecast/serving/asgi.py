@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import random
@@ -28,13 +27,17 @@ from tsforecast.errors import TsforecastError
 from tsforecast.serving.batching import Batcher
 from tsforecast.serving.contract import Answer, RequestError, problem
 from tsforecast.serving.contract import Request as Asked
-from tsforecast.serving.engine import Engine, Settings
+from tsforecast.serving.engine import Engine
 from tsforecast.serving.metrics import Metrics
 from tsforecast.serving.openapi import document
+from tsforecast.serving.settings import Settings
 
 log = logging.getLogger("tsforecast.serving")
 _LARGE = 256 * 1024  # bytes of a body that is read in a thread, so that the event loop answers others meanwhile
 _COUNTED = ("/forecast", "/forecast_csv")
+_PATHS = {*_COUNTED, "/model", "/livez", "/readyz", "/metrics", "/openapi.json", "/docs", "/redoc"}
+_LEAVE = 2.0  # seconds that bodies on their way still have when the server is to stop
+_FIGURE = re.compile(r"-?\d{1,6}(\.\d{1,6})?", re.ASCII)
 _ID = re.compile(r"[\w.:@/+=-]{1,128}")
 
 
@@ -97,7 +100,7 @@ class Server:
 def create_app() -> FastAPI:
     """The app; its server starts with the ASGI lifespan, or by `app.state.server.start()`."""
     server = Server()
-    app = FastAPI(title="tsforecast", version=tsforecast.__version__, description=str(__doc__))
+    app = FastAPI(title="tsforecast", version=tsforecast.__version__, description=str(__doc__), redirect_slashes=False)
     app.state.server = server
     app.add_middleware(Front, server=server)
 
@@ -116,9 +119,12 @@ def create_app() -> FastAPI:
         contract, query = server.engine.contract, request.query_params
         if unknown := sorted(set(query) - {"horizon", "levels"}):
             raise RequestError("there is no such parameter", where="query", got=unknown[0], allowed="horizon, levels")
+        for name in query:
+            if len(given := query.getlist(name)) > 1:
+                raise RequestError("a parameter is there twice", where=name, got=", ".join(given), allowed="one")
         horizon = _number(query["horizon"]) if "horizon" in query else None
         levels = [_number(part) for part in query["levels"].split(",") if part] if "levels" in query else None
-        body = await _file(request)
+        body = await _file(request, server.settings)
         content = await server.forecast(lambda raw: contract.read_csv(raw, horizon, levels), contract.write_csv, body)
         return Response(content, media_type="text/csv; charset=utf-8")
 
@@ -167,6 +173,9 @@ class Front:
             await self._lifespan(receive, send)
         elif scope["type"] == "http":
             await self._http(scope, receive, send)
+        else:  # a web socket; closed before it is accepted, it is refused
+            await receive()
+            await send({"type": "websocket.close", "code": 1000})
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -189,13 +198,22 @@ class Front:
         given = headers.get(b"x-request-id", b"").decode("latin-1")
         request_id = given if _ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
         most, counted = int(server.settings.max_body * 2**20), scope["path"] in _COUNTED
+        inside = complete = False
 
         async def measured() -> Message:
-            nonlocal size
-            message = await receive()
+            nonlocal size, inside, complete
+            if complete:
+                return await receive()
+            message = await self._message(receive, began)
             size += len(message.get("body", b""))
             if size > most:
                 raise too_large(server.settings)
+            complete = not message.get("more_body", False)
+            if counted and complete:
+                inside = True  # from now on it keeps others waiting; a body on its way does not
+                server.inside += 1
+                if server.inside > server.settings.queue:
+                    raise busy(server.settings)
             return message
 
         async def stamped(message: Message) -> None:
@@ -207,45 +225,56 @@ class Front:
                     message["headers"].append((b"connection", b"close"))
             await send(message)
 
-        server.inside += counted
         try:
-            if counted and server.inside > server.settings.queue:
-                await _problem(busy(server.settings))(scope, receive, stamped)
-            elif headers.get(b"content-length", b"0").isdigit() and int(headers.get(b"content-length", b"0")) > most:
+            if headers.get(b"content-length", b"0").isdigit() and int(headers.get(b"content-length", b"0")) > most:
                 await _problem(too_large(server.settings))(scope, receive, stamped)
             else:
                 await self.app(scope, measured, stamped)
         except ClientDisconnect:
-            status = 499  # as nginx calls it: nobody is there to be answered
+            await _problem(left())(scope, receive, send)  # nobody reads it, but whoever calls this app waits for it
+            status = 499  # as nginx calls it
         except Exception:
             log.exception("a request failed", extra={"request_id": request_id})
             if status != 500:
                 raise  # the answer had begun
             await _problem(failed())(scope, receive, stamped)
         finally:
-            server.inside -= counted
+            server.inside -= inside
             seconds = time.perf_counter() - began
-            server.metrics.request(scope["path"] if status not in (404, 405) else "other", status, seconds)
+            server.metrics.request(scope["path"] if scope["path"] in _PATHS else "other", status, seconds)
             extra = {"request_id": request_id, "method": scope["method"], "path": scope["path"], "status": status,
                      "bytes": size, "ms": round(seconds * 1e3, 2)}  # fmt: skip
             log.log(logging.INFO if counted else logging.DEBUG, "request", extra=extra)
 
+    async def _message(self, receive: Receive, began: float) -> Message:
+        """The next part of a body; one that does not come in time is given up, soon when the server is to stop."""
+        patience = self.server.settings.patience
+        while True:
+            try:
+                async with asyncio.timeout(1.0):
+                    return await receive()
+            except TimeoutError:
+                waited = time.perf_counter() - began
+                if waited > (min(patience, _LEAVE) if self.server.draining else patience):
+                    raise late(self.server.settings) from None
 
-async def _file(request: Request) -> bytes:
-    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+
+async def _file(request: Request, settings: Settings) -> bytes:
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         return await request.body()
-    async with request.form(max_files=1, max_fields=1) as form:
-        file = form.get("file")
-        if file is None:
-            raise RequestError("the form has no file", where="file", got=", ".join(form) or "nothing",
-                               allowed="one field called file")  # fmt: skip
-        return file.encode() if isinstance(file, str) else await file.read()
+    try:
+        async with request.form(max_files=1, max_fields=1, max_part_size=int(settings.max_body * 2**20)) as form:
+            file = form.get("file")
+            if file is None:
+                raise RequestError("the form has no file", where="file", got=", ".join(form) or "nothing",
+                                   allowed="one field called file")  # fmt: skip
+            return file.encode() if isinstance(file, str) else await file.read()
+    except (UnicodeError, LookupError) as error:
+        raise RequestError("the form cannot be read", where="body", got=error, allowed="UTF-8") from None
 
 
 def _number(text: str) -> Any:
-    with contextlib.suppress(ValueError):
-        return json.loads(text)
-    return text
+    return json.loads(text) if _FIGURE.fullmatch(text) and not re.match(r"-?0\d", text) else text
 
 
 def _json(content: dict[str, Any], status: int = 200) -> Response:
@@ -283,6 +312,17 @@ def too_large(settings: Settings) -> RequestError:
         allowed=f"{settings.max_body:g} MiB",
         fix="send fewer series, or raise TSFORECAST_MAX_BODY",
     )
+
+
+def late(settings: Settings) -> RequestError:
+    """408."""
+    return RequestError("the body did not arrive in time", status=408, code="late", where="body",
+                        allowed=f"{settings.patience:g} seconds")  # fmt: skip
+
+
+def left() -> RequestError:
+    """For a caller that has gone."""
+    return RequestError("the caller left before the body had arrived", where="body")
 
 
 def busy(settings: Settings) -> RequestError:

@@ -23,7 +23,7 @@ from jaxtyping import Float, Int
 from pandas.tseries.offsets import Day, Tick
 
 from tsforecast.bundle import Bundle
-from tsforecast.columns import Problems
+from tsforecast.columns import FIRST_YEAR, LAST_YEAR, Problems, check_closed, listed
 from tsforecast.errors import DataError, TsforecastError, nearest
 from tsforecast.frames import to_panel
 from tsforecast.frequency import Axis, parse
@@ -37,7 +37,7 @@ KEYS = ("history", "known_future", "static", "horizon", "levels")
 _NUMBER, _MISSING = {int, float}, type(None)
 _STAMP = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d)?)?", re.ASCII)
 _CUT = {10: (b"T00:00:00", b""), 16: (b':00"', b'"'), 19: (b"", b"")}  # length of a timestamp to what it leaves out
-_SPAN = np.datetime64("1678-01-01", "s"), np.datetime64("2261-01-01", "s")  # what nanoseconds can hold
+_SPAN = np.datetime64(f"{FIRST_YEAR}-01-01", "s"), np.datetime64(f"{LAST_YEAR + 1}-01-01", "s")
 
 
 class RequestError(TsforecastError):
@@ -132,7 +132,8 @@ class Contract:
         if not isinstance(given, dict):
             raise RequestError("the body is not a JSON object", where="body", got=type(given).__name__,
                                allowed=f"an object with {', '.join(KEYS)}")  # fmt: skip
-        for key in given.keys() - set(KEYS):
+        if unknown := [key for key in given if key not in KEYS]:
+            key = unknown[0]
             near = nearest(key, KEYS)
             raise RequestError("there is no such key in a request", where="body", got=key, allowed=", ".join(KEYS),
                                fix=f"did you mean {near}?" if near else None)  # fmt: skip
@@ -176,7 +177,7 @@ class Contract:
         if given is None:
             return tuple(self.levels)
         cells = given if isinstance(given, list) else [given]
-        names = [f"{cell:g}" if type(cell) in _NUMBER else repr(cell) for cell in cells]
+        names = [f"{cell:g}" if type(cell) in _NUMBER and float(f"{cell:g}") == cell else repr(cell) for cell in cells]
         if not isinstance(given, list) or len(set(names)) < len(names) or not set(names) <= set(self.levels):
             raise RequestError(
                 "levels are the central intervals to answer with, in percent",
@@ -224,12 +225,20 @@ class Contract:
         bundle = self.bundle
         schema = replace(bundle.schema, closed=True)
         bundle.check_covariates(known_future, static)
+        if static is not None and (twice := [name for name in bundle.static_names if name in history]):
+            raise DataError("static covariates stand in two places", where="history", got=listed(twice),
+                            allowed="in static, or repeated in every row of the history",
+                            fix="leave them out of one")  # fmt: skip
         panel = to_panel(history, schema, static=static, where="history", for_training=False, first_row=first_row)
-        return bundle.whole(bundle.panel(panel).tail(bundle.context), known_future)
+        return bundle.whole(bundle.panel(panel).tail(bundle.context), known_future, first_row=first_row)
 
     def _frame(self, columns: Columns, where: str) -> pd.DataFrame:
         """Column lists as a frame, once every cell has a type that its column may hold: no "1.5", no true."""
         schema, problems = self.bundle.schema, Problems(where, 0)
+        named = {"known_future": self.bundle.known_names, "static": self.bundle.static_names}.get(where)
+        if named:  # other columns of the history are told when it becomes a panel
+            stamps = (*schema.stamp_columns, schema.stamp) if where == "known_future" else ()
+            check_closed([name for name in columns if name not in {*stamps, schema.id, *named}], problems)
         for name, cells in columns.items():
             allowed: set[type] = {*_NUMBER, _MISSING}
             what = "numbers"
@@ -411,7 +420,7 @@ def _starts(stamps: Sequence[Any], each: int, nanos: int) -> Int[np.ndarray, " N
                 begin = np.datetime64(first, "s")
             except ValueError:  # no such day
                 return None
-            if not _SPAN[0] <= begin <= _SPAN[1]:
+            if begin < _SPAN[0] or begin + np.timedelta64(each * nanos // 10**9, "s") > _SPAN[1]:
                 return None
             start = int(begin.astype(np.int64)) * 10**9
             grid = (start + np.arange(each) * nanos).view("datetime64[ns]")
@@ -427,4 +436,4 @@ def problem(error: TsforecastError) -> dict[str, str | None]:
     """The one shape of an error: `code, message, where, got, allowed, fix`."""
     parts = {"where": error.where, "got": error.got, "allowed": error.allowed, "fix": error.fix}
     texts = {name: None if part is None else str(part)[:1000] for name, part in parts.items()}
-    return {"code": error.code, "message": error.what, **texts}
+    return {"code": error.code, "message": error.what[:4000], **texts}

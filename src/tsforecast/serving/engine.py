@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -17,54 +16,12 @@ import pandas as pd
 
 import tsforecast
 from tsforecast.bundle import Bundle
-from tsforecast.errors import BundleError, ConfigError, DataError, TsforecastError
+from tsforecast.errors import BundleError, DataError, TsforecastError
 from tsforecast.panel import Panel
 from tsforecast.serving.contract import Answer, Contract, Request
 from tsforecast.serving.store import locate
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How much is taken on; each can be set by a variable of the environment.
-
-    Parameters
-    ----------
-    max_body
-        TSFORECAST_MAX_BODY: largest body of a request, in MiB.
-    queue
-        TSFORECAST_QUEUE: requests in the house; one more is answered 429.
-    batch
-        TSFORECAST_BATCH: series forecast in one call, when requests wait.
-    """
-
-    max_body: float = 32.0
-    queue: int = 128
-    batch: int = 1024
-
-    @classmethod
-    def from_environment(cls) -> Settings:
-        """The defaults, or what the environment says.
-
-        Raises
-        ------
-        ConfigError
-            A variable is not a positive number.
-        """
-        found: dict[str, Any] = {}
-        for name, kind in (("max_body", float), ("queue", int), ("batch", int)):
-            variable = f"TSFORECAST_{name.upper()}"
-            if (text := os.environ.get(variable)) is None:
-                continue
-            try:
-                found[name] = kind(text)
-                if not found[name] > 0:
-                    raise ValueError
-            except ValueError:
-                raise ConfigError("this setting is a positive number", where=variable, got=repr(text),
-                                  allowed="a number above 0") from None  # fmt: skip
-        return cls(**found)
 
 
 @dataclass(frozen=True)

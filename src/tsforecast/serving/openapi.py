@@ -30,7 +30,8 @@ def document(app: FastAPI, engine: Engine) -> dict[str, Any]:
         name for name, names in (("known_future", bundle.known_names), ("static", bundle.static_names)) if names
     ]
     request = {
-        "type": "object", "required": ["history", *optional], "additionalProperties": False,
+        "type": "object", "required": [name for name in ("history", *optional) if name != "static"],
+        "additionalProperties": False,  # static covariates may also be repeated in the history
         "properties": {**dict.fromkeys(("history", *optional), table), "horizon": horizon, "levels": levels},
     }  # fmt: skip
     text = {"type": ["string", "null"]}
@@ -64,8 +65,10 @@ def document(app: FastAPI, engine: Engine) -> dict[str, Any]:
     paths["/forecast"] = {"post": {"summary": "Forecast", "description": about, "operationId": "forecast"}}
     paths["/forecast"]["post"]["requestBody"] = {"required": True, "content": {"application/json": body}}
     csv = {"schema": {"type": "string"}, "examples": {"golden": {"value": csv_example(engine)}}}
+    file = {"type": "string", "contentMediaType": "text/csv"}
+    form = {"schema": {"type": "object", "required": ["file"], "properties": {"file": file}}}
     paths["/forecast_csv"]["post"] |= {
-        "requestBody": {"required": True, "content": {"text/csv": csv}},
+        "requestBody": {"required": True, "content": {"text/csv": csv, "multipart/form-data": form}},
         "parameters": [{"name": "horizon", "in": "query", "schema": horizon},
                        {"name": "levels", "in": "query", "schema": levels, "style": "form", "explode": False}],
     }  # fmt: skip
@@ -82,6 +85,7 @@ def document(app: FastAPI, engine: Engine) -> dict[str, Any]:
             if path.startswith("/forecast"):
                 meaning = {
                     400: "not a request",
+                    408: "the body did not arrive in time",
                     413: "too large",
                     422: "rows that cannot be used",
                     429: "come back later",

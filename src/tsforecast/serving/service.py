@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +16,9 @@ os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")  # before the import; only
 import bentoml
 from bentoml.exceptions import BentoMLException
 
-from tsforecast.errors import TsforecastError
+from tsforecast import storage
+from tsforecast.errors import BundleError, TsforecastError
+from tsforecast.serving.settings import Settings
 from tsforecast.serving.store import VARIABLE, in_store, is_uri, stored
 
 if TYPE_CHECKING:
@@ -33,6 +40,18 @@ def _model() -> bentoml.models.BentoModel | None:
         raise BentoMLException(str(error)) from None
 
 
+def _fetched() -> str:
+    command = "from tsforecast.serving.store import locate; print(locate())"
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True)
+    if done.returncode:
+        raise BundleError(done.stderr.strip().partition("BundleError: ")[2] or done.stderr.strip())
+    return done.stdout.splitlines()[-1]
+
+
+def _metrics_folder(parent: int) -> Path:
+    return Path(tempfile.gettempdir(), f"tsforecast-metrics-{parent}")
+
+
 @bentoml.service(
     name="forecaster",
     image=bentoml.images.Image(base_image="python:3.11-slim", distro="slim"),  # not "debian", which brings a compiler
@@ -49,6 +68,9 @@ class Forecaster:
     model = _model()
 
     def __init__(self) -> None:
+        folder = _metrics_folder(os.getppid())
+        if folder.is_dir():  # BentoML's own is shared with, and emptied by, every other server of its home
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
         from tsforecast.serving.asgi import create_app
 
         _state["app"] = create_app()
@@ -62,16 +84,19 @@ class Forecaster:
     @bentoml.on_deployment  # type: ignore[untyped-decorator]
     @staticmethod
     def look() -> None:
-        """A wrong path is told once, before any worker starts."""
-        path = os.environ.get(VARIABLE, "")
-        if in_store() or is_uri(path) or (Path(path) / "manifest.json").is_file():
-            return  # the parent stays small: a worker reads it
-        from tsforecast.bundle import Bundle
-
+        """A wrong setting or bundle is told once, before any worker starts; this process stays small."""
+        where = os.environ.get(VARIABLE) or ""
         try:
-            Bundle.load(path)
+            Settings.from_environment()
+            if is_uri(where):  # fetched once, by a process that may import what this one need not
+                os.environ[VARIABLE] = where = _fetched()
+            storage.read(Path(stored(where or None).path) if in_store() else Path(where), ())
         except TsforecastError as error:
             raise BentoMLException(str(error)) from None
+        folder = _metrics_folder(os.getpid())
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
     async def __is_ready__(self) -> bool:
         server = _state["app"].state.server

@@ -32,7 +32,7 @@ def locate(where: str | None = None) -> Path:
     BundleError
         There is nothing to serve.
     """
-    where = where or os.environ.get(VARIABLE)
+    where = where or os.environ.get(VARIABLE) or None
     if where and is_uri(where):
         from tsforecast.tracking.artifacts import download_bundle
 
@@ -47,7 +47,7 @@ def is_uri(where: str) -> bool:
 
 def in_store(where: str | None = None) -> bool:
     """Whether `locate` will look into the Bento model store."""
-    where = where or os.environ.get(VARIABLE)
+    where = where or os.environ.get(VARIABLE) or None
     return where is None or not (is_uri(where) or Path(where).exists() or not _TAG.match(where))
 
 
