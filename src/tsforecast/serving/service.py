@@ -19,7 +19,7 @@ from bentoml.exceptions import BentoMLException
 from tsforecast import storage
 from tsforecast.errors import BundleError, TsforecastError
 from tsforecast.serving.settings import Settings
-from tsforecast.serving.store import VARIABLE, in_store, is_uri, stored
+from tsforecast.serving.store import VARIABLE, asked, in_store, is_uri, stored
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -35,7 +35,7 @@ async def everything(scope: Scope, receive: Receive, send: Send) -> None:
 def _model() -> bentoml.models.BentoModel | None:
     """What `bentoml build` packs: the bundle in the model store, when it is to come from there."""
     try:
-        return bentoml.models.BentoModel(stored(os.environ.get(VARIABLE)).tag) if in_store() else None
+        return bentoml.models.BentoModel(stored(asked()).tag) if in_store() else None
     except TsforecastError as error:
         raise BentoMLException(str(error)) from None
 
@@ -85,7 +85,7 @@ class Forecaster:
     @staticmethod
     def look() -> None:
         """A wrong setting or bundle is told once, before any worker starts; this process stays small."""
-        where = os.environ.get(VARIABLE) or ""
+        where = asked() or ""
         try:
             Settings.from_environment()
             if is_uri(where):  # fetched once, by a process that may import what this one need not

@@ -32,12 +32,17 @@ def locate(where: str | None = None) -> Path:
     BundleError
         There is nothing to serve.
     """
-    where = where or os.environ.get(VARIABLE) or None
+    where = where or asked()
     if where and is_uri(where):
         from tsforecast.tracking.artifacts import download_bundle
 
         return download_bundle(where)
     return Path(stored(where).path) if where is None or in_store(where) else Path(where)
+
+
+def asked() -> str | None:
+    """What TSFORECAST_BUNDLE says; an empty one, as compose files pass it, says nothing."""
+    return os.environ.get(VARIABLE) or None
 
 
 def is_uri(where: str) -> bool:
@@ -47,7 +52,7 @@ def is_uri(where: str) -> bool:
 
 def in_store(where: str | None = None) -> bool:
     """Whether `locate` will look into the Bento model store."""
-    where = where or os.environ.get(VARIABLE) or None
+    where = where or asked()
     return where is None or not (is_uri(where) or Path(where).exists() or not _TAG.match(where))
 
 
