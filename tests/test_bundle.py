@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from tests.serving.conftest import frame, trained
+from tests.serving.conftest import H, L, frame, trained
 from tsforecast.bundle import Bundle
 from tsforecast.errors import BundleError, DataError
+from tsforecast.models.linear import LinearForecaster
+from tsforecast.panel import Panel
 from tsforecast.schema import Schema
+from tsforecast.training.evaluate import evaluate
+from tsforecast.windows import Windows
 
 
 @pytest.fixture
@@ -58,7 +64,35 @@ def test_when_an_array_file_holds_something_else_then_loading_says_so(bundle: Bu
             Bundle.load(str(bundle.path))
 
 
+def test_a_forecast_that_is_not_finite_is_refused(bundle: Bundle) -> None:
+    far = frame().assign(load=lambda f: 3e38 * (-1.0) ** f.index)
+    with pytest.raises(DataError, match="not finite"):
+        bundle.forecast(far)
+
+
+def test_forecasts_that_are_not_numbers_and_rows_without_truth_are_not_scored(bundle: Bundle) -> None:
+    ahead = np.array([L]), np.array([L + H])
+
+    def score(panel: Panel, bundle: Bundle) -> float:
+        windows = Windows.over(bundle.features.encode(panel), lookback=L, horizon=H, begin=ahead[0], end=ahead[1])
+        return evaluate(bundle, panel, windows, (np.ones((1, 2)), np.ones((1, 2)))).summary()["mse"]
+
+    panel = bundle.panel(frame())
+    assert np.isfinite(score(panel, bundle))
+    unseen = panel.target.copy()
+    unseen[L:] = np.nan
+    with pytest.raises(DataError, match="no row to forecast has an observed value"):
+        score(replace(panel, target=unseen), bundle)
+    assert isinstance(bundle.forecaster, LinearForecaster)
+    learned = bundle.forecaster.state()
+    broken = LinearForecaster().restore({**learned, "bias": learned["bias"] * np.nan})
+    with pytest.raises(DataError, match="a forecast is not a number"):
+        score(panel, replace(bundle, forecaster=broken))
+
+
 @pytest.mark.parametrize("name", ["known_future", "static"])
 def test_covariates_that_the_model_does_not_have_are_refused(bundle: Bundle, name: str) -> None:
     with pytest.raises(DataError, match=f"leave {name} out"):
         bundle.forecast(frame(), **{name: frame().head(6)})
+    with pytest.raises(DataError, match=f"{name} is a frame"):
+        bundle.forecast(frame(), **{name: {}})

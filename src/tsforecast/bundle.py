@@ -130,9 +130,12 @@ class Bundle:
         """Raise a DataError when covariates are given of a kind that the model has none of, and would not be read."""
         given = {"known_future": (known_future, self.known_names), "static": (static, self.static_names)}
         for name, (frame, wanted) in given.items():
+            if frame is not None and not isinstance(frame, pd.DataFrame):
+                raise DataError(f"{name} is a frame", where=name, got=type(frame).__name__,
+                                fix="pandas.read_csv(path)")  # fmt: skip
             if frame is not None and not wanted:
                 raise DataError(f"the model has no {name.replace('_', ' ')} covariates", where=name, allowed="nothing",
-                                got=listed(getattr(frame, "columns", [type(frame).__name__])),
+                                got=listed(frame.columns),
                                 fix=f"leave {name} out")  # fmt: skip
 
     def panel(self, history: pd.DataFrame | Panel, *, static: pd.DataFrame | None = None) -> Panel:
@@ -280,7 +283,10 @@ class Bundle:
         if not len(panel):
             raise DataError("the history holds no series", where="history", fix="give at least one series")
         whole = self.whole(panel, known_future)
-        values, quantiles = self.infer(whole, self.features.series(whole.ids))
+        with np.errstate(over="ignore", invalid="ignore"):  # told by the next line
+            values, quantiles = self.infer(whole, self.features.series(whole.ids))
+        if not np.isfinite(values).all():
+            raise not_finite()
         last = whole.offsets[1:] - self.dims.horizon
         return Forecast(
             ids=whole.ids,
@@ -415,7 +421,16 @@ class Bundle:
         try:
             bundle = cls._assembled(path, files, body, allowed)
             bundle._check_shapes()
-        except (LookupError, TypeError, ValueError, AttributeError, EOFError, BadZipFile, SafetensorError) as error:
+        except (
+            LookupError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            EOFError,
+            MemoryError,
+            BadZipFile,
+            SafetensorError,
+        ) as error:
             raise BundleError("the files of the bundle do not fit together", where=path,
                               got=f"{type(error).__name__}: {error}", fix="train again, or copy the bundle again",
                               ) from error  # fmt: skip
@@ -457,6 +472,12 @@ class Bundle:
             raise ValueError(f"{len(self.channels)} channels are named, and the sizes are {self.dims}")
         if self.offsets is not None and self.offsets.shape != (*sizes, len(self.levels)):
             raise ValueError(f"offsets of shape {self.offsets.shape} for {len(self.levels)} levels of {sizes}")
+
+
+def not_finite() -> DataError:
+    """What is said of a forecast that is none."""
+    return DataError("the forecast is not finite: the history holds values far beyond those of training",
+                     where="history", fix="look at the units of the data")  # fmt: skip
 
 
 def load_bundle(path: str | os.PathLike[str], *, allow: tuple[str, ...] = ()) -> Bundle:

@@ -205,12 +205,26 @@ def read_numbers(
         with np.errstate(over="ignore", invalid="ignore"):  # beyond float32 is infinite
             values[:, j] = numbers
             finite = np.isfinite(values[:, j].sum(dtype=np.float64))
+        if problems.policies_help:  # of data to train on: a request may well hold the same number throughout
+            _check_resolution(name, numbers, values[:, j], problems)
         if not finite:
             if (infinite := np.isinf(values[:, j])).any():
                 problems.add(f"column {name!r} has infinite values", rows[infinite])
             if known and (gone := np.isnan(values[:, j])).any():
                 problems.add(f"covariate {name!r} has missing values, and is to be known in every row", rows[gone])
     return values
+
+
+def _check_resolution(name: str, numbers: np.ndarray, stored: np.ndarray, problems: Problems) -> None:
+    """A problem when float32 cannot tell the values of a column apart, as those of a meter that counts up."""
+    step = float(np.spacing(np.float32(np.abs(numbers[np.isfinite(stored)]).max(initial=0))))
+    if step > 1e-3 and np.any(numbers != stored):
+        spread = float(np.std(numbers[np.isfinite(stored)]))
+        if step > 0.1 * spread:
+            problems.add(
+                f"column {name!r} is too large for its variation: float32 keeps steps of {step:g} there, the standard "
+                f"deviation is {spread:.3g}; subtract a constant, or take differences first"
+            )
 
 
 def _labels(column: pd.Series) -> pd.Series:

@@ -34,7 +34,7 @@ from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from tsforecast.errors import ConfigError, TsforecastError, nearest
+from tsforecast.errors import ConfigError, OutputError, TsforecastError, nearest
 from tsforecast.files import whole
 
 _HERE = Path(__file__).resolve().parent
@@ -146,8 +146,22 @@ def log_to(file: Path | None) -> logging.Logger:
         record = logging.FileHandler(file, encoding="utf-8")
         record.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
         root.addHandler(record)
+        _claim(record.stream, file)
     root.setLevel(logging.ERROR if helps() else logging.INFO)
     return logging.getLogger("tsforecast")
+
+
+def _claim(log: Any, file: Path) -> None:
+    """Keep other processes out of a run's directory: the lock on its log ends with this one, however it ends."""
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        return
+    try:
+        fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise OutputError("another run is at work in this directory", where="hydra.run.dir", got=file.parent,
+                          fix="name another one, or wait") from None  # fmt: skip
 
 
 def show(text: str) -> None:
@@ -336,7 +350,7 @@ def _explain(error: Exception, config_name: str) -> ConfigError:
     text = str(error).strip()
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
-        options = list(error.options or _options(group))
+        options = list(error.options or (_options(group) if group.strip("/") else []))
         near = nearest(option, options)
         return ConfigError(
             f"there is no {group or 'config'} called {option!r}",
@@ -378,6 +392,9 @@ def _options(group: str) -> list[str]:
 def _keys(config_name: str) -> Iterator[str]:
     """Every key and group of the command as it composes with the groups chosen on the command line."""
     groups = {folder.name for folder in CONF_DIR.iterdir() if folder.is_dir()}
+    if config_name != "train":
+        defaults = (CONF_DIR / f"{config_name}.yaml").read_text(encoding="utf-8")
+        groups = {group for group in groups if f"- {group}:" in defaults}
     replaced = {*groups - {"experiment", "debug"}, "+experiment", "+debug"}
     chosen = [a for a in sys.argv[1:] if a.partition("=")[0] in replaced and "," not in a]
     GlobalHydra.instance().clear()

@@ -30,7 +30,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
 
     if part not in ("train", "val", "test"):
         raise ConfigError("there is no such part of a split", where="part", got=part, allowed="train, val, test")
-    check_sizes(stride=cfg.evaluation.stride)
+    check_sizes(**{"evaluation.stride": cfg.evaluation.stride})
     bundle = Bundle.load(bundle_path)
     dims = bundle.dims
     trained = bundle.metadata.get("provenance", {}).get("config") or {}

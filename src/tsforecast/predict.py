@@ -24,8 +24,9 @@ def predict(cfg: DictConfig) -> None:
     if output.suffix not in (".csv", ".parquet"):
         raise ConfigError("the kind of output is told by its suffix", where="output", got=output.name,
                           allowed=".csv or .parquet", fix=f"output={output.stem}.csv")  # fmt: skip
-    if output.resolve() == Path(input_path).resolve():
-        raise ConfigError("the output would replace the input", where="output", got=output, fix="name another file")
+    for given in filter(None, (input_path, cfg.known_future, cfg.static)):
+        if output.resolve() == Path(given).resolve():
+            raise ConfigError("the output would replace an input", where="output", got=output, fix="name another file")
     if cfg.format not in (None, "wide", "long"):
         raise ConfigError("there is no such format", where="format", got=cfg.format, allowed="wide, long or null")
     bundle = Bundle.load(bundle_path)

@@ -50,7 +50,7 @@ class Schema:
 
     def __post_init__(self) -> None:
         if self.layout not in ("wide", "long"):
-            raise ConfigError("there is no such layout", where="layout", got=self.layout, allowed="wide, long")
+            raise ConfigError("there is no such layout", where="dataset.layout", got=self.layout, allowed="wide, long")
         long = self.layout == "long"
         time = self.time or ("ds" if long else "date")
         target, past, known, static, categorical = (

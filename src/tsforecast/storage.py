@@ -79,8 +79,8 @@ def read(path: Path, wanted: Iterable[str]) -> tuple[dict[str, bytes], str]:
                               allowed="names without a folder", fix=_AGAIN)  # fmt: skip
         try:
             files[name] = (path / name).read_bytes()
-        except OSError as error:
-            raise BundleError("a file of the bundle cannot be read", where=path / name, got=error.strerror,
+        except (OSError, ValueError) as error:
+            raise BundleError("a file of the bundle cannot be read", where=path / name, got=error,
                               fix=_AGAIN) from error  # fmt: skip
         if (found := _sha256(files[name])) != digest:
             raise BundleError("a file of the bundle was altered or is damaged", where=path / name,
@@ -118,7 +118,7 @@ def build(spec: Mapping[str, Any], kind: type[_T], allowed: tuple[str, ...]) -> 
     except (ImportError, AttributeError) as error:
         raise BundleError("the bundle names a class that is not installed", where="bundle.json",
                           got=f"{module}.{name}", fix="install the package that defines it") from error  # fmt: skip
-    if not (isinstance(cls, type) and issubclass(cls, kind)):
+    if not (isinstance(cls, type) and issubclass(cls, kind) and cls.__module__ == module):
         raise BundleError("the bundle names something of the wrong kind", where="bundle.json", got=f"{module}.{name}",
                           allowed=kind.__qualname__)  # fmt: skip
     try:
@@ -143,7 +143,7 @@ def parse_json(raw: bytes, where: Path) -> dict[str, Any]:
     """
     try:
         parsed = json.loads(raw)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError("this file is not JSON", where=where, got=error, fix=_AGAIN) from error
     if not isinstance(parsed, dict):
         raise BundleError("this file is not a JSON object", where=where, fix=_AGAIN)

@@ -15,7 +15,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     limit_threads(cfg.threads)
     out = run_dir()
     if (out / "bundle").exists():
-        raise OutputError("this directory holds a finished run", where="hydra.run.dir", got=out,
+        raise OutputError("this directory holds the bundle of another run", where="hydra.run.dir", got=out,
                           fix="name another one, or delete it")  # fmt: skip
     log = log_to(out / "train.log")
 
@@ -42,7 +42,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     if not helps():
         record(cfg, out)
     sizes = {"lookback": cfg.lookback, "horizon": cfg.horizon}
-    check_sizes(**sizes, stride=cfg.evaluation.stride, season=cfg.season)
+    check_sizes(**sizes, season=cfg.season, **{"evaluation.stride": cfg.evaluation.stride})
     if not 0 <= cfg.seed < 2**32:
         raise ConfigError(
             "a seed is a whole number", where="seed", got=cfg.seed, allowed="0 to 2**32 - 1", fix="seed=1"
@@ -107,7 +107,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
             flat |= flatten(scores[rival], f"baseline/{rival}/test")
 
         source = dataset.describe(len(panel.time))
-        summary = {key: value for key, value in flat.items() if key.count("/") == 1}
+        summary = {key: value for key, value in flat.items() if key.count("/") == 1 and not key.startswith("time/")}
         until = str(panel.time[borders.val_end - 1].max())  # rows up to here chose something
         metadata = {"name": name, "scores": summary, "data": source, "chosen_until": until, "provenance": origin}
         bundle = replace(bundle, metadata=metadata).with_golden(panel.rows(borders.begin, borders.train_end))

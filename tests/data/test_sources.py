@@ -127,6 +127,13 @@ def test_dates_in_another_form_are_read_when_only_one_reading_fits(file, form):
     assert list(Dataset(str(file)).load().time) == list(expected.time)
 
 
+def test_when_float32_cannot_tell_the_values_apart_then_that_is_said(file):
+    rows = "".join(f"2021-01-{d:02d},{1e9 + d},{d * d}\n" for d in range(1, 21))
+    assert "column 'a' is too large for its variation" in complaint(file, HEADER + rows)
+    file.write_text(HEADER + rows.replace("1000000", "1"))
+    assert Dataset(str(file)).load().target[0, 0] == 1001
+
+
 def test_when_dates_can_begin_with_the_day_or_the_month_then_that_is_said(file):
     days = [f"{month:02d}/01/2021,{month},{month * month}\n" for month in range(1, 13)]
     assert "may begin with the day or the month" in complaint(file, HEADER + "".join(days))

@@ -112,6 +112,11 @@ def test_evaluate_finds_the_score_that_train_found(demo: Path) -> None:
         (["horizon=0"], "allowed: 1 or more"),
         (["horizon=abc"], "allowed: Integer"),
         (["season=0"], "season counts rows"),
+        (["model.lambdas=[nan]"], "non-negative, finite"),
+        (["model.lambdas=[foo]"], "non-negative, finite"),
+        (["split.train=nan"], "add up to 1"),
+        (["model=nlinear", "ckpt_path=data/beijing_pm25.csv"], "not a checkpoint"),
+        (["--config-name=foo"], "foo"),
         (["threads=0"], "threads are counted"),
         (["seed=-1"], "0 to 2**32 - 1"),
         (["split.train=abc"], "allowed: a number"),
@@ -142,7 +147,7 @@ def test_a_finished_run_is_not_written_over(demo: Path) -> None:
     before = {file: file.read_bytes() for file in (demo / "run").rglob("*") if file.is_file()}
     done = run(demo, "train", *QUIET, "hydra.run.dir=run", "model=naive")
     assert done.returncode == 1
-    assert "this directory holds a finished run" in done.stderr
+    assert "this directory holds the bundle of another run" in done.stderr
     assert {file: file.read_bytes() for file in (demo / "run").rglob("*") if file.is_file()} == before
 
 
@@ -200,6 +205,36 @@ def test_a_run_resumed_from_its_checkpoint_ends_where_the_whole_run_ends(demo: P
         assert done.returncode == 0, done.stderr
     whole, rest = (json.loads((demo / d / "metrics.json").read_text()) for d in ("whole", "rest"))
     assert rest["test/mse"] == pytest.approx(whole["test/mse"], rel=1e-6)
+
+
+@pytest.mark.parametrize(("verb", "argument"), [("evaluate", "model=ridge"), ("predict", "dataset=csv")])
+def test_a_group_of_another_command_is_named(demo: Path, verb: str, argument: str) -> None:
+    done = run(demo, verb, "bundle=run/bundle", argument)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("Error: ") == 1
+
+
+def test_a_directory_in_which_a_run_is_at_work_is_left_alone(demo: Path) -> None:
+    import fcntl
+
+    (demo / "taken").mkdir()
+    with (demo / "taken" / "train.log").open("a") as log:
+        fcntl.flock(log, fcntl.LOCK_EX)
+        done = run(demo, "train", *QUIET, "hydra.run.dir=taken", "model=naive")
+    assert done.returncode == 1
+    assert "another run is at work" in done.stderr
+    assert [file.name for file in (demo / "taken").iterdir()] == ["train.log"]
+
+
+def test_when_predict_would_write_over_what_it_reads_then_it_does_not(demo: Path) -> None:
+    (demo / "plan.csv").write_text("date\n")
+    done = run(
+        demo, "predict", "bundle=run/bundle", "input=data/beijing_pm25.csv", "known_future=plan.csv", "output=plan.csv"
+    )
+    assert done.returncode == 1
+    assert "would replace an input" in done.stderr
+    assert (demo / "plan.csv").read_text() == "date\n"
 
 
 def test_two_processes_train_one_model_and_leave_one_run(demo: Path) -> None:

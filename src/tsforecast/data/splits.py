@@ -124,7 +124,7 @@ class FractionSplit(_Split):
     def __post_init__(self) -> None:
         super().__post_init__()
         shares = (self.train, self.val, self.test)
-        if min(shares) <= 0 or sum(shares) > 1 + 1e-9:
+        if not all(share > 0 for share in shares) or sum(shares) > 1 + 1e-9:
             raise ConfigError(
                 "split shares must be positive and add up to 1 at most",
                 where="split",

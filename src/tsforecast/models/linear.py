@@ -136,6 +136,10 @@ class LinearForecaster(Forecaster):
         return self
 
 
+def _is_penalty(value: object) -> bool:
+    return isinstance(value, int | float) and 0 <= value < np.inf
+
+
 @dataclass(frozen=True)
 class _Moments:
     """Sums over the rows of a design X and its labels Y, all that least squares needs to know of the data."""
@@ -239,9 +243,10 @@ class Ridge(Estimator):
     uses: ClassVar[frozenset[str]] = frozenset({"past", "known", "static", "tabular"})
 
     def __post_init__(self) -> None:
-        if self.lambdas is not None and (not len(self.lambdas) or any(value < 0 for value in self.lambdas)):
+        given = () if self.lambdas is None else self.lambdas
+        if self.lambdas is not None and (not given or not all(_is_penalty(value) for value in given)):
             raise ConfigError(
-                "ridge penalties must be non-negative numbers",
+                "ridge penalties must be non-negative, finite numbers",
                 where="model.lambdas",
                 got=list(self.lambdas),
                 allowed="one or more numbers >= 0",

@@ -15,7 +15,7 @@ import orjson
 import pandas as pd
 
 import tsforecast
-from tsforecast.bundle import Bundle
+from tsforecast.bundle import Bundle, not_finite
 from tsforecast.errors import BundleError, DataError, TsforecastError
 from tsforecast.panel import Panel
 from tsforecast.serving.contract import Answer, Contract, Request
@@ -114,10 +114,7 @@ class Engine:
             ends = np.cumsum([len(request.whole) for request in batch])
             for i, begin, end in zip(places, (0, *ends[:-1]), ends, strict=True):
                 answer = Answer(values[begin:end], None if quantiles is None else quantiles[begin:end])
-                answers[i] = answer if finite(answer) else DataError(
-                    "the forecast is not finite: the history holds values far beyond those of training",
-                    where="history", fix="look at the units of the data",
-                )  # fmt: skip
+                answers[i] = answer if finite(answer) else not_finite()
         return answers
 
     def describe(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import shutil
+import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from tsforecast.errors import BundleError, OutputError
 
 VARIABLE = "TSFORECAST_BUNDLE"
+_TRIES = 5
 _LABEL = {"framework": "tsforecast"}
 _URI = re.compile(r"^(models|runs|mlflow-artifacts|s3|gs|https?)://?")
 _TAG = re.compile(r"^[a-z0-9][a-z0-9_.-]*(:[a-z0-9_.-]+)?$")
@@ -114,15 +116,20 @@ class BentoStore:
         bentoml = _bentoml()
         digest = hashlib.sha256((path / "manifest.json").read_bytes()).hexdigest()
         tag = f"{re.sub(r'[^a-z0-9_.-]+', '-', name.lower()).strip('-._') or 'bundle'}:{digest[:12]}"
-        try:
-            for model in bentoml.models.list(tag):
-                bentoml.models.delete(model.tag)  # put in again below, as the newest
-            with bentoml.models.create(tag, labels=_LABEL, metadata={"digest": digest}) as model:
-                for file in path.iterdir():
-                    shutil.copyfile(file, Path(model.path) / file.name)
-        except (OSError, bentoml.exceptions.BentoMLException) as error:
-            raise OutputError("the bundle cannot be put into the Bento model store", where=tag, got=error,
-                              fix="see that BENTOML_HOME may be written, or give serving=none") from error  # fmt: skip
+        for left in reversed(range(_TRIES)):
+            try:
+                for model in bentoml.models.list(tag):
+                    bentoml.models.delete(model.tag)  # put in again below, as the newest
+                with bentoml.models.create(tag, labels=_LABEL, metadata={"digest": digest}) as model:
+                    for file in path.iterdir():
+                        shutil.copyfile(file, Path(model.path) / file.name)
+                break
+            except (OSError, bentoml.exceptions.BentoMLException) as error:
+                if not left:
+                    raise OutputError("the bundle cannot be put into the Bento model store", where=tag, got=error,
+                                      fix="see that BENTOML_HOME may be written, or give serving=none",
+                                      ) from error  # fmt: skip
+                time.sleep(0.3)  # another process writes to the store, which does not keep them apart
         return tag
 
 

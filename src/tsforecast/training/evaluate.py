@@ -10,7 +10,7 @@ import numpy as np
 
 from tsforecast.bundle import Bundle
 from tsforecast.data.splits import Borders
-from tsforecast.errors import ConfigError
+from tsforecast.errors import ConfigError, DataError
 from tsforecast.metrics import Scores
 from tsforecast.models.base import Estimator
 from tsforecast.panel import Panel
@@ -29,18 +29,31 @@ def segment(encoded: Encoded, borders: Borders, part: str, *, lookback: int, hor
 
 
 def evaluate(bundle: Bundle, panel: Panel, windows: Windows, scale: tuple[np.ndarray, np.ndarray]) -> Scores:
-    """Score the bundle on `windows`, in scaled and original units; `scale` is what `seasonal_scale` gives."""
+    """Score the bundle on `windows`, in scaled and original units; `scale` is what `seasonal_scale` gives.
+
+    Raises
+    ------
+    DataError
+        A forecast is not finite, or nothing in the rows to forecast was observed.
+    """
     scores = Scores(bundle.channels, bundle.dims.horizon, *scale, levels=bundle.levels)
     fitted = bundle.features.series(panel.ids)
     steps = np.arange(bundle.dims.horizon)
     dims = bundle.dims
     for index in windows.batches(max(1, _CELLS // (dims.channels * (dims.lookback + dims.horizon)))):
         forecast, quantiles = bundle.predict(windows, index)
+        if not np.isfinite(forecast).all():
+            raise DataError("a forecast is not a number, so there is nothing to score", where="model",
+                            got=type(bundle.forecaster).__name__,
+                            fix="check the model's parameters; a network wants a lower learning rate")  # fmt: skip
         series, label = fitted[windows.series[index]], windows.label(index)
         raw = panel.target[windows.origins[index][:, None] + steps]
         scores.update(label, forecast, raw, bundle.invert(forecast, series), windows.series[index])
         if quantiles is not None and scores.quantiles is not None:
             scores.quantiles.update(label, quantiles, raw, bundle.invert(quantiles, series))
+    if np.isnan(scores.summary()["mse"]):
+        raise DataError("no row to forecast has an observed value, so there is nothing to score", where="split",
+                        fix="choose borders behind which values were observed")  # fmt: skip
     return scores
 
 

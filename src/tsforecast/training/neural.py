@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import pickle
 import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -219,6 +220,7 @@ def _(
     if ckpt_path is not None and not Path(ckpt_path).is_file():
         raise ConfigError("there is no checkpoint here", where="ckpt_path", got=ckpt_path,
                           fix="give the path of a run's checkpoints/last.ckpt")  # fmt: skip
+    _check_checkpoint(ckpt_path)
     interrupted = signal.getsignal(signal.SIGINT)
     with warnings.catch_warnings():
         # No workers on purpose, and the length of an iterable dataset is known here.
@@ -234,6 +236,20 @@ def _(
     log.info("best validation loss %.4f%s; %d epochs", best.loss, kept or ", that of the start", len(module.history))
     network = network.cpu().eval()
     return Fitted(runtime(network, dims), module.history, _insights(network, val))
+
+
+def _check_checkpoint(path: str | None) -> None:
+    if path is None:
+        return
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        found, reason = None, str(error).partition("\n")[0]
+    else:
+        reason = "no state of a network"
+    if not isinstance(found, dict) or "state_dict" not in found:
+        raise ConfigError("this file is not a checkpoint", where="ckpt_path", got=f"{path}: {reason[:200]}",
+                          fix="give the path of a run's checkpoints/last.ckpt")  # fmt: skip
 
 
 def _probe(network: nn.Module, train: Windows, dims: Dims) -> None:
@@ -288,7 +304,7 @@ def _built(where: str, constructor: Callable[..., Any], *args: Any, **kwargs: An
         return constructor(*args, **kwargs)
     except (MisconfigurationException, TypeError, ValueError, AssertionError) as error:
         reason = str(error).strip().splitlines() or ["a value of the wrong kind"]
-        fix = "trainer=cpu runs everywhere" if where == "trainer" else "--cfg job shows the values it was given"
+        fix = "--cfg job shows the values it was given" + ("; trainer=cpu runs everywhere" * (where == "trainer"))
         raise ConfigError(f"the {where.split('.')[-1]} cannot be built", where=where, got=reason[0], fix=fix) from error
 
 

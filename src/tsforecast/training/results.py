@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,9 @@ def flatten(scores: Scores, prefix: str, *, detail: bool = False) -> dict[str, f
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write JSON, whole or not at all."""
     with whole(path) as scratch:
-        scratch.write_text(json.dumps(value, indent=2, default=str) + "\n", encoding="utf-8")
+        strict = {key: None if isinstance(each, float) and not math.isfinite(each) else each
+                  for key, each in value.items()}  # JSON has no NaN  # fmt: skip
+        scratch.write_text(json.dumps(strict, indent=2, default=str) + "\n", encoding="utf-8")
 
 
 def readable(insights: Mapping[str, Any], lookback: int) -> dict[str, dict[Any, float]]:
