@@ -171,6 +171,7 @@ def cold(folder: Path, bundle: Path, rounds: int) -> None:
 
 def many(folder: Path) -> None:
     """1,000 series of 336 rows in one request."""
+    from tsforecast import examples
     from tsforecast.bundle import Bundle
     from tsforecast.features.base import FeatureSet
     from tsforecast.features.scaling import StandardScaler
@@ -207,7 +208,7 @@ def many(folder: Path) -> None:
         schema=schema.resolved(panel),
         metadata={"name": "many"},
     )
-    bundle.with_golden(panel).save(folder / "many")
+    examples.with_golden(bundle, panel).save(folder / "many")
     last = frame.groupby("unique_id").tail(336)
     body = json.dumps({"history": {**last.astype({"ds": str}).to_dict("list")}}, separators=(",", ":")).encode()
     with server(SERVERS["ASGI"], folder, folder / "many") as (_, port, _seconds):

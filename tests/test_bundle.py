@@ -13,7 +13,8 @@ import pytest
 
 from tests.serving.conftest import H, L, frame, trained
 from tsforecast.bundle import Bundle
-from tsforecast.errors import BundleError, DataError
+from tsforecast.errors import BundleError, DataError, RequestError
+from tsforecast.frames import to_panel
 from tsforecast.models.linear import LinearForecaster
 from tsforecast.panel import Panel
 from tsforecast.schema import Schema
@@ -90,9 +91,36 @@ def test_forecasts_that_are_not_numbers_and_rows_without_truth_are_not_scored(bu
         score(panel, replace(bundle, forecaster=broken))
 
 
+def test_a_history_in_another_kind_of_time_is_refused(bundle: Bundle) -> None:
+    aware = frame().assign(date=lambda f: f["date"].dt.tz_localize("UTC"))
+    with pytest.raises(DataError, match="timestamps with a time zone, UTC, where they are to have none"):
+        bundle.forecast(aware)
+    panel = to_panel(aware, Schema(freq="h"))
+    with pytest.raises(DataError, match="other timestamps than the bundle"):
+        bundle.forecast(panel)
+
+
 @pytest.mark.parametrize("name", ["known_future", "static"])
 def test_covariates_that_the_model_does_not_have_are_refused(bundle: Bundle, name: str) -> None:
     with pytest.raises(DataError, match=f"leave {name} out"):
         bundle.forecast(frame(), **{name: frame().head(6)})
     with pytest.raises(DataError, match=f"{name} is a frame"):
         bundle.forecast(frame(), **{name: {}})
+
+
+def test_fewer_steps_and_some_intervals_are_a_part_of_the_whole(bundle: Bundle) -> None:
+    whole, part = bundle.forecast(frame()), bundle.forecast(frame(), horizon=2, levels=[80])
+    assert whole.quantiles is not None
+    assert part.quantiles is not None
+    places = [i for i, q in enumerate(whole.levels) if round(q, 6) in (0.1, 0.9)]
+    np.testing.assert_array_equal(part.values, whole.values[:, :2])
+    np.testing.assert_array_equal(part.quantiles, whole.quantiles[:, :2, :, places])
+    assert [column for column in part.to_frame() if column.startswith("y_hat-")] == ["y_hat-lo-80", "y_hat-hi-80"]
+    assert bundle.forecast(frame(), levels=[]).quantiles is None
+
+
+@pytest.mark.parametrize("asked", [{"horizon": 0}, {"horizon": H + 1}, {"horizon": 1.0}, {"levels": [85]},
+                                   {"levels": 80}, {"levels": [80, 80]}, {"levels": ["80"]}])  # fmt: skip
+def test_steps_and_intervals_that_are_not_there_are_refused(bundle: Bundle, asked: dict[str, Any]) -> None:
+    with pytest.raises(RequestError, match=r"horizon|levels"):
+        bundle.forecast(frame(), **asked)

@@ -172,6 +172,21 @@ def test_when_offsets_change_within_the_column_then_they_are_read_as_utc():
     assert list(panel.time) == list(stamps.tz_convert("UTC"))
 
 
+def test_when_a_zone_is_named_then_offsets_are_converted_to_it_and_other_timestamps_are_refused():
+    local = pd.date_range("2023-10-28", periods=72, freq="h", tz="Europe/Berlin")
+    data = wide(local.tz_convert("UTC"))
+    berlin, naive = Schema(timezone="Europe/Berlin"), Schema(timezone="naive")
+    assert to_panel(data, berlin).time.equals(local)
+    assert to_panel(wide([stamp.isoformat() for stamp in local]), berlin).time.equals(local)
+    with pytest.raises(DataError, match="no time zone, where they are in Europe/Berlin: write their UTC offset"):
+        to_panel(wide(hours()), berlin)
+    with pytest.raises(DataError, match="with a time zone, UTC, where they are to have none"):
+        to_panel(data, naive)
+    assert to_panel(wide(hours()), naive).time.tz is None
+    with pytest.raises(ConfigError, match="no such time zone"):
+        Schema(timezone="Europe/Atlantis")
+
+
 def test_when_days_in_a_zone_are_filled_then_a_day_of_23_hours_is_one_day():
     stamps = berlin("2021-03-20", 40, "D")
     panel = to_panel(wide(stamps).drop(index=[7, 8, 9]), Schema(), Policy(gaps="fill"))

@@ -21,7 +21,7 @@ def main() -> None:
     if verb in VERBS:
         sys.argv = [f"tsforecast {verb}", *sys.argv[2:]]
         sys.path.insert(0, str(Path.cwd()))  # as `python -m` does, so that the user's own modules are found
-        from tsforecast.config import command
+        from tsforecast.command import command
 
         module = importlib.import_module(f"tsforecast.{verb}")
         command(getattr(module, verb), verb)

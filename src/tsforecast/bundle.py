@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 from zipfile import BadZipFile
@@ -28,13 +29,13 @@ from safetensors.numpy import save as save_tensors
 
 from tsforecast import storage
 from tsforecast.columns import listed
-from tsforecast.errors import BundleError, DataError
+from tsforecast.errors import BundleError, DataError, RequestError
 from tsforecast.features.base import FeatureSet
 from tsforecast.features.scaling import Scaler
 from tsforecast.frames import read_known_future, to_panel
 from tsforecast.models.base import Forecaster
 from tsforecast.panel import Panel
-from tsforecast.quantiles import ordered
+from tsforecast.quantiles import intervals, ordered
 from tsforecast.schema import Schema
 from tsforecast.types import Dims, Forecast
 from tsforecast.windows import Windows
@@ -160,6 +161,15 @@ class Bundle:
             ):
                 if got != wanted:
                     raise DataError(f"the panel has other {what} than the bundle", got=got, allowed=wanted)
+            time = self.schema.local(panel.time)
+            if time is None:
+                raise DataError(
+                    "the panel has other timestamps than the bundle",
+                    where="history",
+                    got=f"time zone {panel.time.tz}",
+                    allowed=f"they {self.schema.wanted_zone}",
+                )
+            panel = replace(panel, time=time)
         else:
             panel = to_panel(history, self.schema, static=static, where="history", for_training=False)
         if panel.freq != self.freq:
@@ -182,70 +192,6 @@ class Bundle:
             )
         return panel
 
-    def frame(self, panel: Panel) -> pd.DataFrame:
-        """A panel as a frame that `forecast` takes: laid out as `schema` says."""
-        if self.schema.layout == "long":
-            frame = panel.to_frame(id=str(self.schema.id), time=self.time_name)
-            frame = frame.rename(columns={"y": self.channels[0]}) if len(self.channels) == 1 else frame
-        else:
-            frame = panel.to_wide(time=self.time_name)
-        if not isinstance(self.schema.time, str | None):  # assembled from columns such as year, month, day
-            parts = pd.DataFrame({name: getattr(panel.time, name) for name in self.schema.time})
-            frame = pd.concat([parts, frame.drop(columns=self.time_name)], axis=1)
-        return frame
-
-    def example(self, panel: Panel) -> pd.DataFrame:
-        """The shortest frame that can be forecast from: `context` rows of the first series.
-
-        With known covariates the horizon's rows follow, their targets and past covariates empty.
-        """
-        ahead = self.dims.horizon if self.known_names else 0
-        rows = self.context + ahead
-        end = panel.offsets[1:]
-        first = panel.rows(np.append(end[:1] - rows, end[1:]), end)
-        first = replace(first, ids=first.ids[:1], offsets=first.offsets[:2], static=first.static[:1])
-        target, past = first.target.copy(), first.past.copy()
-        target[rows - ahead :], past[rows - ahead :] = np.nan, np.nan
-        return self.frame(replace(first, target=target, past=past))
-
-    def split(self, frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame | None, pd.DataFrame | None]:
-        """History, known future and static covariates out of one frame, as `example` has it.
-
-        Raises
-        ------
-        DataError
-            The last `horizon` rows of every series, which are the ones to forecast, hold targets.
-        """
-        frame, future, static = frame.reset_index(drop=True), None, None
-        key = [self.schema.id] if self.schema.id else []
-        if self.static_names:
-            static = frame.filter([*key, *self.static_names]).drop_duplicates()
-            frame = frame.drop(columns=list(self.static_names), errors="ignore")
-        if self.known_names:
-            future = (frame.groupby(key, sort=False) if set(key) & set(frame) else frame).tail(self.dims.horizon)
-            if future.filter(self.channels).notna().any(axis=None):
-                raise DataError(
-                    f"the last {self.dims.horizon} rows of every series are the ones to forecast",
-                    where=", ".join(self.channels),
-                    allowed="empty targets there, and values of the known covariates",
-                    fix="append these rows to the history",
-                )
-            frame = frame.drop(index=future.index)
-            future = future.drop(columns=[*self.channels, *self.past_names], errors="ignore")
-        return frame, future, static
-
-    def with_golden(self, train: Panel) -> Bundle:
-        """The bundle with what a server checks requests and itself against: `missing` and `golden`, of train rows."""
-        frames = dict(zip(("history", "known_future", "static"), self.split(self.example(train)), strict=True))
-        given = {name: frame for name, frame in frames.items() if frame is not None}
-        answer = self.forecast(**given)
-        golden: dict[str, Any] = {
-            name: {column: _cells(frame[column]) for column in frame} for name, frame in given.items()
-        }
-        for name, array in (("values", answer.values), ("quantiles", answer.quantiles)):
-            golden[name] = None if array is None else array.astype(str).astype(float).tolist()
-        return replace(self, golden=golden, missing=train.missing_rows(self.context))
-
     @property
     def time_name(self) -> str:
         """What the timestamp column of a forecast is called."""
@@ -257,17 +203,23 @@ class Bundle:
         known_future: pd.DataFrame | None = None,
         *,
         static: pd.DataFrame | None = None,
+        horizon: int | None = None,
+        levels: Sequence[float] | None = None,
     ) -> Forecast:
-        """Forecast the `dims.horizon` steps after the last row of every series.
+        """Forecast the steps after the last row of every series.
 
         Parameters
         ----------
         history
             At least `context` rows of every series, laid out as `schema` says; only the last `context` are read.
         known_future
-            Timestamps and known covariates of the forecast rows; needed when the bundle has known covariates.
+            Timestamps and known covariates of all `dims.horizon` rows ahead; needed when the bundle has known ones.
         static
             Static covariates, one row a series; needed when the bundle has them.
+        horizon
+            Steps to answer with, at most the trained ones; None: all.
+        levels
+            Central intervals to answer with, in percent: `[80, 90]`; None: all there are.
 
         Returns
         -------
@@ -278,7 +230,10 @@ class Bundle:
         ------
         DataError
             The frame cannot be used as it is; the message lists all that is wrong with it.
+        RequestError
+            There is no such horizon, or no such interval.
         """
+        steps, names = self.part(horizon, levels)
         panel = self.panel(history, static=static).tail(self.context)
         if not len(panel):
             raise DataError("the history holds no series", where="history", fix="give at least one series")
@@ -287,14 +242,52 @@ class Bundle:
             values, quantiles = self.infer(whole, self.features.series(whole.ids))
         if not np.isfinite(values).all():
             raise not_finite()
-        last = whole.offsets[1:] - self.dims.horizon
+        return self.told(whole, values, quantiles, steps, names)
+
+    @cached_property
+    def intervals(self) -> dict[str, tuple[int, int]]:
+        """The central intervals there are: `90` to the places of its two quantiles."""
+        return intervals(self.levels)
+
+    def part(self, horizon: Any = None, levels: Any = None) -> tuple[int, tuple[str, ...] | None]:
+        """How many steps, and which intervals by name, a caller asks for; None are all levels.
+
+        Raises
+        ------
+        RequestError
+            There is no such horizon, or no such interval.
+        """
+        most = self.dims.horizon
+        if horizon is not None and (type(horizon) is not int or not 1 <= horizon <= most):
+            raise RequestError("the horizon is the number of steps to forecast", where="horizon", got=horizon,
+                               allowed=f"a whole number from 1 to {most}, the trained one")  # fmt: skip
+        if levels is None:
+            return horizon or most, None
+        cells = levels if isinstance(levels, list | tuple) else [levels]
+        names = [f"{q:g}" if type(q) in (int, float) and float(f"{q:g}") == q else repr(q) for q in cells]
+        if cells is not levels or len(set(names)) < len(names) or not set(names) <= set(self.intervals):
+            raise RequestError("levels are the central intervals to answer with, in percent", where="levels",
+                               got=levels, allowed=f"a list of some of {', '.join(self.intervals)}" if self.intervals
+                               else "none: it has no intervals")  # fmt: skip
+        return horizon or most, tuple(names)
+
+    def told(
+        self, whole: Panel, values: Float[np.ndarray, "N H C"], quantiles: Float[np.ndarray, "N H C Q"] | None,
+        horizon: int, levels: tuple[str, ...] | None,
+    ) -> Forecast:  # fmt: skip
+        """What `infer` gave, as a forecast of the steps and intervals that `part` found."""
+        begin = whole.offsets[:-1] + self.context
+        places = sorted({i for name in levels for i in self.intervals[name]}) if levels is not None else None
+        if quantiles is not None:
+            quantiles = quantiles[:, :horizon]
+            quantiles = quantiles if places is None else quantiles[..., places] if places else None
         return Forecast(
             ids=whole.ids,
-            cutoff=whole.time[last - 1],
-            time=tuple(whole.time[i : i + self.dims.horizon] for i in last),
+            cutoff=whole.time[begin - 1],
+            time=tuple(whole.time[i : i + horizon] for i in begin),
             channels=self.channels,
-            values=values,
-            levels=self.levels,
+            values=values[:, :horizon],
+            levels=self.levels if places is None else tuple(self.levels[i] for i in places),
             quantiles=quantiles,
         )
 
@@ -483,11 +476,3 @@ def not_finite() -> DataError:
 def load_bundle(path: str | os.PathLike[str], *, allow: tuple[str, ...] = ()) -> Bundle:
     """`Bundle.load`: read a bundle directory, checked."""
     return Bundle.load(path, allow=allow)
-
-
-def _cells(column: pd.Series) -> list[Any]:
-    """A column as JSON values: timestamps as text, missing as None, float32 with the digits that tell it apart."""
-    if pd.api.types.is_datetime64_any_dtype(column.dtype):
-        return [stamp.isoformat() for stamp in column]
-    cells = map(float, column.astype(str)) if column.dtype == np.float32 else column.tolist()
-    return [None if cell != cell else cell for cell in cells]

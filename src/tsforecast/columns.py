@@ -98,7 +98,7 @@ def check_closed(others: Sequence[str], problems: Problems) -> None:
 
 
 def read_stamps(frame: pd.DataFrame, schema: Schema, problems: Problems) -> pd.DatetimeIndex:
-    """Timestamps in nanoseconds, NaT where unreadable; a time zone is kept."""
+    """Timestamps in nanoseconds, NaT where unreadable, in the time zone that `schema` names or else their own."""
     names = list(stamp_columns(frame, schema))
     source = frame[names[0]]
     if len(names) > 1:
@@ -117,7 +117,13 @@ def read_stamps(frame: pd.DataFrame, schema: Schema, problems: Problems) -> pd.D
     if len(bad) and (len(names) > 1 or not types.is_numeric_dtype(source.dtype)):
         sample = "-".join(map(str, frame[names].iloc[bad[0]]))
         problems.add(f"timestamps that cannot be read, such as {sample!r}", bad)
-    return stamps
+    if len(bad) == len(stamps):
+        return stamps
+    local = schema.local(stamps)
+    if local is None:
+        found = "no time zone" if stamps.tz is None else f"a time zone, {stamps.tz}"
+        problems.add(f"timestamps with {found}, where they {schema.wanted_zone}", np.asarray(stamps.notna()))
+    return stamps if local is None else local
 
 
 _OFFSET = r":\d\d(?:\.\d+)?\s*(?:[Zz]|[+-]\d\d(?::?\d\d)?)\s*$"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class TsforecastError(Exception):
@@ -60,6 +61,16 @@ class BundleError(TsforecastError):
     """A bundle that is missing, incomplete, altered, or of another kind than asked for."""
 
     code = "bundle"
+
+
+class RequestError(TsforecastError):
+    """A request that cannot be answered whatever its rows say; `status` is that of the answer over HTTP."""
+
+    code = "request"
+
+    def __init__(self, what: str, *, status: int = 400, code: str = "request", **parts: Any) -> None:
+        super().__init__(what, **parts)
+        self.status, self.code = status, code
 
 
 class OutputError(TsforecastError):

@@ -6,7 +6,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from tsforecast.config import build, command, limit_threads, log_to, record, run_dir, show
+from tsforecast.command import command
+from tsforecast.config import build, limit_threads, log_to, record, run_dir, show
 
 
 def evaluate(cfg: DictConfig) -> dict[str, float]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from omegaconf import DictConfig
+from typing import Any
 
-from tsforecast.config import command, limit_threads, log_to, show
+from omegaconf import DictConfig, OmegaConf
+
+from tsforecast.command import command
+from tsforecast.config import limit_threads, log_to, show
 
 
 def predict(cfg: DictConfig) -> None:
@@ -29,7 +32,9 @@ def predict(cfg: DictConfig) -> None:
             raise ConfigError("the output would replace an input", where="output", got=output, fix="name another file")
     if cfg.format not in (None, "wide", "long"):
         raise ConfigError("there is no such format", where="format", got=cfg.format, allowed="wide, long or null")
+    levels: Any = OmegaConf.to_container(cfg.levels) if OmegaConf.is_config(cfg.levels) else cfg.levels
     bundle = Bundle.load(bundle_path)
+    bundle.part(cfg.horizon, levels)
     panel = bundle.panel(
         read_frame(input_path, None if bundle.schema.closed else bundle.schema.columns),
         static=read_frame(cfg.static) if cfg.static else None,
@@ -37,7 +42,8 @@ def predict(cfg: DictConfig) -> None:
     used = panel.tail(bundle.context)
     log.info("Read %d rows of %d series; used the last %d of each, %s to %s.", len(panel.time), len(panel),
              bundle.context, used.time.min(), used.time.max())  # fmt: skip
-    forecast = bundle.forecast(used, read_frame(cfg.known_future) if cfg.known_future else None)
+    forecast = bundle.forecast(used, read_frame(cfg.known_future) if cfg.known_future else None, horizon=cfg.horizon,
+                               levels=levels)  # fmt: skip
     long = cfg.format == "long" or (cfg.format is None and bundle.schema.layout == "long")
     frame = forecast.to_frame() if long else forecast.to_wide(bundle.time_name)
     with whole(output) as scratch:
@@ -45,7 +51,7 @@ def predict(cfg: DictConfig) -> None:
             frame.to_csv(scratch, index=False)
         else:
             frame.to_parquet(scratch, index=False)
-    show(f"{len(frame)} rows, {bundle.dims.horizon} steps ahead of {used.time.max()}, written to {output}")
+    show(f"{len(frame)} rows, {len(forecast.time[0])} steps ahead of {used.time.max()}, written to {output}")
 
 
 if __name__ == "__main__":

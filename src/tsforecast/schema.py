@@ -6,9 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Literal
 
+import pandas as pd
+
 from tsforecast.errors import ConfigError
 from tsforecast.frequency import parse
 from tsforecast.panel import Panel
+
+NAIVE = "naive"  # the time zone of timestamps that have none
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,10 @@ class Schema:
         Those of the covariates that are categories, as text or numbers.
     freq
         A pandas offset alias; None has it inferred.
+    timezone
+        The zone that timestamps are in, such as `Europe/Berlin`: those with a UTC offset are converted to it, those
+        without one are refused. `naive`: the other way round. None: as the data has it. A bundle keeps the zone it
+        was trained in, since the hour of the day is local time.
     closed
         Whether a column without a role is an error. A bundle trained on every column of its file asks for it.
     """
@@ -46,6 +54,7 @@ class Schema:
     static: Sequence[str] = ()
     categorical: Sequence[str] = ()
     freq: str | None = None
+    timezone: str | None = None
     closed: bool = False
 
     def __post_init__(self) -> None:
@@ -76,6 +85,12 @@ class Schema:
                               fix="name it under past, known or static too")  # fmt: skip
         if self.freq is not None:
             parse(self.freq)
+        if self.timezone not in (None, NAIVE):
+            try:
+                pd.Timestamp(0, tz=self.timezone)
+            except (KeyError, ValueError, TypeError):
+                raise ConfigError("there is no such time zone", where="dataset.timezone", got=self.timezone,
+                                  allowed=f"a name such as Europe/Berlin or UTC, or {NAIVE}") from None  # fmt: skip
 
     @property
     def stamp(self) -> str:
@@ -88,8 +103,22 @@ class Schema:
         return (self.time,) if isinstance(self.time, str) else tuple(self.time or ())
 
     def resolved(self, panel: Panel) -> Schema:
-        """The schema of a forecast request to a model trained on `panel`: its channels and frequency, by name."""
-        return replace(self, target=panel.channels, freq=panel.freq, closed=not self.target)
+        """The schema of a request to a model trained on `panel`: its channels, its frequency, its time zone."""
+        zone = NAIVE if panel.time.tz is None else str(panel.time.tz)
+        return replace(self, target=panel.channels, freq=panel.freq, timezone=zone, closed=not self.target)
+
+    def local(self, time: pd.DatetimeIndex) -> pd.DatetimeIndex | None:
+        """Timestamps in `timezone`; None when either has one and the other has not."""
+        if self.timezone is None:
+            return time
+        if (time.tz is None) != (self.timezone == NAIVE):
+            return None
+        return time if time.tz is None else time.tz_convert(self.timezone)
+
+    @property
+    def wanted_zone(self) -> str:
+        """What timestamps are to be, in words."""
+        return "are to have none" if self.timezone == NAIVE else f"are in {self.timezone}: write their UTC offset"
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -40,9 +40,14 @@ def read_csv(raw: bytes, where: object, columns: Sequence[str] | None = None) ->
 def _check_cells(raw: bytes, where: object) -> None:
     """Every row must have as many cells as the header: pandas would fill a row cut short with missing values."""
     first = raw.partition(b"\n")[0]
-    if first.count(b";") > first.count(b","):
-        raise DataError("the cells are separated by ';', and ',' is wanted", where=where,
-                        fix="pandas.read_csv(path, sep=';', decimal=',').to_csv(path, index=False)")  # fmt: skip
+    for kind, start in (("gzip", b"\x1f\x8b"), ("UTF-16", b"\xff\xfe"), ("UTF-16", b"\xfe\xff"), ("zip", b"PK")):
+        if raw.startswith(start):
+            raise DataError(f"the file is {kind}, and plain text in UTF-8 is wanted", where=where,
+                            fix="unpack it" if "zip" in kind else "save it as UTF-8")  # fmt: skip
+    for mark, options in ((";", "sep=';', decimal=','"), ("\t", "sep='\\t'")):
+        if first.count(mark.encode()) > first.count(b","):
+            raise DataError(f"the cells are separated by {mark!r}, and ',' is wanted", where=where,
+                            fix=f"pandas.read_csv(path, {options}).to_csv(path, index=False)")  # fmt: skip
     names = next(csv.reader([first.decode("utf-8-sig").rstrip("\r")]), [])
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise DataError("columns are there more than once", where=where, got=", ".join(twice[:5]), fix="name each once")

@@ -6,7 +6,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from tsforecast.config import build, choices, command, helps, limit_threads, log_to, record, run_dir, show, sweeping
+from tsforecast.command import command
+from tsforecast.config import build, choices, helps, limit_threads, log_to, record, run_dir, show, sweeping
 from tsforecast.errors import ConfigError, OutputError
 
 
@@ -24,6 +25,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     import time
     from dataclasses import replace
 
+    from tsforecast import examples
     from tsforecast.bundle import Bundle
     from tsforecast.features.base import FeatureSet
     from tsforecast.metrics import seasonal_scale
@@ -110,8 +112,8 @@ def train(cfg: DictConfig) -> dict[str, float]:
         summary = {key: value for key, value in flat.items() if key.count("/") == 1 and not key.startswith("time/")}
         until = str(panel.time[borders.val_end - 1].max())  # rows up to here chose something
         metadata = {"name": name, "scores": summary, "data": source, "chosen_until": until, "provenance": origin}
-        bundle = replace(bundle, metadata=metadata).with_golden(panel.rows(borders.begin, borders.train_end))
-        bundle = bundle.save(out / "bundle")
+        bundle = replace(bundle, metadata=metadata)
+        bundle = examples.with_golden(bundle, panel.rows(borders.begin, borders.train_end)).save(out / "bundle")
         write_json(out / "metrics.json", flat)
         if fitted.insights:
             write_json(out / "interpretation.json", fitted.insights)
@@ -126,7 +128,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
         run.log_metrics(flat)
         run.log_epochs(fitted.history)
         run.log_dataset(**source)
-        run.log_bundle(out / "bundle", bundle.example(panel), bundle.levels)
+        run.log_bundle(out / "bundle", examples.example(bundle, panel), bundle.levels)
         run.log_artifacts(out / "plots", "plots")
         for file in ("config.yaml", "metrics.json", "train.log"):
             run.log_artifact(out / file)

@@ -15,6 +15,7 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, ListConfig
 
+from tsforecast import examples
 from tsforecast.bundle import Bundle
 from tsforecast.config import CONF_DIR, build, register
 from tsforecast.data.splits import Borders, FractionSplit
@@ -69,12 +70,12 @@ class Trained:
         """The panel up to the last cutoff that still has a truth, as a frame."""
         end = self.panel.offsets[1:] - HORIZON
         begin = self.panel.offsets[:-1] if rows is None else end - rows
-        return self.bundle.frame(self.panel.rows(begin, end))
+        return examples.frame_of(self.bundle, self.panel.rows(begin, end))
 
     def future(self) -> pd.DataFrame | None:
         """The known covariates of the rows after that cutoff."""
         end = self.panel.offsets[1:]
-        return self.bundle.frame(self.panel.rows(end - HORIZON, end)) if self.bundle.known_names else None
+        return examples.frame_of(self.bundle, self.panel.rows(end - HORIZON, end)) if self.bundle.known_names else None
 
     def forecast(self, bundle: Bundle | None = None, rows: int | None = None) -> Forecast:
         """From the last `rows` rows before that cutoff, or all."""

@@ -35,16 +35,18 @@ LAYERS = {
     "frames": FRAMES,
     "models": MODELS,
     "bundle": BUNDLE,
+    "examples": BUNDLE,
     "data": FRAMES | {"features"},
     "report": CORE,
-    "training": BUNDLE | {"data", "report"},  # it prepares what report draws; report knows plain arrays only
-    "tracking": BUNDLE | {"__init__"},
-    "serving": BUNDLE | {"tracking", "__init__"},  # tracking fetches a bundle from MLflow
+    "training": BUNDLE
+    | {"examples", "data", "report"},  # it prepares what report draws; report knows plain arrays only
+    "tracking": BUNDLE | {"examples", "__init__"},
+    "serving": BUNDLE | {"examples", "tracking", "__init__"},  # tracking fetches a bundle from MLflow
     "__init__": {"errors", "types", "bundle", "schema", "panel"},
 }
 
 # package -> the modules (or folders) that may import it; commands and config stand above all layers
-COMMANDS = {"train", "evaluate", "predict", "config", "__main__"}
+COMMANDS = {"train", "evaluate", "predict", "config", "command", "__main__"}
 ONLY_IN = {
     "hydra": COMMANDS,
     "omegaconf": COMMANDS,

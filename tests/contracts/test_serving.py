@@ -22,6 +22,7 @@ import pytest
 
 from tests.contracts.conftest import Trained, options
 from tests.serving.conftest import Client, request
+from tsforecast import examples
 from tsforecast.bundle import Bundle
 from tsforecast.serving.asgi import create_app
 
@@ -35,7 +36,7 @@ ADAPTERS = {
 
 def saved(case: Trained, place: Path) -> Bundle:
     begin = case.borders.begin
-    return case.bundle.with_golden(case.panel.rows(begin, case.borders.train_end)).save(place)
+    return examples.with_golden(case.bundle, case.panel.rows(begin, case.borders.train_end)).save(place)
 
 
 def check(bundle: Bundle, asked: dict[str, Any], answered: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import os
 from pathlib import Path
 
@@ -113,6 +114,9 @@ def test_when_a_row_has_a_cell_too_many_then_it_is_named(file):
         (HEADER, "there are no rows"),
         (b"date,a\n2021-01-01,\xff\xfe\n", "cannot be read"),
         (HEADER.replace(",", ";") + ROWS.replace(",", ";"), "separated by ';'"),
+        (HEADER.replace(",", "\t") + ROWS.replace(",", "\t"), r"separated by '\t'"),
+        ((HEADER + ROWS).encode("utf-16"), "the file is UTF-16"),
+        (gzip.compress((HEADER + ROWS).encode()), "the file is gzip"),
     ],
 )
 def test_when_a_file_is_no_csv_then_the_reason_is_named(file, content, expected):

@@ -129,6 +129,8 @@ def test_evaluate_finds_the_score_that_train_found(demo: Path) -> None:
         (["feature=[lags]", "feature.lags.steps=[999]"], "lookback=999"),
         (["model=nlinear", "ckpt_path=nowhere.ckpt"], "checkpoints/last.ckpt"),
         (["split.train=0.9"], "add up to 1"),
+        (["+horizn=24"], "did you mean horizon=...?"),
+        (["trainer=null"], "allowed: cpu, ddp, debug, gpu"),
     ],
 )
 def test_a_wrong_argument_gives_one_message_with_the_fix_and_no_traceback(
@@ -141,6 +143,24 @@ def test_a_wrong_argument_gives_one_message_with_the_fix_and_no_traceback(
     assert done.stderr.count("Error: ") == 1
     assert not (demo / "wrong" / "bundle").exists()
     assert not (demo / "wrong" / "metrics.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("lokback: 10", ["where:   experiment/mine.yaml", "did you mean lookback?"]),
+        ("lookback: ten", ["where:   experiment/mine.yaml", "'ten'"]),
+        ("lookback: [10", ["mine.yaml, line 3", "a configuration file is not YAML"]),
+    ],
+)
+def test_what_is_wrong_in_a_users_own_file_is_told_with_its_name(tmp_path: Path, text: str, said: list[str]) -> None:
+    (tmp_path / "conf" / "experiment").mkdir(parents=True)
+    (tmp_path / "conf" / "experiment" / "mine.yaml").write_text(f"# @package _global_\n{text}\n")
+    done = run(tmp_path, "train", *QUIET, "+experiment=mine")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    for each in said:
+        assert each in done.stderr
 
 
 def test_a_finished_run_is_not_written_over(demo: Path) -> None:

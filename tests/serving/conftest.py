@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import orjson
 import pandas as pd
 import pytest
 
+from tsforecast import examples
 from tsforecast.bundle import Bundle
 from tsforecast.features.base import FeatureSet
 from tsforecast.features.calendar import Calendar
@@ -105,7 +106,7 @@ def trained(data: pd.DataFrame, schema: Schema, place: Path) -> Bundle:
         freq=panel.freq, schema=schema.resolved(panel), metadata={"name": "test", "scores": {"test/mae": 1.0}},
     )  # fmt: skip
     bundle = Conformal()(bundle, windows, LEVELS)
-    return replace(bundle).with_golden(panel).save(place)
+    return examples.with_golden(bundle, panel).save(place)
 
 
 SHAPES: dict[str, tuple[pd.DataFrame, Schema]] = {

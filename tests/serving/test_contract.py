@@ -13,9 +13,10 @@ import pytest
 
 from tests.serving.conftest import SHAPES, Client, H, L, request
 from tsforecast.bundle import Bundle
-from tsforecast.errors import TsforecastError
+from tsforecast.errors import DataError, TsforecastError
 from tsforecast.serving.contract import Contract
 from tsforecast.serving.engine import Engine
+from tsforecast.serving.plain import plain
 
 Bundles = Callable[[str], Bundle]
 
@@ -57,7 +58,7 @@ def test_the_short_way_and_the_checked_way_read_the_same(bundles: Bundles, shape
     history = pd.concat([part.tail(L + extra) for part in groups])
     history["date"] = history["date"].astype(str)
     asked = {"history": history.replace({np.nan: None}).to_dict("list")}
-    short = contract._evident(asked["history"], booleans=False)
+    short = plain(bundle, contract._step, asked["history"], booleans=False)
     assert short is not None
     long = contract._checked(contract._frame(asked["history"], "history"), first_row=0)
     for field in fields(short):
@@ -95,10 +96,24 @@ def test_what_is_not_evidently_fine_is_left_to_the_checks(bundles: Bundles, spoi
         history.update({name: cells[1:] for name, cells in history.items()})
     else:
         history["date"][0] = None
-    assert contract._evident(history, booleans=spoil == "boolean") is None
-    if spoil != "offset":  # pandas reads these: a time zone
-        with pytest.raises(TsforecastError):
-            contract.read(orjson.dumps(asked))
+    assert plain(bundle, contract._step, history, booleans=spoil == "boolean") is None
+    with pytest.raises(TsforecastError):
+        contract.read(orjson.dumps(asked))
+
+
+def test_timestamps_count_in_the_zone_of_training(bundles: Bundles) -> None:
+    bundle = bundles("zoned")
+    contract, asked = Contract(bundle), request(bundle)
+    local = pd.DatetimeIndex(asked["history"]["date"])
+    assert str(local.tz) != "UTC"
+    whole = contract.read(orjson.dumps(asked)).whole
+    told = {**asked["history"], "date": [stamp.isoformat() for stamp in local.tz_convert("UTC")]}
+    again = contract.read(orjson.dumps({**asked, "history": told})).whole
+    assert str(again.time.tz) == "Europe/Berlin"
+    assert again.time.equals(whole.time)
+    naive = {**asked["history"], "date": [stamp[:19] for stamp in asked["history"]["date"]]}
+    with pytest.raises(DataError, match="no time zone, where they are in Europe/Berlin"):
+        contract.read(orjson.dumps({**asked, "history": naive}))
 
 
 def test_columns_and_keys_may_come_in_any_order(bundles: Bundles, client: Client) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tsforecast import examples
 from tsforecast.bundle import Bundle
 from tsforecast.errors import BundleError
 from tsforecast.serving.store import BentoStore, NoStore, locate
@@ -46,7 +47,7 @@ def test_a_model_in_mlflow_is_found_by_its_address(
     bundle, uri = bundles("wide"), f"sqlite:///{tmp_path}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     with MLflowTracker(uri).run("name", {}) as run:
-        address = run.log_bundle(Path(str(bundle.path)), bundle.example(bundle.panel(_history(bundle))))
+        address = run.log_bundle(Path(str(bundle.path)), examples.example(bundle, bundle.panel(_history(bundle))))
     assert Bundle.load(locate(address)).digest == bundle.digest
     with pytest.raises(BundleError, match="MLflow does not give"):
         locate("models:/nothing@champion")

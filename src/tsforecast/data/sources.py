@@ -49,6 +49,7 @@ class Dataset:
     static: Sequence[str] = ()
     categorical: Sequence[str] = ()
     freq: str | None = None
+    timezone: str | None = None
     static_path: str | None = None
     unsorted: Literal["error", "sort"] = "error"
     gaps: Literal["error", "fill"] = "error"
@@ -67,7 +68,7 @@ class Dataset:
     def schema(self) -> Schema:
         """Which column is what."""
         roles = (self.target, self.past, self.known, self.static, self.categorical)
-        return Schema(self.layout, self.time, self.id, *roles, self.freq)
+        return Schema(self.layout, self.time, self.id, *roles, self.freq, self.timezone)
 
     def describe(self, rows: int) -> dict[str, str | int]:
         """Name, sha256, place and rows, for the record."""

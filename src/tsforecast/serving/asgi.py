@@ -23,9 +23,9 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import tsforecast
-from tsforecast.errors import TsforecastError
+from tsforecast.errors import RequestError, TsforecastError
 from tsforecast.serving.batching import Batcher
-from tsforecast.serving.contract import Answer, RequestError, problem
+from tsforecast.serving.contract import Answer, problem
 from tsforecast.serving.contract import Request as Asked
 from tsforecast.serving.engine import Engine
 from tsforecast.serving.metrics import Metrics

@@ -8,11 +8,9 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain, repeat
 from operator import itemgetter
 from typing import Any
 
@@ -20,32 +18,18 @@ import numpy as np
 import orjson
 import pandas as pd
 from jaxtyping import Float, Int
-from pandas.tseries.offsets import Day, Tick
 
+from tsforecast import examples
 from tsforecast.bundle import Bundle
-from tsforecast.columns import FIRST_YEAR, LAST_YEAR, Problems, check_closed, listed
-from tsforecast.errors import DataError, TsforecastError, nearest
+from tsforecast.columns import Problems, check_closed, listed
+from tsforecast.errors import DataError, RequestError, TsforecastError, nearest
 from tsforecast.frames import to_panel
-from tsforecast.frequency import Axis, parse
 from tsforecast.panel import Panel
-from tsforecast.quantiles import intervals
+from tsforecast.serving.plain import MISSING, NUMBER, Columns, plain, step
 from tsforecast.tables import read_csv
 from tsforecast.types import Forecast
 
-Columns = Mapping[str, Sequence[Any]]
 KEYS = ("history", "known_future", "static", "horizon", "levels")
-_NUMBER, _MISSING = {int, float}, type(None)
-_STAMP = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d)?)?", re.ASCII)
-_CUT = {10: (b"T00:00:00", b""), 16: (b':00"', b'"'), 19: (b"", b"")}  # length of a timestamp to what it leaves out
-_SPAN = np.datetime64(f"{FIRST_YEAR}-01-01", "s"), np.datetime64(f"{LAST_YEAR + 1}-01-01", "s")
-
-
-class RequestError(TsforecastError):
-    """A request that cannot be answered whatever the model: its HTTP status and a code of its own."""
-
-    def __init__(self, what: str, *, status: int = 400, code: str = "request", **parts: Any) -> None:
-        super().__init__(what, **parts)
-        self.status, self.code = status, code
 
 
 @dataclass(frozen=True)
@@ -61,13 +45,13 @@ class Request:
     horizon
         Steps to answer with, at most the trained ones.
     levels
-        Names of the central intervals to answer with: `90`.
+        Names of the central intervals to answer with: `90`; None are all.
     """
 
     whole: Panel
     series: Int[np.ndarray, " N"]
     horizon: int
-    levels: tuple[str, ...]
+    levels: tuple[str, ...] | None
 
 
 @dataclass(frozen=True)
@@ -84,11 +68,6 @@ class Contract:
 
     bundle: Bundle
 
-    @cached_property
-    def levels(self) -> dict[str, tuple[int, int]]:
-        """The central intervals there are: name to the places of its two quantiles."""
-        return intervals(self.bundle.levels)
-
     @property
     def version(self) -> str:
         """The start of the digest: the same bundle has the same version wherever it is kept."""
@@ -101,13 +80,8 @@ class Contract:
         return None if one else {str(name): i for i, name in enumerate(self.bundle.features.ids)}
 
     @cached_property
-    def _nanos(self) -> int | None:
-        """The step, where requests are so plain that `_evident` can read them."""
-        bundle, step = self.bundle, parse(self.bundle.freq)
-        plain = not (bundle.known_names or bundle.static_names or bundle.schema.categorical)
-        if not (plain and isinstance(bundle.schema.time, str) and isinstance(step, Tick | Day)):
-            return None
-        return Axis(pd.DatetimeIndex([]), step, np.empty(0, np.int64), None).nanos
+    def _step(self) -> int | None:
+        return step(self.bundle)
 
     def read(self, body: bytes) -> Request:
         """A JSON body as a request.
@@ -141,17 +115,17 @@ class Contract:
         if "history" not in tables:
             raise RequestError("a request needs a history", where="history", got="nothing",
                                allowed="records or column lists")  # fmt: skip
-        horizon, levels = self._horizon(given.get("horizon")), self._levels(given.get("levels"))
+        horizon, levels = self.bundle.part(given.get("horizon"), given.get("levels"))
         whole, booleans = None, b"true" in body or b"false" in body
-        if len(tables) == 1:
-            whole = self._evident(tables["history"], booleans=booleans)
+        if len(tables) == 1 and self._step is not None:
+            whole = plain(self.bundle, self._step, tables["history"], booleans=booleans)
         if whole is None:
             frames = {name: self._frame(columns, name) for name, columns in tables.items()}
             whole = self._checked(**frames, first_row=0)
         return self._request(whole, horizon, levels)
 
     def read_csv(self, body: bytes, horizon: int | None = None, levels: Sequence[Any] | None = None) -> Request:
-        """A CSV file as a request: the rows of `Bundle.example`, known futures behind the history.
+        """A CSV file as a request: the rows of `examples.example`, known futures behind the history.
 
         Raises
         ------
@@ -159,35 +133,12 @@ class Contract:
             It cannot be read or forecast from.
         """
         schema = self.bundle.schema
-        steps, names = self._horizon(horizon), self._levels(levels)
+        steps, names = self.bundle.part(horizon, levels)
         frame = read_csv(body, "the file", None if schema.closed else schema.columns)
-        history, future, static = self.bundle.split(frame)
+        history, future, static = examples.split(self.bundle, frame)
         return self._request(self._checked(history, future, static, first_row=2), steps, names)
 
-    def _horizon(self, given: Any) -> int:
-        most = self.bundle.dims.horizon
-        if given is None:
-            return most
-        if type(given) is not int or not 1 <= given <= most:
-            raise RequestError("the horizon is the number of steps to forecast", where="horizon", got=given,
-                               allowed=f"a whole number from 1 to {most}, the trained one")  # fmt: skip
-        return given
-
-    def _levels(self, given: Any) -> tuple[str, ...]:
-        if given is None:
-            return tuple(self.levels)
-        cells = given if isinstance(given, list) else [given]
-        names = [f"{cell:g}" if type(cell) in _NUMBER and float(f"{cell:g}") == cell else repr(cell) for cell in cells]
-        if not isinstance(given, list) or len(set(names)) < len(names) or not set(names) <= set(self.levels):
-            raise RequestError(
-                "levels are the central intervals to answer with, in percent",
-                where="levels",
-                got=given,
-                allowed=f"a list of some of {', '.join(self.levels) or 'none: it has no intervals'}",
-            )
-        return tuple(names)
-
-    def _request(self, whole: Panel, horizon: int, levels: tuple[str, ...]) -> Request:
+    def _request(self, whole: Panel, horizon: int, levels: tuple[str, ...] | None) -> Request:
         """Series and missing values held against what training saw."""
         bundle, n = self.bundle, len(whole)
         for names, values in ((bundle.channels, whole.target), (bundle.past_names, whole.past)):
@@ -240,7 +191,7 @@ class Contract:
             stamps = (*schema.stamp_columns, schema.stamp) if where == "known_future" else ()
             check_closed([name for name in columns if name not in {*stamps, schema.id, *named}], problems)
         for name, cells in columns.items():
-            allowed: set[type] = {*_NUMBER, _MISSING}
+            allowed: set[type] = {*NUMBER, MISSING}
             what = "numbers"
             if name in schema.stamp_columns or name == schema.stamp:
                 one = name == schema.stamp
@@ -248,7 +199,7 @@ class Contract:
             elif name == schema.id:
                 allowed, what = {str, int}, "names"
             elif name in schema.categorical:
-                allowed, what = {str, *_NUMBER, _MISSING}, "categories"
+                allowed, what = {str, *NUMBER, MISSING}, "categories"
             elif name not in schema.columns:
                 continue  # told by its name
             if wrong := set(map(type, cells)) - allowed:
@@ -257,58 +208,6 @@ class Contract:
                 problems.add(f"column {name!r} has cells that are not {what}, such as {sample[:40]}", rows)
         problems.stop("mend the data")
         return pd.DataFrame({name: _series(cells) for name, cells in columns.items()})
-
-    def _evident(self, columns: Columns, *, booleans: bool) -> Panel | None:
-        """What `_checked` would give, when a few sums show that all is well; None: let it look and say.
-
-        Series stand one after another with as many rows each, timestamps are plain ISO 8601 and regular, cells are
-        numbers or null: what a program sends.
-        """
-        bundle, nanos = self.bundle, self._nanos
-        stamp, key = bundle.schema.stamp, bundle.schema.id
-        named = (*bundle.channels, *bundle.past_names)
-        if nanos is None or columns.keys() != {stamp, *((key,) if key else ()), *named}:
-            return None
-        total, rows, ids = len(columns[stamp]), bundle.context, ["0"]
-        each = total
-        if key and total:
-            names = columns[key]
-            each = next((i for i, name in enumerate(names) if name != names[0]), total)
-            ids = list(names[::each])
-            if set(map(type, ids)) != {str} or len(set(ids)) < len(ids) or total != each * len(ids):
-                return None
-            if list(chain.from_iterable(repeat(name, each) for name in ids)) != list(names):
-                return None
-        if each < rows:
-            return None
-        starts = _starts(columns[stamp], each, nanos)
-        if starts is None:
-            return None
-        cells = [columns[name] for name in named]
-        try:
-            values: np.ndarray = np.array(cells)
-        except ValueError:  # a list of lists
-            return None
-        if booleans or values.ndim != 2 or values.dtype.kind not in "if":  # nothing else becomes a number unasked
-            if not set(map(type, chain.from_iterable(cells))) <= {*_NUMBER, _MISSING}:
-                return None
-            values = np.array(cells, dtype=np.float64)
-        with np.errstate(over="ignore"):  # beyond float32 is infinite
-            values = values.astype(np.float32)
-        if np.isinf(values).any():
-            return None
-        n, horizon, c = len(ids), bundle.dims.horizon, len(bundle.channels)
-        whole: np.ndarray = np.full((n, rows + horizon, len(named)), np.nan, dtype=np.float32)
-        whole[:, :rows] = values.reshape(len(named), n, each)[..., -rows:].transpose(1, 2, 0)
-        whole = whole.reshape(-1, len(named))
-        stamps = starts[:, None] + np.arange(each - rows, each + horizon) * nanos
-        return Panel(
-            ids=np.array(ids, dtype=object), offsets=np.arange(n + 1) * (rows + horizon),
-            time=pd.DatetimeIndex(stamps.reshape(-1).view("datetime64[ns]")),
-            target=np.ascontiguousarray(whole[:, :c]), past=np.ascontiguousarray(whole[:, c:]),
-            known=np.empty((len(whole), 0), np.float32), static=np.empty((n, 0), np.float32),
-            channels=bundle.channels, past_names=bundle.past_names, known_names=(), static_names=(), freq=bundle.freq,
-        )  # fmt: skip
 
     def write(self, request: Request, answer: Answer) -> bytes:
         """The answer as JSON: numbers are float32 with the fewest digits that tell them apart."""
@@ -327,11 +226,12 @@ class Contract:
             stamps = [[stamp.isoformat() for stamp in whole.time[begin + context - 1 :][: request.horizon + 1]]
                       for begin in whole.offsets[:-1]]  # fmt: skip
         point, spread = named(answer.values), {}
+        levels = tuple(bundle.intervals) if request.levels is None else request.levels
         if answer.quantiles is not None:
-            spread = {level: [named(answer.quantiles[..., q]) for q in self.levels[level]] for level in request.levels}
+            spread = {level: [named(answer.quantiles[..., q]) for q in bundle.intervals[level]] for level in levels}
         body = {
             "model": bundle.metadata.get("name"), "version": self.version, "digest": bundle.digest, "freq": bundle.freq,
-            "channels": bundle.channels, "levels": [float(level) for level in request.levels],
+            "channels": bundle.channels, "levels": [float(level) for level in levels],
             "forecasts": [
                 {
                     "series": name if bundle.schema.id else None, "cutoff": stamps[i][0],
@@ -345,15 +245,7 @@ class Contract:
 
     def forecast(self, request: Request, answer: Answer) -> Forecast:
         """The answer as `Bundle.forecast` gives it, at the request's horizon and levels."""
-        whole, steps = request.whole, slice(0, request.horizon)
-        begin = whole.offsets[:-1] + self.bundle.context
-        places = sorted({*chain.from_iterable(self.levels[name] for name in request.levels)})
-        quantiles = None if answer.quantiles is None or not places else answer.quantiles[:, steps][..., places]
-        return Forecast(
-            ids=whole.ids, cutoff=whole.time[begin - 1],
-            time=tuple(whole.time[i : i + request.horizon] for i in begin), channels=self.bundle.channels,
-            values=answer.values[:, steps], levels=tuple(self.bundle.levels[i] for i in places), quantiles=quantiles,
-        )  # fmt: skip
+        return self.bundle.told(request.whole, answer.values, answer.quantiles, request.horizon, request.levels)
 
     def write_csv(self, request: Request, answer: Answer) -> bytes:
         """The answer as a CSV file laid out as the bundle's own data: wide or long."""
@@ -402,34 +294,8 @@ def _columns(given: Any, where: str) -> Columns:
 
 def _series(cells: Sequence[Any]) -> pd.Series:
     """A column of a frame; numbers stay numbers when all are missing."""
-    numeric = set(map(type, cells)) <= {*_NUMBER, _MISSING}
+    numeric = set(map(type, cells)) <= {*NUMBER, MISSING}
     return pd.Series(list(cells), dtype=np.float64 if numeric and None in cells else None)
-
-
-def _starts(stamps: Sequence[Any], each: int, nanos: int) -> Int[np.ndarray, " N"] | None:
-    """First nanosecond of each series, when the text is what the grid from there on would be written as."""
-    starts, written = [], dict[str, tuple[int, bytes]]()
-    for i in range(0, len(stamps), each):
-        first = stamps[i]
-        if not isinstance(first, str):
-            return None
-        if first not in written:
-            if not _STAMP.fullmatch(first):
-                return None
-            try:
-                begin = np.datetime64(first, "s")
-            except ValueError:  # no such day
-                return None
-            if begin < _SPAN[0] or begin + np.timedelta64(each * nanos // 10**9, "s") > _SPAN[1]:
-                return None
-            start = int(begin.astype(np.int64)) * 10**9
-            grid = (start + np.arange(each) * nanos).view("datetime64[ns]")
-            written[first] = start, orjson.dumps(grid, option=orjson.OPT_SERIALIZE_NUMPY).replace(*_CUT[len(first)])
-        start, text = written[first]
-        if orjson.dumps(stamps[i : i + each]).replace(b" ", b"T") != text:
-            return None
-        starts.append(start)
-    return np.array(starts, dtype=np.int64)
 
 
 def problem(error: TsforecastError) -> dict[str, str | None]:

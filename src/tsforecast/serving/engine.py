@@ -58,7 +58,7 @@ class Engine:
             raise BundleError(
                 "the bundle holds no golden request, so nothing could tell whether it is served right",
                 where=engine.bundle.path,
-                fix="train again, or bundle.with_golden(panel).save(path)",
+                fix="train again, or examples.with_golden(bundle, panel).save(path)",
             )
         engine = engine.checked()
         gc.collect()
@@ -98,7 +98,7 @@ class Engine:
         groups: dict[Any, list[int]] = {}
         for i, request in enumerate(requests):
             whole = request.whole
-            groups.setdefault((str(whole.time.tz), tuple(sorted(whole.categories.items()))), []).append(i)
+            groups.setdefault(tuple(sorted(whole.categories.items())), []).append(i)
         for places in groups.values():
             batch = [requests[i] for i in places]
             try:
@@ -124,11 +124,11 @@ class Engine:
         return {
             "model": bundle.metadata.get("name"), "version": self.contract.version, "digest": bundle.digest,
             "tsforecast": tsforecast.__version__, "layout": schema.layout, "time": schema.time, "id": schema.id,
-            "freq": bundle.freq, "context": bundle.context, "horizon": bundle.dims.horizon,
+            "freq": bundle.freq, "timezone": schema.timezone, "context": bundle.context, "horizon": bundle.dims.horizon,
             "channels": bundle.channels, "past": bundle.past_names, "known": bundle.known_names,
             "static": bundle.static_names, "categories": bundle.features.categories,
             "missing": {name: bundle.missing.get(name, 0) for name in (*bundle.channels, *bundle.past_names)},
-            "levels": [float(level) for level in self.contract.levels],
+            "levels": [float(level) for level in bundle.intervals],
             "series": len(bundle.features.ids) if per_series else None, "scores": bundle.metadata.get("scores", {}),
         }  # fmt: skip
 

@@ -17,10 +17,10 @@ _NUMBERS = {"type": "object", "additionalProperties": {"type": "array", "items":
 def document(app: FastAPI, engine: Engine) -> dict[str, Any]:
     """The document of an app that serves `engine`."""
     found = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-    contract, bundle = engine.contract, engine.bundle
-    levels = {"type": "array", "uniqueItems": True, "maxItems": len(contract.levels)}
-    if contract.levels:
-        levels["items"] = {"type": "number", "enum": [float(level) for level in contract.levels]}
+    bundle = engine.bundle
+    levels = {"type": "array", "uniqueItems": True, "maxItems": len(bundle.intervals)}
+    if bundle.intervals:
+        levels["items"] = {"type": "number", "enum": [float(level) for level in bundle.intervals]}
     horizon = {"type": "integer", "minimum": 1, "maximum": bundle.dims.horizon}
     table = {"oneOf": [
         {"type": "array", "items": {"type": "object", "additionalProperties": _CELL}},

@@ -1,0 +1,90 @@
+"""Requests as frames: how a panel is laid out for `Bundle.forecast`, the shortest request there is, the golden one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tsforecast.bundle import Bundle
+from tsforecast.errors import DataError
+from tsforecast.panel import Panel
+
+
+def frame_of(bundle: Bundle, panel: Panel) -> pd.DataFrame:
+    """A panel as a frame that `forecast` takes: laid out as `schema` says."""
+    if bundle.schema.layout == "long":
+        frame = panel.to_frame(id=str(bundle.schema.id), time=bundle.time_name)
+        frame = frame.rename(columns={"y": bundle.channels[0]}) if len(bundle.channels) == 1 else frame
+    else:
+        frame = panel.to_wide(time=bundle.time_name)
+    if not isinstance(bundle.schema.time, str | None):  # assembled from columns such as year, month, day
+        parts = pd.DataFrame({name: getattr(panel.time, name) for name in bundle.schema.time})
+        frame = pd.concat([parts, frame.drop(columns=bundle.time_name)], axis=1)
+    return frame
+
+
+def example(bundle: Bundle, panel: Panel) -> pd.DataFrame:
+    """The shortest frame that can be forecast from: `context` rows of the first series.
+
+    With known covariates the horizon's rows follow, their targets and past covariates empty.
+    """
+    ahead = bundle.dims.horizon if bundle.known_names else 0
+    rows = bundle.context + ahead
+    end = panel.offsets[1:]
+    first = panel.rows(np.append(end[:1] - rows, end[1:]), end)
+    first = replace(first, ids=first.ids[:1], offsets=first.offsets[:2], static=first.static[:1])
+    target, past = first.target.copy(), first.past.copy()
+    target[rows - ahead :], past[rows - ahead :] = np.nan, np.nan
+    return frame_of(bundle, replace(first, target=target, past=past))
+
+
+def split(bundle: Bundle, frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame | None, pd.DataFrame | None]:
+    """History, known future and static covariates out of one frame, as `example` has it.
+
+    Raises
+    ------
+    DataError
+        The last `horizon` rows of every series, which are the ones to forecast, hold targets.
+    """
+    frame, future, static = frame.reset_index(drop=True), None, None
+    key = [bundle.schema.id] if bundle.schema.id else []
+    if bundle.static_names:
+        static = frame.filter([*key, *bundle.static_names]).drop_duplicates()
+        frame = frame.drop(columns=list(bundle.static_names), errors="ignore")
+    if bundle.known_names:
+        future = (frame.groupby(key, sort=False) if set(key) & set(frame) else frame).tail(bundle.dims.horizon)
+        if future.filter(bundle.channels).notna().any(axis=None):
+            raise DataError(
+                f"the last {bundle.dims.horizon} rows of every series are the ones to forecast",
+                where=", ".join(bundle.channels),
+                allowed="empty targets there, and values of the known covariates",
+                fix="append these rows to the history",
+            )
+        frame = frame.drop(index=future.index)
+        future = future.drop(columns=[*bundle.channels, *bundle.past_names], errors="ignore")
+    return frame, future, static
+
+
+def with_golden(bundle: Bundle, train: Panel) -> Bundle:
+    """The bundle with what a server checks requests and itself against: `missing` and `golden`, of train rows."""
+    history, future, static = split(bundle, example(bundle, train))
+    answer = bundle.forecast(history, future, static=static)
+    golden: dict[str, Any] = {
+        name: {column: _cells(frame[column]) for column in frame}
+        for name, frame in (("history", history), ("known_future", future), ("static", static))
+        if frame is not None
+    }
+    for name, array in (("values", answer.values), ("quantiles", answer.quantiles)):
+        golden[name] = None if array is None else array.astype(str).astype(float).tolist()
+    return replace(bundle, golden=golden, missing=train.missing_rows(bundle.context))
+
+
+def _cells(column: pd.Series) -> list[Any]:
+    """A column as JSON values: timestamps as text, missing as None, float32 with the digits that tell it apart."""
+    if pd.api.types.is_datetime64_any_dtype(column.dtype):
+        return [stamp.isoformat() for stamp in column]
+    cells = map(float, column.astype(str)) if column.dtype == np.float32 else column.tolist()
+    return [None if cell != cell else cell for cell in cells]

@@ -1,0 +1,114 @@
+"""The short way from a request to a panel: what a program sends is plain, and a few sums show that nothing is wrong."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from itertools import chain, repeat
+from typing import Any
+
+import numpy as np
+import orjson
+import pandas as pd
+from jaxtyping import Int
+from pandas.tseries.offsets import Day, Tick
+
+from tsforecast.bundle import Bundle
+from tsforecast.columns import FIRST_YEAR, LAST_YEAR
+from tsforecast.frequency import Axis, parse
+from tsforecast.panel import Panel
+from tsforecast.schema import NAIVE
+
+Columns = Mapping[str, Sequence[Any]]
+NUMBER, MISSING = {int, float}, type(None)  # types of a cell
+_STAMP = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d)?)?", re.ASCII)
+_CUT = {10: (b"T00:00:00", b""), 16: (b':00"', b'"'), 19: (b"", b"")}  # length of a timestamp to what it leaves out
+_SPAN = np.datetime64(f"{FIRST_YEAR}-01-01", "s"), np.datetime64(f"{LAST_YEAR + 1}-01-01", "s")
+
+
+def step(bundle: Bundle) -> int | None:
+    """Nanoseconds from row to row; None where requests to this bundle are never so plain."""
+    schema, offset = bundle.schema, parse(bundle.freq)
+    numbers = not (bundle.known_names or bundle.static_names or schema.categorical)
+    naive = isinstance(schema.time, str) and schema.timezone in (None, NAIVE)
+    if not (numbers and naive and isinstance(offset, Tick | Day)):
+        return None
+    return Axis(pd.DatetimeIndex([]), offset, np.empty(0, np.int64), None).nanos
+
+
+def plain(bundle: Bundle, nanos: int, columns: Columns, *, booleans: bool) -> Panel | None:
+    """The whole panel, when a few sums show that all is well; None: let the checks look and say.
+
+    Series stand one after another with as many rows each, timestamps are plain ISO 8601 and regular, cells are
+    numbers or null: what a program sends.
+    """
+    stamp, key = bundle.schema.stamp, bundle.schema.id
+    named = (*bundle.channels, *bundle.past_names)
+    if columns.keys() != {stamp, *((key,) if key else ()), *named}:
+        return None
+    total, rows, ids = len(columns[stamp]), bundle.context, ["0"]
+    each = total
+    if key and total:
+        names = columns[key]
+        each = next((i for i, name in enumerate(names) if name != names[0]), total)
+        ids = list(names[::each])
+        if set(map(type, ids)) != {str} or len(set(ids)) < len(ids) or total != each * len(ids):
+            return None
+        if list(chain.from_iterable(repeat(name, each) for name in ids)) != list(names):
+            return None
+    if each < rows:
+        return None
+    starts = _starts(columns[stamp], each, nanos)
+    if starts is None:
+        return None
+    cells = [columns[name] for name in named]
+    try:
+        values: np.ndarray = np.array(cells)
+    except ValueError:  # a list of lists
+        return None
+    if booleans or values.ndim != 2 or values.dtype.kind not in "if":  # nothing else becomes a number unasked
+        if not set(map(type, chain.from_iterable(cells))) <= {*NUMBER, MISSING}:
+            return None
+        values = np.array(cells, dtype=np.float64)
+    with np.errstate(over="ignore"):  # beyond float32 is infinite
+        values = values.astype(np.float32)
+    if np.isinf(values).any():
+        return None
+    n, horizon, c = len(ids), bundle.dims.horizon, len(bundle.channels)
+    whole: np.ndarray = np.full((n, rows + horizon, len(named)), np.nan, dtype=np.float32)
+    whole[:, :rows] = values.reshape(len(named), n, each)[..., -rows:].transpose(1, 2, 0)
+    whole = whole.reshape(-1, len(named))
+    stamps = starts[:, None] + np.arange(each - rows, each + horizon) * nanos
+    return Panel(
+        ids=np.array(ids, dtype=object), offsets=np.arange(n + 1) * (rows + horizon),
+        time=pd.DatetimeIndex(stamps.reshape(-1).view("datetime64[ns]")),
+        target=np.ascontiguousarray(whole[:, :c]), past=np.ascontiguousarray(whole[:, c:]),
+        known=np.empty((len(whole), 0), np.float32), static=np.empty((n, 0), np.float32),
+        channels=bundle.channels, past_names=bundle.past_names, known_names=(), static_names=(), freq=bundle.freq,
+    )  # fmt: skip
+
+
+def _starts(stamps: Sequence[Any], each: int, nanos: int) -> Int[np.ndarray, " N"] | None:
+    """First nanosecond of each series, when the text is what the grid from there on would be written as."""
+    starts, written = [], dict[str, tuple[int, bytes]]()
+    for i in range(0, len(stamps), each):
+        first = stamps[i]
+        if not isinstance(first, str):
+            return None
+        if first not in written:
+            if not _STAMP.fullmatch(first):
+                return None
+            try:
+                begin = np.datetime64(first, "s")
+            except ValueError:  # no such day
+                return None
+            if begin < _SPAN[0] or begin + np.timedelta64(each * nanos // 10**9, "s") > _SPAN[1]:
+                return None
+            start = int(begin.astype(np.int64)) * 10**9
+            grid = (start + np.arange(each) * nanos).view("datetime64[ns]")
+            written[first] = start, orjson.dumps(grid, option=orjson.OPT_SERIALIZE_NUMPY).replace(*_CUT[len(first)])
+        start, text = written[first]
+        if orjson.dumps(stamps[i : i + each]).replace(b" ", b"T") != text:
+            return None
+        starts.append(start)
+    return np.array(starts, dtype=np.int64)
