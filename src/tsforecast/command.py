@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import fields
 from pathlib import Path
 from types import FrameType
@@ -174,7 +174,7 @@ def _explain(error: Exception, config_name: str) -> ConfigError:
         _, file, *rest = text.split("'")
         reason = "'".join(rest).partition("\n")[2].partition("\n")[0]
         stray = reason.split("'")[1] if reason.startswith("Key '") else None
-        close = nearest(stray, _keys(config_name)) if stray else None
+        close = nearest(stray, _keys(config_name, {"+experiment", "+debug"})) if stray else None
         what = "there is no such key" if stray else "a value of a configuration file cannot be used"
         return ConfigError(what, where=f"{file}.yaml", got=stray or reason, fix=close and f"did you mean {close}?")
     if isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark):
@@ -206,14 +206,16 @@ def _options(group: str) -> list[str]:
     return sorted({file.stem for root in (CONF_DIR, Path.cwd() / "conf") for file in root.glob(f"{group}/*.yaml")})
 
 
-def _keys(config_name: str) -> Iterator[str]:
+def _keys(config_name: str, without: Set[str] = frozenset()) -> Iterator[str]:
     """Every key and group of the command as it composes with the groups chosen on the command line."""
     groups = {folder.name for folder in CONF_DIR.iterdir() if folder.is_dir()}
     if config_name != "train":
         defaults = (CONF_DIR / f"{config_name}.yaml").read_text(encoding="utf-8")
         groups = {group for group in groups if f"- {group}:" in defaults}
-    replaced = {*groups - {"experiment", "debug"}, "+experiment", "+debug"}
+    replaced = {*groups - {"experiment", "debug"}, "+experiment", "+debug"} - without
     chosen = [a for a in sys.argv[1:] if a.partition("=")[0] in replaced and "," not in a]
+    if (local := Path.cwd() / "conf").is_dir():
+        chosen.append(f"hydra.searchpath=[file://{local}]")
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         composed = hydra.compose(config_name, overrides=chosen)
