@@ -24,31 +24,24 @@ LOOKBACK, HORIZON = 96, 24
 
 def ours(trees: int) -> dict[str, float]:
     """The boosters alone: no ridge below them, no early stopping or subsampling, which the peers do not have either."""
-    from tsforecast.bundle import Bundle
     from tsforecast.data.sources import Dataset
     from tsforecast.data.splits import RowSplit
     from tsforecast.features.base import FeatureSet
     from tsforecast.models.boosting import XGBoost
-    from tsforecast.training.evaluate import evaluate, segment
+    from tsforecast.training.evaluate import evaluate
+    from tsforecast.training.prepare import prepare
 
     dataset = Dataset(path="etth1", name="etth1", layout="wide", time="date", target=("OT",), freq="h")
-    panel = dataset.load()
-    borders = RowSplit(train=8640, val=2880, test=2880)(panel, LOOKBACK, HORIZON)
-    features = FeatureSet().fit(panel.rows(borders.begin, borders.train_end))
-    encoded, sizes = features.encode(panel), {"lookback": LOOKBACK, "horizon": HORIZON}
-    dims = encoded.dims(**sizes, season=24)
-    train, val = (segment(encoded, borders, part, **sizes) for part in ("train", "val"))
-    test = segment(encoded, borders, "test", **sizes, stride=HORIZON)
+    data = prepare(dataset.load(), dataset.schema, RowSplit(train=8640, val=2880, test=2880), FeatureSet(),
+                   lookback=LOOKBACK, horizon=HORIZON, stride=HORIZON)  # fmt: skip
+    train, val, test = (data.windows(part) for part in ("train", "val", "test"))
     plain = {"min_child_weight": 1.0, "subsample": 1.0, "colsample_bytree": 1.0}
     began = time.process_time()
-    forecaster = XGBoost(rounds=trees, patience=None, **plain, **PARAMETERS).fit(train, val, dims)
+    forecaster = XGBoost(rounds=trees, patience=None, **plain, **PARAMETERS).fit(train, val, data.dims)
     fitted = time.process_time()
-    bundle = Bundle(
-        features=features, forecaster=forecaster, dims=dims, channels=panel.channels, past_names=(), known_names=(),
-        static_names=(), freq=panel.freq, schema=dataset.schema,
-    )  # fmt: skip
+    bundle, scale = data.bundle(forecaster), data.scale
     scored = time.process_time()
-    scores = evaluate(bundle, panel, test, borders)
+    scores = evaluate(bundle, data.panel, test, scale)
     return {"fit_s": fitted - began, "score_s": time.process_time() - scored, "mse": scores.summary()["mse"]}
 
 

@@ -15,30 +15,19 @@ from statistics import median
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[name] = "1"
 
-from tsforecast.bundle import Bundle
 from tsforecast.data.sources import Dataset
-from tsforecast.data.splits import Borders, RowSplit
+from tsforecast.data.splits import RowSplit
 from tsforecast.features.base import FeatureSet
-from tsforecast.metrics import seasonal_scale
 from tsforecast.models.linear import Ridge
-from tsforecast.panel import Panel
-from tsforecast.training.evaluate import PARTS, evaluate, segment
-from tsforecast.types import Dims
-from tsforecast.windows import Windows
-
-LOOKBACK, HORIZON = 336, 96
+from tsforecast.training.evaluate import evaluate
+from tsforecast.training.prepare import Prepared, prepare
 
 
-def etth1() -> tuple[Dataset, Panel, Borders, FeatureSet, Dims, list[Windows]]:
-    """ETTh1 by the published protocol: what `+experiment=etth1` is made of, with train, validation and test windows."""
+def etth1() -> Prepared:
+    """ETTh1 by the published protocol: what `+experiment=etth1` is made of."""
     dataset = Dataset(path="etth1", name="etth1", layout="wide", time="date", freq="h")
-    panel = dataset.load()
-    borders = RowSplit(train=8640, val=2880, test=2880)(panel, LOOKBACK, HORIZON)
-    features = FeatureSet().fit(panel.rows(borders.begin, borders.train_end))
-    encoded = features.encode(panel)
-    dims = encoded.dims(lookback=LOOKBACK, horizon=HORIZON, season=24)
-    windows = [segment(encoded, borders, part, lookback=LOOKBACK, horizon=HORIZON) for part in PARTS]
-    return dataset, panel, borders, features, dims, windows
+    split = RowSplit(train=8640, val=2880, test=2880)
+    return prepare(dataset.load(), dataset.schema, split, FeatureSet(), lookback=336, horizon=96)
 
 
 def milliseconds(task: Callable[[], object], rounds: int) -> list[float]:
@@ -57,21 +46,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     rounds = parser.parse_args().rounds
-    dataset, panel, borders, features, dims, (fitting, validation, test) = etth1()
-    bundle = Bundle(
-        features=features,
-        forecaster=Ridge().fit(fitting, validation, dims),
-        dims=dims,
-        channels=panel.channels,
-        past_names=(),
-        known_names=(),
-        static_names=(),
-        freq=panel.freq,
-        schema=dataset.schema,
-    )
-    scale = seasonal_scale(panel.target, panel.offsets, borders.begin, borders.train_end, dims.season)
+    data = etth1()
+    bundle = data.bundle(Ridge().fit(data.windows("train"), data.windows("val"), data.dims))
+    test, scale = data.windows("test"), data.scale
     tasks: dict[str, Callable[[], object]] = {
-        f"scoring {len(test)} windows x {dims.channels} channels": lambda: evaluate(bundle, panel, test, scale),
+        f"scoring {len(test)} windows x {data.dims.channels} channels": lambda: evaluate(
+            bundle, data.panel, test, scale
+        ),
         "of it: gather and forecast": lambda: [bundle.predict(test, index) for index in test.batches(128)],
         "of it: gather": lambda: [test.window(index) for index in test.batches(128)],
     }

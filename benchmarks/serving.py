@@ -171,16 +171,18 @@ def cold(folder: Path, bundle: Path, rounds: int) -> None:
 
 def many(folder: Path) -> None:
     """1,000 series of 336 rows in one request."""
+    from dataclasses import replace
+
     from tsforecast import examples
-    from tsforecast.bundle import Bundle
+    from tsforecast.data.splits import RowSplit
     from tsforecast.features.base import FeatureSet
     from tsforecast.features.scaling import StandardScaler
     from tsforecast.frames import to_panel
     from tsforecast.models.linear import Ridge
     from tsforecast.schema import Schema
-    from tsforecast.windows import Windows
+    from tsforecast.training.prepare import prepare
 
-    rng, rows, series = np.random.default_rng(0), 480, 1000
+    rng, rows, series = np.random.default_rng(0), 624, 1000
     stamps = pd.date_range("2024-01-01", periods=rows, freq="h")
     frame = pd.DataFrame(
         {
@@ -191,24 +193,10 @@ def many(folder: Path) -> None:
     )
     schema = Schema("long", freq="h")
     panel = to_panel(frame, schema)
-    features = FeatureSet((), StandardScaler()).fit(panel)
-    encoded, short = features.encode(panel), features.encode(panel)
-    lengths = {"lookback": 336, "horizon": 96}
-    windows = Windows.over(encoded, **lengths, begin=panel.offsets[:-1], end=panel.offsets[1:], stride=24)
-    dims = short.dims(336, 96, 24)
-    bundle = Bundle(
-        features=features,
-        forecaster=Ridge([1.0]).fit(windows, windows, dims),
-        dims=dims,
-        channels=panel.channels,
-        past_names=(),
-        known_names=(),
-        static_names=(),
-        freq="h",
-        schema=schema.resolved(panel),
-        metadata={"name": "many"},
-    )
-    examples.with_golden(bundle, panel).save(folder / "many")
+    split = RowSplit(train=rows - 192, val=96, test=96)
+    data = prepare(panel, schema, split, FeatureSet((), StandardScaler()), lookback=336, horizon=96)
+    bundle = data.bundle(Ridge([1.0]).fit(data.windows("val"), data.windows("val"), data.dims))
+    examples.with_golden(replace(bundle, metadata={"name": "many"}), panel).save(folder / "many")
     last = frame.groupby("unique_id").tail(336)
     body = json.dumps({"history": {**last.astype({"ds": str}).to_dict("list")}}, separators=(",", ":")).encode()
     with server(SERVERS["ASGI"], folder, folder / "many") as (_, port, _seconds):

@@ -62,7 +62,8 @@ def main() -> None:
     epochs = parser.parse_args().epochs
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     torch.set_num_threads(1)
-    _, _, _, _, dims, (train, val, _) = etth1()
+    data = etth1()
+    dims, train, val = data.dims, data.windows("train"), data.windows("val")
     clock = Clock()
 
     def trainer(callbacks: list[Callback]) -> pl.Trainer:

@@ -24,8 +24,8 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
 
     from tsforecast.bundle import Bundle
     from tsforecast.errors import ConfigError
-    from tsforecast.metrics import seasonal_scale
-    from tsforecast.training.evaluate import baselines, evaluate, segment
+    from tsforecast.training.evaluate import baselines, evaluate
+    from tsforecast.training.prepare import Prepared
     from tsforecast.training.results import example_windows, flatten, table, write_json
     from tsforecast.windows import check_sizes
 
@@ -46,8 +46,9 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     dataset = build(parts["dataset"])
     panel = bundle.panel(dataset.load())
     panel, borders = build(parts["split"])(panel, dims.lookback, dims.horizon).kept(panel)
-    windows = segment(bundle.features.encode(panel), borders, part, lookback=dims.lookback, horizon=dims.horizon,
-                      stride=cfg.evaluation.stride)  # fmt: skip
+    data = Prepared(panel, dataset.schema, borders, bundle.features, bundle.features.encode(panel), dims,
+                    cfg.evaluation.stride)  # fmt: skip
+    windows = data.windows(part)
     seen, until = bundle.metadata.get("data", {}).get("digest"), bundle.metadata.get("chosen_until")
     if part == "test" and until and seen == dataset.describe(0)["digest"]:
         early = int((panel.time[windows.origins] <= pd.Timestamp(until)).sum())
@@ -56,8 +57,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
                         "scores say little about new data.", early, until)  # fmt: skip
     log.info("%d %s windows of %d + %d rows", len(windows), part, dims.lookback, dims.horizon)
     bundles = {"bundle": bundle, **baselines(bundle, build(cfg.evaluation.baselines), windows)}
-    scale = seasonal_scale(panel.target, panel.offsets, borders.begin, borders.train_end, dims.season)
-    scores = {name: evaluate(each, panel, windows, scale) for name, each in bundles.items()}
+    scores = {name: evaluate(each, panel, windows, data.scale) for name, each in bundles.items()}
     flat = flatten(scores["bundle"], part, detail=True)
     for name, each in scores.items():
         if name != "bundle":

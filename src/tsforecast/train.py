@@ -26,15 +26,13 @@ def train(cfg: DictConfig) -> dict[str, float]:
     from dataclasses import replace
 
     from tsforecast import examples
-    from tsforecast.bundle import Bundle
     from tsforecast.features.base import FeatureSet
-    from tsforecast.metrics import seasonal_scale
-    from tsforecast.panel import seasonality
     from tsforecast.quantiles import check_levels
     from tsforecast.tracking.provenance import provenance
     from tsforecast.tracking.runs import NoTracker
-    from tsforecast.training.evaluate import PARTS, baselines, evaluate, segment
+    from tsforecast.training.evaluate import baselines, evaluate
     from tsforecast.training.fit import check_covariates, fit
+    from tsforecast.training.prepare import PARTS, prepare
     from tsforecast.training.results import example_windows, flatten, readable, table, write_json
     from tsforecast.windows import check_sizes
 
@@ -59,25 +57,19 @@ def train(cfg: DictConfig) -> dict[str, float]:
         name, resolved, {k: chosen[k] for k in ("dataset", "model")}, origin
     ) as run:
         dataset = build(cfg.dataset)
-        panel = dataset.load()
-        panel, borders = build(cfg.split)(panel, cfg.lookback, cfg.horizon).kept(panel)
-        borders = replace(borders, calibration=calibrate.fraction if levels else 0.0)
-        features = FeatureSet(tuple(build(cfg.feature).values()), build(cfg.scaler))
-        features.fit(panel.rows(borders.begin, borders.train_end))
-        encoded = features.encode(panel)
-        check_covariates(model, encoded, label=label, unused=cfg.unused_covariates)
-        dims = encoded.dims(**sizes, season=cfg.season or seasonality(panel.freq), quantiles=levels if learns else ())
-
-        fitting, validation, held_out, test = (
-            segment(encoded, borders, part, **sizes, stride=cfg.evaluation.stride if part == "test" else 1)
-            for part in PARTS
-        )
+        data = prepare(
+            dataset.load(), dataset.schema, build(cfg.split),
+            FeatureSet(tuple(build(cfg.feature).values()), build(cfg.scaler)), **sizes, season=cfg.season,
+            levels=levels if learns else (), calibration=calibrate.fraction if levels else 0.0,
+            stride=cfg.evaluation.stride,
+        )  # fmt: skip
+        panel, borders, dims = data.panel, data.borders, data.dims
+        check_covariates(model, data.encoded, label=label, unused=cfg.unused_covariates)
+        fitting, validation, held_out, test = (data.windows(part) for part in PARTS)
         calibrate.check(held_out, levels, learned=learns)
         log.info("%s: %d series, %d rows, %s; windows of %d + %d rows: %d train, %d val, %d calibration, %d test",
                  chosen["dataset"], len(panel), len(panel.time), " ".join(panel.channels), cfg.lookback, cfg.horizon,
                  len(fitting), len(validation), len(held_out), len(test))  # fmt: skip
-
-        scale = seasonal_scale(panel.target, panel.offsets, borders.begin, borders.train_end, dims.season)
 
         def trainer(**arguments: Any) -> Any:  # built when called: a tabular model never pays for importing Lightning
             built = build(cfg.trainer)(**arguments)
@@ -92,20 +84,15 @@ def train(cfg: DictConfig) -> dict[str, float]:
         if helps():
             return {}
         flat = {"time/fit_seconds": time.perf_counter() - began}
-        bundle = Bundle(
-            features=features, forecaster=fitted.forecaster, dims=dims, channels=panel.channels,
-            past_names=panel.past_names, known_names=panel.known_names, static_names=panel.static_names,
-            freq=panel.freq, schema=dataset.schema.resolved(panel),
-        )  # fmt: skip
-        bundle = calibrate(bundle, held_out, levels)
+        bundle = calibrate(data.bundle(fitted.forecaster), held_out, levels)
         rivals = baselines(bundle, build(cfg.evaluation.baselines), fitting)
         began = time.perf_counter()
-        scores = {label: evaluate(bundle, panel, test, scale)}
+        scores = {label: evaluate(bundle, panel, test, data.scale)}
         flat["time/score_seconds"] = time.perf_counter() - began
         flat |= flatten(scores[label], "test", detail=True)
-        flat |= flatten(evaluate(bundle, panel, validation, scale), "val")
+        flat |= flatten(evaluate(bundle, panel, validation, data.scale), "val")
         for rival, other in rivals.items():
-            scores[rival] = scores[label] if rival == label else evaluate(other, panel, test, scale)
+            scores[rival] = scores[label] if rival == label else evaluate(other, panel, test, data.scale)
             flat |= flatten(scores[rival], f"baseline/{rival}/test")
 
         source = dataset.describe(len(panel.time))

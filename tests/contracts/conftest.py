@@ -22,8 +22,8 @@ from tsforecast.data.splits import Borders, FractionSplit
 from tsforecast.features.base import FeatureSet
 from tsforecast.panel import Panel
 from tsforecast.training.calibrate import Conformal
-from tsforecast.training.evaluate import segment
 from tsforecast.training.fit import check_covariates, fit
+from tsforecast.training.prepare import Prepared, prepare
 from tsforecast.types import Forecast
 
 LOOKBACK, HORIZON, ROWS = 48, 8, 500
@@ -63,8 +63,15 @@ class Trained:
     """A bundle and the data it was trained on."""
 
     bundle: Bundle
-    panel: Panel
-    borders: Borders
+    data: Prepared
+
+    @property
+    def panel(self) -> Panel:
+        return self.data.panel
+
+    @property
+    def borders(self) -> Borders:
+        return self.data.borders
 
     def history(self, rows: int | None = None) -> pd.DataFrame:
         """The panel up to the last cutoff that still has a truth, as a frame."""
@@ -100,29 +107,22 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Trained]:
         cfg = compose("train", f"feature=[{feature}]", f"model={model}", *quick, *overrides)
         if "rounds" in cfg.model:
             cfg.model.rounds = 3
-        borders = replace(FractionSplit()(data, LOOKBACK, HORIZON), calibration=0.5)
-        features = FeatureSet(tuple(build(cfg.feature).values()), build(cfg.scaler))
-        features.fit(data.rows(borders.begin, borders.train_end))
-        encoded = features.encode(data)
         if deep(model):
             cfg.model.backbone = small(cfg.model.backbone)
         chosen = build(cfg.model)
-        check_covariates(chosen, encoded, label=model, unused="ignore")
-        levels = LEVELS if getattr(chosen, "learns_quantiles", False) else ()
-        dims = encoded.dims(LOOKBACK, HORIZON, season=24, quantiles=levels)
-        *parts, held_out = (
-            segment(encoded, borders, part, lookback=LOOKBACK, horizon=HORIZON) for part in ("train", "val", "cal")
-        )
+        prepared = prepare(
+            data, source.schema, FractionSplit(), FeatureSet(tuple(build(cfg.feature).values()), build(cfg.scaler)),
+            lookback=LOOKBACK, horizon=HORIZON, season=24, calibration=0.5,
+            levels=LEVELS if getattr(chosen, "learns_quantiles", False) else (),
+        )  # fmt: skip
+        check_covariates(chosen, prepared.encoded, label=model, unused="ignore")
+        parts = (prepared.windows(part) for part in ("train", "val"))
         fitted = fit(
-            chosen, *parts, dims=dims, trainer=build(cfg.trainer), seed=1,
+            chosen, *parts, dims=prepared.dims, trainer=build(cfg.trainer), seed=1,
             run_dir=root / "-".join((dataset, feature, model, *overrides)),
         )  # fmt: skip
-        bundle = Bundle(
-            features=features, forecaster=fitted.forecaster, dims=dims, channels=data.channels,
-            past_names=data.past_names, known_names=data.known_names, static_names=data.static_names,
-            freq=data.freq, schema=source.schema.resolved(data),
-        )  # fmt: skip
-        return Trained(Conformal()(bundle, held_out, LEVELS), data, borders)
+        bundle = Conformal()(prepared.bundle(fitted.forecaster), prepared.windows("cal"), LEVELS)
+        return Trained(bundle, prepared)
 
     return train
 

@@ -7,21 +7,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.contracts.conftest import HORIZON, LEVELS, LOOKBACK, Trained, changed, compose
+from tests.contracts.conftest import LEVELS, Trained, changed, compose
 from tsforecast.config import build
 from tsforecast.data.splits import Borders
 from tsforecast.errors import ConfigError, DataError
 from tsforecast.features.base import FeatureSet
-from tsforecast.metrics import seasonal_scale
 from tsforecast.panel import Panel
 from tsforecast.training.calibrate import Conformal, NoCalibration
-from tsforecast.training.evaluate import evaluate, segment
+from tsforecast.training.evaluate import evaluate
 from tsforecast.training.fit import check_covariates
 
 
 def held_out(case: Trained, panel: Panel, part: str = "cal"):
-    encoded = case.bundle.features.encode(panel)
-    return segment(encoded, case.borders, part, lookback=LOOKBACK, horizon=HORIZON)
+    return replace(case.data, encoded=case.bundle.features.encode(panel)).windows(part)
 
 
 def test_calibration_rows_are_the_last_of_validation_and_overlap_with_nothing() -> None:
@@ -46,8 +44,7 @@ def test_offsets_follow_the_calibration_rows_alone(trained) -> None:
 def test_on_its_own_rows_an_interval_covers_at_least_its_share(trained, model: str) -> None:
     case = trained("etth1", "calendar", model)
     windows = held_out(case, case.panel)
-    scale = seasonal_scale(case.panel.target, case.panel.offsets, *case.borders.rows("train"), season=24)
-    summary = evaluate(case.bundle, case.panel, windows, scale).summary()
+    summary = evaluate(case.bundle, case.panel, windows, case.data.scale).summary()
     assert 0.9 <= summary["coverage-90"] <= 0.9 + 2.5 / len(windows) * 2 + 0.02
 
 

@@ -14,7 +14,6 @@ from tests.contracts.conftest import HORIZON, LEVELS, LOOKBACK, Trained, changed
 from tsforecast.bundle import Bundle
 from tsforecast.errors import DataError
 from tsforecast.features.base import FeatureSet
-from tsforecast.training.evaluate import segment
 from tsforecast.types import Forecast
 
 Train = Callable[..., Trained]
@@ -49,8 +48,7 @@ def test_when_everything_after_the_cutoff_changes_then_the_forecast_does_not(
     cutoff = case.borders.val_end + 20
     forecasts = []
     for panel in (case.panel, changed(case.panel, cutoff)):
-        encoded = case.bundle.features.encode(panel)
-        windows = segment(encoded, case.borders, "test", lookback=LOOKBACK, horizon=HORIZON)
+        windows = replace(case.data, encoded=case.bundle.features.encode(panel)).windows("test")
         at = windows.subset(windows.origins == cutoff[windows.series])
         assert len(at) == len(panel)
         forecasts.append(case.bundle.predict(at, slice(None)))
@@ -66,7 +64,7 @@ def test_a_forecast_from_the_last_rows_is_the_backtests_to_the_bit_and_the_reloa
     bundle = case.bundle
     alone = case.forecast(rows=LOOKBACK)
     same(alone, case.forecast())
-    windows = segment(bundle.features.encode(case.panel), case.borders, "test", lookback=LOOKBACK, horizon=HORIZON)
+    windows = case.data.windows("test")
     whole, spread = bundle.predict(windows, slice(None))
     last = np.flatnonzero(windows.origins == case.panel.offsets[1:][windows.series] - HORIZON)
     series = bundle.features.series(case.panel.ids)[windows.series[last]]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import getpass
-import importlib
 import json
 import logging
 import os
@@ -24,21 +22,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tsforecast.errors import ConfigError, OutputError
+from tsforecast.errors import ConfigError
 from tsforecast.tracking.provenance import packages
+from tsforecast.tracking.store import (
+    SERVERS,
+    collector_paused,
+    connect,
+    database,
+    experiment_id,
+    import_mlflow,
+    store_errors,
+)
 from tsforecast.types import level_names
 
 log = logging.getLogger(__name__)
 
-SERVERS = ("http://", "https://", "postgresql", "mysql", "mssql", "databricks")
 SERVED = ("tsforecast", "numpy", "pandas", "pyarrow", "pydantic", "holidays", "safetensors", "onnxruntime", "xgboost",
           "xgboost-cpu")  # fmt: skip
-QUIET = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_LOGGING_LEVEL": "WARNING",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_UV_AUTO_DETECT": "false",  # the requirements are given, whatever lock file lies in the working directory
-}
 OUTPUT = {"unique_id": "string", "ds": "datetime", "cutoff": "datetime", "channel": "string", "y_hat": "float"}
 
 
@@ -85,13 +85,13 @@ class Run:
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
         """One file."""
         if self.client:
-            with _store_errors(str(path), OSError):
+            with store_errors(str(path), OSError):
                 self.client.log_artifact(self.id, str(path), folder)
 
     def log_artifacts(self, directory: Path, folder: str | None = None) -> None:
         """All files below a directory; none when there is no such directory."""
         if self.client and directory.is_dir():
-            with _store_errors(str(directory), OSError):
+            with store_errors(str(directory), OSError):
                 self.client.log_artifacts(self.id, str(directory), folder)
 
     def log_dataset(self, *, name: str, digest: str, source: str, rows: int) -> None:
@@ -134,7 +134,7 @@ class Run:
         outputs = OUTPUT | {f"y_hat-{name}": "float" for name in level_names(levels) if name != "median"}
         signature = ModelSignature(columns, Schema([ColSpec(kind, name) for name, kind in outputs.items()]))
         model = self.client.create_logged_model(self.experiment, "model", self.id)
-        with _collector_paused(), tempfile.TemporaryDirectory() as scratch, _store_errors(str(path), OSError):
+        with collector_paused(), tempfile.TemporaryDirectory() as scratch, store_errors(str(path), OSError):
             pyfunc.save_model(
                 f"{scratch}/model",
                 mlflow_model=Model(run_id=self.id, model_id=model.model_id),
@@ -189,7 +189,7 @@ class MLflowTracker:
     def __post_init__(self) -> None:
         from_env = os.environ.get("MLFLOW_TRACKING_URI")
         uri = from_env or self.uri or ""
-        if _database(uri) is None and not uri.startswith(SERVERS):
+        if database(uri) is None and not uri.startswith(SERVERS):
             raise ConfigError(
                 "this is no place MLflow can record runs in",
                 where="the environment variable MLFLOW_TRACKING_URI" if from_env else "tracking.uri",
@@ -227,15 +227,15 @@ class MLflowTracker:
         """
         uri, name = str(self.uri), self.run_name or name
         import_mlflow()
-        with _store_errors(uri, OSError):
-            client = _client(uri)
-            experiment = _experiment(client, str(self.experiment), uri)
+        with store_errors(uri, OSError):
+            client = connect(uri)
+            experiment = experiment_id(client, str(self.experiment), uri)
             opened = client.create_run(experiment, run_name=name, tags={**_source(provenance), **(tags or {})})
             run = Run(client, opened.info.run_id, experiment, self.log_model)
         log.info("run %s '%s' in experiment '%s' at %s", run.id, name, self.experiment, uri)
         status = "FAILED"
         try:
-            with _sigterm_interrupts(), _store_errors(uri):
+            with _sigterm_interrupts(), store_errors(uri):
                 run.log_params(params)
                 if provenance is not None:
                     client.log_dict(run.id, dict(provenance), "provenance.json")
@@ -245,58 +245,8 @@ class MLflowTracker:
             status = _status(error)
             raise
         finally:
-            with _store_errors(uri):
+            with store_errors(uri):
                 client.set_terminated(run.id, status)
-
-
-def import_mlflow() -> None:
-    """Quietly: what mlflow says at INFO is about itself; its telemetry stays off unless the user sets it."""
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    with _collector_paused():
-        importlib.import_module("mlflow.tracking")
-
-
-def _client(uri: str) -> Any:
-    """A client of the store at `uri`; a missing SQLite database is made whole or not at all."""
-    from mlflow.tracking import MlflowClient
-
-    path = _database(uri)
-    with _collector_paused():
-        if path is not None and not path.exists():
-            log.info("making the tracking database %s, once", path)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # Two processes that migrate one new file break each other: each makes its own, the first link stays.
-            with tempfile.TemporaryDirectory(dir=path.parent, prefix=".mlflow-") as scratch:
-                made = Path(scratch) / path.name
-                MlflowClient(f"sqlite:///{made}")
-                with contextlib.suppress(FileExistsError):
-                    os.link(made, path)
-        return MlflowClient(uri)
-
-
-def _experiment(client: Any, name: str, uri: str) -> str:
-    """The experiment's id; a new one keeps its artifacts beside the database."""
-    from mlflow.exceptions import MlflowException
-
-    found = client.get_experiment_by_name(name)
-    if found is None:
-        path = _database(uri)
-        place = None if path is None else (path.parent / "mlartifacts").as_uri()
-        try:
-            return str(client.create_experiment(name, artifact_location=place))
-        except MlflowException:  # another process made it in between
-            found = client.get_experiment_by_name(name)
-            if found is None:
-                raise
-    return str(found.experiment_id)
-
-
-def _database(uri: str) -> Path | None:
-    """The file of a SQLite address."""
-    path = uri.partition("sqlite:///")[2].partition("?")[0]
-    return Path(path).absolute() if path else None
 
 
 def _source(provenance: Mapping[str, Any] | None) -> dict[str, str]:
@@ -337,21 +287,6 @@ def _status(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def _store_errors(where: str, *also: type[Exception]) -> Iterator[None]:
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        yield
-    except (MlflowException, SQLAlchemyError, *also) as error:
-        raise OutputError(
-            "the run cannot be recorded: " + str(error).strip().partition("\n")[0],
-            where=where,
-            fix="see that the store is there and may be written, or give tracking=none to record nothing",
-        ) from error
-
-
-@contextlib.contextmanager
 def _sigterm_interrupts() -> Iterator[None]:
     """SIGTERM raises KeyboardInterrupt inside the block, so that a stopped job still closes its run."""
     if threading.current_thread() is not threading.main_thread():
@@ -366,15 +301,3 @@ def _sigterm_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
-
-
-@contextlib.contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Importing mlflow makes a million lasting objects, which the garbage collector would walk again and again."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

@@ -9,23 +9,15 @@ from dataclasses import replace
 import numpy as np
 
 from tsforecast.bundle import Bundle
-from tsforecast.data.splits import Borders
 from tsforecast.errors import ConfigError, DataError
 from tsforecast.metrics import Scores
 from tsforecast.models.base import Estimator
 from tsforecast.panel import Panel
-from tsforecast.windows import Encoded, Windows
+from tsforecast.windows import Windows
 
 log = logging.getLogger(__name__)
 
-PARTS = ("train", "val", "cal", "test")
 _CELLS = 200_000  # values of the windows in flight: what they need fits into the processor's cache
-
-
-def segment(encoded: Encoded, borders: Borders, part: str, *, lookback: int, horizon: int, stride: int = 1) -> Windows:
-    """The windows whose targets lie in the `train`, `val`, `cal` or `test` rows."""
-    begin, end = borders.rows(part)
-    return Windows.over(encoded, lookback=lookback, horizon=horizon, begin=begin, end=end, stride=stride)
 
 
 def evaluate(bundle: Bundle, panel: Panel, windows: Windows, scale: tuple[np.ndarray, np.ndarray]) -> Scores:

@@ -1,0 +1,102 @@
+"""The store that runs are recorded in: opened quietly, made whole or not at all, its errors told as ours."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tsforecast.errors import OutputError
+
+log = logging.getLogger(__name__)
+
+SERVERS = ("http://", "https://", "postgresql", "mysql", "mssql", "databricks")
+QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_UV_AUTO_DETECT": "false",  # the requirements are given, whatever lock file lies in the working directory
+}
+
+
+def import_mlflow() -> None:
+    """Quietly: what mlflow says at INFO is about itself; its telemetry stays off unless the user sets it."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    with collector_paused():
+        importlib.import_module("mlflow.tracking")
+
+
+def connect(uri: str) -> Any:
+    """A client of the store at `uri`; a missing SQLite database is made whole or not at all."""
+    from mlflow.tracking import MlflowClient
+
+    path = database(uri)
+    with collector_paused():
+        if path is not None and not path.exists():
+            log.info("making the tracking database %s, once", path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Two processes that migrate one new file break each other: each makes its own, the first link stays.
+            with tempfile.TemporaryDirectory(dir=path.parent, prefix=".mlflow-") as scratch:
+                made = Path(scratch) / path.name
+                MlflowClient(f"sqlite:///{made}")
+                with contextlib.suppress(FileExistsError):
+                    os.link(made, path)
+        return MlflowClient(uri)
+
+
+def experiment_id(client: Any, name: str, uri: str) -> str:
+    """The experiment's id; a new one keeps its artifacts beside the database."""
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        path = database(uri)
+        place = None if path is None else (path.parent / "mlartifacts").as_uri()
+        try:
+            return str(client.create_experiment(name, artifact_location=place))
+        except MlflowException:  # another process made it in between
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    return str(found.experiment_id)
+
+
+def database(uri: str) -> Path | None:
+    """The file of a SQLite address."""
+    path = uri.partition("sqlite:///")[2].partition("?")[0]
+    return Path(path).absolute() if path else None
+
+
+@contextlib.contextmanager
+def store_errors(where: str, *also: type[Exception]) -> Iterator[None]:
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, *also) as error:
+        raise OutputError(
+            "the run cannot be recorded: " + str(error).strip().partition("\n")[0],
+            where=where,
+            fix="see that the store is there and may be written, or give tracking=none to record nothing",
+        ) from error
+
+
+@contextlib.contextmanager
+def collector_paused() -> Iterator[None]:
+    """Importing mlflow makes a million lasting objects, which the garbage collector would walk again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
