@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
+import json
 import os
+import platform
 import re
 import shutil
-import time
+import tempfile
+from contextlib import suppress
+from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from tsforecast.errors import BundleError, OutputError
+from tsforecast.files import whole
 
 VARIABLE = "TSFORECAST_BUNDLE"
-_TRIES = 5
 _LABEL = {"framework": "tsforecast"}
 _URI = re.compile(r"^(models|runs|mlflow-artifacts|s3|gs|https?)://?")
 _TAG = re.compile(r"^[a-z0-9][a-z0-9_.-]*(:[a-z0-9_.-]+)?$")
@@ -101,10 +106,14 @@ class NoStore:
 
 
 class BentoStore:
-    """The Bento model store, in BENTOML_HOME: what `bentoml serve` and `bentoml build` take from."""
+    """The Bento model store, in BENTOML_HOME: what `bentoml serve` and `bentoml build` take from.
+
+    It is written as BentoML lays it out, `models/NAME/VERSION/` with a `model.yaml`, and `models/NAME/latest`: to
+    import BentoML for that takes a second of every training, and its own writing does not keep two processes apart.
+    """
 
     def put(self, path: Path, name: str) -> str | None:
-        """Copy a bundle in as `name:digest`, as the newest; the tag, None when bentoml is not installed.
+        """Copy a bundle in as `name:digest`, whole and as the newest; the tag, None when bentoml is not installed.
 
         Raises
         ------
@@ -113,24 +122,35 @@ class BentoStore:
         """
         if find_spec("bentoml") is None:
             return None
-        bentoml = _bentoml()
         digest = hashlib.sha256((path / "manifest.json").read_bytes()).hexdigest()
-        tag = f"{re.sub(r'[^a-z0-9_.-]+', '-', name.lower()).strip('-._') or 'bundle'}:{digest[:12]}"
-        for left in reversed(range(_TRIES)):
-            try:
-                for model in bentoml.models.list(tag):
-                    bentoml.models.delete(model.tag)  # put in again below, as the newest
-                with bentoml.models.create(tag, labels=_LABEL, metadata={"digest": digest}) as model:
-                    for file in path.iterdir():
-                        shutil.copyfile(file, Path(model.path) / file.name)
-                break
-            except (OSError, bentoml.exceptions.BentoMLException) as error:
-                if not left:
-                    raise OutputError("the bundle cannot be put into the Bento model store", where=tag, got=error,
-                                      fix="see that BENTOML_HOME may be written, or give serving=none",
-                                      ) from error  # fmt: skip
-                time.sleep(0.3)  # another process writes to the store, which does not keep them apart
-        return tag
+        name, version = re.sub(r"[^a-z0-9_.-]+", "-", name.lower()).strip("-._") or "bundle", digest[:12]
+        place = Path(os.environ.get("BENTOML_HOME") or Path.home() / "bentoml") / "models" / name / version
+        about = {
+            "name": name, "version": version, "module": "", "labels": _LABEL, "options": {}, "signatures": {},
+            "metadata": {"digest": digest}, "api_version": "v1", "creation_time": datetime.now(UTC).isoformat(),
+            "context": {"framework_name": "", "framework_versions": {}, "python_version": platform.python_version(),
+                        "bentoml_version": importlib.metadata.version("bentoml")},
+        }  # fmt: skip
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=place.parents[2], prefix=".tsforecast-") as scratch:
+                fresh = Path(scratch) / "new"
+                shutil.copytree(path, fresh)
+                (fresh / "model.yaml").write_text(json.dumps(about, indent=2), encoding="utf-8")  # JSON is YAML
+                with suppress(FileNotFoundError):  # there before: put in again, as the newest
+                    place.rename(Path(scratch) / "old")
+                try:
+                    fresh.rename(place)
+                except OSError:
+                    if not place.is_dir():  # else another process has just put the same in
+                        raise
+        except OSError as error:
+            raise OutputError("the bundle cannot be put into the Bento model store", where=error.filename or place,
+                              got=error.strerror or error, fix="see that BENTOML_HOME may be written, or serving=none",
+                              ) from error  # fmt: skip
+        with whole(place.parent / "latest") as latest:
+            latest.write_text(version, encoding="utf-8")
+        return f"{name}:{version}"
 
 
 def _bentoml() -> Any:
