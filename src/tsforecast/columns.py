@@ -223,7 +223,8 @@ def read_numbers(
 
 def _check_resolution(name: str, numbers: np.ndarray, stored: np.ndarray, problems: Problems) -> None:
     """A problem when float32 cannot tell the values of a column apart, as those of a meter that counts up."""
-    step = float(np.spacing(np.float32(np.abs(numbers[np.isfinite(stored)]).max(initial=0))))
+    most = max(np.fmax.reduce(stored, initial=0), -np.fmin.reduce(stored, initial=0))
+    step = float(np.spacing(np.float32(most)))  # NaN when it is infinite, which is told elsewhere
     if step > 1e-3 and np.any(numbers != stored):
         spread = float(np.std(numbers[np.isfinite(stored)]))
         if step > 0.1 * spread:
