@@ -116,6 +116,34 @@ def test_timestamps_count_in_the_zone_of_training(bundles: Bundles) -> None:
         contract.read(orjson.dumps({**asked, "history": naive}))
 
 
+@pytest.mark.parametrize("number", ["1e999", "-1e400", "1" + "0" * 400, "NaN", "[1]", '"1"', "true", "{}", "1.5.5"])
+def test_a_long_body_is_refused_as_a_short_one_is(
+    bundles: Bundles, monkeypatch: pytest.MonkeyPatch, number: str
+) -> None:
+    contract = Contract(bundles("wide"))
+    body = orjson.dumps(request(bundles("wide")))
+    first = body.index(b'"load":[') + len(b'"load":[')
+    spoilt = body[:first] + number.encode() + body[body.index(b",", first) :]
+    said = []
+    for limit in (0, len(spoilt)):
+        monkeypatch.setattr("tsforecast.serving.contract._REPETITIVE", limit)
+        with pytest.raises(TsforecastError) as caught:
+            contract.read(spoilt)
+        said.append(str(caught.value))
+    assert said[0] == said[1]
+
+
+@pytest.mark.parametrize("shape", ["wide", "long", "covariates", "holes"])
+def test_a_long_body_is_read_as_a_short_one_is(bundles: Bundles, monkeypatch: pytest.MonkeyPatch, shape: str) -> None:
+    contract, body = Contract(bundles(shape)), orjson.dumps(request(bundles(shape)))
+    short = contract.read(body).whole
+    monkeypatch.setattr("tsforecast.serving.contract._REPETITIVE", 0)
+    long = contract.read(body).whole
+    np.testing.assert_array_equal(long.target, short.target)
+    np.testing.assert_array_equal(long.known, short.known)
+    assert long.time.equals(short.time)
+
+
 def test_columns_and_keys_may_come_in_any_order(bundles: Bundles, client: Client) -> None:
     asked = request(bundles("wide"))
     whole = client("POST", "/forecast", asked)

@@ -153,7 +153,7 @@ def test_series_and_covariates_are_checked_too(
     ("body", "says"),
     [
         (b"", "cannot be read"),
-        (b"\xff\xfe\x00", "cannot be read"),
+        (b"\xff\xfe\x00", "UTF-16"),
         (b"date,load\n2024-01-01,1\n", "'visits' is missing"),
         (b"date,load,load\n2024-01-01,1,2\n", "more than once"),
         (b"date,load,visits\n2024-01-01,1\n", "cells"),

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from operator import itemgetter
@@ -18,6 +19,7 @@ import numpy as np
 import orjson
 import pandas as pd
 from jaxtyping import Float, Int
+from pydantic_core import from_json
 
 from tsforecast import examples
 from tsforecast.bundle import Bundle
@@ -29,6 +31,9 @@ from tsforecast.serving.plain import MISSING, NUMBER, Columns, plain, step
 from tsforecast.tables import read_csv
 from tsforecast.types import Forecast
 
+# Bytes from which on a body is read by a parser that knows the strings it has seen: many series repeat their names and
+# timestamps. Reading one series takes it longer; it also takes numbers beyond float64, which are left to the other.
+_REPETITIVE = 256 * 1024
 KEYS = ("history", "known_future", "static", "horizon", "levels")
 
 
@@ -93,8 +98,11 @@ class Contract:
         DataError
             The rows in it cannot be forecast from; the message lists all that is wrong.
         """
+        if self._step is not None and len(body) > _REPETITIVE:
+            with suppress(ValueError, TsforecastError):  # whatever it is, the strict way tells it below
+                return self._read(from_json(body, allow_inf_nan=False, cache_strings="all"), body, strict=False)
         try:
-            given = orjson.loads(body)
+            return self._read(orjson.loads(body), body, strict=True)
         except orjson.JSONDecodeError as error:
             raise RequestError(
                 "the body is not JSON",
@@ -103,6 +111,8 @@ class Contract:
                 got=error,
                 allowed="a JSON object; a missing value is null, infinity cannot be told",
             ) from None
+
+    def _read(self, given: Any, body: bytes, *, strict: bool) -> Request:
         if not isinstance(given, dict):
             raise RequestError("the body is not a JSON object", where="body", got=type(given).__name__,
                                allowed=f"an object with {', '.join(KEYS)}")  # fmt: skip
@@ -120,6 +130,8 @@ class Contract:
         if len(tables) == 1 and self._step is not None:
             whole = plain(self.bundle, self._step, tables["history"], booleans=booleans)
         if whole is None:
+            if not strict:
+                raise ValueError("not plain")
             frames = {name: self._frame(columns, name) for name, columns in tables.items()}
             whole = self._checked(**frames, first_row=0)
         return self._request(whole, horizon, levels)

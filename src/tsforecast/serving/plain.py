@@ -69,7 +69,10 @@ def plain(bundle: Bundle, nanos: int, columns: Columns, *, booleans: bool) -> Pa
     if booleans or values.ndim != 2 or values.dtype.kind not in "if":  # nothing else becomes a number unasked
         if not set(map(type, chain.from_iterable(cells))) <= {*NUMBER, MISSING}:
             return None
-        values = np.array(cells, dtype=np.float64)
+        try:
+            values = np.array(cells, dtype=np.float64)
+        except OverflowError:  # whole numbers beyond float64
+            return None
     with np.errstate(over="ignore"):  # beyond float32 is infinite
         values = values.astype(np.float32)
     if np.isinf(values).any():
