@@ -109,7 +109,7 @@ def read_stamps(frame: pd.DataFrame, schema: Schema, problems: Problems) -> pd.D
     elif types.is_datetime64_any_dtype(source.dtype):
         values = source
     else:
-        values = _parsed(source, problems)
+        values = _parsed(source, schema.timezone, problems)
     stamps = pd.DatetimeIndex(values).rename(None)
     # What nanoseconds can hold, with room for the steps ahead.
     stamps = pd.DatetimeIndex(stamps.where((stamps.year >= FIRST_YEAR) & (stamps.year <= LAST_YEAR))).as_unit("ns")
@@ -129,7 +129,7 @@ def read_stamps(frame: pd.DataFrame, schema: Schema, problems: Problems) -> pd.D
 _OFFSET = r":\d\d(?:\.\d+)?\s*(?:[Zz]|[+-]\d\d(?::?\d\d)?)\s*$"
 
 
-def _parsed(source: pd.Series, problems: Problems) -> pd.Series:
+def _parsed(source: pd.Series, timezone: str | None, problems: Problems) -> pd.Series:
     """Text as timestamps: ISO 8601, or else one format, that of the first, for all."""
     utc = False
     try:
@@ -144,7 +144,9 @@ def _parsed(source: pd.Series, problems: Problems) -> pd.Series:
         if (naive := values.notna() & ~aware).any():
             problems.add("timestamps without a UTC offset among others that have one", naive.to_numpy())
             return values
-        log.info("%s: timestamps of several UTC offsets are read as UTC", problems.where)
+        if timezone is None:
+            log.info("%s: timestamps of several UTC offsets are read as UTC (dataset.timezone=Europe/Berlin, say, makes "
+                     "local time of them)", problems.where)  # fmt: skip
     first = source.first_valid_index()
     if values.notna().any() or first is None:
         return values
