@@ -145,8 +145,8 @@ def _parsed(source: pd.Series, timezone: str | None, problems: Problems) -> pd.S
             problems.add("timestamps without a UTC offset among others that have one", naive.to_numpy())
             return values
         if timezone is None:
-            log.info("%s: timestamps of several UTC offsets are read as UTC (dataset.timezone=Europe/Berlin, say, makes "
-                     "local time of them)", problems.where)  # fmt: skip
+            log.info("%s: timestamps of several UTC offsets are read as UTC; dataset.timezone=Europe/Berlin, say, makes"
+                     " them local time", problems.where)  # fmt: skip
     first = source.first_valid_index()
     if values.notna().any() or first is None:
         return values
