@@ -100,6 +100,20 @@ def test_a_history_in_another_kind_of_time_is_refused(bundle: Bundle) -> None:
         bundle.forecast(panel)
 
 
+@pytest.mark.parametrize("names", [("weight", "size"), ("size",), ("size", "weight", "age")], ids=", ".join)
+def test_a_panel_with_static_covariates_in_another_order_or_number_is_refused(
+    tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    data = frame(2).assign(size=lambda f: f["shop"].str[-1].astype(int), weight=lambda f: 9.0 - f["size"])
+    schema = Schema("long", "date", "shop", ("load", "visits"), static=("size", "weight"), freq="h")
+    bundle, panel = trained(data, schema, tmp_path / "bundle"), to_panel(data, schema)
+    assert bundle.forecast(panel).values.shape == (2, H, 2)
+    static = np.ones((2, len(names)), np.float32)
+    with pytest.raises(DataError, match="other static covariates than the bundle") as error:
+        bundle.forecast(replace(panel, static=static, static_names=names))
+    assert (error.value.got, error.value.allowed) == (names, ("size", "weight"))
+
+
 @pytest.mark.parametrize("name", ["known_future", "static"])
 def test_covariates_that_the_model_does_not_have_are_refused(bundle: Bundle, name: str) -> None:
     with pytest.raises(DataError, match=f"leave {name} out"):

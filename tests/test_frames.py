@@ -187,6 +187,14 @@ def test_when_a_zone_is_named_then_offsets_are_converted_to_it_and_other_timesta
         Schema(timezone="Europe/Atlantis")
 
 
+@pytest.mark.parametrize(
+    "zone", ["dateutil//dev/stdin", "dateutil/Europe/Berlin", "/dev/stdin", "../zone", "tzlocal()", ""]
+)
+def test_a_zone_is_one_of_the_zones_and_no_file_elsewhere(zone):
+    with pytest.raises(ConfigError, match="no such time zone"):
+        Schema(timezone=zone)
+
+
 def test_when_days_in_a_zone_are_filled_then_a_day_of_23_hours_is_one_day():
     stamps = berlin("2021-03-20", 40, "D")
     panel = to_panel(wide(stamps).drop(index=[7, 8, 9]), Schema(), Policy(gaps="fill"))

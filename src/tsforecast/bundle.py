@@ -158,6 +158,8 @@ class Bundle:
                 ("channels", panel.channels, self.channels),
                 ("past covariates", panel.past_names, self.past_names),
                 ("known covariates", panel.known_names, self.known_names),
+                ("static covariates", panel.static_names, self.static_names),
+                ("categories", sorted(panel.categories), sorted(self.features.categories)),
             ):
                 if got != wanted:
                     raise DataError(f"the panel has other {what} than the bundle", got=got, allowed=wanted)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Literal
+from zoneinfo import ZoneInfo
 
 import pandas as pd
 
@@ -87,8 +89,10 @@ class Schema:
             parse(self.freq)
         if self.timezone not in (None, NAIVE):
             try:
+                if not re.fullmatch(r"(?i:utc)|(UTC)?[+-]\d\d:\d\d", self.timezone):
+                    ZoneInfo(self.timezone)  # which stays among the zones: pandas opens what dateutil/ leads to
                 pd.Timestamp(0, tz=self.timezone)
-            except (KeyError, ValueError, TypeError):
+            except (KeyError, ValueError, TypeError, OSError):
                 raise ConfigError("there is no such time zone", where="dataset.timezone", got=self.timezone,
                                   allowed=f"a name such as Europe/Berlin or UTC, or {NAIVE}") from None  # fmt: skip
 

@@ -56,6 +56,15 @@ def test_codes_do_not_depend_on_the_order_or_the_choice_of_rows() -> None:
     assert encoded.cardinality == {"known": (0, 4), "static": (len(set(FRAME["category"])), 0)}
 
 
+def test_categories_are_in_the_order_of_the_columns_whatever_the_seed_of_hashes() -> None:
+    names = [f"event {name}" for name in "zyxwvutsrq"]
+    schema = Schema("long", known=names, categorical=names)
+    frame = FRAME.filter(["unique_id", "ds", "y"]).assign(**dict.fromkeys(names, FRAME["event"]))
+    features = FeatureSet().fit(to_panel(frame, schema))
+    assert list(features.categories) == names
+    assert [key for key in features.state() if key.startswith("cat")] == [f"categories.{name}" for name in names]
+
+
 def test_a_category_that_train_rows_do_not_hold_is_an_error_that_names_it() -> None:
     features = FeatureSet().fit(panel())
     with pytest.raises(DataError, match="blackfriday") as error:

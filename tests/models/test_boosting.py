@@ -18,6 +18,7 @@ from tests.models.test_linear import encoded, windows
 from tsforecast.config import build
 from tsforecast.errors import ConfigError, DataError
 from tsforecast.features.window import Lags
+from tsforecast.models import trees
 from tsforecast.models.boosting import STRATEGIES, XGBoost
 from tsforecast.models.linear import Ridge, design
 from tsforecast.models.trees import TreeForecaster
@@ -290,6 +291,17 @@ def test_boosters_are_ubj_that_xgboost_itself_reads(strategy: str, tmp_path: Pat
         horizon=H, channels=fitted.channels, steps=fitted.steps, recursive=fitted.recursive, linear=True
     ).restore(state)
     np.testing.assert_array_equal(again.predict(whole(val)), fitted.predict(whole(val)))
+
+
+def test_more_boosters_than_four_digits_count_come_back_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    count = 10_003
+    raw = {f"trees-{i:04d}.ubj": np.frombuffer(str(i).encode(), np.uint8) for i in range(count)}
+    monkeypatch.setattr(trees, "_booster", lambda raw: raw.tobytes())
+    fitted = TreeForecaster(horizon=count, channels=[[0]], steps=[[step] for step in range(count)]).restore(raw)
+    assert list(map(int, fitted.boosters)) == list(range(count))
+    del raw["trees-0007.ubj"]
+    with pytest.raises(KeyError):
+        fitted.restore(raw)
 
 
 # --- scikit-learn --------------------------------------------------------------------------------------------------

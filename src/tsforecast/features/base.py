@@ -82,7 +82,7 @@ class FeatureSet:
         self.scaler.fit(train.target, train.offsets)
         self.categories = {}
         for names, values in self._covariates(train):
-            for name in set(names) & set(train.categories):
+            for name in filter(train.categories.__contains__, names):  # in order: its arrays are, in the bundle
                 column = values[:, names.index(name)]
                 codes = np.unique(column[~np.isnan(column)]).astype(np.int64)
                 self.categories[name] = tuple(sorted(train.categories[name][code] for code in codes))

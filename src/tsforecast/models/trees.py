@@ -154,14 +154,18 @@ class TreeForecaster(Forecaster):
 
     def restore(self, state: Mapping[str, np.ndarray]) -> Self:
         """Set boosters and linear map; prediction runs on one thread of the processor."""
-        names = sorted(name for name in state if name.endswith(".ubj"))
-        self.boosters = [xgb.Booster({"nthread": 1}, model_file=bytearray(state[name].tobytes())) for name in names]
-        for booster in self.boosters:
-            booster.set_param({"device": "cpu"})
+        count = len(self.channels) * len(self.steps)
+        self.boosters = [_booster(state[f"trees-{i:04d}.ubj"]) for i in range(count)]
         if self.linear:
             arrays = {name.removeprefix("base."): value for name, value in state.items() if name.startswith("base.")}
             self.base = LinearForecaster(cardinality=self.cardinality).restore(arrays)
         return self
+
+
+def _booster(raw: np.ndarray) -> xgb.Booster:
+    booster = xgb.Booster({"nthread": 1}, model_file=bytearray(raw.tobytes()))
+    booster.set_param({"device": "cpu"})
+    return booster
 
 
 def _rows(values: Float[np.ndarray, "B H C"]) -> Float[np.ndarray, "B*C H"]:
