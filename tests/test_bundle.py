@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
+import pandas as pd
 import pytest
 
 from tests.serving.conftest import H, L, frame, trained
@@ -18,6 +20,7 @@ from tsforecast.frames import to_panel
 from tsforecast.models.linear import LinearForecaster
 from tsforecast.panel import Panel
 from tsforecast.schema import Schema
+from tsforecast.serving.contract import Contract
 from tsforecast.training.evaluate import evaluate
 from tsforecast.windows import Windows
 
@@ -100,10 +103,8 @@ def test_a_history_in_another_kind_of_time_is_refused(bundle: Bundle) -> None:
         bundle.forecast(panel)
 
 
-@pytest.mark.parametrize("names", [("weight", "size"), ("size",), ("size", "weight", "age")], ids=", ".join)
-def test_a_panel_with_static_covariates_in_another_order_or_number_is_refused(
-    tmp_path: Path, names: tuple[str, ...]
-) -> None:
+@pytest.mark.parametrize("names", [("size",), ("size", "weight", "age")], ids=", ".join)
+def test_a_panel_with_other_static_covariates_is_refused(tmp_path: Path, names: tuple[str, ...]) -> None:
     data = frame(2).assign(size=lambda f: f["shop"].str[-1].astype(int), weight=lambda f: 9.0 - f["size"])
     schema = Schema("long", "date", "shop", ("load", "visits"), static=("size", "weight"), freq="h")
     bundle, panel = trained(data, schema, tmp_path / "bundle"), to_panel(data, schema)
@@ -138,3 +139,53 @@ def test_fewer_steps_and_some_intervals_are_a_part_of_the_whole(bundle: Bundle) 
 def test_steps_and_intervals_that_are_not_there_are_refused(bundle: Bundle, asked: dict[str, Any]) -> None:
     with pytest.raises(RequestError, match=r"horizon|levels"):
         bundle.forecast(frame(), **asked)
+
+
+@pytest.mark.parametrize("series", [1, 2])
+@pytest.mark.parametrize("answered", ["from Python", "over HTTP"])
+def test_a_series_the_scaler_has_not_seen_is_refused_however_many_it_has(
+    tmp_path: Path, series: int, answered: str
+) -> None:
+    data = frame(max(series, 2)).query(f"shop <= 'shop{series - 1}'")
+    bundle = trained(data, Schema("long", "date", "shop", ("load",), past=("visits",), freq="h"), tmp_path / "bundle")
+    other = data.query("shop == 'shop0'").tail(L).assign(shop="shop7")
+    with pytest.raises(DataError, match="not among those the model was trained on") as caught:
+        ask(bundle, other, answered)
+    assert "shop7" in str(caught.value.got)
+    assert "did you mean shop" in str(caught.value.fix)
+
+
+@pytest.mark.parametrize("answered", ["from Python", "over HTTP"])
+def test_a_channel_with_nothing_observed_is_refused_even_where_training_had_such_windows(
+    tmp_path: Path, answered: str
+) -> None:
+    holed = frame().assign(load=lambda f: f["load"].where(f.index > L + 3))
+    bundle = trained(holed, Schema(target=("load", "visits"), freq="h"), tmp_path / "bundle")
+    assert bundle.missing["load"] == L
+    with pytest.raises(DataError, match="no observed value") as caught:
+        ask(bundle, frame().tail(L).assign(load=np.nan), answered)
+    assert "load" in str(caught.value.got)
+
+
+def ask(bundle: Bundle, history: pd.DataFrame, answered: str) -> Any:
+    if answered == "from Python":
+        return bundle.forecast(history)
+    cells = history.assign(date=history["date"].astype(str)).astype(object).where(history.notna(), None)
+    return Contract(bundle).read(orjson.dumps({"history": cells.to_dict("list")}))
+
+
+@pytest.mark.parametrize("turned", ["channels", "past_names", "static_names"])
+def test_a_panel_is_matched_by_the_names_of_its_columns(tmp_path: Path, turned: str) -> None:
+    names = {"target": ("a", "b"), "past": ("p", "q"), "static": ("s", "t")}
+    data = frame(2).assign(**{name: lambda f, i=i: f["visits"] * i for i, name in enumerate("abpq", start=1)})
+    data = data.assign(s=lambda f: f["shop"].str[-1].astype(int), t=lambda f: 5 - f["s"])
+    bundle = trained(data, Schema("long", "date", "shop", **names, freq="h"), tmp_path / "bundle")
+    panel = bundle.panel(data).tail(L)
+    values = {"channels": "target", "past_names": "past", "static_names": "static"}[turned]
+    reordered = {turned: getattr(panel, turned)[::-1], values: getattr(panel, values)[:, ::-1]}
+    expected = bundle.forecast(panel).values
+    np.testing.assert_array_equal(bundle.forecast(replace(panel, **reordered)).values, expected)
+    fewer = {turned: getattr(panel, turned)[:1], values: getattr(panel, values)[:, :1]}
+    with pytest.raises(DataError, match="than the bundle") as caught:
+        bundle.forecast(replace(panel, **fewer))
+    assert caught.value.allowed == getattr(panel, turned)

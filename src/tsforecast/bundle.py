@@ -28,11 +28,11 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from tsforecast import storage
-from tsforecast.columns import listed
 from tsforecast.errors import BundleError, DataError, RequestError
 from tsforecast.features.base import FeatureSet
 from tsforecast.features.scaling import Scaler
-from tsforecast.frames import read_known_future, to_panel
+from tsforecast.frames import read_known_future
+from tsforecast.history import check_covariates, check_observed, read
 from tsforecast.models.base import Forecaster
 from tsforecast.panel import Panel
 from tsforecast.quantiles import intervals, ordered
@@ -127,18 +127,6 @@ class Bundle:
             return np.moveaxis(self.features.invert(np.moveaxis(values, 3, 1), series), 1, 3)
         return self.features.invert(values, series)
 
-    def check_covariates(self, known_future: pd.DataFrame | None = None, static: pd.DataFrame | None = None) -> None:
-        """Raise a DataError when covariates are given of a kind that the model has none of, and would not be read."""
-        given = {"known_future": (known_future, self.known_names), "static": (static, self.static_names)}
-        for name, (frame, wanted) in given.items():
-            if frame is not None and not isinstance(frame, pd.DataFrame):
-                raise DataError(f"{name} is a frame", where=name, got=type(frame).__name__,
-                                fix="pandas.read_csv(path)")  # fmt: skip
-            if frame is not None and not wanted:
-                raise DataError(f"the model has no {name.replace('_', ' ')} covariates", where=name, allowed="nothing",
-                                got=listed(frame.columns),
-                                fix=f"leave {name} out")  # fmt: skip
-
     def panel(self, history: pd.DataFrame | Panel, *, static: pd.DataFrame | None = None) -> Panel:
         """The frame as a panel with the channels in the order of training, checked.
 
@@ -148,51 +136,7 @@ class Bundle:
             A column is missing, unknown or unreadable, the frequency is another one, or a series is shorter
             than `context`.
         """
-        if not isinstance(history, Panel | pd.DataFrame):
-            raise DataError("a history is a frame or a panel", where="history", got=type(history).__name__,
-                            fix="pandas.read_csv(path)")  # fmt: skip
-        self.check_covariates(static=static)
-        if isinstance(history, Panel):
-            panel = history
-            for what, got, wanted in (
-                ("channels", panel.channels, self.channels),
-                ("past covariates", panel.past_names, self.past_names),
-                ("known covariates", panel.known_names, self.known_names),
-                ("static covariates", panel.static_names, self.static_names),
-                ("categories", sorted(panel.categories), sorted(self.features.categories)),
-            ):
-                if got != wanted:
-                    raise DataError(f"the panel has other {what} than the bundle", got=got, allowed=wanted)
-            time = self.schema.local(panel.time)
-            if time is None:
-                raise DataError(
-                    "the panel has other timestamps than the bundle",
-                    where="history",
-                    got=f"time zone {panel.time.tz}",
-                    allowed=f"they {self.schema.wanted_zone}",
-                )
-            panel = replace(panel, time=time)
-        else:
-            panel = to_panel(history, self.schema, static=static, where="history", for_training=False)
-        if panel.freq != self.freq:
-            raise DataError(
-                "the data has another frequency than the bundle was trained on",
-                where="history",
-                got=panel.freq,
-                allowed=self.freq,
-                fix="resample the data first",
-            )
-        short = panel.lengths < self.context
-        if short.any():
-            names = [f"{i} ({n} rows)" for i, n in zip(panel.ids[short], panel.lengths[short], strict=True)]
-            raise DataError(
-                f"{int(short.sum())} series have fewer rows than a forecast needs",
-                where="history",
-                got=", ".join(names[:5]) + (", ..." if len(names) > 5 else ""),
-                allowed=f"{self.context} rows or more, up to the cutoff",
-                fix="give more history",
-            )
-        return panel
+        return read(self, history, static)
 
     @property
     def time_name(self) -> str:
@@ -240,6 +184,7 @@ class Bundle:
         if not len(panel):
             raise DataError("the history holds no series", where="history", fix="give at least one series")
         whole = self.whole(panel, known_future)
+        check_observed(self, whole)
         with np.errstate(over="ignore", invalid="ignore"):  # told by the next line
             values, quantiles = self.infer(whole, self.features.series(whole.ids))
         if not np.isfinite(values).all():
@@ -298,8 +243,7 @@ class Bundle:
 
         `first_row` is what messages call the first row of `known_future`.
         """
-        self._check_observed(panel)
-        self.check_covariates(known_future)
+        check_covariates(self, known_future)
         future = None  # which `extend` refuses when there are known covariates
         if self.known_names and known_future is not None:
             future, categories = read_known_future(known_future, panel, self.schema, self.dims.horizon, first_row)
@@ -336,21 +280,6 @@ class Bundle:
             if quantiles is not None and spread is not None:
                 quantiles[index] = self.invert(spread, series[index])
         return values, quantiles
-
-    def _check_observed(self, panel: Panel) -> None:
-        """Raise a DataError when a channel has nothing observed to forecast from."""
-        if not np.isnan(panel.target.sum(dtype=np.float64)):
-            return
-        empty = ~np.logical_or.reduceat(~np.isnan(panel.target), panel.offsets[:-1], axis=0)
-        if empty.any():
-            names = [f"{self.channels[c]} of {panel.ids[i]}" for i, c in zip(*np.nonzero(empty), strict=True)]
-            raise DataError(
-                f"{len(names)} channels have no observed value in the {self.context} rows a forecast reads",
-                where="history",
-                got=", ".join(names[:5]) + (", ..." if len(names) > 5 else ""),
-                allowed="one observed value or more",
-                fix="leave these series out, or give rows with values",
-            )
 
     def save(self, path: str | os.PathLike[str]) -> Bundle:
         """Write the directory, whole or not at all, and return the bundle with its path and digest.

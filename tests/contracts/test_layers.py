@@ -17,7 +17,7 @@ CORE = {"errors", "types", "files", "frequency", "quantiles"}
 FEATURES = CORE | {"panel", "windows", "features"}
 MODELS = FEATURES | {"models"}
 FRAMES = CORE | {"panel", "schema", "columns", "tables", "frames"}
-BUNDLE = MODELS | FRAMES | {"metrics", "storage", "bundle"}
+BUNDLE = MODELS | FRAMES | {"metrics", "storage", "history", "bundle"}
 LAYERS = {
     "errors": set(),
     "types": {"errors"},
@@ -34,6 +34,7 @@ LAYERS = {
     "tables": {"errors"},
     "frames": FRAMES,
     "models": MODELS,
+    "history": FRAMES,
     "bundle": BUNDLE,
     "examples": BUNDLE,
     "data": FRAMES | {"features"},

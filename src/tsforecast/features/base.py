@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from tsforecast.errors import DataError
+from tsforecast.errors import DataError, nearest
 from tsforecast.features.scaling import NoScaler, Scaler, StandardScaler
 from tsforecast.panel import Panel
 from tsforecast.windows import Encoded, WindowFeature
@@ -60,6 +60,7 @@ class FeatureSet:
     _past: Scaler = field(default_factory=NoScaler)
     _known: Scaler = field(default_factory=NoScaler)
     _static: Scaler = field(default_factory=NoScaler)
+    _places: dict[str, int] = field(default_factory=dict)  # series to fitted position
 
     @property
     def rows(self) -> list[Feature]:
@@ -78,7 +79,7 @@ class FeatureSet:
     def fit(self, train: Panel) -> FeatureSet:
         """Fit the scalers and the categories on `train`, which must hold train rows only. Returns itself."""
         everything, each = np.array([0, len(train.time)]), np.array([0, len(train)])
-        self.ids = np.asarray(train.ids)
+        self._name(np.asarray(train.ids))
         self.scaler.fit(train.target, train.offsets)
         self.categories = {}
         for names, values in self._covariates(train):
@@ -93,6 +94,9 @@ class FeatureSet:
             for values, offsets in zip(numbers, rows, strict=True)
         )
         return self
+
+    def _name(self, ids: np.ndarray) -> None:
+        self.ids, self._places = ids, {name: i for i, name in enumerate(ids.tolist())}
 
     @staticmethod
     def _covariates(panel: Panel) -> list[tuple[tuple[str, ...], np.ndarray]]:
@@ -139,18 +143,20 @@ class FeatureSet:
         DataError
             An id was not among the training series and the scaler has statistics per series.
         """
-        if self.scaler.scope != "series" or len(self.ids) == 1 == len(ids):
+        if self.scaler.scope != "series":
             return np.zeros(len(ids), dtype=np.int64)
-        found = pd.Index(self.ids).get_indexer(pd.Index(ids))
-        if np.any(found < 0):
-            unseen = [str(i) for i in np.asarray(ids)[found < 0]]
+        found = np.fromiter((self._places.get(name, -1) for name in ids), np.int64, len(ids))
+        if (found < 0).any():
+            unseen = np.asarray(ids)[found < 0]
+            near = nearest(str(unseen[0]), self._places) if len(self._places) < 1000 else None
             raise DataError(
-                f"{len(unseen)} series were not among the training series, and the scaler has statistics per series",
-                got=", ".join(unseen[:5]) + (", ..." if len(unseen) > 5 else ""),
-                allowed=f"the {len(self.ids)} training series",
-                fix="leave these series out, or train with scaler.scope=window (or global)",
-            )
-        return np.asarray(found, dtype=np.int64)
+                f"{len(unseen)} series are not among those the model was trained on, and it scales each by its own",
+                where="history", got=", ".join(map(str, unseen[:5])) + ", ..." * (len(unseen) > 5),
+                allowed=", ".join(map(str, self.ids[:5])) + ", ..." * (len(self.ids) > 5),
+                fix=(f"did you mean {near}? Else " if near else "")
+                + "leave them out, or train with scaler.scope=window (or global)",
+            )  # fmt: skip
+        return found
 
     def encode(self, panel: Panel, series: Int[np.ndarray, " N"] | None = None) -> Encoded:
         """Model-space arrays, row by row: no row's encoding depends on another row.
@@ -190,7 +196,7 @@ class FeatureSet:
 
     def restore(self, state: Mapping[str, Any]) -> FeatureSet:
         """Set what `state()` gave. Returns itself."""
-        self.ids = np.asarray(state["ids"]).astype(object)
+        self._name(np.asarray(state["ids"]).astype(object))
 
         def of(part: str) -> dict[str, np.ndarray]:
             return {key.split(".", 1)[1]: value for key, value in state.items() if key.startswith(part + ".")}

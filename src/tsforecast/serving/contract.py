@@ -26,6 +26,7 @@ from tsforecast.bundle import Bundle
 from tsforecast.columns import Problems, check_closed, listed
 from tsforecast.errors import DataError, RequestError, TsforecastError, nearest
 from tsforecast.frames import to_panel
+from tsforecast.history import check_covariates, check_observed
 from tsforecast.panel import Panel
 from tsforecast.serving.plain import MISSING, NUMBER, Columns, plain, step
 from tsforecast.tables import read_csv
@@ -77,12 +78,6 @@ class Contract:
     def version(self) -> str:
         """The start of the digest: the same bundle has the same version wherever it is kept."""
         return str(self.bundle.digest)[:12]
-
-    @cached_property
-    def _positions(self) -> dict[str, int] | None:
-        """Series to fitted position; None where any series can be forecast, by one set of statistics."""
-        one = self.bundle.schema.id is None or self.bundle.features.scaler.scope != "series"
-        return None if one else {str(name): i for i, name in enumerate(self.bundle.features.ids)}
 
     @cached_property
     def _step(self) -> int | None:
@@ -166,19 +161,8 @@ class Contract:
                     where="history", got=f"{count[i, j]} missing in the last {bundle.context} rows",
                     allowed=f"{allowed[j]} at most", fix="fill them in",
                 )  # fmt: skip
-        if self._positions is None:
-            return Request(whole, np.zeros(n, dtype=np.int64), horizon, levels)
-        series = np.fromiter((self._positions.get(name, -1) for name in whole.ids), np.int64, n)
-        if (series < 0).any():
-            unseen = whole.ids[series < 0]
-            near = nearest(unseen[0], self._positions) if len(self._positions) < 1000 else None
-            raise DataError(
-                f"{len(unseen)} series are not among those the model was trained on",
-                where=bundle.schema.id, got=", ".join(unseen[:5]) + (", ..." if len(unseen) > 5 else ""),
-                allowed=", ".join(list(self._positions)[:5]) + (", ..." if len(self._positions) > 5 else ""),
-                fix=f"did you mean {near}?" if near else "leave them out",
-            )  # fmt: skip
-        return Request(whole, series, horizon, levels)
+        check_observed(bundle, whole)
+        return Request(whole, bundle.features.series(whole.ids), horizon, levels)
 
     def _checked(
         self, history: pd.DataFrame, known_future: pd.DataFrame | None = None, static: pd.DataFrame | None = None,
@@ -187,7 +171,7 @@ class Contract:
         """The whole panel by way of frames, which tells every problem."""
         bundle = self.bundle
         schema = replace(bundle.schema, closed=True)
-        bundle.check_covariates(known_future, static)
+        check_covariates(bundle, known_future, static)
         if static is not None and (twice := [name for name in bundle.static_names if name in history]):
             raise DataError("static covariates stand in two places", where="history", got=listed(twice),
                             allowed="in static, or repeated in every row of the history",
