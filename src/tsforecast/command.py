@@ -46,7 +46,7 @@ def help_text(config_name: str) -> str:
     keys = (CONF_DIR / f"{config_name}.yaml").read_text(encoding="utf-8").partition("defaults:\n")[2]
     groups: dict[str, set[str]] = {}
     for root in (CONF_DIR, Path.cwd() / "conf"):
-        for file in root.glob("*/*.yaml"):
+        for file in root.glob("*/[!_]*.yaml"):
             if file.parent.name != "hydra" and (config_name == "train" or f"- {file.parent.name}:" in keys):
                 groups.setdefault(file.parent.name, set()).add(file.stem)
     listing = "\n".join(
@@ -203,7 +203,7 @@ def _no_option() -> ConfigError:
 
 
 def _options(group: str) -> list[str]:
-    return sorted({file.stem for root in (CONF_DIR, Path.cwd() / "conf") for file in root.glob(f"{group}/*.yaml")})
+    return sorted({file.stem for root in (CONF_DIR, Path.cwd() / "conf") for file in root.glob(f"{group}/[!_]*.yaml")})
 
 
 def _keys(config_name: str, without: Set[str] = frozenset()) -> Iterator[str]:

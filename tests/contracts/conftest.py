@@ -32,7 +32,7 @@ LEVELS = (0.05, 0.5, 0.95)
 
 def options(group: str) -> list[str]:
     """Every option of a config group."""
-    return sorted(path.stem for path in (CONF_DIR / group).glob("*.yaml"))
+    return sorted(path.stem for path in (CONF_DIR / group).glob("[!_]*.yaml"))
 
 
 def compose(name: str, *overrides: str) -> DictConfig:

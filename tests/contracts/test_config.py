@@ -10,7 +10,7 @@ from tests.contracts.conftest import compose, options
 from tsforecast.config import CONF_DIR, build
 
 GROUPS = ["dataset", "split", "scaler", "model", "evaluation", "tracking", "report", "serving"]
-FILES = sorted(path for path in CONF_DIR.rglob("*.yaml") if path.parent.name not in ("hydra", "paths", "evaluation"))
+FILES = sorted(path for path in CONF_DIR.rglob("[!_]*.yaml") if path.parent.name not in ("hydra", "paths", "evaluation"))
 NEEDS = {"split/tail": ["split.val=20", "split.test=20"],
          "dataset/csv": ["dataset.path=x.csv"], "dataset/long": ["dataset.path=x.csv"],
          "split/dates": ["split.val_start=2014-01-01", "split.test_start=2014-06-01"]}  # fmt: skip
@@ -23,6 +23,21 @@ def test_every_option_composes_and_builds(
     monkeypatch.chdir(tmp_path)
     cfg = compose("train", f"{group}={option}", *NEEDS.get(f"{group}/{option}", []))
     assert build(cfg[group]) is not None
+
+
+@pytest.mark.parametrize("option", options("model/optimizer"))
+def test_every_optimizer_composes_with_a_network_and_builds(option: str) -> None:
+    import torch
+
+    cfg = compose("train", "model=nhits", f"model/optimizer={option}", "model.optimizer.lr=0.002")
+    optimizer = build(cfg.model).optimizer([torch.zeros(1, requires_grad=True)])
+    assert optimizer.param_groups[0]["lr"] == 0.002
+
+
+def test_a_local_file_changes_defaults_of_this_checkout_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "local").mkdir()
+    (tmp_path / "local" / "default.yaml").write_text("# @package _global_\nhorizon: 7\n")
+    assert compose("train", f"hydra.searchpath=[file://{tmp_path}]").horizon == 7
 
 
 @pytest.mark.parametrize("option", options("feature"))
