@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from tests.contracts.conftest import compose, options
 from tsforecast.config import CONF_DIR, build
+from tsforecast.data.generated import GeneratedPanel
+from tsforecast.data.sources import Dataset
+from tsforecast.serving.store import BentoStore, NoStore
 
 GROUPS = ["dataset", "split", "scaler", "model", "evaluation", "tracking", "report", "serving"]
 UNTOLD = ("hydra", "paths", "evaluation")
@@ -54,7 +58,18 @@ def test_every_experiment_composes(option: str) -> None:
 
 @pytest.mark.parametrize("option", [*options("debug")])
 def test_every_debug_option_composes(option: str) -> None:
-    assert compose("train", "model=nlinear", f"+debug={option}").trainer.max_epochs >= 1
+    cfg = compose("train", "model=nlinear", f"+debug={option}")
+    assert cfg.trainer.max_epochs >= 1
+    assert isinstance(build(cfg.serving), NoStore)  # what is tried out must not become the newest to serve
+    assert isinstance(build(compose("train", f"+debug={option}", "serving=bento").serving), BentoStore)
+
+
+@pytest.mark.parametrize("name", sorted({f.name for f in fields(GeneratedPanel)} - {f.name for f in fields(Dataset)}))
+def test_a_generated_panel_made_otherwise_is_another_file(name: str) -> None:
+    assert (
+        compose("train", "dataset=panel", f"dataset.{name}=77").dataset.path
+        != compose("train", "dataset=panel").dataset.path
+    )
 
 
 @pytest.mark.parametrize("option", options("trainer"))
