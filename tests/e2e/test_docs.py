@@ -8,7 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from tsforecast.metrics import Scores
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -52,6 +55,13 @@ def test_when_a_reader_types_what_a_page_says_then_it_works(page: Path, folder: 
 def test_when_a_page_links_to_a_file_then_the_file_is_there(page: Path) -> None:
     missing = [link for link in LINK.findall(page.read_text(encoding="utf-8")) if not (page.parent / link).exists()]
     assert missing == []
+
+
+def test_every_score_that_is_reported_is_defined() -> None:
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    one = np.ones((1, 1))
+    names = Scores(("y",), 1, one, one, levels=(0.05, 0.5, 0.95)).summary()
+    assert [name for name in names if f"`{name}`" not in text] == []
 
 
 def test_the_pages_that_teach_have_commands_to_run() -> None:
