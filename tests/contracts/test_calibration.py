@@ -91,6 +91,16 @@ def test_when_a_model_cannot_use_a_covariate_then_composition_stops_unless_told_
         check_covariates(Univariate(), encoded, label="mine", unused="error")
     assert "known: promo, price, event" in str(error.value)
     assert "window features: lags" in str(error.value)
+    assert str(error.value).endswith("dataset.static=[] feature=[] dataset.categorical=[]")
+    Univariate.uses = frozenset({"past", "static", "tabular"})
+    with pytest.raises(ConfigError) as error:
+        check_covariates(Univariate(), encoded, label="mine", unused="error")
+    assert str(error.value).endswith("feature=[] dataset.known=[] dataset.categorical=[category]")
+    Univariate.uses = frozenset({"known", "static"})  # what is left out is a number: the categories stay
+    with pytest.raises(ConfigError) as error:
+        check_covariates(Univariate(), encoded, label="mine", unused="error")
+    assert "categorical" not in str(error.value)
+    Univariate.uses = frozenset({"past"})
     check_covariates(Univariate(), encoded, label="mine", unused="ignore")
     assert "does not use known: promo" in caplog.text
     with pytest.raises(ConfigError, match="unused_covariates"):

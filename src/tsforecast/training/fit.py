@@ -58,7 +58,11 @@ def check_covariates(model: Any, encoded: Encoded, *, label: str, unused: str) -
         return
     drop = {"past": "dataset.past=[]", "known": "feature=[] dataset.known=[]", "static": "dataset.static=[]",
             "tabular": "feature=[]"}  # fmt: skip
-    without = " ".join([*(drop[group] for group in spare), *["dataset.categorical=[]"] * bool(encoded.cardinality)])
+    without = " ".join(drop[group] for group in spare)
+    if spare.keys() & encoded.cardinality.keys():
+        coded = {group: zip(names[group], sizes, strict=True) for group, sizes in encoded.cardinality.items()}
+        kept = [name for group in coded if group not in spare for name, size in coded[group] if size]
+        without += f" dataset.categorical=[{','.join(kept)}]"
     raise ConfigError(
         f"model {label} cannot use these covariates",
         where="model",
