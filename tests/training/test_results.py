@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tsforecast.bundle import Bundle
 from tsforecast.features.base import FeatureSet
@@ -64,6 +66,19 @@ def test_examples_are_evenly_spaced_and_carry_their_intervals(problem) -> None:
 
 def test_when_none_are_asked_for_then_there_are_none(problem) -> None:
     assert example_windows(problem[0], None, problem[1], problem[2], 0) == {"forecast": [], "extremes": []}
+
+
+@given(st.lists(st.floats(1e-9, 1e30), min_size=4, max_size=4))
+def test_the_tables_columns_stay_apart_whatever_the_scale(levels: list[float]) -> None:
+    found = {}
+    for name, level in zip(("mine", "naive", "seasonal_naive", "a"), levels, strict=True):
+        found[name] = Scores(("y",), H, np.ones((1, 1)), np.ones((1, 1)))
+        label = np.full((2, H, 1), level)
+        found[name].update(label, label * 2, label, label * 2, np.zeros(2, dtype=int))
+    header, *rows = table(found, "mine").splitlines()[:5]
+    assert [len(row.split()) for row in rows] == [len(header.split())] * 4
+    assert {len(row) for row in rows} == {len(header)}
+    assert [row.split()[4] for row in rows] == [f"{each.summary()['mae_raw']:.4f}" for each in found.values()]
 
 
 def test_the_table_tells_who_is_better_and_what_the_intervals_cover() -> None:

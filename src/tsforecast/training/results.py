@@ -61,12 +61,9 @@ def table(scores: Mapping[str, Scores], model: str, part: str = "test") -> str:
     """The closing table: the model and the baselines, and how they compare."""
     columns = ("mse", "mae", "mse_raw", "mae_raw", "mase", "smape")
     summaries = {name: each.summary() for name, each in scores.items()}
-    width = max(map(len, summaries)) + 2
-    lines = [f"{part:<{width}}" + "".join(f"{column:>12}" for column in columns)]
-    lines += [
-        f"{name:<{width}}" + "".join(f"{summary[column]:>12.4f}" for column in columns)
-        for name, summary in summaries.items()
-    ]
+    rows = [[part, *columns], *([name, *(f"{each[c]:.4f}" for c in columns)] for name, each in summaries.items())]
+    first, *widths = (max(map(len, column)) + 2 for column in zip(*rows, strict=True))
+    lines = [f"{row[0]:<{first}}" + "".join(map(str.rjust, row[1:], [max(12, w) for w in widths])) for row in rows]
     mine = summaries[model]
     for name, theirs in summaries.items():
         if name != model:
