@@ -30,6 +30,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     from tsforecast.quantiles import check_levels
     from tsforecast.tracking.provenance import provenance
     from tsforecast.tracking.runs import NoTracker
+    from tsforecast.tracking.store import view
     from tsforecast.training.evaluate import baselines, evaluate
     from tsforecast.training.fit import check_covariates, fit
     from tsforecast.training.prepare import PARTS, prepare
@@ -127,7 +128,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
          + (" known_future=FUTURE.csv" if bundle.known_names else "") + "\n"
          f"  python -m tsforecast.evaluate bundle={place}/bundle"
          + (f"\n  TSFORECAST_BUNDLE={tag} bentoml serve tsforecast.serving.service:Forecaster" if tag else "")
-         + (f"\n  mlflow ui --backend-store-uri {tracker.uri}" if run.id else ""))  # fmt: skip
+         + (f"\n  {view(tracker.uri)}" if run.id else ""))  # fmt: skip
     return flat
 
 

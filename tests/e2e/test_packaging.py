@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -10,8 +11,11 @@ import zipfile
 from importlib.util import find_spec
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+SOURCES = sorted(ROOT.glob("src/**/*.py"))
 
 
 def test_when_a_wheel_is_built_then_it_ships_every_module_and_config(tmp_path: Path) -> None:
@@ -41,6 +45,48 @@ def test_when_an_experiment_is_opened_then_its_first_comment_is_the_command_that
 def test_the_core_asks_for_nothing_that_training_alone_needs() -> None:
     core = {re.split(r"[<>=!\[ ]", requirement)[0] for requirement in PROJECT["project"]["dependencies"]}
     assert core.isdisjoint({"torch", "lightning", "hydra-core", "omegaconf", "mlflow", "bentoml", "matplotlib"})
+
+
+# Needed, though nothing here imports them: torch.onnx exports with the first, the ASGI app is run by the second.
+UNSEEN = {"onnxscript", "uvicorn"}
+# What is imported by another name than it is installed by.
+NAMES = {"hydra": "hydra-core", "yaml": "pyyaml", "sklearn": "scikit-learn", "xgboost": "xgboost-cpu"}
+TRAINING = {"train", "xgboost-cpu"}
+
+
+def extras(path: Path) -> set[str]:
+    """Whose packages a module may import besides the core's."""
+    room = path.relative_to(ROOT / "src" / "tsforecast").parts[0]
+    core = {"bundle.py", "panel.py", "frames.py", "windows.py", "types.py", "errors.py", "features", "schema.py"}
+    return set() if room in core else {"serve"} if room == "serving" else TRAINING
+
+
+def imported(path: Path) -> set[str]:
+    """The distributions a module imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found.add(str(node.module).partition(".")[0])
+    found -= {*sys.stdlib_module_names, "tsforecast"}
+    return {NAMES.get(name, name.lower().replace("_", "-")) for name in found}
+
+
+def declared(*extra: str) -> set[str]:
+    optional = PROJECT["project"]["optional-dependencies"]
+    wanted = [*PROJECT["project"]["dependencies"], *(line for name in extra for line in optional[name])]
+    return {re.split(r"[<>=!\[; ]", line)[0].lower().replace("_", "-") for line in wanted}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT / "src")))
+def test_what_a_module_imports_is_declared(path: Path) -> None:
+    assert imported(path) <= declared(*extras(path))
+
+
+def test_what_is_declared_is_imported() -> None:
+    everything = set().union(*map(imported, SOURCES)) | UNSEEN
+    assert declared("train", "serve", "xgboost-cpu") <= everything
 
 
 def test_the_versions_agree() -> None:

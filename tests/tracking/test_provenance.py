@@ -8,6 +8,8 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
+import pytest
+
 from tsforecast.tracking.provenance import git, packages, provenance
 
 
@@ -65,8 +67,24 @@ def test_when_there_is_no_work_tree_then_git_is_none(tmp_path: Path) -> None:
     assert git(tmp_path) is None
 
 
-def test_the_record_is_json_and_names_the_interpreter_and_the_packages(tmp_path: Path) -> None:
-    record = json.loads(json.dumps(provenance({"seed": 1}, directory=tmp_path)))
+def test_the_commit_is_the_packages_wherever_the_command_is_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = repository(tmp_path)
+    before = provenance()["git"]
+    monkeypatch.chdir(elsewhere)
+    assert provenance()["git"] == before
+    installed = elsewhere / ".venv" / "site-packages" / "provenance.py"  # inside a work tree that is not its own
+    installed.parent.mkdir(parents=True)
+    installed.touch()
+    monkeypatch.setattr("tsforecast.tracking.provenance.__file__", str(installed))
+    assert provenance()["git"] is None
+    monkeypatch.setattr("tsforecast.tracking.provenance.__file__", str(elsewhere / "model.py"))
+    assert provenance()["git"]["commit"] == command(elsewhere, "rev-parse", "HEAD").strip()
+
+
+def test_the_record_is_json_and_names_the_interpreter_and_the_packages() -> None:
+    record = json.loads(json.dumps(provenance({"seed": 1})))
     assert record["config"] == {"seed": 1}
     assert record["python"] == platform.python_version()
     assert record["packages"]["numpy"] == version("numpy")

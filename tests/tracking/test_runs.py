@@ -18,6 +18,7 @@ import pytest
 from tsforecast.errors import ConfigError, OutputError
 from tsforecast.tracking.provenance import provenance
 from tsforecast.tracking.runs import MLflowTracker, NoTracker
+from tsforecast.tracking.store import view
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,7 @@ def test_when_a_run_ends_well_then_everything_it_was_told_can_be_read_back(store
     params = {"model": {"_target_": "x.Ridge", "alphas": [1, 2]}, **{f"p{i}": i for i in range(150)}}
     (tmp_path / "plots").mkdir()
     (tmp_path / "plots" / "a.png").write_bytes(b"png")
-    origin = provenance({"seed": 1})
+    origin = provenance({"seed": 1}) | {"git": {"commit": "c" * 40, "branch": "main", "dirty": False}}
     with tracker(store).run("etth1-ridge", params, {"dataset": "etth1"}, origin) as run:
         run.log_metrics({"test/mse": 0.25, "test/mae/channel/PM2.5 (µg|m³)": 2.0, "test/mape": np.nan})
         run.log_epochs([{"epoch": 0, "val/loss": 3.0}, {"epoch": 1, "val/loss": 1.0}])
@@ -140,6 +141,20 @@ def test_when_processes_start_at_once_on_a_new_store_then_each_gets_its_run(tmp_
     runs = here.search_runs([here.get_experiment_by_name("study").experiment_id])
     assert [(run.info.status, run.data.metrics) for run in runs] == [("FINISHED", {"x": 19.0})] * 3
     assert sorted(file.name for file in (tmp_path / "new").iterdir()) == ["mlflow.db"]  # nothing half-made is left
+
+
+@pytest.mark.parametrize(
+    ("uri", "told"),
+    [
+        ("http://tracker:5000", "http://tracker:5000"),
+        ("https://me:secret@tracker/mlflow", "https://me:***@tracker/mlflow"),
+        ("databricks://profile", "databricks://profile"),
+        ("sqlite:////a b/mlflow.db", "mlflow ui --backend-store-uri 'sqlite:////a b/mlflow.db'"),
+        ("postgresql+psycopg2://me:s3:cret@db/x", "mlflow ui --backend-store-uri 'postgresql+psycopg2://me:***@db/x'"),
+    ],
+)
+def test_where_to_look_at_a_run_is_a_servers_address_or_a_command_and_holds_no_password(uri: str, told: str) -> None:
+    assert view(uri) == told
 
 
 def test_when_the_environment_names_a_store_then_it_wins(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,36 +13,40 @@ from typing import Any
 
 # fmt: off
 PACKAGES = (
-    "tsforecast", "numpy", "pandas", "pyarrow", "pydantic", "holidays", "safetensors", "hydra-core", "omegaconf",
-    "torch", "lightning", "neuralforecast", "xgboost", "xgboost-cpu", "optuna", "onnx", "onnxscript", "onnxruntime",
+    "tsforecast", "numpy", "pandas", "pyarrow", "holidays", "safetensors", "hydra-core", "omegaconf",
+    "torch", "lightning", "neuralforecast", "xgboost", "xgboost-cpu", "onnx", "onnxscript", "onnxruntime",
     "mlflow", "scikit-learn",
+)
+SERVED = (
+    "tsforecast", "numpy", "pandas", "pyarrow", "holidays", "safetensors", "onnxruntime", "xgboost", "xgboost-cpu",
 )
 # fmt: on
 
 
-def provenance(config: dict[str, Any] | None = None, *, directory: Path | None = None) -> dict[str, Any]:
+def provenance(config: dict[str, Any] | None = None) -> dict[str, Any]:
     """A JSON-able record of what this process runs on.
 
     Parameters
     ----------
     config
         The resolved configuration, kept as it is.
-    directory
-        Where to look for the git work tree; the working directory by default.
 
     Returns
     -------
     dict
         `command`, `python`, `platform`, `packages` (installed ones of a known list, with versions), `git` and `config`.
-        `git` is None outside a work tree, else `commit` (None before the first one), `branch`, `dirty`, and `diff`:
-        tracked changes against the commit, which with it restore the tracked files. Untracked files are only named.
+        `git` is that of the package: None where no work tree tracks it, as when it came in a wheel, else `commit` (None
+        before the first one), `branch`, `dirty`, and `diff`: tracked changes against the commit, which with it restore
+        the tracked files. Untracked files are only named.
     """
+    here = Path(__file__)
     return {
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": packages(),
-        "git": git(directory or Path.cwd()),
+        # An environment inside somebody's work tree is no part of it.
+        "git": git(here.parent) if _git(here.parent, "ls-files", here.name) else None,
         "config": config,
     }
 

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from tsforecast.errors import ConfigError
-from tsforecast.tracking.provenance import packages
+from tsforecast.tracking.provenance import SERVED, packages
 from tsforecast.tracking.store import (
     SERVERS,
     collector_paused,
@@ -31,14 +31,13 @@ from tsforecast.tracking.store import (
     database,
     experiment_id,
     import_mlflow,
+    masked,
     store_errors,
 )
 from tsforecast.types import level_names
 
 log = logging.getLogger(__name__)
 
-SERVED = ("tsforecast", "numpy", "pandas", "pyarrow", "pydantic", "holidays", "safetensors", "onnxruntime", "xgboost",
-          "xgboost-cpu")  # fmt: skip
 OUTPUT = {"unique_id": "string", "ds": "datetime", "cutoff": "datetime", "channel": "string", "y_hat": "float"}
 
 
@@ -193,7 +192,7 @@ class MLflowTracker:
             raise ConfigError(
                 "this is no place MLflow can record runs in",
                 where="the environment variable MLFLOW_TRACKING_URI" if from_env else "tracking.uri",
-                got=repr(uri),
+                got=repr(masked(uri)),
                 allowed="sqlite:////absolute/path/mlflow.db, http://host:port, postgresql://..., mysql://...",
                 fix="give one of these, or tracking=none to record nothing",
             )
@@ -232,7 +231,7 @@ class MLflowTracker:
             experiment = experiment_id(client, str(self.experiment), uri)
             opened = client.create_run(experiment, run_name=name, tags={**_source(provenance), **(tags or {})})
             run = Run(client, opened.info.run_id, experiment, self.log_model)
-        log.info("run %s '%s' in experiment '%s' at %s", run.id, name, self.experiment, uri)
+        log.info("run %s '%s' in experiment '%s' at %s", run.id, name, self.experiment, masked(uri))
         status = "FAILED"
         try:
             with _sigterm_interrupts(), store_errors(uri):

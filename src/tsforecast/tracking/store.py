@@ -7,6 +7,8 @@ import gc
 import importlib
 import logging
 import os
+import re
+import shlex
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,6 +77,17 @@ def database(uri: str) -> Path | None:
     return Path(path).absolute() if path else None
 
 
+def masked(uri: str) -> str:
+    """The address without its password."""
+    return re.sub(r"(://[^/@:]*):[^/]*@", r"\1:***@", uri)
+
+
+def view(uri: str) -> str:
+    """What to type, or to open where a server has pages of its own, to look at the runs."""
+    shown = masked(uri)
+    return shown if uri.startswith(("http", "databricks")) else f"mlflow ui --backend-store-uri {shlex.quote(shown)}"
+
+
 @contextlib.contextmanager
 def store_errors(where: str, *also: type[Exception]) -> Iterator[None]:
     from mlflow.exceptions import MlflowException
@@ -85,7 +98,7 @@ def store_errors(where: str, *also: type[Exception]) -> Iterator[None]:
     except (MlflowException, SQLAlchemyError, *also) as error:
         raise OutputError(
             "the run cannot be recorded: " + str(error).strip().partition("\n")[0],
-            where=where,
+            where=masked(where),
             fix="see that the store is there and may be written, or give tracking=none to record nothing",
         ) from error
 
