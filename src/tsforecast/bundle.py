@@ -47,10 +47,11 @@ _OFFSETS = "calibration.offsets"
 
 
 class Prediction(NamedTuple):
-    """Forecasts in scaled units: the point, and quantiles where the bundle has levels."""
+    """Forecasts: the point, quantiles where the bundle has levels, and of a model that repeats rows these as read."""
 
     point: Float[np.ndarray, "B H C"]
-    quantiles: Float[np.ndarray, "B H C Q"] | None
+    quantiles: Float[np.ndarray, "B H C Q"] | None = None
+    rows: Float[np.ndarray, "B H C"] | None = None  # in original units; NaN where a window holds nothing
 
 
 @dataclass(frozen=True)
@@ -117,15 +118,18 @@ class Bundle:
             point = point * window.scale + window.center
             if quantiles is not None:
                 quantiles = quantiles * window.scale[..., None] + window.center[..., None]
-        return Prediction(point, quantiles)
+        repeated = self.forecaster.repeats(self.context)
+        return Prediction(point, quantiles, None if repeated is None else windows.raw(index)[:, repeated])
 
-    def invert(
-        self, values: Float[np.ndarray, "B H C *Q"], series: Int[np.ndarray, " B"]
-    ) -> Float[np.ndarray, "B H C *Q"]:
-        """Scaled values in original units; `series` are fitted positions (`features.series(ids)`)."""
-        if values.ndim == 4:
-            return np.moveaxis(self.features.invert(np.moveaxis(values, 3, 1), series), 1, 3)
-        return self.features.invert(values, series)
+    def invert(self, found: Prediction, series: Int[np.ndarray, " B"]) -> Prediction:
+        """What `predict` gave in original units; `series` are fitted positions (`features.series(ids)`)."""
+        point, quantiles = self.features.invert(found.point, series), found.quantiles
+        if quantiles is not None:
+            quantiles = np.moveaxis(self.features.invert(np.moveaxis(quantiles, 3, 1), series), 1, 3)
+        if found.rows is not None:  # scaled and back, a 0 would be a tiny number
+            point = np.where(np.isnan(found.rows), point, found.rows)
+            quantiles = None if quantiles is None else ordered(quantiles, point, self.levels)
+        return Prediction(point, quantiles)
 
     def panel(self, history: pd.DataFrame | Panel, *, static: pd.DataFrame | None = None) -> Panel:
         """The frame as a panel with the channels in the order of training, checked.
@@ -275,10 +279,10 @@ class Bundle:
         values = np.empty((len(whole), horizon, len(self.channels)), dtype=np.float32)
         quantiles = np.empty((*values.shape, len(self.levels)), dtype=np.float32) if self.levels else None
         for index in windows.batches(_CHUNK):
-            point, spread = self.predict(windows, index)
-            values[index] = self.invert(point, series[index])
-            if quantiles is not None and spread is not None:
-                quantiles[index] = self.invert(spread, series[index])
+            found = self.invert(self.predict(windows, index), series[index])
+            values[index] = found.point
+            if quantiles is not None:
+                quantiles[index] = found.quantiles
         return values, quantiles
 
     def save(self, path: str | os.PathLike[str]) -> Bundle:

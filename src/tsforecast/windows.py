@@ -46,6 +46,8 @@ class Encoded:
         As in `Dims`.
     local
         Whether each window is scaled by the mean and standard deviation of its own target.
+    raw
+        The target in original units.
     """
 
     offsets: Int[np.ndarray, " N+1"]
@@ -57,6 +59,7 @@ class Encoded:
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     cardinality: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     local: bool = False
+    raw: Float[np.ndarray, "T C"] | None = None
 
     def dims(self, lookback: int, horizon: int, season: int, quantiles: Sequence[float] = ()) -> Dims:
         """Sizes as measured."""
@@ -186,6 +189,14 @@ class Windows:
             center=center,
             scale=scale,
         )
+
+    def raw(self, index: Any) -> Any:
+        """Targets of the windows at `index` in original units, [B L C], filled as the model's are; NaN where all are."""
+        rows = _slices(self.encoded.raw, self.origins[index] - self.lookback, self.lookback)
+        if not self.missing:
+            return rows
+        filled, seen = fill_forward(rows)
+        return np.where(seen.any(axis=1, keepdims=True), filled, np.nan)
 
     def label(self, index: Any) -> Any:
         """What the forecasts of the windows at `index` are scored on, [B H C]; NaN where missing."""

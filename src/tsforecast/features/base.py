@@ -181,6 +181,7 @@ class FeatureSet:
             names=names,
             cardinality={group: each for group, each in sizes.items() if any(each)},
             local=self.scaler.scope == "window",
+            raw=panel.target,
         )
 
     def invert(self, values: Float[np.ndarray, "B H C"], series: Int[np.ndarray, " B"]) -> Float[np.ndarray, "B H C"]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import ClassVar, Self
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from tsforecast.types import Dims, Window
 from tsforecast.windows import Windows
@@ -25,6 +25,10 @@ class Forecaster(ABC):
 
         A window's forecast does not depend on the others in the batch, to the bit.
         """
+
+    def repeats(self, lookback: int) -> Int[np.ndarray, " H"] | None:
+        """Rows of the window that the forecast is, where it is nothing else: in original units too, to the bit."""
+        return None
 
     def importance(self) -> dict[str, float]:
         """How much each input counts, by name, falling; empty where a model cannot say."""

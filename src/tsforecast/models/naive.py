@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from tsforecast.errors import ConfigError
 from tsforecast.models.base import Estimator, Forecaster
@@ -24,8 +24,11 @@ class SeasonalNaiveForecaster(Forecaster):
 
     def predict(self, window: Window) -> Float[np.ndarray, "B H C"]:
         """`y[h] = x[L - season + h mod season]`."""
-        lookback = window.target.shape[1]
-        return np.asarray(window.target[:, lookback - self.season + np.arange(self.horizon) % self.season])
+        return np.asarray(window.target[:, self.repeats(window.target.shape[1])])
+
+    def repeats(self, lookback: int) -> Int[np.ndarray, " H"]:
+        """The rows of the last season, over and over."""
+        return lookback - self.season + np.arange(self.horizon) % self.season
 
     def state(self) -> dict[str, np.ndarray]:
         """Nothing is learned."""

@@ -33,16 +33,17 @@ def evaluate(bundle: Bundle, panel: Panel, windows: Windows, scale: tuple[np.nda
     steps = np.arange(bundle.dims.horizon)
     dims = bundle.dims
     for index in windows.batches(max(1, _CELLS // (dims.channels * (dims.lookback + dims.horizon)))):
-        forecast, quantiles = bundle.predict(windows, index)
-        if not np.isfinite(forecast).all():
+        scaled = bundle.predict(windows, index)
+        if not np.isfinite(scaled.point).all():
             raise DataError("a forecast is not a number, so there is nothing to score", where="model",
                             got=type(bundle.forecaster).__name__,
                             fix="check the model's parameters; a network wants a lower learning rate")  # fmt: skip
         series, label = fitted[windows.series[index]], windows.label(index)
         raw = panel.target[windows.origins[index][:, None] + steps]
-        scores.update(label, forecast, raw, bundle.invert(forecast, series), windows.series[index])
-        if quantiles is not None and scores.quantiles is not None:
-            scores.quantiles.update(label, quantiles, raw, bundle.invert(quantiles, series))
+        point, quantiles, _ = bundle.invert(scaled, series)
+        scores.update(label, scaled.point, raw, point, windows.series[index])
+        if scores.quantiles is not None and scaled.quantiles is not None and quantiles is not None:
+            scores.quantiles.update(label, scaled.quantiles, raw, quantiles)
     if np.isnan(scores.summary()["mse"]):
         raise DataError("no row to forecast has an observed value, so there is nothing to score", where="split",
                         fix="choose borders behind which values were observed")  # fmt: skip

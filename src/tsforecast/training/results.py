@@ -134,10 +134,8 @@ def _examples(
     chosen = windows.subset(np.array([window for window, _ in picks], dtype=int))
     everything = slice(0, len(chosen))
     fitted = bundle.features.series(panel.ids)[chosen.series]
-    point, quantiles = bundle.predict(chosen, everything)
-    ours = bundle.invert(point, fitted)
-    spread = None if quantiles is None else bundle.invert(quantiles, fitted)
-    theirs = None if rival is None else rival.invert(rival.predict(chosen, everything).point, fitted)
+    ours, spread, _ = bundle.invert(bundle.predict(chosen, everything), fitted)
+    theirs = None if rival is None else rival.invert(rival.predict(chosen, everything), fitted).point
     found = []
     for i, (origin, series, (_, channel)) in enumerate(zip(chosen.origins, chosen.series, picks, strict=True)):
         before = slice(max(origin - min(windows.lookback, 3 * windows.horizon), 0), origin)
