@@ -41,6 +41,7 @@ class Scores:
     rmsse_scale: Float[np.ndarray, "N C"]
     levels: tuple[float, ...] = ()
     quantiles: QuantileScores | None = field(init=False, default=None)
+    windows: int = field(init=False, default=0)
     _sums: Float[np.ndarray, "2 4 C H"] = field(init=False, repr=False)
     _count: Int[np.ndarray, "C H"] = field(init=False, repr=False)
     _by_series: Float[np.ndarray, "N 3 C"] = field(init=False, repr=False)  # |e|, e^2 and number of labels
@@ -67,6 +68,7 @@ class Scores:
         """
         if not len(label_raw):
             return
+        self.windows += len(label_raw)
         if not self._shift:
             self._shift = [np.repeat(_level(label), self.horizon) for label in (label_scaled, label_raw)]
         cells = self._count.size
@@ -116,7 +118,7 @@ class Scores:
         `_raw`; `smape` (2|e| / (|y| + |f|), in [0, 2], Makridakis 1993) and `mape` as fractions, the latter over
         the labels that are not 0, with `mape_zero_share` the share of those that are; `mase` and `rmsse` (Hyndman &
         Koehler, 2006), the mean over series and channels, of which `mase_skipped` have a scale of 0 and are left out.
-        R² is taken per channel and averaged, as `sklearn.metrics.r2_score` does.
+        R² is taken per channel and averaged, as `sklearn.metrics.r2_score` does. `windows` is how many were scored.
         """
         count, zeros = self._count.sum(), self._relative[2]
         scores: dict[str, float] = {}
@@ -144,6 +146,7 @@ class Scores:
             "mase": _mean(_ratio(absolute, self.mase_scale), usable),
             "rmsse": _mean(_ratio(np.sqrt(square), self.rmsse_scale), usable),
             "mase_skipped": float((seen & ~usable).sum()),
+            "windows": float(self.windows),
             **(self.quantiles.summary() if self.quantiles is not None else {}),
         }
 

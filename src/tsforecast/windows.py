@@ -191,7 +191,7 @@ class Windows:
         )
 
     def raw(self, index: Any) -> Any:
-        """Targets of the windows at `index` in original units, [B L C], filled as the model's are; NaN where all are."""
+        """Targets of the windows at `index` in original units, [B L C], filled as the model's are; NaN if all are."""
         rows = _slices(self.encoded.raw, self.origins[index] - self.lookback, self.lookback)
         if not self.missing:
             return rows

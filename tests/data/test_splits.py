@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -100,6 +102,26 @@ def test_a_tail_split_counts_from_each_series_end() -> None:
     assert borders.test_end.tolist() == [100, 150]
     with pytest.raises(ConfigError, match="positive"):
         TailSplit(val=0, test=1)
+
+
+@pytest.mark.parametrize(
+    ("split", "said"),
+    [
+        (
+            FractionSplit(0.1, 0.1, 0.2),
+            "unused: 60 of 100, 2020-02-10 00:00:00 to 2020-04-09",
+        ),
+        (RowSplit(40, 20, 39), "unused: 1 of 100, 2020-04-09 00:00:00 to 2020-04-09"),
+        (DateSplit("2020-02-01", "2020-03-01", "2020-04-01"), "9 of 100, 2020-04-01"),
+        (FractionSplit(), ""),
+        (TailSplit(val=20, test=10), ""),
+    ],
+)
+def test_rows_that_no_part_of_a_split_holds_are_told(caplog: pytest.LogCaptureFixture, split: Any, said: str) -> None:
+    with caplog.at_level("INFO"):
+        split(panel_of(100), 5, 2).kept(panel_of(100))
+    assert said in caplog.text
+    assert bool(said) == ("unused" in caplog.text)
 
 
 def test_short_series_are_dropped_when_that_is_stated_and_named_otherwise(caplog: pytest.LogCaptureFixture) -> None:

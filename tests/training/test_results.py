@@ -100,3 +100,14 @@ def test_the_table_tells_who_is_better_and_what_the_intervals_cover() -> None:
     flat = flatten(found["mine"], "test", detail=True)
     assert flat["test/coverage-80"] == flat["test/coverage-80/step/4"] == 1.0
     assert flat["test/mae/channel/y"] == pytest.approx(0.1)
+    assert flat["test/windows"] == 50
+    assert f"over 50 windows of {H} rows" in text.splitlines()
+
+
+def test_a_score_says_on_how_few_windows_it_rests() -> None:
+    scores, zeros = Scores(("y",), H, np.ones((1, 1)), np.ones((1, 1))), np.zeros((1, H, 1))
+    for count in (1, 2):
+        scores.update(zeros, zeros, zeros, zeros, np.zeros(1, dtype=int))
+        text = table({"mine": scores}, "mine")
+        assert f"over {count} window{'s' * (count > 1)} of {H} rows: so few say little" in text
+        assert flatten(scores, "val")["val/windows"] == count

@@ -86,8 +86,14 @@ class Borders:
         return self
 
     def kept(self, panel: Panel) -> tuple[Panel, Borders]:
-        """The panel and the borders without the series that were dropped."""
+        """The panel and the borders without the series that were dropped; rows in no part of the split are told."""
         kept = self.test_end > self.begin
+        unused = np.where(kept, panel.offsets[1:] - self.test_end, 0)
+        if most := int(unused.max()):
+            i = int(unused.argmax())
+            which = f" of series {panel.ids[i]}, and some of {np.count_nonzero(unused) - 1} others" * (len(panel) > 1)
+            first, last = panel.time[self.test_end[i]], panel.time[panel.offsets[i + 1] - 1]
+            log.info("Behind the test rows, unused: %d of %d, %s to %s%s", most, panel.lengths[i], first, last, which)
         if kept.all():
             return panel, self
         subset = panel.select(kept)

@@ -19,6 +19,8 @@ from tsforecast.quantiles import intervals
 from tsforecast.report.plots import Example
 from tsforecast.windows import Windows
 
+FEW = 10  # windows on which a score still says little
+
 
 def flatten(scores: Scores, prefix: str, *, detail: bool = False) -> dict[str, float]:
     """`test/mse`, ...; with `detail` also `test/mse/channel/OT` and `test/mse/step/1`."""
@@ -64,7 +66,9 @@ def table(scores: Mapping[str, Scores], model: str, part: str = "test") -> str:
     rows = [[part, *columns], *([name, *(f"{each[c]:.4f}" for c in columns)] for name, each in summaries.items())]
     first, *widths = (max(map(len, column)) + 2 for column in zip(*rows, strict=True))
     lines = [f"{row[0]:<{first}}" + "".join(map(str.rjust, row[1:], [max(12, w) for w in widths])) for row in rows]
-    mine = summaries[model]
+    mine, count = summaries[model], scores[model].windows
+    few = ": so few say little about others" * (count < FEW)
+    lines.append(f"over {count:,} window{'s'[: count != 1]} of {scores[model].horizon} rows{few}")
     for name, theirs in summaries.items():
         if name != model:
             change = 100 * (1 - mine["mae"] / theirs["mae"]) if theirs["mae"] else 0.0
