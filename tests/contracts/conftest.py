@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,19 @@ LEVELS = (0.05, 0.5, 0.95)
 def options(group: str) -> list[str]:
     """Every option of a config group."""
     return sorted(path.stem for path in (CONF_DIR / group).glob("[!_]*.yaml"))
+
+
+def pairwise(*axes: list[str]) -> list[tuple[str, ...]]:
+    """Few combinations in which any two options of two different axes meet: what breaks, breaks where two meet."""
+    places = list(combinations(range(len(axes)), 2))
+    every = list(product(*axes))
+    wanted = {(i, j, row[i], row[j]) for row in every for i, j in places}
+    found = []
+    while wanted:
+        best = max(every, key=lambda row: len({(i, j, row[i], row[j]) for i, j in places} & wanted))
+        wanted -= {(i, j, best[i], best[j]) for i, j in places}
+        found.append(best)
+    return found
 
 
 def compose(name: str, *overrides: str) -> DictConfig:

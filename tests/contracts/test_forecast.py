@@ -1,4 +1,4 @@
-"""No future, parity, order and names: over every dataset x feature x model found in conf/."""
+"""No future, parity, order and names: over datasets, features and models of conf/, any two together."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.contracts.conftest import HORIZON, LEVELS, LOOKBACK, Trained, changed, deep, options
+from tests.contracts.conftest import HORIZON, LEVELS, LOOKBACK, Trained, changed, deep, options, pairwise
 from tsforecast.bundle import Bundle, Prediction
 from tsforecast.errors import DataError
 from tsforecast.features.base import FeatureSet
@@ -19,8 +19,9 @@ from tsforecast.types import Forecast
 Train = Callable[..., Trained]
 # A model on data with missing values and covariates, and on several series: enough where features play no part.
 MODELS = list(product(["beijing_pm25", "panel"], ["calendar"], options("model")))
+SEEDED = [(("beijing_pm25", "panel")[i % 2], "calendar", model) for i, model in enumerate(options("model"))]
 SHALLOW = [model for model in options("model") if not deep(model)]
-EVERYTHING = sorted({*product(options("dataset"), options("feature"), SHALLOW), *MODELS})
+CASES = sorted({*pairwise(options("dataset"), options("feature"), SHALLOW), *MODELS})
 
 
 def same(a: Forecast, b: Forecast) -> None:
@@ -40,7 +41,7 @@ LOCAL = [("panel", "calendar", "ridge", "scaler.scope=window"),
          ("etth1", "calendar", "nlinear", "scaler.scope=window")]  # fmt: skip
 
 
-@pytest.mark.parametrize("key", [*EVERYTHING, *LOCAL], ids="-".join)
+@pytest.mark.parametrize("key", [*CASES, *LOCAL], ids="-".join)
 def test_when_everything_after_the_cutoff_changes_then_the_forecast_does_not(
     trained: Train, key: tuple[str, ...]
 ) -> None:
@@ -56,7 +57,7 @@ def test_when_everything_after_the_cutoff_changes_then_the_forecast_does_not(
         np.testing.assert_array_equal(before, after)
 
 
-@pytest.mark.parametrize("key", [*EVERYTHING, *LOCAL], ids="-".join)
+@pytest.mark.parametrize("key", [*CASES, *LOCAL], ids="-".join)
 def test_a_forecast_from_the_last_rows_is_the_backtests_to_the_bit_and_the_reloaded_bundles(
     trained: Train, tmp_path: Path, key: tuple[str, ...]
 ) -> None:
@@ -120,7 +121,7 @@ def test_when_validation_and_test_rows_change_then_what_was_fitted_does_not(
         np.testing.assert_array_equal(value, states[1][key])
 
 
-@pytest.mark.parametrize(("dataset", "feature", "model"), MODELS)
+@pytest.mark.parametrize(("dataset", "feature", "model"), SEEDED)
 def test_the_same_seed_gives_the_same_bytes(
     trained: Train, tmp_path: Path, dataset: str, feature: str, model: str
 ) -> None:
