@@ -309,6 +309,7 @@ class Bundle:
             "forecaster": storage.spec(self.forecaster, learned=state),
             "levels": self.levels,
             "missing": self.missing,
+            "requires": self.forecaster.requires,
         }
         files = {"bundle.json": storage.to_json(body), "metadata.json": storage.to_json(self.metadata)}
         if self.golden is not None:
@@ -345,7 +346,7 @@ class Bundle:
             raise BundleError("the bundle has another format than this version reads", where=path,
                               got=body.get("format"), allowed=FORMAT,
                               fix="install the tsforecast that wrote it")  # fmt: skip
-        allowed = ("tsforecast", *allow, *filter(None, os.environ.get("TSFORECAST_ALLOW", "").split(",")))
+        allowed = storage.allowed(*allow)
         try:
             bundle = cls._assembled(path, files, body, allowed)
             bundle._check_shapes()
@@ -376,7 +377,8 @@ class Bundle:
             features=tuple(storage.build(spec, object, allowed) for spec in body["features"]),  # type: ignore[misc]
             scaler=storage.build(body["scaler"], Scaler, allowed),  # type: ignore[type-abstract]
         ).restore(fitted)
-        forecaster: Forecaster = storage.build(body["forecaster"], Forecaster, allowed)  # type: ignore[type-abstract]
+        needed = storage.required(body, allowed)
+        forecaster = storage.build(body["forecaster"], Forecaster, allowed, needed)  # type: ignore[type-abstract]
         golden = files.get("golden.json")
         return cls(
             features=features,

@@ -7,9 +7,10 @@ import hashlib
 import importlib
 import json
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ from typing import Any, TypeVar
 from tsforecast.errors import BundleError, OutputError
 
 _T = TypeVar("_T")
+_REQUIREMENT = re.compile(r"[\w.-]+(==[\w.]+)?", re.ASCII)
 _AGAIN = "copy the whole directory again from where it was trained"
 
 
@@ -99,8 +101,30 @@ def spec(part: Any, learned: Iterable[str] = ()) -> dict[str, Any]:
     return {"_target_": f"{type(part).__module__}.{type(part).__qualname__}", **parameters}
 
 
-def build(spec: Mapping[str, Any], kind: type[_T], allowed: tuple[str, ...]) -> _T:
-    """The object that a `spec` describes.
+def allowed(*packages: str) -> tuple[str, ...]:
+    """Packages whose classes a bundle may name: tsforecast, `packages`, and what TSFORECAST_ALLOW says."""
+    return ("tsforecast", *packages, *filter(None, os.environ.get("TSFORECAST_ALLOW", "").split(",")))
+
+
+def required(body: Mapping[str, Any], allowed: tuple[str, ...]) -> list[str]:
+    """What has to be installed beside `tsforecast[serve]`, as a bundle says it, and never anything it makes up.
+
+    Raises
+    ------
+    BundleError
+        It asks for other packages than XGBoost and those allowed, or for more than a version.
+    """
+    needed = [str(each) for each in body.get("requires", ())]
+    known = ("xgboost-cpu", "xgboost", *allowed[1:])
+    for each in needed:
+        if not _REQUIREMENT.fullmatch(each) or each.partition("==")[0] not in known:
+            what, names = "the bundle asks for a package that is not allowed", ", ".join(known)
+            raise BundleError(what, where="bundle.json", got=each, allowed=names)
+    return needed
+
+
+def build(spec: Mapping[str, Any], kind: type[_T], allowed: tuple[str, ...], requires: Sequence[str] = ()) -> _T:
+    """The object that a `spec` describes; `requires` is what to install where its class cannot be imported.
 
     Raises
     ------
@@ -116,8 +140,10 @@ def build(spec: Mapping[str, Any], kind: type[_T], allowed: tuple[str, ...]) -> 
     try:
         cls = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
-        raise BundleError("the bundle names a class that is not installed", where="bundle.json",
-                          got=f"{module}.{name}", fix="install the package that defines it") from error  # fmt: skip
+        got, fix = f"{module}.{name}: {error}", f"pip install {' '.join(requires) or 'the package that defines it'}"
+        raise BundleError(
+            "the bundle names a class that is not installed", where="bundle.json", got=got, fix=fix
+        ) from error
     if not (isinstance(cls, type) and issubclass(cls, kind) and cls.__module__ == module):
         raise BundleError("the bundle names something of the wrong kind", where="bundle.json", got=f"{module}.{name}",
                           allowed=kind.__qualname__)  # fmt: skip

@@ -19,6 +19,7 @@ from tsforecast.features.base import FeatureSet
 from tsforecast.features.calendar import Calendar
 from tsforecast.features.scaling import StandardScaler
 from tsforecast.frames import to_panel
+from tsforecast.models.base import Estimator
 from tsforecast.models.linear import Ridge
 from tsforecast.schema import Schema
 from tsforecast.serving.asgi import create_app
@@ -93,15 +94,16 @@ def frame(series: int = 1, freq: str = "h", rows: int = ROWS, **columns: Any) ->
     return pd.concat(parts, ignore_index=True)
 
 
-def trained(data: pd.DataFrame, schema: Schema, place: Path) -> Bundle:
-    """A ridge with intervals, saved with its golden request."""
+def trained(data: pd.DataFrame, schema: Schema, place: Path, model: Estimator | None = None) -> Bundle:
+    """A ridge with intervals, or another model, saved with its golden request."""
     panel = to_panel(data, schema, for_training=True)
     features = FeatureSet((Calendar(),), StandardScaler()).fit(panel)
     encoded = features.encode(panel)
     windows = Windows.over(encoded, lookback=L, horizon=H, begin=panel.offsets[:-1], end=panel.offsets[1:])
     dims = encoded.dims(L, H, 24)
     bundle = Bundle(
-        features=features, forecaster=Ridge().fit(windows, windows, dims), dims=dims, channels=panel.channels,
+        features=features, forecaster=(model or Ridge()).fit(windows, windows, dims), dims=dims,
+        channels=panel.channels,
         past_names=panel.past_names, known_names=panel.known_names, static_names=panel.static_names,
         freq=panel.freq, schema=schema.resolved(panel), metadata={"name": "test", "scores": {"test/mae": 1.0}},
     )  # fmt: skip

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.metadata
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -9,9 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from tsforecast import examples
+from tests.conftest import ROOT
+from tests.serving.conftest import SHAPES, trained
+from tsforecast import examples, storage
 from tsforecast.bundle import Bundle
 from tsforecast.errors import BundleError, OutputError
+from tsforecast.models.boosting import XGBoost
+from tsforecast.serving import store
 from tsforecast.serving.store import BentoStore, NoStore, locate
 from tsforecast.tracking.runs import MLflowTracker
 
@@ -94,6 +104,93 @@ def test_a_model_in_mlflow_is_found_by_its_address(
     assert Bundle.load(locate(address)).digest == bundle.digest
     with pytest.raises(BundleError, match="MLflow does not give"):
         locate("models:/nothing@champion")
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_what_is_newest_is_found_once_for_all_workers(
+    bundles: Bundles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, link: bool
+) -> None:
+    first, second = (Path(str(bundles(shape).path)) for shape in ("wide", "daily"))
+    BentoStore().put(first, "newest")
+    monkeypatch.setenv("TSFORECAST_BUNDLE", str(tmp_path / "link") if link else "newest:latest")
+    (tmp_path / "link").symlink_to(first)
+    service = importlib.import_module("tsforecast.serving.service")
+    service.Forecaster.inner.look()  # the parent, before any worker starts
+    BentoStore().put(second, "newest")
+    (tmp_path / "link").unlink()
+    (tmp_path / "link").symlink_to(second)
+    assert Bundle.load(locate()).digest == bundles("wide").digest
+
+
+@pytest.mark.parametrize("where", [None, "asked:latest", "asked", "models:/shop@champion", "models:/shop/latest"])
+def test_one_of_several_uvicorn_workers_is_told_an_exact_version(
+    bundles: Bundles, monkeypatch: pytest.MonkeyPatch, where: str | None
+) -> None:
+    monkeypatch.delenv("TSFORECAST_BUNDLE", raising=False)
+    tag = BentoStore().put(Path(str(bundles("wide").path)), "asked")
+    monkeypatch.setattr(store, "parent_process", object)
+    assert locate(tag).is_dir()
+    with pytest.raises(BundleError) as caught:
+        locate(where)
+    assert caught.value.where == "TSFORECAST_BUNDLE"
+    assert str(caught.value.fix).endswith((f"TSFORECAST_BUNDLE={tag}", "TSFORECAST_BUNDLE=models:/NAME/VERSION"))
+
+
+@pytest.fixture(scope="module")
+def boosted(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """Of one tree a booster."""
+    model = XGBoost(rounds=1, strategy="multi_output")
+    return trained(*SHAPES["wide"], tmp_path_factory.mktemp("boosted") / "bundle", model)
+
+
+def test_what_is_missing_to_serve_a_bundle_is_named_by_its_package(
+    boosted: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "tsforecast.models.trees")
+    monkeypatch.setitem(sys.modules, "xgboost", None)
+    with pytest.raises(BundleError) as caught:
+        Bundle.load(str(boosted.path))
+    assert caught.value.fix == f"pip install xgboost-cpu=={importlib.metadata.version('xgboost-cpu')}"
+
+
+@pytest.mark.parametrize(
+    "asked", ["evil", "tsforecast==6", "xgboost-cpu @ http://evil/x.whl", "--index-url=http://evil", "xgboost\nevil"]
+)
+def test_a_bundle_cannot_have_anything_installed(asked: str) -> None:
+    with pytest.raises(BundleError, match="not allowed"):
+        storage.required({"requires": [asked]}, storage.allowed())
+    assert storage.required({}, storage.allowed()) == []
+    assert storage.required({"requires": ["mine==1.2"]}, storage.allowed("mine")) == ["mine==1.2"]
+
+
+def test_an_image_has_what_its_bundle_needs_and_no_file_that_git_does_not_track(
+    boosted: Bundle, tmp_path: Path
+) -> None:
+    shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("bentofile.yaml", "requirements-serve.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    for command in (["init", "-q"], ["add", "."]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    (tmp_path / "src/tsforecast/models/secret.py").write_text("")
+    tag = str(BentoStore().put(Path(str(boosted.path)), "boosted"))
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "src"), "TSFORECAST_BUNDLE": tag}
+    build = [sys.executable, "-m", "bentoml", "build", "--version", "test"]
+    subprocess.run(build, cwd=tmp_path, env=environment, check=True, capture_output=True)
+    image = Path(os.environ["BENTOML_HOME"], "bentos/forecaster/test")
+    requirements = (image / "env/python/requirements.txt").read_text().splitlines()
+    assert {*type(boosted.forecaster).requires} <= {*requirements}
+    packed = {file.relative_to(image / "src") for file in (image / "src").rglob("*.py")}
+    assert packed == {file.relative_to(ROOT / "src") for file in (ROOT / "src").rglob("*.py")}
+
+
+def test_an_image_of_a_bundle_that_is_not_in_the_store_is_refused(
+    bundles: Bundles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    BentoStore().put(Path(str(bundles("wide").path)), "any")
+    service = importlib.import_module("tsforecast.serving.service")
+    monkeypatch.setattr(service, "_packed", None)  # as with TSFORECAST_BUNDLE=RUN/bundle
+    with pytest.raises(service.BentoMLException, match="TSFORECAST_BUNDLE=TAG"):
+        service._Image(base_image="any", distro="slim").freeze(tmp_path)
 
 
 def _history(bundle: Bundle):  # type: ignore[no-untyped-def]

@@ -17,7 +17,14 @@ class Forecaster(ABC):
     """A fitted model: a pure function of one batch of windows, saved as named arrays.
 
     A forecaster is a dataclass whose fields are plain JSON values; everything learned is in `state()`.
+
+    Attributes
+    ----------
+    requires
+        What has to be installed beside `tsforecast[serve]` to forecast.
     """
+
+    requires: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def predict(self, window: Window) -> Float[np.ndarray, "B H C *Q"]:

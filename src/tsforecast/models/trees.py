@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 import xgboost as xgb
@@ -56,6 +56,7 @@ class TreeForecaster(Forecaster):
         Whether there is a linear map, and the cardinality it one-hot encodes.
     """
 
+    requires: ClassVar[tuple[str, ...]] = (f"xgboost-cpu=={xgb.__version__}",)
     horizon: int
     channels: Sequence[Sequence[int]]
     steps: Sequence[Sequence[int]]

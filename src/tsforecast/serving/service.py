@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")  # before the import; only
 import bentoml
 from bentoml.exceptions import BentoMLException
 
+import tsforecast
 from tsforecast import storage
 from tsforecast.errors import BundleError, TsforecastError
 from tsforecast.serving.settings import Settings
@@ -24,6 +26,7 @@ from tsforecast.serving.store import VARIABLE, asked, in_store, is_uri, stored
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
+log = logging.getLogger(__name__)
 _state: dict[str, Any] = {}  # the app of a worker; the parent process, which only watches it, never imports it
 
 
@@ -40,6 +43,25 @@ def _model() -> bentoml.models.BentoModel | None:
         raise BentoMLException(str(error)) from None
 
 
+class _Image(bentoml.images.Image):
+    def freeze(self, bento_fs: Path, *rest: Any) -> Any:
+        """When it is built: with what the bundle needs, and without source files that git does not track."""
+        if _packed is None:
+            fix = "bentoml models list; then TSFORECAST_BUNDLE=TAG bentoml build"
+            what = "an image holds a bundle of the Bento model store"
+            raise BentoMLException(str(BundleError(what, where=VARIABLE, got=asked(), allowed="a tag", fix=fix)))
+        body = Path(_packed.resolve().path, "bundle.json")
+        if needed := storage.required(storage.parse_json(body.read_bytes(), body), storage.allowed()):
+            self.python_packages(*needed)
+        source = Path(tsforecast.__file__).parents[1]
+        listed = subprocess.run(["git", "ls-files", "-z"], cwd=source, capture_output=True, text=True).stdout
+        for file in bento_fs.glob("src/tsforecast/**/*.py") if listed else ():
+            if (name := file.relative_to(bento_fs / "src").as_posix()) not in listed.split("\0"):
+                log.warning("left out of the image, as git does not track it: %s", name)
+                file.unlink()
+        return super().freeze(bento_fs, *rest)
+
+
 def _fetched() -> str:
     command = "from tsforecast.serving.store import locate; print(locate())"
     done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True)
@@ -48,13 +70,16 @@ def _fetched() -> str:
     return done.stdout.splitlines()[-1]
 
 
+_packed = _model()
+
+
 def _metrics_folder(parent: int) -> Path:
     return Path(tempfile.gettempdir(), f"tsforecast-metrics-{parent}")
 
 
 @bentoml.service(
     name="forecaster",
-    image=bentoml.images.Image(base_image="python:3.11-slim", distro="slim"),  # not "debian", which brings a compiler
+    image=_Image(base_image="python:3.11-slim", distro="slim"),  # not "debian", which brings a compiler
     http={"host": "127.0.0.1", "port": 3000},
     workers=1,
     traffic={"timeout": 300},
@@ -65,7 +90,7 @@ def _metrics_folder(parent: int) -> Path:
 class Forecaster:
     """Serves the bundle that TSFORECAST_BUNDLE names, or the newest in the Bento model store."""
 
-    model = _model()
+    model = _packed
 
     def __init__(self) -> None:
         folder = _metrics_folder(os.getppid())
@@ -88,9 +113,14 @@ class Forecaster:
         where = asked() or ""
         try:
             Settings.from_environment()
-            if is_uri(where):  # fetched once, by a process that may import what this one need not
-                os.environ[VARIABLE] = where = _fetched()
-            storage.read(Path(stored(where or None).path) if in_store() else Path(where), ())
+            if in_store():
+                model = stored(where or None)
+                path, where = Path(model.path), str(model.tag)
+            else:  # an address is fetched once, by a process that may import what this one need not
+                path = Path(_fetched() if is_uri(where) else where).resolve()
+                where = str(path)
+            os.environ[VARIABLE] = where  # exactly what every worker serves, also one started after a crash
+            storage.read(path, ())
         except TsforecastError as error:
             raise BentoMLException(str(error)) from None
         folder = _metrics_folder(os.getpid())

@@ -13,6 +13,7 @@ import tempfile
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.util import find_spec
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +38,26 @@ def locate(where: str | None = None) -> Path:
     Raises
     ------
     BundleError
-        There is nothing to serve.
+        There is nothing to serve, or one of several workers is to find out for itself what is newest.
     """
     where = where or asked()
     if where and is_uri(where):
         from tsforecast.tracking.artifacts import download_bundle
 
+        _check_exact(where, "@" not in where and not where.endswith("/latest"), "models:/NAME/VERSION")
         return download_bundle(where)
-    return Path(stored(where).path) if where is None or in_store(where) else Path(where)
+    if not in_store(where):
+        return Path(str(where))
+    model = stored(where)
+    _check_exact(where, where == str(model.tag), model.tag)
+    return Path(model.path)
+
+
+def _check_exact(where: str | None, exact: bool, instead: object) -> None:
+    """Uvicorn starts a worker anew after a crash, in a process of its own, which would find what is newest by then."""
+    if not exact and parent_process() is not None:
+        what = "each worker would find out for itself which bundle that is, and they could serve two"
+        raise BundleError(what, where=VARIABLE, got=where, fix=f"say exactly which: {VARIABLE}={instead}")
 
 
 def asked() -> str | None:
