@@ -64,3 +64,14 @@ def test_a_constant_channel_is_not_divided_by_zero() -> None:
 def test_the_logarithm_refuses_negative_values() -> None:
     with pytest.raises(DataError):
         LogScaler().fit(-VALUES - 2, OFFSETS)
+
+
+@pytest.mark.parametrize("kind", SCALERS)
+def test_fitting_leaves_the_scaler_that_was_fitted_as_it_was(kind: type[Scaler]) -> None:
+    scaler = kind()
+    first = scaler.fit(VALUES, OFFSETS)
+    before = first.state()["center"].copy()
+    again = scaler.fit(VALUES[:40] + 5, np.array([0, 40]))
+    assert scaler.center.size == 0
+    assert again is not first
+    np.testing.assert_array_equal(first.state()["center"], before)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -34,7 +35,7 @@ def is_row_feature(feature: object) -> bool:
     return not hasattr(feature, "window_local")
 
 
-@dataclass
+@dataclass(frozen=True)
 class FeatureSet:
     """Features + scaler: fitted on train rows, then a pure function from panel rows to model space and back.
 
@@ -60,7 +61,6 @@ class FeatureSet:
     _past: Scaler = field(default_factory=NoScaler)
     _known: Scaler = field(default_factory=NoScaler)
     _static: Scaler = field(default_factory=NoScaler)
-    _places: dict[str, int] = field(default_factory=dict)  # series to fitted position
 
     @property
     def rows(self) -> list[Feature]:
@@ -77,26 +77,25 @@ class FeatureSet:
         return panel.known_names + tuple(name for feature in self.rows for name in feature.names())
 
     def fit(self, train: Panel) -> FeatureSet:
-        """Fit the scalers and the categories on `train`, which must hold train rows only. Returns itself."""
-        everything, each = np.array([0, len(train.time)]), np.array([0, len(train)])
-        self._name(np.asarray(train.ids))
-        self.scaler.fit(train.target, train.offsets)
-        self.categories = {}
-        for names, values in self._covariates(train):
+        """A set whose scalers and categories are those of `train`, which must hold train rows only."""
+        every, each = np.array([0, len(train.time)]), np.array([0, len(train)])
+        categories: dict[str, tuple[str, ...]] = {}
+        covariates = self._covariates(train)
+        for names, values in covariates:
             for name in filter(train.categories.__contains__, names):  # in order: its arrays are, in the bundle
                 column = values[:, names.index(name)]
                 codes = np.unique(column[~np.isnan(column)]).astype(np.int64)
-                self.categories[name] = tuple(sorted(train.categories[name][code] for code in codes))
-        numbers = (np.where(self._is_category(names), 0.0, values) for names, values in self._covariates(train))
-        rows = (everything, everything, each)
-        self._past, self._known, self._static = (
-            StandardScaler().fit(values.astype(np.float32), offsets)
-            for values, offsets in zip(numbers, rows, strict=True)
-        )
-        return self
+                categories[name] = tuple(sorted(train.categories[name][code] for code in codes))
+        fitted = []
+        for (names, values), offsets in zip(covariates, (every, every, each), strict=True):
+            numbers = np.where([name in categories for name in names], np.float32(0.0), values)
+            fitted.append(StandardScaler().fit(numbers.astype(np.float32), offsets))
+        scaler = self.scaler.fit(train.target, train.offsets)
+        return FeatureSet(self.features, scaler, np.asarray(train.ids), categories, *fitted)
 
-    def _name(self, ids: np.ndarray) -> None:
-        self.ids, self._places = ids, {name: i for i, name in enumerate(ids.tolist())}
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {name: i for i, name in enumerate(self.ids.tolist())}
 
     @staticmethod
     def _covariates(panel: Panel) -> list[tuple[tuple[str, ...], np.ndarray]]:
@@ -196,15 +195,12 @@ class FeatureSet:
         return {"ids": np.asarray(self.ids, dtype=np.str_), **labels, **arrays}
 
     def restore(self, state: Mapping[str, Any]) -> FeatureSet:
-        """Set what `state()` gave. Returns itself."""
-        self._name(np.asarray(state["ids"]).astype(object))
+        """The set that `state()` is of."""
 
-        def of(part: str) -> dict[str, np.ndarray]:
-            return {key.split(".", 1)[1]: value for key, value in state.items() if key.startswith(part + ".")}
+        def of(group: str) -> dict[str, np.ndarray]:
+            return {key.split(".", 1)[1]: value for key, value in state.items() if key.startswith(group + ".")}
 
-        self.scaler.restore(of("scaler"))
-        self.categories = {name: tuple(map(str, known)) for name, known in of("categories").items()}
-        self._past = StandardScaler().restore(of("past"))
-        self._known = StandardScaler().restore(of("known"))
-        self._static = StandardScaler().restore(of("static"))
-        return self
+        categories = {name: tuple(map(str, known)) for name, known in of("categories").items()}
+        covariates = (StandardScaler().restore(of(group)) for group in ("past", "known", "static"))
+        ids = np.asarray(state["ids"]).astype(object)
+        return FeatureSet(self.features, self.scaler.restore(of("scaler")), ids, categories, *covariates)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Self
 
 import numpy as np
@@ -19,7 +19,7 @@ def _nothing() -> np.ndarray:
     return np.empty((0, 0))
 
 
-@dataclass
+@dataclass(frozen=True)
 class Scaler(ABC):
     """`(x - center) / scale` per series and channel; the subclasses choose the two statistics.
 
@@ -39,8 +39,8 @@ class Scaler(ABC):
     """
 
     scope: Literal["series", "global", "window"] = "series"
-    center: Float[np.ndarray, "N C"] = field(init=False, repr=False, compare=False, default_factory=_nothing)
-    scale: Float[np.ndarray, "N C"] = field(init=False, repr=False, compare=False, default_factory=_nothing)
+    center: Float[np.ndarray, "N C"] = field(repr=False, compare=False, default_factory=_nothing)
+    scale: Float[np.ndarray, "N C"] = field(repr=False, compare=False, default_factory=_nothing)
 
     def __post_init__(self) -> None:
         if self.scope not in ("series", "global", "window"):
@@ -53,14 +53,13 @@ class Scaler(ABC):
             )
 
     def fit(self, values: Float[np.ndarray, "T C"], offsets: Int[np.ndarray, " N+1"]) -> Self:
-        """Take the statistics of series i from rows `offsets[i]:offsets[i+1]`. Returns itself."""
+        """Take the statistics of series i from rows `offsets[i]:offsets[i+1]`; a scaler with them."""
         if self.scope != "series":
             offsets = np.array([0, len(values)])
         center, scale = self._statistics(self._bend(values), np.asarray(offsets))
-        self.center = np.where(np.isfinite(center), center, 0.0)
+        center = np.where(np.isfinite(center), center, 0.0)
         # A constant's standard deviation is rounding noise, not 0: anything this far below the level is constant.
-        self.scale = np.where(scale > 1e-10 * np.abs(self.center), scale, 1.0)
-        return self
+        return replace(self, center=center, scale=np.where(scale > 1e-10 * np.abs(center), scale, 1.0))
 
     def transform(
         self, values: Float[np.ndarray, "T C"], series: Int[np.ndarray, " T"] | None = None
@@ -85,9 +84,9 @@ class Scaler(ABC):
         return {"center": self.center, "scale": self.scale}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> Self:
-        """Set what `state()` gave. Returns itself."""
-        self.center, self.scale = (np.asarray(state[key], dtype=np.float64) for key in ("center", "scale"))
-        return self
+        """The scaler that `state()` is of."""
+        center, scale = (np.asarray(state[key], dtype=np.float64) for key in ("center", "scale"))
+        return replace(self, center=center, scale=scale)
 
     @abstractmethod
     def _statistics(self, values: Float[np.ndarray, "T C"], offsets: Int[np.ndarray, " N+1"]) -> Statistics:
@@ -106,7 +105,7 @@ class Scaler(ABC):
         return self.center[series].reshape(between), self.scale[series].reshape(between)
 
 
-@dataclass
+@dataclass(frozen=True)
 class StandardScaler(Scaler):
     """Mean and standard deviation (ddof 0), as in the LTSF protocol (Zeng et al., 2023)."""
 
@@ -121,7 +120,7 @@ class StandardScaler(Scaler):
             return mean, np.sqrt(_by_series(np.add, deviation, offsets) / count)
 
 
-@dataclass
+@dataclass(frozen=True)
 class MinMaxScaler(Scaler):
     """Smallest value and range: train rows fall into [0, 1]."""
 
@@ -131,7 +130,7 @@ class MinMaxScaler(Scaler):
         return low, high - low
 
 
-@dataclass
+@dataclass(frozen=True)
 class RobustScaler(Scaler):
     """Median and interquartile range, which outliers do not move; a channel whose range is 0 keeps scale 1."""
 
@@ -151,7 +150,7 @@ class RobustScaler(Scaler):
         return quartiles[1], quartiles[2] - quartiles[0]
 
 
-@dataclass
+@dataclass(frozen=True)
 class LogScaler(StandardScaler):
     """`log1p`, then mean and standard deviation: for counts and sales, whose spread grows with their level."""
 
@@ -172,7 +171,7 @@ class LogScaler(StandardScaler):
         return np.asarray(np.expm1(values))
 
 
-@dataclass
+@dataclass(frozen=True)
 class NoScaler(Scaler):
     """Original units throughout."""
 

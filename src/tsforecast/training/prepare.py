@@ -110,7 +110,7 @@ def prepare(
     """
     panel, borders = split(panel, lookback, horizon).kept(panel)
     borders = replace(borders, calibration=calibration)
-    features.fit(panel.rows(borders.begin, borders.train_end))
+    features = features.fit(panel.rows(borders.begin, borders.train_end))
     encoded = features.encode(panel)
     dims = encoded.dims(lookback, horizon, season=season or seasonality(panel.freq), quantiles=levels)
     return Prepared(panel, schema, borders, features, encoded, dims, stride)
