@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import re
 import sys
 from pathlib import Path
 
@@ -15,11 +17,31 @@ VERBS = {
 }
 
 
+def _completed(words: list[str]) -> list[str]:
+    """The words for the verb on the line a shell wants completed: it asks `tsforecast -sc query=bash` whatever that is.
+
+    Hydra completes what follows the verb; the verb itself is completed here.
+    """
+    options = [word for word in words if word not in VERBS]
+    if not any(word.startswith("query=") for word in options):
+        return ["train", *options]  # install and uninstall are of the program
+    typed = re.split(r"\s+", os.environ.get("COMP_LINE", "").lstrip(), maxsplit=2)
+    if len(typed) < 3:
+        sys.stdout.write("\n".join(VERBS) + "\n")
+        raise SystemExit(0)
+    os.environ["COMP_LINE"] = f"tsforecast {typed[2]}"
+    return [typed[1], *options]
+
+
 def main() -> None:
     """Dispatch to the command; without a verb, list them."""
-    verb = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    words = sys.argv[1:] or ["--help"]
+    completes = "-sc" in words or "--shell-completion" in words
+    if completes:
+        words = _completed(words)
+    verb = words[0]
     if verb in VERBS:
-        sys.argv = [f"tsforecast {verb}", *sys.argv[2:]]
+        sys.argv = ["tsforecast" if completes else f"tsforecast {verb}", *words[1:]]
         sys.path.insert(0, str(Path.cwd()))  # as `python -m` does, so that the user's own modules are found
         from tsforecast.command import command
 
