@@ -24,7 +24,7 @@ from hydra.errors import (
 from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from tsforecast.config import CONF_DIR, ROOTS, register, show, sweeping
+from tsforecast.config import CONF_DIR, ROOTS, register, show
 from tsforecast.errors import ConfigError, TsforecastError, nearest
 
 EXAMPLES = """\
@@ -73,7 +73,8 @@ def command(task: Callable[[DictConfig], Any], config_name: str) -> None:
         return
     register()
     trace = "--trace" in sys.argv or os.environ.get("HYDRA_FULL_ERROR") == "1"
-    sys.argv = [argument for argument in sys.argv if argument != "--trace"]
+    # Options first, in the order given: argparse reads key=value up to the next option and not after it.
+    sys.argv[1:] = sorted((each for each in sys.argv[1:] if each != "--trace"), key=_is_override)
     local = Path.cwd() / "conf"
     if (
         local.is_dir()
@@ -83,21 +84,13 @@ def command(task: Callable[[DictConfig], Any], config_name: str) -> None:
         sys.argv.append(f"--config-dir={local}")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions to us instead of printing and exiting
     signal.signal(signal.SIGTERM, _interrupt)
-    failures: list[Exception] = []
 
-    def guarded(cfg: DictConfig) -> Any:
-        try:
-            _check_root(cfg, config_name)
-            return task(cfg)
-        except Exception as error:
-            if sweeping():
-                raise  # a sweep has to know
-            failures.append(error)  # Hydra would print a line of its own above the message
+    def checked(cfg: DictConfig) -> Any:
+        _check_root(cfg, config_name)
+        return task(cfg)
 
     try:
-        hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name=config_name)(guarded)()
-        if failures:
-            raise failures[0]
+        hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name=config_name)(checked)()
     except KeyboardInterrupt:
         _say("Interrupted.")
         raise SystemExit(130) from None
@@ -124,6 +117,10 @@ def command(task: Callable[[DictConfig], Any], config_name: str) -> None:
             raise SystemExit(1) from None
         _say(f"Error: {type(error).__name__}: {error}\n  fix:     run again with --trace to see where it comes from")
         raise SystemExit(1) from None
+
+
+def _is_override(argument: str) -> bool:
+    return not argument.startswith("-") and ("=" in argument or argument.startswith("~"))
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:

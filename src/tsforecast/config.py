@@ -123,27 +123,35 @@ def helps() -> bool:
 
 
 def record(cfg: DictConfig, out: Path) -> None:
-    """Write `config.yaml`: the resolved configuration under the arguments it was composed with."""
-    arguments = shlex.join(HydraConfig.get().overrides.task)
+    """Write `config.yaml`, the resolved configuration under the arguments it was composed with, and `.hydra/`.
+
+    Hydra would write the latter before a run knows that its directory is not taken.
+    """
+    overrides = HydraConfig.get().overrides.task
     with whole(out / "config.yaml") as scratch:
-        scratch.write_text(f"# {arguments}\n{OmegaConf.to_yaml(cfg, resolve=True)}", encoding="utf-8")
+        scratch.write_text(f"# {shlex.join(overrides)}\n{OmegaConf.to_yaml(cfg, resolve=True)}", encoding="utf-8")
+    for name, node in (("config", cfg), ("hydra", HydraConfig.instance().cfg), ("overrides", overrides)):
+        with whole(out / ".hydra" / f"{name}.yaml") as scratch:
+            OmegaConf.save(node, scratch)
 
 
 def log_to(file: Path | None) -> logging.Logger:
-    """Log to the terminal and to `file`, if any; returns the logger of the commands. A process that helps is silent."""
+    """Log to `file` too, beside what `hydra.job_logging` says; returns the logger of the commands.
+
+    The file's lock keeps other processes out of a run's directory. A process that helps is silent.
+    """
     root = logging.getLogger()
-    for handler in list(root.handlers):
+    for handler in [each for each in root.handlers if each.name == "run"]:  # of the run before, in a sweep
         root.removeHandler(handler)
         handler.close()
-    terminal = logging.StreamHandler(sys.stderr)
-    terminal.setFormatter(logging.Formatter("%(message)s"))
-    root.addHandler(terminal)
-    if file is not None and not helps():
+    if helps():
+        root.setLevel(logging.ERROR)
+    elif file is not None:
         record = logging.FileHandler(file, encoding="utf-8")
+        record.name = "run"
         record.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
         root.addHandler(record)
         _claim(record.stream, file)
-    root.setLevel(logging.ERROR if helps() else logging.INFO)
     return logging.getLogger("tsforecast")
 
 
