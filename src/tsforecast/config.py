@@ -58,6 +58,7 @@ class TrainConfig:
     seed: int = 1
     threads: int = 1
     ckpt_path: str | None = None
+    objective: str = "val/mae"
 
 
 @dataclass

@@ -10,7 +10,7 @@ from tsforecast.command import command
 from tsforecast.config import build, limit_threads, log_to, record, run_dir, show
 
 
-def evaluate(cfg: DictConfig) -> dict[str, float]:
+def evaluate(cfg: DictConfig) -> None:
     """Score the bundle, and the baselines beside it, on one part of the split."""
     limit_threads(cfg.threads)
     bundle_path, part = cfg.bundle, cfg.part  # a missing one is said before anything is imported
@@ -70,7 +70,6 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         by_step={name: each.by_step() for name, each in scores.items()},
     )
     show(f"\n{table(scores, 'bundle', part)}\n\nScores  {out / 'metrics.json'}")
-    return flat
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ from tsforecast.config import build, choices, helps, limit_threads, log_to, reco
 from tsforecast.errors import ConfigError, OutputError
 
 
-def train(cfg: DictConfig) -> dict[str, float]:
-    """Run one experiment and return its flat scores."""
+def train(cfg: DictConfig) -> float | None:
+    """Run one experiment; returns the score that `objective` names, for a sweeper; a process that helps has none."""
     limit_threads(cfg.threads)
     out = run_dir()
     if (out / "bundle").exists():
@@ -34,7 +34,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     from tsforecast.training.evaluate import baselines, evaluate
     from tsforecast.training.fit import check_covariates, fit
     from tsforecast.training.prepare import PARTS, prepare
-    from tsforecast.training.results import example_windows, flatten, readable, table, write_json
+    from tsforecast.training.results import check_objective, example_windows, flatten, readable, table, write_json
     from tsforecast.windows import check_sizes
 
     chosen = choices()
@@ -54,36 +54,37 @@ def train(cfg: DictConfig) -> dict[str, float]:
     )
     learns = getattr(model, "learns_quantiles", False)
     levels = check_levels(resolved["quantiles"], learned=learns)
+    check_objective(cfg.objective, levels)
+    dataset = build(cfg.dataset)
+    data = prepare(
+        dataset.load(), dataset.schema, build(cfg.split),
+        FeatureSet(tuple(build(cfg.feature).values()), build(cfg.scaler)), **sizes, season=cfg.season,
+        levels=levels if learns else (), calibration=calibrate.fraction if levels else 0.0,
+        stride=cfg.evaluation.stride,
+    )  # fmt: skip
+    panel, borders, dims = data.panel, data.borders, data.dims
+    check_covariates(model, data.encoded, label=label, unused=cfg.unused_covariates)
+    fitting, validation, held_out, test = (data.windows(part) for part in PARTS)
+    calibrate.check(held_out, levels, learned=learns)
+    log.info("%s: %d series, %d rows, %s; windows of %d + %d rows: %d train, %d val, %d calibration, %d test",
+             chosen["dataset"], len(panel), len(panel.time), " ".join(panel.channels), cfg.lookback, cfg.horizon,
+             len(fitting), len(validation), len(held_out), len(test))  # fmt: skip
+
+    def trainer(**arguments: Any) -> Any:  # built when called: a tabular model never pays for importing Lightning
+        built = build(cfg.trainer)(**arguments)
+        if sweeping() and built.world_size > 1:
+            raise ConfigError("a sweep cannot train in several processes: each would run the whole sweep",
+                              where="trainer.devices", got=built.world_size, fix="trainer.devices=1")  # fmt: skip
+        return built
+
     with (NoTracker() if helps() else tracker).run(
         name, resolved, {k: chosen[k] for k in ("dataset", "model")}, origin
     ) as run:
-        dataset = build(cfg.dataset)
-        data = prepare(
-            dataset.load(), dataset.schema, build(cfg.split),
-            FeatureSet(tuple(build(cfg.feature).values()), build(cfg.scaler)), **sizes, season=cfg.season,
-            levels=levels if learns else (), calibration=calibrate.fraction if levels else 0.0,
-            stride=cfg.evaluation.stride,
-        )  # fmt: skip
-        panel, borders, dims = data.panel, data.borders, data.dims
-        check_covariates(model, data.encoded, label=label, unused=cfg.unused_covariates)
-        fitting, validation, held_out, test = (data.windows(part) for part in PARTS)
-        calibrate.check(held_out, levels, learned=learns)
-        log.info("%s: %d series, %d rows, %s; windows of %d + %d rows: %d train, %d val, %d calibration, %d test",
-                 chosen["dataset"], len(panel), len(panel.time), " ".join(panel.channels), cfg.lookback, cfg.horizon,
-                 len(fitting), len(validation), len(held_out), len(test))  # fmt: skip
-
-        def trainer(**arguments: Any) -> Any:  # built when called: a tabular model never pays for importing Lightning
-            built = build(cfg.trainer)(**arguments)
-            if sweeping() and built.world_size > 1:
-                raise ConfigError("a sweep cannot train in several processes: each would run the whole sweep",
-                                  where="trainer.devices", got=built.world_size, fix="trainer.devices=1")  # fmt: skip
-            return built
-
         began = time.perf_counter()
         fitted = fit(model, fitting, validation, dims=dims, trainer=trainer, seed=cfg.seed, run_dir=out,
                      ckpt_path=cfg.ckpt_path)  # fmt: skip
         if helps():
-            return {}
+            return None
         flat = {"time/fit_seconds": time.perf_counter() - began}
         bundle = calibrate(data.bundle(fitted.forecaster), held_out, levels)
         rivals = baselines(bundle, build(cfg.evaluation.baselines), fitting)
@@ -120,7 +121,8 @@ def train(cfg: DictConfig) -> dict[str, float]:
         run.log_artifacts(out / "plots", "plots")
         for file in ("config.yaml", "metrics.json", "train.log"):
             run.log_artifact(out / file)
-    tag = store.put(out / "bundle", name)  # after the run is closed: what goes wrong here loses nothing
+    # After the run is closed: what goes wrong here loses nothing. One of a sweep is not yet the one to serve.
+    tag = None if sweeping() else store.put(out / "bundle", name)
 
     place, source_file = (shlex.quote(os.path.relpath(path)) for path in (out, dataset.file))
     show(f"\n{table(scores, label)}\n\nRun directory  {place}\n\nNext\n"
@@ -129,7 +131,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
          f"  python -m tsforecast.evaluate bundle={place}/bundle"
          + (f"\n  TSFORECAST_BUNDLE={tag} bentoml serve tsforecast.serving.service:Forecaster" if tag else "")
          + (f"\n  {view(tracker.uri)}" if run.id else ""))  # fmt: skip
-    return flat
+    return flat[cfg.objective]
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Int
 
 from tsforecast.bundle import Bundle
+from tsforecast.errors import ConfigError, nearest
 from tsforecast.files import whole
 from tsforecast.metrics import Scores
 from tsforecast.panel import Panel
@@ -37,6 +38,14 @@ def flatten(scores: Scores, prefix: str, *, detail: bool = False) -> dict[str, f
             for step, value in enumerate(values, start=1)
         }
     return flat
+
+
+def check_objective(name: str, levels: tuple[float, ...]) -> None:
+    """Raise a ConfigError when no validation score has this name: what is chosen by test scores is not tested."""
+    names = [f"val/{each}" for each in Scores(("",), 1, np.ones((1, 1)), np.ones((1, 1)), levels=levels).summary()]
+    if name not in names:
+        raise ConfigError("there is no such validation score", where="objective", got=name, allowed=", ".join(names),
+                          fix=f"objective={nearest(name, names) or 'val/mae'}")  # fmt: skip
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
