@@ -18,29 +18,28 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Self
-from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
-from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from tsforecast import storage
 from tsforecast.errors import BundleError, DataError, RequestError
-from tsforecast.features.base import FeatureSet
+from tsforecast.features.base import Feature, FeatureSet
 from tsforecast.features.scaling import Scaler
 from tsforecast.frames import read_known_future
 from tsforecast.history import check_covariates, check_observed, read
 from tsforecast.models.base import Forecaster
 from tsforecast.panel import Panel
 from tsforecast.quantiles import intervals, ordered
-from tsforecast.schema import Schema
+from tsforecast.schema import NAIVE, Schema
 from tsforecast.types import Dims, Forecast
 from tsforecast.windows import Windows
 
 FORMAT = 1
+_CELLS = 2**28  # more values than one forecast reads
 _CHUNK = 1024  # windows predicted at a time
 _RAW = (".onnx", ".ubj")  # a part of a forecaster's state with such a name is a file of its own
 _OFFSETS = "calibration.offsets"
@@ -348,33 +347,28 @@ class Bundle:
                               fix="install the tsforecast that wrote it")  # fmt: skip
         allowed = storage.allowed(*allow)
         try:
-            bundle = cls._assembled(path, files, body, allowed)
-            bundle._check_shapes()
-        except (
-            LookupError,
-            TypeError,
-            ValueError,
-            AttributeError,
-            EOFError,
-            MemoryError,
-            BadZipFile,
-            SafetensorError,
-        ) as error:
+            bundle = replace(cls._assembled(path, files, body, allowed), metadata=metadata, path=path, digest=digest)
+            bundle._check()
+        except BundleError:
+            raise
+        except Exception as error:  # what readers of foreign formats raise has no common class
             raise BundleError("the files of the bundle do not fit together", where=path,
                               got=f"{type(error).__name__}: {error}", fix="train again, or copy the bundle again",
                               ) from error  # fmt: skip
-        return replace(bundle, metadata=metadata, path=path, digest=digest)
+        return bundle
 
     @classmethod
     def _assembled(
         cls, path: Path, files: Mapping[str, bytes], body: Mapping[str, Any], allowed: tuple[str, ...]
     ) -> Self:
-        with np.load(io.BytesIO(files["features.npz"]), allow_pickle=False) as arrays:
+        with np.load(io.BytesIO(raw := files["features.npz"]), allow_pickle=False) as arrays:
+            if sum(each.file_size for each in arrays.zip.infolist()) > len(raw):  # `savez` packs nothing
+                raise ValueError("features.npz unfolds to more than it is")
             fitted = {key: arrays[key] for key in arrays.files}
         state = load_tensors(files["forecaster.safetensors"])
         state |= {name: np.frombuffer(raw, np.uint8) for name, raw in files.items() if Path(name).suffix in _RAW}
         features = FeatureSet(
-            features=tuple(storage.build(spec, object, allowed) for spec in body["features"]),  # type: ignore[misc]
+            features=tuple(storage.build(spec, Feature, allowed) for spec in body["features"]),  # type: ignore[type-abstract]
             scaler=storage.build(body["scaler"], Scaler, allowed),  # type: ignore[type-abstract]
         ).restore(fitted)
         needed = storage.required(body, allowed)
@@ -396,12 +390,30 @@ class Bundle:
             golden=None if golden is None else storage.parse_json(golden, path / "golden.json"),
         )
 
-    def _check_shapes(self) -> None:
-        sizes = (self.dims.horizon, self.dims.channels)
-        if min(self.dims.lookback, *sizes) < 1 or len(self.channels) != self.dims.channels:
-            raise ValueError(f"{len(self.channels)} channels are named, and the sizes are {self.dims}")
-        if self.offsets is not None and self.offsets.shape != (*sizes, len(self.levels)):
-            raise ValueError(f"offsets of shape {self.offsets.shape} for {len(self.levels)} levels of {sizes}")
+    def _check(self) -> None:
+        """Forecast from rows of zeros: what does not fit together, in whichever file, is found before it is used."""
+        dims, rows = self.dims, self.dims.lookback + self.dims.horizon
+        names = (self.channels, self.past_names, self.known_names, self.static_names)
+        if min(dims.lookback, dims.horizon, dims.channels) < 1 or len(self.channels) != dims.channels:
+            raise ValueError(f"{len(self.channels)} channels are named, and the sizes are {dims}")
+        if not all(isinstance(name, str) for name in (*sum(names, ()), *self.schema.columns)):
+            raise TypeError("a column is named by text")
+        if rows * len(sum(names, ())) > _CELLS:
+            raise ValueError(f"sizes beyond any use: {dims}")
+        zone = None if self.schema.timezone == NAIVE else self.schema.timezone
+        time = pd.date_range(end="2020-01-01", periods=rows, freq=self.freq, tz=zone).as_unit("ns")
+        target, past, known, static = (
+            np.zeros((count, len(each)), np.float32) for count, each in zip((rows, rows, rows, 1), names, strict=True)
+        )
+        ids, offsets = np.array(["0"], object), np.array([0, rows])
+        panel = Panel(ids, offsets, time, target, past, known, static, *names, self.freq, self.features.categories)
+        with np.errstate(all="ignore"):
+            values, quantiles = self.infer(panel, np.zeros(1, dtype=np.int64))
+        pd.Timestamp(self.metadata.get("chosen_until") or 0)
+        for name, found in (("values", values), ("quantiles", quantiles)):
+            golden = None if self.golden is None else self.golden[name]
+            if golden is not None and (found is None or np.asarray(golden, np.float32).shape != found.shape):
+                raise ValueError(f"the golden {name} have another shape than a forecast has")
 
 
 def not_finite() -> DataError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from tsforecast.command import command
 from tsforecast.config import build, limit_threads, log_to, record, run_dir, show
@@ -18,14 +18,12 @@ def evaluate(cfg: DictConfig) -> None:
     log = log_to(out / "evaluate.log")
     record(cfg, out)
 
-    from pathlib import Path
-
     import pandas as pd
 
     from tsforecast.bundle import Bundle
     from tsforecast.errors import ConfigError
     from tsforecast.training.evaluate import baselines, evaluate
-    from tsforecast.training.prepare import Prepared
+    from tsforecast.training.prepare import Prepared, trained_on
     from tsforecast.training.results import example_windows, flatten, table, write_json
     from tsforecast.windows import check_sizes
 
@@ -34,18 +32,14 @@ def evaluate(cfg: DictConfig) -> None:
     check_sizes(**{"evaluation.stride": cfg.evaluation.stride})
     bundle = Bundle.load(bundle_path)
     dims = bundle.dims
-    trained = bundle.metadata.get("provenance", {}).get("config") or {}
-    parts: dict[str, Any] = {group: cfg.get(group) or trained.get(group) for group in ("dataset", "split")}
-    for group, part_cfg in parts.items():
-        if part_cfg is None:
-            raise ConfigError("the bundle does not say what it was trained on", where=group, got="nothing",
-                              fix=f"add {group}=... to the command")  # fmt: skip
-    if cfg.get("dataset") is None:  # a relative path was relative to where train ran
-        file = Path(trained.get("paths", {}).get("root_dir", "")) / parts["dataset"]["path"]
-        parts["dataset"] = {**parts["dataset"], "path": str(file)} if file.is_file() else parts["dataset"]
-    dataset = build(parts["dataset"])
+    given: Any = OmegaConf.to_container(cfg, resolve=True)
+    dataset, split = (
+        build(cfg[group]) if "_target_" in (given[group] or {})
+        else trained_on(bundle, group, given[group] or {}, cfg.paths.data_dir)
+        for group in ("dataset", "split")
+    )  # fmt: skip
     panel = bundle.panel(dataset.load())
-    panel, borders = build(parts["split"])(panel, dims.lookback, dims.horizon).kept(panel)
+    panel, borders = split(panel, dims.lookback, dims.horizon).kept(panel)
     data = Prepared(panel, dataset.schema, borders, bundle.features, bundle.features.encode(panel), dims,
                     cfg.evaluation.stride)  # fmt: skip
     windows = data.windows(part)

@@ -19,6 +19,10 @@ from tsforecast.errors import BundleError, OutputError
 
 _T = TypeVar("_T")
 _REQUIREMENT = re.compile(r"[\w.-]+(==[\w.]+)?", re.ASCII)
+# What a bundle may name: its own parts, and the data and the split that it was trained on.
+_OWN = re.compile(
+    r"tsforecast\.(features\.\w+|models\.(linear|naive|onnx_runtime|trees)|data\.(generated|sources|splits))"
+)
 _AGAIN = "copy the whole directory again from where it was trained"
 
 
@@ -123,35 +127,56 @@ def required(body: Mapping[str, Any], allowed: tuple[str, ...]) -> list[str]:
     return needed
 
 
-def build(spec: Mapping[str, Any], kind: type[_T], allowed: tuple[str, ...], requires: Sequence[str] = ()) -> _T:
-    """The object that a `spec` describes; `requires` is what to install where its class cannot be imported.
+def build(
+    spec: Mapping[str, Any],
+    kind: type[_T],
+    allowed: tuple[str, ...],
+    requires: Sequence[str] = (),
+    *,
+    where: str = "bundle.json",
+) -> _T:
+    """The object that a `spec` describes: of this package only what a bundle may name, of others what is allowed.
+
+    Parameters
+    ----------
+    requires
+        What to install where its class cannot be imported.
+    where
+        The file it stands in.
 
     Raises
     ------
     BundleError
-        Its class is of a package that is not allowed or installed, is no `kind`, or takes other parameters.
+        Its class may not be named or is not installed, is no `kind`, or takes other parameters; or there is another
+        `_target_` among them: a bundle is data, and nothing else in it is built.
     """
     parameters = dict(spec)
-    module, _, name = str(parameters.pop("_target_", "")).rpartition(".")
-    if module.split(".")[0] not in allowed:
-        raise BundleError("the bundle names a class of a package that is not allowed", where="bundle.json",
-                          got=f"{module}.{name}", allowed=", ".join(allowed),
-                          fix=f"if you trust it: TSFORECAST_ALLOW={module.split('.')[0]}")  # fmt: skip
+    target = str(parameters.pop("_target_", None))
+    module, _, name = target.rpartition(".")
+    package = module.partition(".")[0]
+    if not (_OWN.fullmatch(module) if package == "tsforecast" else package in allowed):
+        trust = "" if package in ("", "tsforecast") else f"; if you trust it: TSFORECAST_ALLOW={package}"
+        raise BundleError("the bundle names a class that is not allowed", where=where, got=target,
+                          allowed=", ".join(["its own parts of tsforecast", *allowed[1:]]),
+                          fix=_AGAIN + trust)  # fmt: skip
+    if '"_target_"' in json.dumps(parameters):
+        raise BundleError("the bundle names a class where there is to be none", where=where, got=str(parameters)[:300],
+                          fix=f"do not trust it; {_AGAIN}")  # fmt: skip
     try:
         cls = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
-        got, fix = f"{module}.{name}: {error}", f"pip install {' '.join(requires) or 'the package that defines it'}"
+        fix = f"pip install {' '.join(requires) or 'the package that defines it'}"
         raise BundleError(
-            "the bundle names a class that is not installed", where="bundle.json", got=got, fix=fix
+            "the bundle names a class that is not installed", where=where, got=f"{target}: {error}", fix=fix
         ) from error
     if not (isinstance(cls, type) and issubclass(cls, kind) and cls.__module__ == module):
-        raise BundleError("the bundle names something of the wrong kind", where="bundle.json", got=f"{module}.{name}",
+        raise BundleError("the bundle names something of the wrong kind", where=where, got=target,
                           allowed=kind.__qualname__)  # fmt: skip
     try:
         return cls(**parameters)
-    except TypeError as error:
-        raise BundleError("the bundle has parameters that its class does not take", where="bundle.json",
-                          got=error, fix="install the version that wrote it") from error  # fmt: skip
+    except Exception as error:  # of a class of someone else's: anything
+        raise BundleError("the bundle has parameters that its class does not take", where=where,
+                          got=f"{target}: {error}", fix="install the version that wrote it") from error  # fmt: skip
 
 
 def to_json(value: object, indent: int | None = 2) -> bytes:

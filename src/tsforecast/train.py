@@ -26,6 +26,7 @@ def train(cfg: DictConfig) -> float | None:
     from dataclasses import replace
 
     from tsforecast import examples
+    from tsforecast.data.catalogue import CATALOGUE
     from tsforecast.features.base import FeatureSet
     from tsforecast.quantiles import check_levels
     from tsforecast.tracking.provenance import provenance
@@ -129,6 +130,7 @@ def train(cfg: DictConfig) -> float | None:
          f"  python -m tsforecast.predict bundle={place}/bundle input={source_file} output=forecast.csv"
          + (" known_future=FUTURE.csv" if bundle.known_names else "") + "\n"
          f"  python -m tsforecast.evaluate bundle={place}/bundle"
+         + ("" if dataset.path in CATALOGUE else f" +dataset.path={source_file}")
          + (f"\n  TSFORECAST_BUNDLE={tag} bentoml serve tsforecast.serving.service:Forecaster" if tag else "")
          + (f"\n  {view(tracker.uri)}" if run.id else ""))  # fmt: skip
     return flat[cfg.objective]

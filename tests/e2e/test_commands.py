@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -202,6 +203,22 @@ def test_when_a_bundle_is_damaged_then_predict_says_which_file_and_writes_nothin
         assert done.returncode == 1
         assert name in done.stderr
         assert not (demo / "never.csv").exists()
+
+
+def test_when_a_bundle_names_a_function_among_its_values_then_evaluate_does_not_call_it(demo: Path) -> None:
+    forged = demo / "forged"
+    shutil.copytree(demo / "run" / "bundle", forged)
+    about = json.loads((forged / "metadata.json").read_text())
+    about["provenance"]["config"]["dataset"]["static_path"] = {"_target_": "os.mkdir", "path": "called"}
+    (forged / "metadata.json").write_text(json.dumps(about))
+    manifest = json.loads((forged / "manifest.json").read_text())
+    manifest["metadata.json"] = hashlib.sha256((forged / "metadata.json").read_bytes()).hexdigest()
+    (forged / "manifest.json").write_text(json.dumps(manifest))
+    done = run(demo, "evaluate", "bundle=forged", "hydra.run.dir=never")
+    assert not (demo / "called").exists()
+    assert done.returncode == 1
+    assert done.stderr.count("Error: ") == 1
+    assert "metadata.json" in done.stderr
 
 
 @pytest.mark.parametrize("verb", ["train", "evaluate", "predict"])

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
 
+from tsforecast import storage
 from tsforecast.bundle import Bundle
+from tsforecast.data.catalogue import CATALOGUE
+from tsforecast.data.sources import Dataset
 from tsforecast.data.splits import Borders
+from tsforecast.errors import BundleError
 from tsforecast.features.base import FeatureSet
 from tsforecast.metrics import seasonal_scale
 from tsforecast.models.base import Forecaster
@@ -23,6 +28,7 @@ from tsforecast.windows import Encoded, Windows
 PARTS = ("train", "val", "cal", "test")
 
 
+@runtime_checkable
 class Split(Protocol):
     """Where the parts of each series begin and end."""
 
@@ -77,6 +83,44 @@ class Prepared:
             past_names=panel.past_names, known_names=panel.known_names, static_names=panel.static_names,
             freq=panel.freq, schema=self.schema.resolved(panel),
         )  # fmt: skip
+
+
+def trained_on(bundle: Bundle, part: str, given: Mapping[str, Any], data_dir: str) -> Any:
+    """The `dataset` or `split` that a bundle was trained on, from plain values; those `given` go over its own.
+
+    Of what a bundle says of files, names alone are followed: in `data_dir`, where training had it there, else from the
+    working directory, or from the one that training worked in if the bundle lies below it.
+
+    Raises
+    ------
+    BundleError
+        The bundle does not say, or names a class, a value or a place that it may not.
+    """
+    kind: type = {"dataset": Dataset, "split": Split}[part]
+    try:
+        config = bundle.metadata["provenance"]["config"]
+        spec, paths = {**config[part], **given}, config.get("paths") or {}
+        for key in sorted({"path", "static_path"} & {*spec} - {*given}):
+            if isinstance(spec[key], str) and spec[key] not in CATALOGUE:
+                spec[key] = str(_followed(bundle, key, Path(spec[key]), data_dir, paths))
+    except (LookupError, TypeError, AttributeError) as error:
+        raise BundleError("the bundle does not say what it was trained on", where=part, got=error,
+                          fix=f"add {part}=... to the command") from error  # fmt: skip
+    spec |= {"data_dir": data_dir} if part == "dataset" else {}
+    return storage.build(spec, kind, storage.allowed(), where="metadata.json")
+
+
+def _followed(bundle: Bundle, key: str, file: Path, data_dir: str, paths: Mapping[str, Any]) -> Path:
+    if str(file.parent) == paths.get("data_dir"):
+        return Path(data_dir) / file.name
+    if file.anchor or ".." in file.parts or ":" in str(file):
+        what, fix = "a bundle is followed to no place outside the working directory", f"+dataset.{key}={file}"
+        raise BundleError(
+            what, where="metadata.json", got=file, allowed="a relative path", fix=f"if it is yours: {fix}"
+        )
+    above = Path(bundle.path or ".").resolve().parents
+    root = next((folder for folder in above if str(folder) == paths.get("root_dir")), Path())
+    return file if file.is_file() else root / file
 
 
 def prepare(

@@ -1,0 +1,182 @@
+"""Whatever stands in whichever string of a bundle: nothing runs, and nothing outside it is opened or fetched."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import shutil
+import sys
+import zoneinfo
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.serving.conftest import frame, trained
+from tsforecast import load_bundle
+from tsforecast.bundle import Bundle
+from tsforecast.data.sources import read_frame
+from tsforecast.errors import BundleError, TsforecastError
+from tsforecast.schema import Schema
+from tsforecast.serving.engine import Engine
+from tsforecast.training.prepare import trained_on
+
+FILES = ("bundle.json", "metadata.json", "golden.json", "manifest.json")
+TARGETS = (
+    "pandas.read_pickle", "os.system", "builtins.eval", "tsforecast.train.train", "tsforecast.windows.Windows",
+    "tsforecast.serving.service.Forecaster", "tsforecast.features.base.np.load", "tsforecast", "", "..",
+)  # fmt: skip
+STARTS = ("socket.", "subprocess.", "os.system", "os.exec", "os.posix_spawn", "os.fork", "urllib.", "ctypes.dlopen")
+watched: list[str] | None = None
+
+
+def _audit(event: str, arguments: tuple[Any, ...]) -> None:
+    if watched is not None and event == "open" and isinstance(arguments[0], str | bytes):
+        watched.append(str(arguments[0]))
+    elif watched is not None and event.startswith(STARTS):
+        watched.append(event)
+
+
+sys.addaudithook(_audit)
+
+
+class Bomb:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (Path("ran"),)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """With the metadata that train writes, in a folder `work` beside which others lie."""
+    place = tmp_path_factory.mktemp("data") / "work"
+    place.mkdir()
+    frame().to_csv(place / "own.csv", index=False)
+    frame().to_csv(place.parent / "other.csv", index=False)
+    (place.parent / "bomb.pkl").write_bytes(pickle.dumps(Bomb()))
+    config = {
+        "dataset": {
+            "_target_": "tsforecast.data.sources.Dataset", "path": "own.csv", "layout": "wide", "time": "date",
+            "target": ["load", "visits"], "freq": "h", "timezone": "naive", "gaps": "error", "name": "own",
+            "static_path": None, "data_dir": str(place / "data"),
+        },
+        "split": {
+            "_target_": "tsforecast.data.splits.DateSplit", "val_start": "2024-01-04", "test_start": "2024-01-05",
+        },
+        "model": {"_target_": "tsforecast.models.linear.Ridge"},
+        "paths": {"root_dir": str(place), "data_dir": str(place / "data")},
+    }  # fmt: skip
+    about = {
+        "name": "own-ridge", "scores": {"test/mse": 1.0}, "chosen_until": "2024-01-05 00:00:00",
+        "data": {"name": "own", "digest": "0", "source": "own.csv", "rows": 150}, "provenance": {"config": config},
+    }  # fmt: skip
+    made = trained(frame(), Schema(freq="h", timezone="naive"), place / "first")
+    return replace(made, metadata=about).save(place / "bundle")
+
+
+def read(path: Path) -> None:
+    """All that commands, servers and Python do with a bundle."""
+    with suppress(TsforecastError):
+        bundle = load_bundle(path)
+        for use in (
+            lambda: bundle.forecast(read_frame("own.csv")),
+            lambda: Engine(bundle).checked().describe(),
+            lambda: trained_on(bundle, "split", {}, "data")(bundle.panel(frame()), 24, 6),
+            lambda: bundle.panel(trained_on(bundle, "dataset", {}, "data").load()),
+        ):
+            with suppress(TsforecastError):
+                use()
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where the strings of a JSON value are; of a long list the first three."""
+    if isinstance(value, str):
+        yield path
+    items = value.items() if isinstance(value, dict) else enumerate(value[:3]) if isinstance(value, list) else ()
+    for key, each in items:
+        yield from places(each, (*path, key))
+
+
+def forged(bundle: Bundle, name: str, change: Callable[[Any], None], folder: Path) -> Path:
+    """A copy in which one JSON file is another, with a manifest that says so."""
+    place = Path(shutil.copytree(Path(str(bundle.path)), folder, dirs_exist_ok=True))
+    body = json.loads((place / name).read_text())
+    change(body)
+    (place / name).write_text(json.dumps(body))
+    if name != "manifest.json":
+        manifest = json.loads((place / "manifest.json").read_text())
+        manifest[name] = hashlib.sha256((place / name).read_bytes()).hexdigest()
+        (place / "manifest.json").write_text(json.dumps(manifest))
+    return place
+
+
+def put(place: tuple[Any, ...], value: Any) -> Callable[[Any], None]:
+    def change(body: Any) -> None:
+        for key in place[:-1]:
+            body = body[key]
+        body[place[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_whatever_is_planted_in_a_string_of_a_bundle_nothing_runs_and_nothing_else_is_read(
+    bundle: Bundle, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    global watched
+    work = Path(str(bundle.path)).parent
+    monkeypatch.chdir(work)
+    bomb, other = work.parent / "bomb.pkl", work.parent / "other.csv"
+    values: list[Any] = [
+        {"_target_": "pandas.read_pickle", "filepath_or_buffer": str(bomb)},
+        str(other), "../other.csv", "http://127.0.0.1:9/x.csv", f"dateutil/{other}", "\\\\host\\share\\x.csv",
+    ]  # fmt: skip
+    read(Path(str(bundle.path)))  # whole, it is read; and what is imported then is not looked at later
+    inside = (str(work), sys.prefix, sys.base_prefix, *zoneinfo.TZPATH, str(Path(np.__file__).parents[1]))
+    source = str(Path(__file__).parents[2] / "src")
+    for place in places(json.loads((Path(str(bundle.path)) / name).read_text())):
+        for value in TARGETS if place[-1] == "_target_" else values:
+            path = forged(bundle, name, put(place, value), work / "forged")
+            watched = []
+            try:
+                read(path)
+            finally:
+                seen, watched = watched, None
+            strange = [each for each in seen if not each.startswith((*inside, source)) and Path(each).name != "own.csv"]
+            assert not strange, (place, value)
+            assert not (work / "ran").exists(), (place, value)
+
+
+@pytest.mark.parametrize("part", ["dataset", "split"])
+@pytest.mark.parametrize("target", TARGETS)
+def test_evaluate_builds_nothing_but_the_data_and_the_splits_of_this_package(
+    bundle: Bundle, tmp_path: Path, part: str, target: str
+) -> None:
+    path = forged(bundle, "metadata.json", put(("provenance", "config", part, "_target_"), target), tmp_path / "b")
+    with pytest.raises(BundleError) as error:
+        trained_on(load_bundle(path), part, {}, "data")
+    assert error.value.where == "metadata.json"
+
+
+@pytest.mark.parametrize("key", ["path", "static_path"])
+def test_a_path_outside_is_followed_only_when_the_caller_names_it(
+    bundle: Bundle, tmp_path: Path, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for value in (str(tmp_path / "x.csv"), "../x.csv", "https://host/x.csv"):
+        path = forged(bundle, "metadata.json", put(("provenance", "config", "dataset", key), value), tmp_path / "b")
+        with pytest.raises(BundleError) as error:
+            trained_on(load_bundle(path), "dataset", {}, "data")
+        assert f"+dataset.{key}=" in str(error.value.fix)
+        assert getattr(trained_on(load_bundle(path), "dataset", {key: value}, "data"), key) == value
+
+
+@pytest.mark.parametrize("spec", ["tsforecast.features.base.FeatureSet", "tsforecast.features.scaling.NoScaler"])
+def test_what_is_no_feature_is_refused_as_one(bundle: Bundle, tmp_path: Path, spec: str) -> None:
+    path = forged(bundle, "bundle.json", put(("features",), [{"_target_": spec}]), tmp_path / "b")
+    with pytest.raises(BundleError, match="wrong kind"):
+        load_bundle(path)
