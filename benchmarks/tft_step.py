@@ -51,7 +51,8 @@ def ours(data: np.ndarray, steps: int) -> list[float]:
     from tsforecast.models.backbones import NeuralForecast
     from tsforecast.models.neural import Neural
     from tsforecast.training.neural import Batches, ForecastModule
-    from tsforecast.windows import Encoded, Windows
+    from tsforecast.types import Encoded
+    from tsforecast.windows import Windows
 
     torch.set_num_threads(1)
     encoded = Encoded(np.array([0, len(data)]), data[:, :1], data[:, 1:3], data[:, 3:], np.zeros((1, 0), np.float32))

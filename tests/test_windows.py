@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from tsforecast.errors import ConfigError
-from tsforecast.windows import Encoded, Windows, check_sizes
+from tsforecast.types import Encoded
+from tsforecast.windows import Windows, check_sizes
 
 
 def two_series(missing: bool = False) -> Encoded:

@@ -7,74 +7,17 @@ row      s           s+L         s+L+H
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from numpy.lib.stride_tricks import sliding_window_view
 
 from tsforecast.errors import ConfigError
 from tsforecast.features.missing import fill_forward
-from tsforecast.types import Dims, Window
-
-
-class WindowFeature(Protocol):
-    """A function of the window alone, so that serving needs no more than the lookback."""
-
-    def names(self, lookback: int) -> tuple[str, ...]:
-        """F readable names."""
-        ...
-
-    def transform(self, target: Float[np.ndarray, "B L C"]) -> Float[np.ndarray, "B F C"]:
-        """Features of each window and channel."""
-        ...
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """A panel in model space: scaled, with every row feature in place; rows back to back as in the panel.
-
-    `static` is per series, [N S]; NaN marks missing. A categorical column holds codes 0, 1, ...
-
-    Attributes
-    ----------
-    names
-        Of the columns of `target`, `past`, `known` and `static`, as a person reads them.
-    cardinality
-        As in `Dims`.
-    local
-        Whether each window is scaled by the mean and standard deviation of its own target.
-    raw
-        The target in original units.
-    """
-
-    offsets: Int[np.ndarray, " N+1"]
-    target: Float[np.ndarray, "T C"]
-    past: Float[np.ndarray, "T P"]
-    known: Float[np.ndarray, "T K"]
-    static: Float[np.ndarray, "N S"]
-    window_features: tuple[WindowFeature, ...] = ()
-    names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    cardinality: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    local: bool = False
-    raw: Float[np.ndarray, "T C"] | None = None
-
-    def dims(self, lookback: int, horizon: int, season: int, quantiles: Sequence[float] = ()) -> Dims:
-        """Sizes as measured."""
-        return Dims(
-            lookback=lookback,
-            horizon=horizon,
-            channels=self.target.shape[1],
-            past=self.past.shape[1],
-            known=self.known.shape[1],
-            static=self.static.shape[1],
-            tabular=sum(len(feature.names(lookback)) for feature in self.window_features),
-            season=season,
-            quantiles=tuple(quantiles),
-            cardinality=self.cardinality,
-        )
+from tsforecast.types import Encoded, Window, WindowFeature
 
 
 def check_sizes(**sizes: int | None) -> None:

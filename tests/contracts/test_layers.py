@@ -14,8 +14,8 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 # layer -> the layers its modules may import; a layer may always import itself
 CORE = {"errors", "types", "files", "frequency", "quantiles"}
-FEATURES = CORE | {"panel", "windows", "features"}
-MODELS = FEATURES | {"models"}
+FEATURES = CORE | {"panel", "features"}
+MODELS = FEATURES | {"windows", "models"}
 FRAMES = CORE | {"panel", "schema", "columns", "tables", "frames"}
 BUNDLE = MODELS | FRAMES | {"metrics", "storage", "history", "bundle"}
 LAYERS = {
@@ -25,7 +25,7 @@ LAYERS = {
     "storage": {"errors"},
     "frequency": {"errors"},
     "panel": CORE,
-    "windows": FEATURES,  # the fill inside a window is a feature, shared with serving
+    "windows": CORE | {"features"},  # the fill inside a window is a feature, shared with serving
     "features": FEATURES,
     "metrics": CORE | {"panel"},
     "quantiles": {"errors"},

@@ -22,8 +22,8 @@ from tsforecast.models import trees
 from tsforecast.models.boosting import STRATEGIES, XGBoost
 from tsforecast.models.linear import Ridge, design
 from tsforecast.models.trees import TreeForecaster
-from tsforecast.types import Dims, Window
-from tsforecast.windows import Encoded, Windows
+from tsforecast.types import Dims, Encoded, Window
+from tsforecast.windows import Windows
 
 L, H = 12, 4
 PLAIN: dict[str, Any] = {"min_child_weight": 1.0, "subsample": 1.0, "colsample_bytree": 1.0, "patience": None}

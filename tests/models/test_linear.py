@@ -8,7 +8,8 @@ from sklearn.linear_model import Ridge as SklearnRidge
 
 from tsforecast.errors import ConfigError, DataError
 from tsforecast.models.linear import LinearForecaster, Ridge, _Moments, design, matmul, round_weight
-from tsforecast.windows import Encoded, Windows
+from tsforecast.types import Encoded
+from tsforecast.windows import Windows
 
 
 def encoded(rows: int = 400, channels: int = 2, past: int = 0, known: int = 0, seed: int = 0) -> Encoded:

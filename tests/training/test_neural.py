@@ -26,8 +26,8 @@ from tsforecast.models.neural import Neural, Pinball, masked
 from tsforecast.training.export import to_onnx
 from tsforecast.training.fit import Fitted, fit
 from tsforecast.training.neural import Batches
-from tsforecast.types import Dims, Window
-from tsforecast.windows import Encoded, Windows
+from tsforecast.types import Dims, Encoded, Window
+from tsforecast.windows import Windows
 
 LEVELS = (0.1, 0.5, 0.9)
 

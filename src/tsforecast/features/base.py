@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from tsforecast.errors import DataError, nearest
 from tsforecast.features.scaling import NoScaler, Scaler, StandardScaler
 from tsforecast.panel import Panel
-from tsforecast.windows import Encoded, WindowFeature
+from tsforecast.types import Encoded, WindowFeature
 
 
 @runtime_checkable

@@ -12,8 +12,8 @@ from typing import Any
 
 from tsforecast.errors import ConfigError
 from tsforecast.models.base import Estimator, Forecaster
-from tsforecast.types import Dims
-from tsforecast.windows import Encoded, Windows
+from tsforecast.types import Dims, Encoded
+from tsforecast.windows import Windows
 
 log = logging.getLogger(__name__)
 _GROUPS = ("past", "known", "static", "tabular")

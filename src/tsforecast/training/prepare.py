@@ -22,8 +22,8 @@ from tsforecast.metrics import seasonal_scale
 from tsforecast.models.base import Forecaster
 from tsforecast.panel import Panel, seasonality
 from tsforecast.schema import Schema
-from tsforecast.types import Dims
-from tsforecast.windows import Encoded, Windows
+from tsforecast.types import Dims, Encoded
+from tsforecast.windows import Windows
 
 PARTS = ("train", "val", "cal", "test")
 
