@@ -44,8 +44,9 @@ def check_objective(name: str, levels: tuple[float, ...]) -> None:
     """Raise a ConfigError when no validation score has this name: what is chosen by test scores is not tested."""
     names = [f"val/{each}" for each in Scores(("",), 1, np.ones((1, 1)), np.ones((1, 1)), levels=levels).summary()]
     if name not in names:
-        raise ConfigError("there is no such validation score", where="objective", got=name, allowed=", ".join(names),
-                          fix=f"objective={nearest(name, names) or 'val/mae'}")  # fmt: skip
+        fix = f"objective={nearest(name, names) or 'val/mae'}"
+        allowed = ", ".join(names)
+        raise ConfigError("there is no such validation score", where="objective", got=name, allowed=allowed, fix=fix)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
