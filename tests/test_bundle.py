@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,14 @@ import orjson
 import pandas as pd
 import pytest
 
-from tests.serving.conftest import H, L, frame, trained
+from tests.serving.conftest import ROWS, H, L, frame, trained
 from tsforecast.bundle import Bundle
+from tsforecast.data.sources import read_frame
 from tsforecast.errors import BundleError, DataError, RequestError
 from tsforecast.frames import to_panel
 from tsforecast.models.linear import LinearForecaster
 from tsforecast.panel import Panel
-from tsforecast.schema import Schema
+from tsforecast.schema import READING, Schema
 from tsforecast.serving.contract import Contract
 from tsforecast.training.evaluate import evaluate
 from tsforecast.windows import Windows
@@ -69,9 +71,12 @@ def test_when_an_array_file_holds_something_else_then_loading_says_so(bundle: Bu
 
 
 def test_a_forecast_that_is_not_finite_is_refused(bundle: Bundle) -> None:
-    far = frame().assign(load=lambda f: 3e38 * (-1.0) ** f.index)
+    panel = bundle.panel(frame())
+    far = replace(panel, target=3e38 * (-1.0) ** np.arange(L, dtype=np.float32)[:, None].repeat(2, axis=1))
     with pytest.raises(DataError, match="not finite"):
         bundle.forecast(far)
+    with pytest.raises(DataError, match="values beyond 1e\\+18"):
+        bundle.forecast(frame().assign(load=lambda f: 3e38 * (-1.0) ** f.index))
 
 
 def test_forecasts_that_are_not_numbers_and_rows_without_truth_are_not_scored(bundle: Bundle) -> None:
@@ -81,7 +86,7 @@ def test_forecasts_that_are_not_numbers_and_rows_without_truth_are_not_scored(bu
         windows = Windows.over(bundle.features.encode(panel), lookback=L, horizon=H, begin=ahead[0], end=ahead[1])
         return evaluate(bundle, panel, windows, (np.ones((1, 2)), np.ones((1, 2)))).summary()["mse"]
 
-    panel = bundle.panel(frame())
+    panel = bundle.panel(to_panel(frame(), Schema(freq="h")))
     assert np.isfinite(score(panel, bundle))
     unseen = panel.target.copy()
     unseen[L:] = np.nan
@@ -189,3 +194,57 @@ def test_a_panel_is_matched_by_the_names_of_its_columns(tmp_path: Path, turned: 
     with pytest.raises(DataError, match="than the bundle") as caught:
         bundle.forecast(replace(panel, **fewer))
     assert caught.value.allowed == getattr(panel, turned)
+
+
+def test_a_bundle_reads_a_frame_as_it_was_read_for_training(tmp_path: Path) -> None:
+    how = Schema(decimal="comma", thousands="space", sep="bar", date_format="%d.%m.%Y %H:%M", localize="Europe/Berlin",
+                 gaps="fill", duplicates="last")  # fmt: skip
+    data = frame().drop(index=[100, ROWS - 5]).iloc[[*range(ROWS - 10), *range(ROWS - 11, ROWS - 2)]]
+    text = data.assign(
+        date=data["date"].dt.strftime("%d.%m.%Y %H:%M"), load=data["load"].astype(str).str.replace(".", ",")
+    )
+    bundle = trained(text, how, tmp_path / "bundle")
+    for name in READING:
+        assert getattr(bundle.schema, name) == getattr(how, name)
+    told = bundle.forecast(text)
+    (tmp_path / "x.csv").write_text(text.to_csv(index=False, sep="|", decimal=","))
+    contract = Contract(bundle)
+    over_http = contract.read_csv((tmp_path / "x.csv").read_bytes())
+    assert over_http.whole.time.equals(contract.read(json.dumps({"history": {
+        name: list(column) for name, column in data.assign(date=data["date"].map(lambda t: t.isoformat())).items()
+    }}).encode()).whole.time)  # fmt: skip
+    whole = over_http.whole
+    sent = bundle.forecast(whole.rows(whole.offsets[:-1], whole.offsets[:-1] + L))
+    for other in (sent, bundle.forecast(read_frame(tmp_path / "x.csv", bundle.schema))):
+        np.testing.assert_array_equal(told.values, other.values)
+    assert str(told.cutoff.tz) == "Europe/Berlin"
+
+
+@pytest.mark.parametrize("spoil", ["gap", "order", "twice", "text", "time", "huge", "nameless"])
+@pytest.mark.parametrize("far", [True, False])
+def test_rows_before_those_that_are_read_do_no_harm(tmp_path: Path, spoil: str, far: bool) -> None:
+    clean = frame(2).rename(columns={"date": "ds", "shop": "unique_id"})
+    bundle = trained(clean, Schema("long", target=("load", "visits"), freq="h"), tmp_path / "bundle")
+    data = clean.astype({"ds": str, "load": object})
+    at = ROWS + 9 if far else 2 * ROWS - 9
+    if spoil == "gap":
+        data = data.drop(index=at)
+    elif spoil == "order":
+        data = data.iloc[[*range(at), at + 1, at, *range(at + 2, len(data))]]
+    elif spoil == "twice":
+        data = data.iloc[[*range(at), *range(at - 1, len(data))]]
+    else:
+        column = {"text": "load", "time": "ds", "huge": "load", "nameless": "unique_id"}[spoil]
+        data.loc[at, column] = {"text": "x", "time": "soon", "huge": 1e30, "nameless": None}[spoil]
+    requests: list[Callable[[], Panel]] = [
+        lambda: bundle.panel(data).tail(L),
+        lambda: Contract(bundle).read_csv(data.to_csv(index=False).encode()).whole,
+        lambda: Contract(bundle).read(json.dumps({"history": data.to_dict("list")}).encode()).whole,
+    ]
+    for read in requests[: 2 if spoil in ("text", "nameless") else 3]:  # JSON has types, which all cells must have
+        if far:
+            time = read().time
+            assert time[-1] - time[0] == (L - 1 if read is requests[0] else L + H - 1) * pd.Timedelta("1h")
+        else:
+            with pytest.raises(DataError):
+                read()

@@ -10,10 +10,13 @@ from dataclasses import asdict
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tsforecast.errors import ConfigError, DataError
 from tsforecast.frames import read_known_future, to_panel
-from tsforecast.schema import Policy, Schema
+from tsforecast.frequency import parse
+from tsforecast.schema import Schema
 
 RNG = np.random.default_rng(0)
 
@@ -32,9 +35,9 @@ def long(ids, n: int = 25, **columns) -> pd.DataFrame:
     return frame.assign(**columns)
 
 
-def complaint(frame, schema=None, policy=None, **arguments) -> str:
+def complaint(frame, schema=None, **arguments) -> str:
     with pytest.raises(DataError) as caught:
-        to_panel(frame, schema or Schema(freq="h"), policy, **arguments)
+        to_panel(frame, schema or Schema(freq="h"), **arguments)
     return str(caught.value)
 
 
@@ -109,11 +112,29 @@ def test_when_rows_are_missing_then_freq_is_inferred_and_filling_restores_the_gr
     stamps = pd.date_range("2000-01-02", periods=60, freq=freq)
     holey = wide(stamps).drop(index=[20, 21, 40])
     with caplog.at_level(logging.INFO):
-        panel = to_panel(holey, Schema(), Policy(gaps="fill"))
+        panel = to_panel(holey, Schema(gaps="fill"))
     assert list(panel.time) == list(stamps)
     assert list(np.flatnonzero(np.isnan(panel.target[:, 0]))) == [20, 21, 40]
     assert panel.freq == freq
     assert f"freq inferred as {freq!r}" in caplog.text
+
+
+@given(
+    day=st.integers(1, 28), months=st.sampled_from([1, 3, 12]), hour=st.integers(0, 23), start=st.integers(0, 400),
+    zone=st.sampled_from([None, "Europe/Berlin"]),
+)  # fmt: skip
+@settings(max_examples=50, deadline=None)
+def test_when_rows_stand_on_a_day_of_the_month_then_the_frequency_is_in_months_and_forecasts_stand_there_too(
+    day, months, hour, start, zone
+):
+    first = pd.Timestamp("1990-01-01") + pd.DateOffset(months=start)
+    every = [first + pd.DateOffset(months=months * i, days=day - 1, hour=hour) for i in range(24)]
+    stamps = pd.DatetimeIndex(every).tz_localize(zone)
+    data = wide(stamps).drop(index=[12, 14, 15]).iloc[:17]
+    panel = to_panel(data, Schema(gaps="fill"))
+    assert parse(panel.freq).name[:2] in ("MS", "QS", "YS")
+    assert panel.time.equals(stamps[:20].as_unit("ns"))
+    assert panel.future_time(4)[0].equals(stamps[20:].as_unit("ns"))
 
 
 def test_when_freq_is_stated_wrongly_then_the_prevailing_one_is_named():
@@ -151,7 +172,9 @@ def test_when_local_time_skips_an_hour_then_the_gap_is_called_by_its_name(freq):
     stamps = berlin("2021-03-27", 150, freq).tz_localize(None)
     said = complaint(wide(stamps), Schema(freq=freq))
     assert "gaps" in said
-    assert "daylight-saving change explains 1, its hour is skipped: 2021-03-28" in said
+    assert "of which a daylight-saving change explains 1: 2021-03-28" in said
+    assert "gaps=fill" not in said
+    assert "dataset.localize=Europe/Berlin" in said
 
 
 @pytest.mark.parametrize(("freq", "rows"), [("h", 1), ("15min", 4)])
@@ -159,7 +182,29 @@ def test_when_local_time_tells_an_hour_twice_then_it_is_called_by_its_name(freq,
     stamps = berlin("2021-10-30", 150, freq).tz_localize(None)
     said = complaint(wide(stamps), Schema(freq=freq))
     assert "duplicate timestamps" in said
-    assert f"daylight-saving change explains {rows}, its hour is told twice: 2021-10-31" in said
+    assert f"of which a daylight-saving change explains {rows}: 2021-10-31" in said
+    assert "duplicates=last" not in said
+    assert "dataset.localize=Europe/Berlin" in said
+
+
+@pytest.mark.parametrize("freq", ["h", "15min"])
+def test_local_time_is_read_across_both_changes_with_hours_told_twice_in_order(freq):
+    stamps = berlin("2021-03-20", 240 * 24 * (4 if freq == "15min" else 1), freq)
+    one = wide(stamps.tz_localize(None))
+    mixed = pd.concat([one.assign(id="a"), one.assign(id="b")]).sort_index(kind="stable")
+    for text in (False, True):
+        data = mixed.assign(date=mixed["date"].astype(str)) if text else mixed
+        panel = to_panel(data, Schema("long", "date", "id", "a", localize="Europe/Berlin"))
+        assert panel.time.equals(stamps.append(stamps).as_unit("ns"))
+        assert panel.freq == freq
+
+
+def test_when_an_hour_never_was_then_it_is_not_read_and_when_it_was_told_once_then_that_is_a_gap():
+    stamps = pd.date_range("2021-03-27", periods=48, freq="h")
+    said = complaint(wide(stamps), Schema(localize="Europe/Berlin"))
+    assert "or never were in Europe/Berlin, such as '2021-03-28 02:00:00' (1 row: 28)" in said
+    once = berlin("2021-10-30", 72, "h").tz_localize(None).unique()
+    assert "1 timestamps missing" in complaint(wide(once), Schema(localize="Europe/Berlin"))
 
 
 def test_when_a_gap_is_no_daylight_saving_then_it_is_not_called_one():
@@ -197,7 +242,7 @@ def test_a_zone_is_one_of_the_zones_and_no_file_elsewhere(zone):
 
 def test_when_days_in_a_zone_are_filled_then_a_day_of_23_hours_is_one_day():
     stamps = berlin("2021-03-20", 40, "D")
-    panel = to_panel(wide(stamps).drop(index=[7, 8, 9]), Schema(), Policy(gaps="fill"))
+    panel = to_panel(wide(stamps).drop(index=[7, 8, 9]), Schema(gaps="fill"))
     assert list(panel.time) == list(stamps)
 
 
@@ -214,7 +259,7 @@ def test_when_much_is_wrong_then_all_of_it_is_reported_with_rows_as_a_spreadshee
     for expected in (
         "timestamps that cannot be read, such as 'yesterday' (1 row: 6)",
         "column 'text' has cells that are not numbers, such as 'x' (1 row: 2)",
-        "column 'wild' has infinite values (1 row: 2)",
+        "column 'wild' has values beyond 1e+18, such as inf (1 row: 2)",
         "timestamps are not sorted (1 row: 40)",
         "duplicate timestamps (1 row: 38)",
         "gaps against freq 'h', 3 timestamps missing, before (2 rows: 7, 22)",
@@ -229,12 +274,13 @@ def test_when_much_is_wrong_then_all_of_it_is_reported_with_rows_as_a_spreadshee
 @pytest.mark.parametrize(
     ("frame", "expected"),
     [
-        (wide(range(50)), "column 'date' holds numbers, not timestamps"),
+        (wide(range(50)), "column 'date' holds numbers such as 0, not timestamps"),
         (wide(["3000-01-01 00:00", *map(str, hours(49))]), "cannot be read, such as '3000-01-01 00:00' (1 row: 2)"),
         (wide(hours()).iloc[:0], "there are no rows"),
         (wide(hours())[["date"]], "no channel column"),
         (wide(hours(), t=hours()), "column 't' has cells that are not numbers"),
-        (wide(hours(), b=[1e300, *range(49)]), "column 'b' has infinite values"),
+        (wide(hours(), b=[1e300, *range(49)]), "column 'b' has values beyond 1e+18, such as 1e+300 (1 row: 2)"),
+        (wide(hours(), b=[-1e30, *range(49)]), "column 'b' has values beyond 1e+18, such as -1e+30 (1 row: 2)"),
         (pd.concat([wide(hours()), wide(hours())[["a"]]], axis=1), "more than once: a"),
         (wide(hours()).rename(columns={"date": "dates"}), "column 'date' is missing; did you mean 'dates'?"),
     ],
@@ -263,25 +309,25 @@ def test_when_a_known_covariate_has_holes_then_it_is_an_error_also_where_gaps_ar
         frame, Schema(known=("k",), freq="h")
     )
     whole = frame.assign(k=1.0).drop(index=[9])
-    assert "gaps=fill inserts" in complaint(whole, Schema(known=("k",), freq="h"), Policy(gaps="fill"))
+    assert "gaps=fill inserts" in complaint(whole, Schema(known=("k",), freq="h", gaps="fill"))
 
 
 def test_when_one_stamp_is_years_away_then_the_gap_is_not_filled():
     frame = wide([*hours(49), pd.Timestamp("2200-01-01")])
-    assert "too many to fill" in complaint(frame, policy=Policy(gaps="fill"))
+    assert "too many to fill" in complaint(frame, Schema(freq="h", gaps="fill"))
 
 
 def test_when_policies_ask_for_it_then_rows_are_sorted_and_the_last_duplicate_kept():
     frame = wide(hours(), b=np.arange(50.0))
     messy = pd.concat([frame, frame.iloc[[10]].assign(b=-1.0)]).iloc[::-1].reset_index(drop=True)
-    panel = to_panel(messy, Schema(freq="h"), Policy(unsorted="sort", duplicates="last"))
+    panel = to_panel(messy, Schema(freq="h", unsorted="sort", duplicates="last"))
     np.testing.assert_array_equal(panel.target[:, 1], np.arange(50.0, dtype=np.float32))  # -1 stands first now
     assert panel.time.is_monotonic_increasing
 
 
 def test_when_a_policy_is_unknown_then_the_allowed_ones_are_named():
     with pytest.raises(ConfigError, match="error, fill"):
-        Policy(gaps="drop")  # type: ignore[arg-type]
+        Schema(gaps="drop")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -290,6 +336,21 @@ def test_when_a_policy_is_unknown_then_the_allowed_ones_are_named():
 def test_when_a_schema_contradicts_itself_then_it_is_a_config_error(arguments):
     with pytest.raises(ConfigError):
         Schema(**arguments)
+
+
+def test_a_column_that_is_text_in_part_is_not_called_missing_or_constant_too():
+    said = complaint(wide(hours(), b=[f"${i}.10" for i in range(50)], c=["1,000"] * 49 + ["1,001"], d="x"))
+    assert said.startswith("3 problems")
+    assert "dataset.thousands=comma" in said
+    assert "dataset.target=[a]" in said
+
+
+@pytest.mark.parametrize("far", [1e9, -4e8, 1000.0])
+def test_what_float32_cannot_tell_apart_is_not_called_constant(far):
+    said = complaint(wide(hours(), b=far + np.arange(50) * far * 1e-9))
+    assert said.startswith("1 problem in")
+    assert "column 'b' is too large for its variation" in said
+    assert "channel 'b' is constant" in complaint(wide(hours(), b=far + 0.1))
 
 
 # ---- forecast requests

@@ -130,8 +130,12 @@ class Bundle:
             quantiles = None if quantiles is None else ordered(quantiles, point, self.levels)
         return Prediction(point, quantiles)
 
-    def panel(self, history: pd.DataFrame | Panel, *, static: pd.DataFrame | None = None) -> Panel:
-        """The frame as a panel with the channels in the order of training, checked.
+    def panel(
+        self, history: pd.DataFrame | Panel, *, static: pd.DataFrame | None = None, keys: str | None = None
+    ) -> Panel:
+        """The rows of a frame that a forecast reads, or a whole panel, with the channels in the order of training.
+
+        `keys` is as in `tsforecast.columns.Problems`.
 
         Raises
         ------
@@ -139,7 +143,7 @@ class Bundle:
             A column is missing, unknown or unreadable, the frequency is another one, or a series is shorter
             than `context`.
         """
-        return read(self, history, static)
+        return read(self, history, static, keys)
 
     @property
     def time_name(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -17,35 +18,51 @@ from tsforecast.schema import Schema
 
 log = logging.getLogger(__name__)
 FIRST_YEAR, LAST_YEAR = 1700, 2200  # of a timestamp
+LARGEST = 1e18  # of a number: float32 holds its square
 SHOWN = 5  # rows or names listed in a message
 Categories = dict[str, tuple[str, ...]]  # column to its labels; the code of a label is its place
 
 
 @dataclass
 class Problems:
-    """All that is wrong with one frame, whose rows count from `first`: 2 is below the header of a file."""
+    """All that is wrong with one frame, whose rows count from `first`: 2 is below the header of a file.
+
+    Attributes
+    ----------
+    keys
+        What stands before the keys that have a frame read otherwise: `dataset.` for training, nothing for `predict`,
+        None where there are none.
+    rows
+        Where the rows of the frame stood before others were left out; None: all are there.
+    columns
+        Of which something is said already, so that what follows from it is not said too.
+    """
 
     where: str
     first: int = 2
-    policies_help: bool = True
+    keys: str | None = "dataset."
+    rows: np.ndarray | None = None
     found: list[str] = field(default_factory=list)
     policies: list[str] = field(default_factory=list)
+    columns: set[str] = field(default_factory=set)
 
-    def add(self, what: str, rows: np.ndarray | None = None, policy: str = "") -> None:
-        """A problem, the rows it is in (numbers or a mask), and the policy that accepts it."""
+    def add(self, what: str, rows: np.ndarray | None = None, *policies: str, column: str | None = None) -> None:
+        """A problem, the rows (numbers or a mask) and the column it is in, and the policies that accept it."""
+        self.columns |= {column} if column else set()
         if rows is not None:
             index = np.flatnonzero(rows) if rows.dtype == bool else rows
+            index = index if self.rows is None else self.rows[index]
             shown = ", ".join(str(i + self.first) for i in index[:SHOWN]) + (", ..." if len(index) > SHOWN else "")
             what += f" ({len(index)} row{'s' * (len(index) != 1)}: {shown})"
         self.found.append(what)
-        self.policies += [f"dataset.{policy}"] if policy and self.policies_help else []
+        self.policies += [shlex.quote(f"{self.keys}{each}") for each in policies if self.keys is not None]
 
     def stop(self, fix: str | None = None) -> None:
         """Raise when anything was found."""
         if self.found:
             listing = "\n".join(f"  - {what}" for what in self.found)
             count = f"{len(self.found)} problem{'s' * (len(self.found) != 1)}"
-            stated = f", or state a policy: {' '.join(dict.fromkeys(self.policies))}" if self.policies else ""
+            stated = f", or say how it is read: {' '.join(dict.fromkeys(self.policies))}" if self.policies else ""
             raise DataError(f"{count} in the data\n{listing}", where=self.where, fix=fix or f"mend the data{stated}")
 
 
@@ -97,33 +114,54 @@ def check_closed(others: Sequence[str], problems: Problems) -> None:
         problems.add(f"{which} not to be here: leave out what the model was not trained on, or what stands elsewhere")
 
 
-def read_stamps(frame: pd.DataFrame, schema: Schema, problems: Problems) -> pd.DatetimeIndex:
-    """Timestamps in nanoseconds, NaT where unreadable, in the time zone that `schema` names or else their own."""
+def read_stamps(frame: pd.DataFrame, codes: np.ndarray, schema: Schema, problems: Problems) -> pd.DatetimeIndex:
+    """Timestamps in nanoseconds, in the time zone that `schema` names or else their own; NaT where unreadable.
+
+    `codes` are the series of the rows: of a local time told twice, a series has the earlier first.
+    """
     names = list(stamp_columns(frame, schema))
     source = frame[names[0]]
     if len(names) > 1:
         values = pd.to_datetime(frame[names], errors="coerce")
-    elif types.is_numeric_dtype(source.dtype):
-        problems.add(f"column {names[0]!r} holds numbers, not timestamps such as 2020-01-31 13:00:00")
-        values = pd.Series(pd.NaT, index=frame.index)
     elif types.is_datetime64_any_dtype(source.dtype):
         values = source
+    elif schema.date_format is not None:
+        utc = "%z" in schema.date_format
+        text = source.astype(str).where(source.notna())
+        values = pd.to_datetime(text, errors="coerce", format=schema.date_format, utc=utc)
+    elif types.is_numeric_dtype(source.dtype):
+        what = f"column {names[0]!r} holds numbers such as {source.iloc[0]}, not timestamps such as 2020-01-31"
+        problems.add(what, None, "date_format=%Y%m%d", column=names[0])
+        values = pd.Series(pd.NaT, index=frame.index)
     else:
         values = _parsed(source, schema.timezone, problems)
     stamps = pd.DatetimeIndex(values).rename(None)
+    if schema.localize and stamps.tz is None:
+        again = pd.DataFrame({"series": codes, "time": stamps}).duplicated().to_numpy()
+        stamps = stamps.tz_localize(schema.localize, ambiguous=~again, nonexistent="NaT")
     # What nanoseconds can hold, with room for the steps ahead.
     stamps = pd.DatetimeIndex(stamps.where((stamps.year >= FIRST_YEAR) & (stamps.year <= LAST_YEAR))).as_unit("ns")
-    bad = np.flatnonzero(stamps.isna())
-    if len(bad) and (len(names) > 1 or not types.is_numeric_dtype(source.dtype)):
-        sample = "-".join(map(str, frame[names].iloc[bad[0]]))
-        problems.add(f"timestamps that cannot be read, such as {sample!r}", bad)
-    if len(bad) == len(stamps):
+    if stamps.isna().all():
         return stamps
     local = schema.local(stamps)
     if local is None:
         found = "no time zone" if stamps.tz is None else f"a time zone, {stamps.tz}"
-        problems.add(f"timestamps with {found}, where they {schema.wanted_zone}", np.asarray(stamps.notna()))
+        policies = (f"localize={schema.timezone}",) if stamps.tz is None else ()
+        problems.add(f"timestamps with {found}, where they {schema.wanted_zone}", np.asarray(stamps.notna()), *policies)
     return stamps if local is None else local
+
+
+def check_rows(
+    frame: pd.DataFrame, time: pd.DatetimeIndex | None, codes: np.ndarray, schema: Schema, problems: Problems
+) -> None:
+    """Problems for rows whose timestamp cannot be read, or that name no series."""
+    if time is not None and (bad := np.asarray(time.isna())).any() and schema.stamp_columns[0] not in problems.columns:
+        names = list(stamp_columns(frame, schema))
+        never = f", or never were in {schema.localize}" if schema.localize else ""
+        sample = "-".join(map(str, frame[names].iloc[int(bad.argmax())]))
+        problems.add(f"timestamps that cannot be read{never}, such as {sample!r}", bad)
+    if (nameless := codes < 0).any():
+        problems.add(f"column {schema.id!r} names no series", nameless)
 
 
 _OFFSET = r":\d\d(?:\.\d+)?\s*(?:[Zz]|[+-]\d\d(?::?\d\d)?)\s*$"
@@ -142,7 +180,8 @@ def _parsed(source: pd.Series, timezone: str | None, problems: Problems) -> pd.S
         values = pd.to_datetime(source, errors="coerce", format="ISO8601", utc=True)
         aware = source.astype(str).str.contains(_OFFSET)
         if (naive := values.notna() & ~aware).any():
-            problems.add("timestamps without a UTC offset among others that have one", naive.to_numpy())
+            what = "timestamps without a UTC offset among others that have one"
+            problems.add(what, naive.to_numpy(), column=str(source.name))
             return values
         if timezone is None:
             log.info("%s: timestamps of several UTC offsets are read as UTC; dataset.timezone=Europe/Berlin, say, makes"
@@ -153,23 +192,22 @@ def _parsed(source: pd.Series, timezone: str | None, problems: Problems) -> pd.S
     numbers = source.astype(str).str.extract(r"^\s*(\d{1,2})\D(\d{1,2})\D\d{2}").astype(float)
     dayfirst = bool((numbers[0] > 12).any())
     if numbers.notna().all(axis=1).any() and not dayfirst and not (numbers[1] > 12).any():
-        problems.add(f"timestamps such as {str(source.loc[first])!r} may begin with the day or the month: "
-                     "write 2023-01-31")  # fmt: skip
+        form = guess_datetime_format(str(source.loc[first]), dayfirst=True)
+        what = f"timestamps such as {str(source.loc[first])!r} may begin with the day or the month"
+        problems.add(what, None, f"date_format={form}", column=str(source.name))
         return values
     form = guess_datetime_format(str(source.loc[first]), dayfirst=dayfirst)
     return pd.to_datetime(source, errors="coerce", format=form, utc=utc) if form else values
 
 
-def read_series(frame: pd.DataFrame, schema: Schema, problems: Problems) -> tuple[np.ndarray, np.ndarray]:
+def read_series(frame: pd.DataFrame, schema: Schema) -> tuple[np.ndarray, np.ndarray]:
     """Series names in order of appearance, and the series of each row, -1 where it has no name."""
     if schema.id is None:
         return np.array(["0"], dtype=object), np.zeros(len(frame), dtype=np.int32)
     codes, found = pd.factorize(frame[schema.id])
-    if (nameless := codes < 0).any():
-        problems.add(f"column {schema.id!r} names no series", nameless)
     if types.is_float_dtype(found.dtype) and (found % 1 == 0).all():
         found = found.astype(np.int64)  # whole numbers that a missing cell made fractions
-    same, names = pd.factorize(np.array([str(name) for name in found], dtype=object))  # 1 and "1" are one series
+    same, names = pd.factorize(np.array([str(name) or None for name in found], dtype=object))  # 1 and "1" are one
     codes = codes.astype(np.int32)
     return np.asarray(names, dtype=object), codes if len(names) == len(found) else np.append(same, -1).astype(np.int32)[
         codes
@@ -179,19 +217,18 @@ def read_series(frame: pd.DataFrame, schema: Schema, problems: Problems) -> tupl
 def read_numbers(
     frame: pd.DataFrame,
     names: Sequence[str],
+    schema: Schema,
     problems: Problems,
     categories: Categories,
     *,
     known: bool,
     covariates: bool = True,
-    rows: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Columns as float32; `rows` are the rows of the file, where they are not those of the frame.
+    """Columns as float32.
 
     A column among `categories` becomes codes into its labels, to which new ones are appended in sorted order.
     """
     values = np.empty((len(frame), len(names)), dtype=np.float32)
-    rows = np.arange(len(frame)) if rows is None else rows
     for j, name in enumerate(names):
         column = frame[name]
         if name in categories:
@@ -204,35 +241,56 @@ def read_numbers(
             numbers = column.to_numpy(dtype=np.float64, na_value=np.nan)
         else:
             text = column.astype(str).where(column.notna())  # not as it is: pandas takes a timestamp for a number
+            for mark, meant in ((schema.thousands, ""), (schema.decimal, ".")):
+                text = text.str.replace(mark, meant, regex=False) if mark not in (None, meant) else text
             numbers = pd.to_numeric(text, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
             if (bad := np.isnan(numbers) & column.notna().to_numpy()).any():
-                sample = str(column[bad].iloc[0])
-                policy = f"categorical=[{name}]" if covariates else ""
-                problems.add(f"column {name!r} has cells that are not numbers, such as {sample!r}", rows[bad], policy)
-                known = False  # said once
+                cells = column[bad].astype(str)
+                marks = next((keys for form, keys in _MARKED.items() if cells.str.fullmatch(form).all()), [])
+                other = [f"categorical=[{name}]"] if covariates else _leave_out(frame, schema)
+                what = f"column {name!r} has cells that are not numbers, such as {cells.iloc[0]!r}"
+                problems.add(what, bad, *(marks or other), column=name)
         with np.errstate(over="ignore", invalid="ignore"):  # beyond float32 is infinite
             values[:, j] = numbers
             finite = np.isfinite(values[:, j].sum(dtype=np.float64))
-        if problems.policies_help:  # of data to train on: a request may well hold the same number throughout
+        if problems.keys == "dataset.":  # of data to train on: a request may well hold the same number throughout
             _check_resolution(name, numbers, values[:, j], problems)
-        if not finite:
-            if (infinite := np.isinf(values[:, j])).any():
-                problems.add(f"column {name!r} has infinite values", rows[infinite])
-            if known and (gone := np.isnan(values[:, j])).any():
-                problems.add(f"covariate {name!r} has missing values, and is to be known in every row", rows[gone])
+        if (huge := np.abs(values[:, j]) > LARGEST).any():
+            sample = f"{numbers[huge.argmax()]:g}"
+            problems.add(f"column {name!r} has values beyond {LARGEST:g}, such as {sample}", huge, column=name)
+        if not finite and known and name not in problems.columns and (gone := np.isnan(values[:, j])).any():
+            problems.add(f"covariate {name!r} has missing values, and is to be known in every row", gone)
     return values
+
+
+# How numbers are written elsewhere, and what to say of it.
+_MARKED = {
+    r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?": ["thousands=comma"],
+    r"[+-]?\d+,\d+": ["decimal=comma"],
+    r"[+-]?\d{1,3}(\.\d{3})+(,\d+)?": ["thousands=point", "decimal=comma"],
+    r"[+-]?\d{1,3}( \d{3})+(\.\d+)?": ["thousands=space"],
+    r"[+-]?\d{1,3}( \d{3})*(,\d+)?": ["thousands=space", "decimal=comma"],
+}
+
+
+def _leave_out(frame: pd.DataFrame, schema: Schema) -> list[str]:
+    """The targets that are numbers, where every column was taken for one."""
+    numbers = [str(c) for c in frame.select_dtypes("number") if c not in schema.columns]
+    return [f"target=[{','.join(numbers)}]"] if numbers and not schema.target else []
 
 
 def _check_resolution(name: str, numbers: np.ndarray, stored: np.ndarray, problems: Problems) -> None:
     """A problem when float32 cannot tell the values of a column apart, as those of a meter that counts up."""
-    most = max(np.fmax.reduce(stored, initial=0), -np.fmin.reduce(stored, initial=0))
-    step = float(np.spacing(np.float32(most)))  # NaN when it is infinite, which is told elsewhere
-    if step > 1e-3 and np.any(numbers != stored):
-        spread = float(np.std(numbers[np.isfinite(stored)]))
+    high, low = np.fmax.reduce(stored, initial=-np.inf), np.fmin.reduce(stored, initial=np.inf)
+    step = float(np.spacing(np.float32(max(abs(high), abs(low)))))  # NaN when it is infinite, which is told elsewhere
+    if (step > 1e-3 or high - low < 100 * step) and np.any(numbers != stored):
+        seen = numbers[np.isfinite(stored)]
+        spread = float(np.std(seen)) if seen.min() < seen.max() else np.inf
         if step > 0.1 * spread:
             problems.add(
-                f"column {name!r} is too large for its variation: float32 keeps steps of {step:g} there, the standard "
-                f"deviation is {spread:.3g}; subtract a constant, or take differences first"
+                f"column {name!r} is too large for its variation: float32 keeps steps of {step:.3g} there, "
+                f"the standard deviation is {spread:.3g}; subtract a constant, or take differences first",
+                column=name,
             )
 
 
@@ -253,15 +311,16 @@ def read_static(
     if not names:
         return table
     if own is not None:
-        outer, problems = problems, Problems("static", problems.first, problems.policies_help)
+        outer, problems = problems, Problems("static", problems.first, problems.keys)
         frame = text_columns(own, schema)
         for missing in missing_columns((*((schema.id,) if schema.id else ()), *names), frame.columns):
             problems.add(missing)
         problems.stop()
-        theirs, codes = read_series(frame, schema, problems)
+        theirs, codes = read_series(frame, schema)
+        check_rows(frame, None, codes, schema, problems)
         codes = np.where(codes < 0, -1, pd.Index(ids).get_indexer(pd.Index(theirs))[codes])
         problems.stop()
-    values = read_numbers(frame, names, problems, categories, known=False)
+    values = read_numbers(frame, names, schema, problems, categories, known=False)
     kept = np.flatnonzero(codes >= 0)
     series, first = np.unique(codes[kept], return_index=True)
     table[series] = values[kept[first]]

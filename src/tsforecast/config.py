@@ -12,7 +12,7 @@ import secrets
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -87,6 +87,14 @@ class PredictConfig:
     format: str | None = None
     horizon: int | None = None
     levels: Any = None
+    sep: str | None = None
+    decimal: str | None = None
+    thousands: str | None = None
+    date_format: str | None = None
+    localize: str | None = None
+    unsorted: str | None = None
+    gaps: str | None = None
+    duplicates: str | None = None
     paths: Any = MISSING
     threads: int = 1
 
@@ -233,7 +241,8 @@ def _check_kinds(node: Any) -> None:
         return
     try:
         target = get_object(node["_target_"])
-        hints = get_type_hints(target.__init__ if isinstance(target, type) else target)  # type: ignore[misc]
+        plain = isinstance(target, type) and not is_dataclass(target)  # the fields of a dataclass may be its base's
+        hints = get_type_hints(target.__init__ if plain else target)
     except Exception:  # what cannot be imported is told by `instantiate`; what has no hints is not checked
         return
     for key, value in node.items():

@@ -13,6 +13,7 @@ from tsforecast.columns import (
     Categories,
     Problems,
     channel_columns,
+    check_rows,
     listed,
     missing_columns,
     read_numbers,
@@ -22,9 +23,9 @@ from tsforecast.columns import (
     stamp_columns,
     text_columns,
 )
-from tsforecast.frequency import Axis, infer, named_days, parse
+from tsforecast.frequency import ALIASES, Axis, infer, named_days, nearest_alias, parse
 from tsforecast.panel import Panel
-from tsforecast.schema import Policy, Schema
+from tsforecast.schema import Schema
 
 log = logging.getLogger(__name__)
 
@@ -32,13 +33,14 @@ log = logging.getLogger(__name__)
 def to_panel(
     frame: pd.DataFrame,
     schema: Schema,
-    policy: Policy | None = None,
     *,
     first_row: int = 2,
     static: pd.DataFrame | None = None,
     where: str = "the frame",
     for_training: bool = True,
+    keys: str | None = None,
     min_rows: int = 1,
+    tail: int | None = None,
 ) -> Panel:
     """Check a frame and lay it out as a panel.
 
@@ -53,35 +55,41 @@ def to_panel(
     where
         What to call the frame in messages.
     for_training
-        Also refuse channels that are constant or all missing, which a forecast request may hold, and name the policies
-        that accept a flaw, which it cannot state.
+        Also refuse channels that are constant or all missing, which a forecast request may hold.
+    keys
+        As in `Problems`; of training they begin with `dataset.`.
     min_rows
         Rows that every series must have.
+    tail
+        Timestamps of each series that are read, the last; what stands before is not looked at. None: all.
 
     Raises
     ------
     DataError
         With all problems found, their counts and row numbers.
     """
-    policy = policy or Policy()
-    problems = Problems(where, first_row, policies_help=for_training)
+    problems = Problems(where, first_row, "dataset." if for_training else keys)
     frame = text_columns(frame, schema)
     channels = channel_columns(frame, schema, static is None, problems)
     roles = "say which column is what: dataset.time=, dataset.target=" + (", dataset.id=" if schema.id else "")
     problems.stop(f"{roles}; there are {listed(frame.columns)}" if for_training and len(frame.columns) else None)
-    time = read_stamps(frame, schema, problems)
-    ids, codes = read_series(frame, schema, problems)
+    ids, codes = read_series(frame, schema)
+    time = read_stamps(frame, codes, schema, problems)
+    if tail is not None and tail < len(frame):
+        problems.rows = _recent(time, codes, tail)
+        frame, time, codes = frame.iloc[problems.rows], time[problems.rows], codes[problems.rows]
+    check_rows(frame, time, codes, schema, problems)
     groups = (channels, schema.past, schema.known)
     categories: Categories = dict.fromkeys(schema.categorical, ())
     arrays = [
-        read_numbers(frame, tuple(names), problems, categories, known=i == 2, covariates=i > 0)
+        read_numbers(frame, tuple(names), schema, problems, categories, known=i == 2, covariates=i > 0)
         for i, names in enumerate(groups)
     ]
     statics = read_static(frame, codes, static, schema, ids, problems, categories)
 
     height = len(frame)
     del frame  # the caller may have given its only reference: text takes more memory than all that was read from it
-    rows = _order(time, codes, policy, problems)  # row i of the panel stands in row rows[i] of the frame
+    rows = _order(time, codes, schema, problems)  # row i of the panel stands in row rows[i] of the frame
     if not len(rows):
         problems.stop()
     if rows[0] != 0 or rows[-1] != height - 1 or np.any(np.diff(rows) != 1):
@@ -90,10 +98,9 @@ def to_panel(
     twice = np.flatnonzero(same & (time.asi8[1:] == time.asi8[:-1])) + 1
     freq = _freq(time, codes, schema, problems)
     if len(twice):
-        if policy.duplicates == "error":
+        if schema.duplicates == "error":
             hour = Axis.of(time, parse(freq)).daylight(twice - 1)
-            problems.add("duplicate timestamps", rows[twice], "duplicates=last")
-            _daylight(time[twice[hour]], "told twice", problems)
+            _daylight("duplicate timestamps", rows[twice], "duplicates=last", hour, time[twice], problems)
         log.info("%s: %d rows with a duplicate timestamp", where, len(twice))
         unique = np.ones(len(rows), dtype=bool)
         unique[twice - 1] = False
@@ -110,10 +117,10 @@ def to_panel(
     elif len(gaps):
         missing = int((steps[gaps] - 1).sum())
         too_many = missing > 10 * len(rows) + 1000
-        if policy.gaps == "error" or too_many:
-            what = f"gaps against freq {freq!r}, {missing} timestamps missing, {'too many to fill, ' * too_many}before"
-            problems.add(what, rows[gaps + 1], "" if too_many else "gaps=fill")
-            _daylight(time[gaps[axis.daylight(gaps)] + 1], "skipped", problems)
+        if schema.gaps == "error" or too_many:
+            what = f"gaps against freq {freq!r}, {missing} timestamps missing{', too many to fill' * too_many}, before"
+            policy = "" if too_many else "gaps=fill"
+            _daylight(what, rows[gaps + 1], policy, axis.daylight(gaps), time[gaps + 1], problems)
         else:
             for name in schema.known:
                 problems.add(f"known covariate {name!r} has no value in the {missing} rows that gaps=fill inserts")
@@ -156,7 +163,7 @@ def read_known_future(
     DataError
         A column, a row, or a value in one of these rows, is missing or unreadable.
     """
-    problems = Problems("known_future", first_row)
+    problems = Problems("known_future", first_row, None)
     frame = text_columns(frame, schema)
     stamp = stamp_columns(frame, schema)
     wanted = (*stamp, *((schema.id,) if schema.id else ()), *panel.known_names)
@@ -164,8 +171,9 @@ def read_known_future(
     for name in missing_columns(wanted, frame.columns):
         problems.add(name)
     problems.stop(fix)
-    time = read_stamps(frame, schema, problems)
-    ids, codes = read_series(frame, schema, problems)
+    ids, codes = read_series(frame, schema)
+    time = read_stamps(frame, codes, schema, problems)
+    check_rows(frame, time, codes, schema, problems)
     if problems.found or (time.tz is None) != (panel.time.tz is None):
         if not problems.found:
             problems.add(f"their timestamps have time zone {time.tz}, the history's {panel.time.tz}")
@@ -185,12 +193,13 @@ def read_known_future(
         problems.stop(fix)
     categories = dict(panel.categories)
     names = panel.known_names
-    values = read_numbers(frame.iloc[last[found]], names, problems, categories, known=True, rows=last[found])
+    problems.rows = last[found]
+    values = read_numbers(frame.iloc[problems.rows], names, schema, problems, categories, known=True)
     problems.stop(fix)
     return values, categories
 
 
-def _order(time: pd.DatetimeIndex, codes: np.ndarray, policy: Policy, problems: Problems) -> np.ndarray:
+def _order(time: pd.DatetimeIndex, codes: np.ndarray, schema: Schema, problems: Problems) -> np.ndarray:
     """Readable rows by series and time. Series may be interleaved; time that runs backward within one is a problem."""
     rows, stamps = np.arange(len(codes), dtype=np.int32), time.asi8
     if time.hasnans or codes.min(initial=0) < 0:
@@ -202,9 +211,23 @@ def _order(time: pd.DatetimeIndex, codes: np.ndarray, policy: Policy, problems: 
     back = (stamps[1:] < stamps[:-1]) & (codes[1:] == codes[:-1])
     if not back.any():
         return rows
-    if policy.unsorted == "error":
+    if schema.unsorted == "error":
         problems.add("timestamps are not sorted", rows[1:][back], "unsorted=sort")
     return rows[np.lexsort((stamps, codes))]
+
+
+def _recent(time: pd.DatetimeIndex, codes: np.ndarray, count: int) -> np.ndarray:
+    """Rows that hold the last `count` timestamps of a series, and those among them that cannot be read."""
+    row, readable = np.arange(len(time)), np.asarray(time.notna() & (codes >= 0))
+    order = row[readable][np.lexsort((time.asi8[readable], codes[readable]))]
+    stamps, series = time.asi8[order], codes[order]
+    new = np.append((stamps[1:] != stamps[:-1]) | (series[1:] != series[:-1]), True)[: len(order)]
+    left = np.append(np.cumsum(new[::-1])[::-1], 0)  # timestamps from here to the end of the last series
+    kept = order[left[:-1] - left[np.searchsorted(series, series, side="right")] <= count]
+    first = np.full(codes.max(initial=0) + 1, len(time))
+    np.minimum.at(first, codes[kept], kept)
+    among = np.where(codes >= 0, row >= first[codes], ~np.asarray(time < time[kept].min()) if len(kept) else True)
+    return np.sort(np.append(kept, row[~readable & among]))
 
 
 def _longest(time: pd.DatetimeIndex, codes: np.ndarray) -> pd.DatetimeIndex:
@@ -218,16 +241,20 @@ def _freq(time: pd.DatetimeIndex, codes: np.ndarray, schema: Schema, problems: P
     freq = infer(_longest(time, codes))
     if freq is None:
         problems.add("the frequency cannot be inferred: too few rows, or no step prevails")
-        problems.stop("set dataset.freq=h (or 15min, D, MS, ...)")
+        problems.stop(f"say which: dataset.freq={nearest_alias(time)}, as it seems ({', '.join(ALIASES)}, ...)")
     log.info("%s: freq inferred as %r (set dataset.freq to state it)", problems.where, freq)
     return str(freq)
 
 
-def _daylight(time: pd.DatetimeIndex, happened: str, problems: Problems) -> None:
-    if len(time):
-        zone = "" if time.tz is None else f" in {time.tz}"
-        problems.add(f"of these a daylight-saving change explains {len(time)}, its hour is {happened}{zone}: "
-                     f"{named_days(time)}; write the timestamps in UTC")  # fmt: skip
+def _daylight(
+    what: str, rows: np.ndarray, policy: str, hour: np.ndarray, time: pd.DatetimeIndex, problems: Problems
+) -> None:
+    """A problem with `time[i]` in `rows[i]`; no policy mends the hours that a daylight-saving change explains."""
+    zone = f" in {time.tz}" if time.tz is not None else ""
+    explained = f", of which a daylight-saving change explains {hour.sum()}{zone}: {named_days(time[hour])}"
+    policies = [policy] if policy and (zone or not hour.all()) else []
+    policies += ["localize=Europe/Berlin"] if hour.any() and not zone else []
+    problems.add(what + explained * bool(hour.any()), rows, *policies)
 
 
 def _fill(
@@ -255,6 +282,8 @@ def _useless(
 ) -> None:
     low, high = np.fmin.reduce(target), np.fmax.reduce(target)  # NaN only where all are
     for j, name in enumerate(channels):
+        if name in problems.columns:
+            continue
         if np.isnan(low[j]):
             problems.add(f"channel {name!r} is all missing")
         elif low[j] == high[j]:
@@ -264,4 +293,5 @@ def _useless(
         if (empty := np.isnan(low).all(axis=1)).any():
             problems.add(f"{int(empty.sum())} series are all missing: {listed(ids[empty])}")
         if (flat := (low == high).any(axis=1)).any():
-            log.warning("%s: %d of %d series are constant: %s", problems.where, flat.sum(), len(ids), listed(ids[flat]))
+            names = listed(ids[flat])
+            log.warning("%s: in float32 %d of %d series are constant: %s", problems.where, flat.sum(), len(ids), names)

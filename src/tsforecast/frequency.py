@@ -50,6 +50,8 @@ def infer(time: pd.DatetimeIndex) -> str | None:
     """The frequency of sorted unique stamps, gaps allowed; None when there are too few or no step prevails."""
     if len(time) < 3:
         return None
+    if 1 < (day := time.day[0]) <= 28 and (time.day == day).all():  # such as the 15th of each month
+        return infer(time.tz_localize(None) - pd.Timedelta(days=day - 1))
     if whole := _inferred(time):
         return whole
     starts = np.unique(np.linspace(0, max(0, len(time) - _RUN), 64).astype(int))
@@ -58,7 +60,15 @@ def infer(time: pd.DatetimeIndex) -> str | None:
         return runs.most_common(1)[0][0]
     steps, counts = np.unique(np.diff(time.asi8), return_counts=True)
     commonest = pd.Timedelta(int(steps[counts.argmax()]), unit=time.unit)
-    return str(to_offset(commonest).freqstr) if counts.max() * 2 > counts.sum() else None
+    prevails = counts.max() * 2 > counts.sum() and commonest < pd.Timedelta(days=28)  # months are no step of the clock
+    return str(to_offset(commonest).freqstr) if prevails else None
+
+
+def nearest_alias(time: pd.DatetimeIndex) -> str:
+    """The alias whose step is nearest to the median one."""
+    step = float(np.median(np.abs(np.diff(time.asi8)))) if len(time) > 1 else _DAY
+    days = {"min": 1 / 1440, "15min": 1 / 96, "h": 1 / 24, "D": 1, "W": 7, "MS": 30, "QS": 91, "YS": 365}
+    return min(days, key=lambda alias: abs(np.log(max(step, 1) / (days[alias] * _DAY))))
 
 
 def _inferred(time: pd.DatetimeIndex) -> str | None:
@@ -77,7 +87,8 @@ class Axis:
     stamps
         [T], series back to back and sorted.
     calendar
-        For steps of varying length (months, quarters, business days): every stamp of the step in the span.
+        For steps of varying length (months, quarters, business days): every stamp of the step in the span. A series
+        may keep its distance to them: the 15th of each month is 14 days behind `MS`.
     """
 
     time: pd.DatetimeIndex
@@ -92,7 +103,7 @@ class Axis:
         wall = time if clock or time.tz is None else time.tz_localize(None)
         calendar = None
         if not clock and not isinstance(step, Day):
-            calendar = pd.date_range(wall.min(), wall.max(), freq=step).as_unit("ns").asi8
+            calendar = pd.date_range(step.rollback(wall.min().normalize()), wall.max(), freq=step).as_unit("ns").asi8
         return cls(time, step, wall.asi8, calendar)
 
     @property
@@ -106,10 +117,9 @@ class Axis:
         """Steps from each row to the next (1 across series), and which rows are not on the grid of the step."""
         stray = np.zeros(len(self.stamps), dtype=bool)
         if self.calendar is not None:
-            position = np.searchsorted(self.calendar, self.stamps)
-            grid = np.append(self.calendar, np.iinfo(np.int64).max)
-            stray = grid[position] != self.stamps
-            return np.where(same, np.diff(position), 1), stray
+            position = self._position(slice(None))
+            steps = np.where(same, np.diff(position), 1)
+            return steps, self._stray(self.stamps - self.calendar[position], same)
         ahead, nanos = np.diff(self.stamps), self.nanos
         steps = np.ones(len(ahead), dtype=np.int32)
         odd = np.flatnonzero(same & (ahead != nanos))
@@ -117,15 +127,24 @@ class Axis:
         whole, rest = np.divmod(wide, nanos)
         steps[odd] = np.minimum(whole, np.iinfo(np.int32).max)
         if rest.any():  # the phase of a series is that of its first row
-            first = np.concatenate([[0], np.flatnonzero(~same) + 1])
-            phase = self.stamps % nanos
-            stray = phase != np.repeat(phase[first], np.diff(np.append(first, len(phase))))
+            stray = self._stray(self.stamps % nanos, same)
         return steps, stray
+
+    def _position(self, row: slice | Int[np.ndarray, " G"]) -> Int[np.ndarray, " G"]:
+        """The last stamp of the calendar that is not after each row."""
+        assert self.calendar is not None
+        return np.searchsorted(self.calendar, self.stamps[row], side="right") - 1
+
+    @staticmethod
+    def _stray(phase: Int[np.ndarray, " T"], same: Bool[np.ndarray, " T-1"]) -> Bool[np.ndarray, " T"]:
+        first = np.concatenate([[0], np.flatnonzero(~same) + 1])
+        return np.asarray(phase != np.repeat(phase[first], np.diff(np.append(first, len(phase)))))
 
     def fill(self, row: Int[np.ndarray, " G"], ahead: Int[np.ndarray, " G"]) -> pd.DatetimeIndex:
         """The stamps `ahead` steps after each `row`."""
         if self.calendar is not None:
-            stamps = self.calendar[np.searchsorted(self.calendar, self.stamps[row]) + ahead]
+            position = self._position(row)
+            stamps = self.calendar[position + ahead] + self.stamps[row] - self.calendar[position]
         else:
             stamps = self.stamps[row] + ahead * self.nanos
         filled = pd.DatetimeIndex(stamps.astype("datetime64[ns]"))
@@ -156,3 +175,10 @@ def named_days(time: pd.DatetimeIndex, limit: int = 3) -> str:
     """The first few distinct days of `time`."""
     days: list[datetime.date] = list(dict.fromkeys(time.date))
     return ", ".join(map(str, days[:limit])) + (", ..." if len(days) > limit else "")
+
+
+def ahead(stamp: pd.Timestamp, steps: int, step: BaseOffset) -> pd.DatetimeIndex:
+    """The `steps` timestamps after one, as far from those of the step as it is."""
+    start = stamp if step.is_on_offset(stamp) else step.rollback(stamp)
+    found = pd.date_range(start, periods=steps + 1, freq=step)[1:]
+    return found if start == stamp else found + pd.DateOffset(days=(stamp.date() - start.date()).days)

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from tsforecast.bundle import Bundle
 
 
-def read(bundle: Bundle, history: pd.DataFrame | Panel, static: pd.DataFrame | None = None) -> Panel:
+def read(
+    bundle: Bundle, history: pd.DataFrame | Panel, static: pd.DataFrame | None = None, keys: str | None = None
+) -> Panel:
     """A frame or panel as a panel with the columns in the order of training; see `Bundle.panel`."""
     if not isinstance(history, Panel | pd.DataFrame):
         raise DataError("a history is a frame or a panel", where="history", got=type(history).__name__,
@@ -28,7 +30,8 @@ def read(bundle: Bundle, history: pd.DataFrame | Panel, static: pd.DataFrame | N
             raise DataError("a panel holds its static covariates", where="static", fix="leave static out")
         panel = _in_order(bundle, history)
     else:
-        panel = to_panel(history, bundle.schema, static=static, where="history", for_training=False)
+        panel = to_panel(history, bundle.schema, static=static, where="history", for_training=False, keys=keys,
+                         tail=bundle.context)  # fmt: skip
     if panel.freq != bundle.freq:
         raise DataError("the data has another frequency than the bundle was trained on", where="history",
                         got=panel.freq, allowed=bundle.freq, fix="resample the data first")  # fmt: skip

@@ -11,6 +11,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 
 from tsforecast.errors import DataError
+from tsforecast.frequency import ahead, parse
 
 
 def seasonality(freq: str) -> int:
@@ -117,9 +118,9 @@ class Panel:
 
     def future_time(self, horizon: int) -> tuple[pd.DatetimeIndex, ...]:
         """The `horizon` timestamps after each series' last row, N of them."""
-        step = pd.tseries.frequencies.to_offset(self.freq)
+        step = parse(self.freq)
         last = self.time[self.offsets[1:] - 1]
-        by_stamp = {stamp: pd.date_range(stamp, periods=horizon + 1, freq=step)[1:] for stamp in last.unique()}
+        by_stamp = {stamp: ahead(stamp, horizon, step) for stamp in last.unique()}
         return tuple(by_stamp[stamp] for stamp in last)
 
     def extend(self, horizon: int, known_future: Float[np.ndarray, "N*H K"] | None = None) -> Panel:

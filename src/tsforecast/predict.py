@@ -16,12 +16,14 @@ def predict(cfg: DictConfig) -> None:
     bundle_path, input_path, output_path = cfg.bundle, cfg.input, cfg.output
     log = log_to(None)
 
+    from dataclasses import replace
     from pathlib import Path
 
     from tsforecast.bundle import Bundle
     from tsforecast.data.sources import read_frame
     from tsforecast.errors import ConfigError
     from tsforecast.files import whole
+    from tsforecast.schema import READING
 
     output = Path(output_path)
     if output.suffix not in (".csv", ".parquet"):
@@ -35,15 +37,14 @@ def predict(cfg: DictConfig) -> None:
     levels: Any = OmegaConf.to_container(cfg.levels) if OmegaConf.is_config(cfg.levels) else cfg.levels
     bundle = Bundle.load(bundle_path)
     bundle.part(cfg.horizon, levels)
-    panel = bundle.panel(
-        read_frame(input_path, None if bundle.schema.closed else bundle.schema.columns),
-        static=read_frame(cfg.static) if cfg.static else None,
-    )
+    reading = {name: cfg[name] for name in READING if cfg[name] is not None}
+    bundle = replace(bundle, schema=replace(bundle.schema, **reading))
+    static, future = (read_frame(x, bundle.schema) if x else None for x in (cfg.static, cfg.known_future))
+    panel = bundle.panel(read_frame(input_path, bundle.schema), static=static, keys="")
     used = panel.tail(bundle.context)
     log.info("Read %d rows of %d series; used the last %d of each, %s to %s.", len(panel.time), len(panel),
              bundle.context, used.time.min(), used.time.max())  # fmt: skip
-    forecast = bundle.forecast(used, read_frame(cfg.known_future) if cfg.known_future else None, horizon=cfg.horizon,
-                               levels=levels)  # fmt: skip
+    forecast = bundle.forecast(used, future, horizon=cfg.horizon, levels=levels)
     long = cfg.format == "long" or (cfg.format is None and bundle.schema.layout == "long")
     frame = forecast.to_frame() if long else forecast.to_wide(bundle.time_name)
     with whole(output) as scratch:

@@ -1,10 +1,10 @@
-"""Which column of a frame is what, and what is done about its flaws."""
+"""Which column of a frame is what, how its text is read, and what is done about its flaws."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 from zoneinfo import ZoneInfo
 
@@ -15,11 +15,22 @@ from tsforecast.frequency import parse
 from tsforecast.panel import Panel
 
 NAIVE = "naive"  # the time zone of timestamps that have none
+READING = ("sep", "decimal", "thousands", "date_format", "localize", "unsorted", "gaps", "duplicates")  # of a Schema
+MARKS = {"comma": ",", "semicolon": ";", "tab": "\t", "bar": "|", "point": ".", "space": " ", "apostrophe": "'"}
+_CHOICES: dict[str, tuple[str | None, ...]] = {
+    "layout": ("wide", "long"),
+    "unsorted": ("error", "sort"),
+    "gaps": ("error", "fill"),
+    "duplicates": ("error", "last"),
+    "sep": (",", ";", "\t", "|"),
+    "decimal": (".", ","),
+    "thousands": (None, ",", ".", " ", "'"),
+}
 
 
 @dataclass(frozen=True)
 class Schema:
-    """Which column of a frame is what.
+    """Which column of a frame is what, and how it is read; a bundle keeps it, and reads later frames alike.
 
     Parameters
     ----------
@@ -45,6 +56,20 @@ class Schema:
         was trained in, since the hour of the day is local time.
     closed
         Whether a column without a role is an error. A bundle trained on every column of its file asks for it.
+    sep, decimal, thousands
+        Marks between the cells of a CSV file and within the numbers of text: themselves, or by name (`MARKS`), which
+        neither a shell nor hydra takes for anything else.
+    date_format
+        How timestamps are written, such as `%d.%m.%Y %H:%M`; None: ISO 8601, or what only one reading fits.
+    localize
+        The zone of timestamps without an offset that are local time. Of an hour told twice, when clocks go back, what
+        stands first in a series is the earlier.
+    unsorted
+        `error`, or `sort` the rows by time.
+    gaps
+        `error`, or `fill` them with rows of missing values.
+    duplicates
+        `error`, or keep the `last` row of a timestamp.
     """
 
     layout: Literal["wide", "long"] = "wide"
@@ -58,10 +83,27 @@ class Schema:
     freq: str | None = None
     timezone: str | None = None
     closed: bool = False
+    sep: str = ","
+    decimal: str = "."
+    thousands: str | None = None
+    date_format: str | None = None
+    localize: str | None = None
+    unsorted: Literal["error", "sort"] = "error"
+    gaps: Literal["error", "fill"] = "error"
+    duplicates: Literal["error", "last"] = "error"
 
     def __post_init__(self) -> None:
-        if self.layout not in ("wide", "long"):
-            raise ConfigError("there is no such layout", where="dataset.layout", got=self.layout, allowed="wide, long")
+        for name, allowed in _CHOICES.items():
+            got = getattr(self, name)
+            object.__setattr__(self, name, MARKS.get(got, got))
+            if getattr(self, name) not in allowed:
+                raise ConfigError("there is no such choice", where=f"dataset.{name}", got=got,
+                                  allowed=", ".join(mark_name(each) for each in allowed))  # fmt: skip
+        if self.thousands == self.decimal:
+            raise ConfigError("thousands and decimal are the same mark", where="dataset.thousands", got=self.thousands)
+        if self.localize and self.unsorted == "sort":
+            raise ConfigError("hours told twice are told apart by their order, which unsorted=sort does not know",
+                              where="dataset.localize", got=self.localize, fix="sort the file itself")  # fmt: skip
         long = self.layout == "long"
         time = self.time or ("ds" if long else "date")
         target, past, known, static, categorical = (
@@ -87,14 +129,21 @@ class Schema:
                               fix="name it under past, known or static too")  # fmt: skip
         if self.freq is not None:
             parse(self.freq)
-        if self.timezone not in (None, NAIVE):
+        zones = {"timezone": None if self.timezone == NAIVE else self.timezone, "localize": self.localize}
+        for key, zone in zones.items():
             try:
-                if not re.fullmatch(r"(?i:utc)|(UTC)?[+-]\d\d:\d\d", self.timezone):
-                    ZoneInfo(self.timezone)  # which stays among the zones: pandas opens what dateutil/ leads to
-                pd.Timestamp(0, tz=self.timezone)
+                if zone is not None and not re.fullmatch(r"(?i:utc)|(UTC)?[+-]\d\d:\d\d", zone):
+                    ZoneInfo(zone)  # which stays among the zones: pandas opens what dateutil/ leads to
+                pd.Timestamp(0, tz=zone)
             except (KeyError, ValueError, TypeError, OSError):
-                raise ConfigError("there is no such time zone", where="dataset.timezone", got=self.timezone,
+                raise ConfigError("there is no such time zone", where=f"dataset.{key}", got=zone,
                                   allowed=f"a name such as Europe/Berlin or UTC, or {NAIVE}") from None  # fmt: skip
+        if self.date_format is not None:
+            try:
+                pd.to_datetime([""], format=self.date_format, errors="coerce")
+            except ValueError as error:
+                raise ConfigError("there is no such date format", where="dataset.date_format", got=self.date_format,
+                                  allowed="one of strptime: %d.%m.%Y %H:%M", fix=str(error)) from None  # fmt: skip
 
     @property
     def stamp(self) -> str:
@@ -130,28 +179,11 @@ class Schema:
         key = (self.id,) if self.id else ()
         return (*self.stamp_columns, *key, *self.target, *self.past, *self.known, *self.static)
 
+    def of_file(self, names: Iterable[str]) -> list[str] | None:
+        """Which columns of a file to read; None: all, as one is missing, or those left over are read or an error."""
+        return list(self.columns) if self.target and not self.closed and set(self.columns) <= set(names) else None
 
-@dataclass(frozen=True)
-class Policy:
-    """What is done about rows out of order, gaps and duplicates: nothing without being told.
 
-    Parameters
-    ----------
-    unsorted
-        `error`, or `sort` the rows by time.
-    gaps
-        `error`, or `fill` them with rows of missing values.
-    duplicates
-        `error`, or keep the `last` row of a timestamp.
-    """
-
-    unsorted: Literal["error", "sort"] = "error"
-    gaps: Literal["error", "fill"] = "error"
-    duplicates: Literal["error", "last"] = "error"
-
-    def __post_init__(self) -> None:
-        allowed = {"unsorted": ("error", "sort"), "gaps": ("error", "fill"), "duplicates": ("error", "last")}
-        for f in fields(self):
-            if (got := getattr(self, f.name)) not in allowed[f.name]:
-                raise ConfigError("there is no such policy", where=f"dataset.{f.name}", got=got,
-                                  allowed=", ".join(allowed[f.name]))  # fmt: skip
+def mark_name(mark: str | None) -> str:
+    """What a mark is called on a command line; other text as it is."""
+    return next((name for name, each in MARKS.items() if each == mark), str(mark))

@@ -18,7 +18,7 @@ from tsforecast.features.base import FeatureSet
 from tsforecast.features.scaling import StandardScaler
 from tsforecast.frames import to_panel
 from tsforecast.models.linear import Ridge
-from tsforecast.schema import Policy, Schema
+from tsforecast.schema import Schema
 from tsforecast.tracking.runs import MLflowTracker
 from tsforecast.windows import Windows
 
@@ -50,7 +50,7 @@ LONG = Schema("long", time="date", id="shop", target=("visits",), known=("price"
 
 def saved(frame: pd.DataFrame, schema: Schema, path: Path) -> Bundle:
     static = frame[["shop", "size"]].drop_duplicates() if schema.static else None
-    panel = to_panel(frame.drop(columns=list(schema.static)), schema, Policy(), static=static)
+    panel = to_panel(frame.drop(columns=list(schema.static)), schema, static=static)
     features = FeatureSet((), StandardScaler()).fit(panel)
     encoded = features.encode(panel)
     windows = Windows.over(encoded, lookback=L, horizon=H, begin=panel.offsets[:-1], end=panel.offsets[1:])

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import pandas as pd
 import pyarrow
@@ -15,24 +13,20 @@ from tsforecast.data.catalogue import CATALOGUE, fetch, sha256
 from tsforecast.errors import DataError, nearest
 from tsforecast.frames import to_panel
 from tsforecast.panel import Panel
-from tsforecast.schema import Policy, Schema
+from tsforecast.schema import Schema
 from tsforecast.tables import read_csv
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """A file and what its columns are.
+@dataclass(frozen=True, kw_only=True)
+class Dataset(Schema):
+    """A file, what its columns are and how it is read.
 
     Parameters
     ----------
     path
         A .csv or .parquet file, or the name of a catalogue entry (`etth1`, `etth2`, `beijing_pm25`).
-    layout, time, id, target, past, known, static, categorical, freq
-        As in `tsforecast.schema.Schema`.
     static_path
         The file with the static covariates.
-    unsorted, gaps, duplicates
-        As in `tsforecast.schema.Policy`.
     name
         What runs call the data; the file's stem when None.
     data_dir
@@ -40,20 +34,7 @@ class Dataset:
     """
 
     path: str
-    layout: Literal["wide", "long"] = "wide"
-    time: str | Sequence[str] | None = None
-    id: str | None = None
-    target: Sequence[str] = ()
-    past: Sequence[str] = ()
-    known: Sequence[str] = ()
-    static: Sequence[str] = ()
-    categorical: Sequence[str] = ()
-    freq: str | None = None
-    timezone: str | None = None
     static_path: str | None = None
-    unsorted: Literal["error", "sort"] = "error"
-    gaps: Literal["error", "fill"] = "error"
-    duplicates: Literal["error", "last"] = "error"
     name: str | None = None
     data_dir: str = "data"
 
@@ -64,11 +45,10 @@ class Dataset:
             return fetch(self.path, Path(self.data_dir))
         return Path(self.path)
 
-    @cached_property
+    @property
     def schema(self) -> Schema:
-        """Which column is what."""
-        roles = (self.target, self.past, self.known, self.static, self.categorical)
-        return Schema(self.layout, self.time, self.id, *roles, self.freq, self.timezone)
+        """What is not about this file alone."""
+        return Schema(**{f.name: getattr(self, f.name) for f in fields(Schema)})
 
     def describe(self, rows: int) -> dict[str, str | int]:
         """Name, sha256, place and rows, for the record."""
@@ -83,17 +63,14 @@ class Dataset:
         DataError
             It cannot be read, or its content cannot be used; all problems are listed.
         """
-        static = read_frame(self.static_path) if self.static_path else None
-        policy = Policy(self.unsorted, self.gaps, self.duplicates)
-        columns = self.schema.columns if self.schema.target else None
-        panel = to_panel(read_frame(self.file, columns), self.schema, policy, static=static, where=str(self.file),
-                         min_rows=min_rows)  # fmt: skip
+        static = read_frame(self.static_path, self) if self.static_path else None
+        panel = to_panel(read_frame(self.file, self), self, static=static, where=str(self.file), min_rows=min_rows)
         pyarrow.default_memory_pool().release_unused()  # what reading took: as much again as the panel
         return panel
 
 
-def read_frame(path: str | Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """Read a CSV or Parquet file: only `columns` when it has them all, so that a missing one can be told its nearest.
+def read_frame(path: str | Path, schema: Schema) -> pd.DataFrame:
+    """Read a CSV or Parquet file: only the columns wanted when it has them all, so that a missing one can be told.
 
     Raises
     ------
@@ -112,12 +89,12 @@ def read_frame(path: str | Path, columns: Sequence[str] | None = None) -> pd.Dat
         )
     try:
         if path.suffix == ".csv":
-            return read_csv(path.read_bytes(), path, columns)
+            return read_csv(path.read_bytes(), path, schema)
         if path.suffix in (".parquet", ".pq"):
             import pyarrow.parquet
 
             file = pyarrow.parquet.ParquetFile(path)
-            wanted = list(columns) if columns is not None and set(columns) <= set(file.schema_arrow.names) else None
+            wanted = schema.of_file(file.schema_arrow.names)
             table: pd.DataFrame = file.read(columns=wanted).to_pandas(split_blocks=True, self_destruct=True)
             return table
     except (ValueError, OSError) as error:  # pandas' and pyarrow's parse errors are ValueErrors or OSErrors

@@ -139,9 +139,8 @@ class Contract:
         DataError
             It cannot be read or forecast from.
         """
-        schema = self.bundle.schema
         steps, names = self.bundle.part(horizon, levels)
-        frame = read_csv(body, "the file", None if schema.closed else schema.columns)
+        frame = read_csv(body, "the file", self.bundle.schema)
         history, future, static = examples.split(self.bundle, frame)
         return self._request(self._checked(history, future, static, first_row=2), steps, names)
 
@@ -170,13 +169,15 @@ class Contract:
     ) -> Panel:  # fmt: skip
         """The whole panel by way of frames, which tells every problem."""
         bundle = self.bundle
-        schema = replace(bundle.schema, closed=True)
+        if not first_row:  # JSON, whose timestamps are ISO 8601
+            bundle = replace(bundle, schema=replace(bundle.schema, date_format=None))
         check_covariates(bundle, known_future, static)
         if static is not None and (twice := [name for name in bundle.static_names if name in history]):
             raise DataError("static covariates stand in two places", where="history", got=listed(twice),
                             allowed="in static, or repeated in every row of the history",
                             fix="leave them out of one")  # fmt: skip
-        panel = to_panel(history, schema, static=static, where="history", for_training=False, first_row=first_row)
+        panel = to_panel(history, replace(bundle.schema, closed=True), static=static, where="history",
+                         for_training=False, first_row=first_row, tail=bundle.context)  # fmt: skip
         return bundle.whole(bundle.panel(panel).tail(bundle.context), known_future, first_row=first_row)
 
     def _frame(self, columns: Columns, where: str) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from jaxtyping import Int
 from pandas.tseries.offsets import Day, Tick
 
 from tsforecast.bundle import Bundle
-from tsforecast.columns import FIRST_YEAR, LAST_YEAR
+from tsforecast.columns import FIRST_YEAR, LARGEST, LAST_YEAR
 from tsforecast.frequency import Axis, parse
 from tsforecast.panel import Panel
 from tsforecast.schema import NAIVE
@@ -75,7 +75,7 @@ def plain(bundle: Bundle, nanos: int, columns: Columns, *, booleans: bool) -> Pa
             return None
     with np.errstate(over="ignore"):  # beyond float32 is infinite
         values = values.astype(np.float32)
-    if np.isinf(values).any():
+    if (np.abs(values) > LARGEST).any():
         return None
     n, horizon, c = len(ids), bundle.dims.horizon, len(bundle.channels)
     whole: np.ndarray = np.full((n, rows + horizon, len(named)), np.nan, dtype=np.float32)
