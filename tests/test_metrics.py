@@ -78,3 +78,37 @@ def test_the_seasonal_scale_is_the_seasonal_naive_error_of_the_train_rows() -> N
         change = target[begin + 4 : begin + 20] - target[begin : begin + 16]
         np.testing.assert_allclose(mase[i], np.abs(change).mean(axis=0), rtol=1e-5)
         np.testing.assert_allclose(rmsse[i] ** 2, (change**2).mean(axis=0), rtol=1e-5)
+
+
+def test_merged_parts_score_as_the_whole_and_stay_as_they_were() -> None:
+    raw = RAW.copy()
+    raw[40:] += 500  # another level, which shifts the sums of squares
+    label = LABEL.copy()
+    label[40:] += 50
+    parts = []
+    for part in (slice(0, 20), slice(20, 40), slice(40, 50)):
+        found = Scores(("a", "b", "c"), 6, SCALE, SCALE, keep=True)
+        found.update(label[part], FORECAST[part], raw[part], RAW_FORECAST[part], SERIES[part])
+        parts.append(found)
+    before = parts[0].summary()
+    merged = parts[0].merge(parts[1]).merge(parts[2])
+    assert merged.summary() == pytest.approx(scores(label, raw).summary(), rel=1e-5)
+    assert parts[0].summary() == before
+    expected = np.abs(label - FORECAST).mean(axis=(1, 2)), ((label - FORECAST) ** 2).mean(axis=(1, 2))
+    np.testing.assert_allclose(merged.losses, np.stack(expected, axis=1), rtol=1e-5)
+
+
+def test_merged_folds_scale_each_error_by_its_own_fold() -> None:
+    one, two = np.array([[1.0, 2.0, 4.0]]), np.array([[2.0, 3.0, 5.0]])
+    folds, expected = [], []
+    for scale, part in ((one, slice(0, 20)), (two, slice(20, 50))):
+        found = Scores(("a", "b", "c"), 6, scale, scale)
+        found.update(LABEL[part], FORECAST[part], RAW[part], RAW_FORECAST[part], np.zeros(50, int)[part])
+        folds.append(found)
+        expected.append(np.abs(RAW[part] - RAW_FORECAST[part]) / scale)
+    assert folds[0].merge(folds[1]).summary()["mase"] == pytest.approx(np.concatenate(expected).mean(), rel=1e-5)
+
+
+def test_scores_of_other_channels_are_not_merged() -> None:
+    with pytest.raises(ValueError, match="channels"):
+        scores().merge(Scores(("a",), 6, SCALE[:, :1], SCALE[:, :1]))

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from tsforecast.errors import ConfigError
-from tsforecast.quantiles import intervals
+from tsforecast.quantiles import RAW, SCALED, QuantileScores, ratio
 
-SCALED, RAW = 0, 1  # units
 ABSOLUTE, SQUARE, LABEL, LABEL_SQUARE = range(4)  # sums of |e|, e^2, label and label^2, the label less its `shift`
 AVERAGES = {"mse": (SCALED, SQUARE), "mae": (SCALED, ABSOLUTE), "mse_raw": (RAW, SQUARE), "mae_raw": (RAW, ABSOLUTE)}
 BLOCK = 2**17  # numbers worked on at a time: what a core's cache holds
@@ -33,6 +31,8 @@ class Scores:
         What `seasonal_scale` gives, in original units, [N C].
     levels
         Of the quantile forecasts; their scores are kept in `quantiles`, None where there are no levels.
+    keep
+        Whether to keep the loss of each window too, for tests of a difference.
     """
 
     channels: tuple[str, ...]
@@ -40,12 +40,14 @@ class Scores:
     mase_scale: Float[np.ndarray, "N C"]
     rmsse_scale: Float[np.ndarray, "N C"]
     levels: tuple[float, ...] = ()
+    keep: bool = False
     quantiles: QuantileScores | None = field(init=False, default=None)
     windows: int = field(init=False, default=0)
     _sums: Float[np.ndarray, "2 4 C H"] = field(init=False, repr=False)
     _count: Int[np.ndarray, "C H"] = field(init=False, repr=False)
     _by_series: Float[np.ndarray, "N 3 C"] = field(init=False, repr=False)  # |e|, e^2 and number of labels
     _shift: list[np.ndarray] = field(init=False, repr=False, default_factory=list)
+    _losses: list[np.ndarray] = field(init=False, repr=False, default_factory=list)
     _relative: Float[np.ndarray, "3"] = field(init=False, repr=False)  # sums for sMAPE and MAPE, zero labels
 
     def __post_init__(self) -> None:
@@ -95,6 +97,9 @@ class Scores:
             squares = [np.einsum("bk,bk->k", a, a) for a in (error, deviation)]
             sums = np.stack([ones @ absolute, squares[0], ones @ deviation, squares[1]])
             self._sums[unit] += sums.reshape(4, *shape)
+            if self.keep and unit == SCALED:
+                labels = np.full(len(series), absolute.shape[1]) if observed is None else observed.sum(axis=1)
+                self._losses.append(ratio(np.stack([absolute.sum(1), (error * error).sum(1)], 1), labels[:, None]))
         self._count += len(series) if observed is None else observed.sum(axis=0).reshape(shape)
         if len(self._by_series) > 1:
             there = np.ones_like(error) if observed is None else observed
@@ -125,30 +130,72 @@ class Scores:
         for unit, suffix in ((SCALED, ""), (RAW, "_raw")):
             total = self._sums[unit].sum(axis=(1, 2))
             channel, labels = self._sums[unit].sum(axis=2), self._count.sum(axis=1)
-            spread = channel[LABEL_SQUARE] - _ratio(channel[LABEL] ** 2, labels)
-            mse = float(_ratio(total[SQUARE], count))
+            spread = channel[LABEL_SQUARE] - ratio(channel[LABEL] ** 2, labels)
+            mse = float(ratio(total[SQUARE], count))
             scores |= {
                 f"mse{suffix}": mse,
-                f"mae{suffix}": float(_ratio(total[ABSOLUTE], count)),
+                f"mae{suffix}": float(ratio(total[ABSOLUTE], count)),
                 f"rmse{suffix}": float(np.sqrt(mse)),
-                f"r2{suffix}": _mean(1.0 - _ratio(channel[SQUARE], spread), spread > 0),
+                f"r2{suffix}": _mean(1.0 - ratio(channel[SQUARE], spread), spread > 0),
             }
-        by_series = self._by_series
-        if len(by_series) == 1:
-            by_series = np.stack([*self._sums[RAW, :2].sum(axis=2), self._count.sum(axis=1)])[None]
+        by_series = self._each_series()
         seen = by_series[:, 2] > 0
         usable = seen & (self.mase_scale > 0)
-        absolute, square = (_ratio(by_series[:, i], by_series[:, 2]) for i in (0, 1))
+        absolute, square = (ratio(by_series[:, i], by_series[:, 2]) for i in (0, 1))
         return scores | {
-            "smape": float(_ratio(self._relative[0], count)),
-            "mape": float(_ratio(self._relative[1], count - zeros)),
-            "mape_zero_share": float(_ratio(zeros, count)),
-            "mase": _mean(_ratio(absolute, self.mase_scale), usable),
-            "rmsse": _mean(_ratio(np.sqrt(square), self.rmsse_scale), usable),
+            "smape": float(ratio(self._relative[0], count)),
+            "mape": float(ratio(self._relative[1], count - zeros)),
+            "mape_zero_share": float(ratio(zeros, count)),
+            "mase": _mean(ratio(absolute, self.mase_scale), usable),
+            "rmsse": _mean(ratio(np.sqrt(square), self.rmsse_scale), usable),
             "mase_skipped": float((seen & ~usable).sum()),
             "windows": float(self.windows),
             **(self.quantiles.summary() if self.quantiles is not None else {}),
         }
+
+    @property
+    def losses(self) -> Float[np.ndarray, "B 2"]:
+        """Mean absolute and mean squared error of each window, in scaled units, in the order they came; with `keep`."""
+        return np.concatenate(self._losses) if self._losses else np.empty((0, 2))
+
+    def merge(self, other: Scores) -> Scores:
+        """What both have seen, as one: the folds of a backtest, the parts of a panel. Neither is changed.
+
+        An error is scaled (MASE, RMSSE) by the train rows of its own part.
+
+        Raises
+        ------
+        ValueError
+            They are of other channels, horizons, levels or series.
+        """
+        if (self.channels, self.horizon, self.levels) != (other.channels, other.horizon, other.levels):
+            raise ValueError("scores of other channels, horizons or levels cannot be merged")
+        merged = Scores(self.channels, self.horizon, self.mase_scale, self.rmsse_scale, self.levels, self.keep)
+        merged._shift = self._shift or other._shift
+        for part in (self, other):
+            sums = part._sums.copy()
+            for unit, (old, new) in enumerate(zip(part._shift, merged._shift, strict=False)):
+                by = (old.astype(np.float64) - new).reshape(part._count.shape)  # a label's distance from the shift
+                sums[unit, LABEL_SQUARE] += 2 * by * sums[unit, LABEL] + part._count * by**2
+                sums[unit, LABEL] += part._count * by
+            each = part._each_series()
+            each[:, 0] *= np.nan_to_num(ratio(self.mase_scale, part.mase_scale))
+            each[:, 1] *= np.nan_to_num(ratio(self.rmsse_scale, part.rmsse_scale)) ** 2
+            merged.windows += part.windows
+            merged._sums += sums
+            merged._count += part._count
+            merged._by_series += each
+            merged._relative += part._relative
+            merged._losses += part._losses
+            if merged.quantiles is not None and part.quantiles is not None:
+                merged.quantiles.merge(part.quantiles)
+        return merged
+
+    def _each_series(self) -> Float[np.ndarray, "N 3 C"]:
+        """`_by_series`; one series alone is not summed apart, unless it was merged."""
+        if len(self._by_series) > 1 or self._by_series.any():
+            return self._by_series.copy()
+        return np.stack([*self._sums[RAW, :2].sum(axis=2), self._count.sum(axis=1)])[None]
 
     def by_channel(self) -> dict[str, dict[str, float]]:
         """`mse, mae, mse_raw, mae_raw` of each channel by name."""
@@ -160,62 +207,7 @@ class Scores:
 
     def _means(self, *, over: int) -> dict[str, list[float]]:
         count = self._count.sum(axis=over)
-        return {name: _ratio(self._sums[at].sum(axis=over), count).tolist() for name, at in AVERAGES.items()}
-
-
-class QuantileScores:
-    """Scores of quantile forecasts, streamed as those of points are; missing labels (NaN) are skipped."""
-
-    def __init__(self, levels: Sequence[float], horizon: int) -> None:
-        self.levels, self.intervals = np.asarray(levels), intervals(levels)
-        self._loss, self._labels = np.zeros((2, len(levels))), np.zeros(2)  # in both units: pinball, |label|
-        self._inside = np.zeros((len(self.intervals), horizon))
-        self._width = np.zeros((2, len(self.intervals)))
-        self._count = np.zeros(horizon)
-
-    def update(
-        self,
-        label_scaled: Float[np.ndarray, "B H C"],
-        quantiles_scaled: Float[np.ndarray, "B H C Q"],
-        label_raw: Float[np.ndarray, "B H C"],
-        quantiles_raw: Float[np.ndarray, "B H C Q"],
-    ) -> None:
-        """Add windows."""
-        observed = ~np.isnan(label_raw)
-        self._count += observed.sum(axis=(0, 2))
-        for unit, (label, quantiles) in enumerate(((label_scaled, quantiles_scaled), (label_raw, quantiles_raw))):
-            label = np.where(observed, label, 0.0)
-            self._labels[unit] += np.abs(label).sum(dtype=np.float64)
-            for q, level in enumerate(self.levels):
-                error = np.where(observed, label - quantiles[..., q], 0.0)
-                self._loss[unit, q] += np.maximum(level * error, (level - 1) * error).sum(dtype=np.float64)
-            for i, (low, high) in enumerate(self.intervals.values()):
-                lower, upper = quantiles[..., low], quantiles[..., high]
-                self._width[unit, i] += np.where(observed, upper - lower, 0.0).sum(dtype=np.float64)
-                if unit == RAW:
-                    self._inside[i] += ((lower <= label) & (label <= upper) & observed).sum(axis=(0, 2))
-
-    def summary(self) -> dict[str, float]:
-        """All scores by name.
-
-        `coverage-90`, the share of labels inside the 90 % interval, and its mean width `width-90` (scaled) and
-        `width-90_raw`; `wql`, the mean over the levels of the weighted quantile loss, twice the pinball loss over the
-        sum of |label| in original units (as GluonTS and fev have it); `crps` and `crps_raw`, the mean over the levels
-        of twice the pinball loss, which nears the continuous ranked probability score as evenly spaced levels grow
-        in number (Gneiting & Ranjan, 2011).
-        """
-        count = self._count.sum()
-        scores = {"wql": float(_ratio(2 * self._loss[RAW].mean(), self._labels[RAW]))}
-        scores |= {f"crps{unit}": float(_ratio(2 * self._loss[i].mean(), count)) for i, unit in enumerate(("", "_raw"))}
-        for i, name in enumerate(self.intervals):
-            scores[f"coverage-{name}"] = float(_ratio(self._inside[i].sum(), count))
-            scores |= {f"width-{name}{u}": float(_ratio(self._width[j, i], count)) for j, u in enumerate(("", "_raw"))}
-        return scores
-
-    def by_step(self) -> dict[str, list[float]]:
-        """`coverage-90` of each of the H steps ahead."""
-        shares = _ratio(self._inside, self._count)
-        return {f"coverage-{name}": shares[i].tolist() for i, name in enumerate(self.intervals)}
+        return {name: ratio(self._sums[at].sum(axis=over), count).tolist() for name, at in AVERAGES.items()}
 
 
 def seasonal_scale(
@@ -259,15 +251,9 @@ def seasonal_scale(
 def _level(label: Float[np.ndarray, "B H C"]) -> Float[np.ndarray, " C"]:
     """Roughly the mean of each channel: squares are summed about it, as about 0 float32 would lose the variance."""
     observed = ~np.isnan(label)
-    mean = _ratio(np.where(observed, label, 0.0).sum(axis=(0, 1)), observed.sum(axis=(0, 1)))
+    mean = ratio(np.where(observed, label, 0.0).sum(axis=(0, 1)), observed.sum(axis=(0, 1)))
     level: np.ndarray = np.nan_to_num(mean).astype(label.dtype)
     return level
-
-
-def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """`a / b`, NaN where b is 0."""
-    a, b = np.broadcast_arrays(np.asarray(a, dtype=np.float64), b)
-    return np.asarray(np.divide(a, b, out=np.full(a.shape, np.nan), where=b != 0))
 
 
 def _mean(values: np.ndarray, where: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""Quantile levels, quantiles that never cross, and the offsets that give them their coverage."""
+"""Quantile levels, quantiles that never cross, the offsets that give them their coverage, and their scores."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import numpy as np
 from jaxtyping import Float
 
 from tsforecast.errors import ConfigError
+
+SCALED, RAW = 0, 1  # units
 
 
 def check_levels(quantiles: Sequence[float], *, learned: bool) -> tuple[float, ...]:
@@ -77,3 +79,69 @@ def conformal(residuals: Float[np.ndarray, "B H C Q"], levels: Sequence[float]) 
         if q != 0.5:
             offsets[..., i] = np.take_along_axis(ranked[..., j], rank[None].astype(np.int64) - 1, axis=0)[0]
     return np.nan_to_num(offsets)
+
+
+class QuantileScores:
+    """Scores of quantile forecasts, streamed as those of points are; missing labels (NaN) are skipped."""
+
+    def __init__(self, levels: Sequence[float], horizon: int) -> None:
+        self.levels, self.intervals = np.asarray(levels), intervals(levels)
+        self._loss, self._labels = np.zeros((2, len(levels))), np.zeros(2)  # in both units: pinball, |label|
+        self._inside = np.zeros((len(self.intervals), horizon))
+        self._width = np.zeros((2, len(self.intervals)))
+        self._count = np.zeros(horizon)
+
+    def update(
+        self,
+        label_scaled: Float[np.ndarray, "B H C"],
+        quantiles_scaled: Float[np.ndarray, "B H C Q"],
+        label_raw: Float[np.ndarray, "B H C"],
+        quantiles_raw: Float[np.ndarray, "B H C Q"],
+    ) -> None:
+        """Add windows."""
+        observed = ~np.isnan(label_raw)
+        self._count += observed.sum(axis=(0, 2))
+        for unit, (label, quantiles) in enumerate(((label_scaled, quantiles_scaled), (label_raw, quantiles_raw))):
+            label = np.where(observed, label, 0.0)
+            self._labels[unit] += np.abs(label).sum(dtype=np.float64)
+            for q, level in enumerate(self.levels):
+                error = np.where(observed, label - quantiles[..., q], 0.0)
+                self._loss[unit, q] += np.maximum(level * error, (level - 1) * error).sum(dtype=np.float64)
+            for i, (low, high) in enumerate(self.intervals.values()):
+                lower, upper = quantiles[..., low], quantiles[..., high]
+                self._width[unit, i] += np.where(observed, upper - lower, 0.0).sum(dtype=np.float64)
+                if unit == RAW:
+                    self._inside[i] += ((lower <= label) & (label <= upper) & observed).sum(axis=(0, 2))
+
+    def merge(self, other: QuantileScores) -> None:
+        """Add what `other` has seen."""
+        for name in ("_loss", "_labels", "_inside", "_width", "_count"):
+            getattr(self, name).__iadd__(getattr(other, name))
+
+    def summary(self) -> dict[str, float]:
+        """All scores by name.
+
+        `coverage-90`, the share of labels inside the 90 % interval, and its mean width `width-90` (scaled) and
+        `width-90_raw`; `wql`, the mean over the levels of the weighted quantile loss, twice the pinball loss over the
+        sum of |label| in original units (as GluonTS and fev have it); `crps` and `crps_raw`, the mean over the levels
+        of twice the pinball loss, which nears the continuous ranked probability score as evenly spaced levels grow
+        in number (Gneiting & Ranjan, 2011).
+        """
+        count = self._count.sum()
+        scores = {"wql": float(ratio(2 * self._loss[RAW].mean(), self._labels[RAW]))}
+        scores |= {f"crps{unit}": float(ratio(2 * self._loss[i].mean(), count)) for i, unit in enumerate(("", "_raw"))}
+        for i, name in enumerate(self.intervals):
+            scores[f"coverage-{name}"] = float(ratio(self._inside[i].sum(), count))
+            scores |= {f"width-{name}{u}": float(ratio(self._width[j, i], count)) for j, u in enumerate(("", "_raw"))}
+        return scores
+
+    def by_step(self) -> dict[str, list[float]]:
+        """`coverage-90` of each of the H steps ahead."""
+        shares = ratio(self._inside, self._count)
+        return {f"coverage-{name}": shares[i].tolist() for i, name in enumerate(self.intervals)}
+
+
+def ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """`a / b`, NaN where b is 0."""
+    a, b = np.broadcast_arrays(np.asarray(a, dtype=np.float64), b)
+    return np.asarray(np.divide(a, b, out=np.full(a.shape, np.nan), where=b != 0))
