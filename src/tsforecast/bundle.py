@@ -12,6 +12,7 @@ manifest.json         sha256 of every other file
 from __future__ import annotations
 
 import io
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -30,13 +31,15 @@ from tsforecast.errors import BundleError, DataError, RequestError
 from tsforecast.features.base import Feature, FeatureSet
 from tsforecast.features.scaling import Scaler
 from tsforecast.frames import read_known_future
-from tsforecast.history import check_covariates, check_observed, read
+from tsforecast.history import check_covariates, check_observed, read, remarks
 from tsforecast.models.base import Forecaster
 from tsforecast.panel import Panel
 from tsforecast.quantiles import intervals, ordered
 from tsforecast.schema import NAIVE, Schema
 from tsforecast.types import Dims, Forecast
 from tsforecast.windows import Windows
+
+log = logging.getLogger(__name__)
 
 FORMAT = 1
 _CELLS = 2**28  # more values than one forecast reads
@@ -131,11 +134,16 @@ class Bundle:
         return Prediction(point, quantiles)
 
     def panel(
-        self, history: pd.DataFrame | Panel, *, static: pd.DataFrame | None = None, keys: str | None = None
+        self,
+        history: pd.DataFrame | Panel,
+        *,
+        static: pd.DataFrame | None = None,
+        short: str = "error",
+        keys: str | None = None,
     ) -> Panel:
         """The rows of a frame that a forecast reads, or a whole panel, with the channels in the order of training.
 
-        `keys` is as in `tsforecast.columns.Problems`.
+        `short` is as in `forecast`, `keys` as in `tsforecast.columns.Problems`.
 
         Raises
         ------
@@ -143,7 +151,7 @@ class Bundle:
             A column is missing, unknown or unreadable, the frequency is another one, or a series is shorter
             than `context`.
         """
-        return read(self, history, static, keys)
+        return read(self, history, static, short, keys)
 
     @property
     def time_name(self) -> str:
@@ -158,6 +166,8 @@ class Bundle:
         static: pd.DataFrame | None = None,
         horizon: int | None = None,
         levels: Sequence[float] | None = None,
+        stale: str = "warn",
+        short: str = "error",
     ) -> Forecast:
         """Forecast the steps after the last row of every series.
 
@@ -173,11 +183,15 @@ class Bundle:
             Steps to answer with, at most the trained ones; None: all.
         levels
             Central intervals to answer with, in percent: `[80, 90]`; None: all there are.
+        stale
+            `warn` of series that end before others and of channels whose last rows are empty, or `error`, or `ignore`.
+        short
+            `error`, or `drop` the series with too few rows and those that were not trained on, and log which.
 
         Returns
         -------
         Forecast
-            In original units.
+            In original units; `warnings` tell what in the history is stale, or far from the rows of training.
 
         Raises
         ------
@@ -187,16 +201,20 @@ class Bundle:
             There is no such horizon, or no such interval.
         """
         steps, names = self.part(horizon, levels)
-        panel = self.panel(history, static=static).tail(self.context)
+        panel = self.panel(history, static=static, short=short).tail(self.context)
         if not len(panel):
             raise DataError("the history holds no series", where="history", fix="give at least one series")
         whole = self.whole(panel, known_future)
         check_observed(self, whole)
+        series = self.features.series(whole.ids)
+        warnings = remarks(self, whole, series, stale)
+        for warning in warnings:
+            log.warning("%s", warning)
         with np.errstate(over="ignore", invalid="ignore"):  # told by the next line
-            values, quantiles = self.infer(whole, self.features.series(whole.ids))
+            values, quantiles = self.infer(whole, series)
         if not np.isfinite(values).all():
             raise not_finite()
-        return self.told(whole, values, quantiles, steps, names)
+        return replace(self.told(whole, values, quantiles, steps, names), warnings=warnings)
 
     @cached_property
     def intervals(self) -> dict[str, tuple[int, int]]:

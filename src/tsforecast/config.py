@@ -87,6 +87,8 @@ class PredictConfig:
     format: str | None = None
     horizon: int | None = None
     levels: Any = None
+    stale: str = "warn"
+    short: str = "error"
     sep: str | None = None
     decimal: str | None = None
     thousands: str | None = None
@@ -116,9 +118,19 @@ def choices() -> dict[str, str]:
     return {key: str(value) for key, value in HydraConfig.get().runtime.choices.items() if not key.startswith("hydra")}
 
 
-def run_dir() -> Path:
-    """Directory of this run."""
-    return Path(HydraConfig.get().runtime.output_dir)
+def run_dir(result: str) -> Path:
+    """Directory of this run, which holds no `result` of another.
+
+    Raises
+    ------
+    OutputError
+        It does.
+    """
+    out = Path(HydraConfig.get().runtime.output_dir)
+    if (out / result).exists():
+        raise OutputError(f"this directory holds the {result} of another run", where="hydra.run.dir", got=out,
+                          fix="name another one, or delete it")  # fmt: skip
+    return out
 
 
 def sweeping() -> bool:

@@ -79,6 +79,12 @@ class OutputError(TsforecastError):
     code = "output"
 
 
+def check_policy(name: str, got: str, *allowed: str) -> None:
+    """Raise a ConfigError when a policy is none of those there are."""
+    if got not in allowed:
+        raise ConfigError("there is no such policy", where=name, got=got, allowed=", ".join(allowed))
+
+
 def nearest(name: str, options: Iterable[str]) -> str | None:
     """The option most like `name`, or None when none comes near."""
     found = difflib.get_close_matches(name, list(options), n=1, cutoff=0.5)

@@ -14,7 +14,7 @@ def evaluate(cfg: DictConfig) -> None:
     """Score the bundle, and the baselines beside it, on one part of the split."""
     limit_threads(cfg.threads)
     bundle_path, part = cfg.bundle, cfg.part  # a missing one is said before anything is imported
-    out = run_dir()
+    out = run_dir("metrics.json")
     log = log_to(out / "evaluate.log")
     record(cfg, out)
 
@@ -38,7 +38,7 @@ def evaluate(cfg: DictConfig) -> None:
         else trained_on(bundle, group, given[group] or {}, cfg.paths.data_dir)
         for group in ("dataset", "split")
     )  # fmt: skip
-    panel = bundle.panel(dataset.load())
+    panel = bundle.panel(dataset.load(), short=getattr(split, "short", "error"))
     panel, borders = split(panel, dims.lookback, dims.horizon).kept(panel)
     data = Prepared(panel, dataset.schema, borders, bundle.features, bundle.features.encode(panel), dims,
                     cfg.evaluation.stride)  # fmt: skip

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Int
 
 from tsforecast.columns import listed
-from tsforecast.errors import DataError
+from tsforecast.errors import DataError, check_policy
 from tsforecast.frames import to_panel
 from tsforecast.panel import Panel
 
 if TYPE_CHECKING:
     from tsforecast.bundle import Bundle
 
+log = logging.getLogger(__name__)
+
 
 def read(
-    bundle: Bundle, history: pd.DataFrame | Panel, static: pd.DataFrame | None = None, keys: str | None = None
+    bundle: Bundle,
+    history: pd.DataFrame | Panel,
+    static: pd.DataFrame | None = None,
+    short: str = "error",
+    keys: str | None = None,
 ) -> Panel:
     """A frame or panel as a panel with the columns in the order of training; see `Bundle.panel`."""
+    check_policy("short", short, "error", "drop")
     if not isinstance(history, Panel | pd.DataFrame):
         raise DataError("a history is a frame or a panel", where="history", got=type(history).__name__,
                         fix="pandas.read_csv(path)")  # fmt: skip
@@ -35,12 +44,23 @@ def read(
     if panel.freq != bundle.freq:
         raise DataError("the data has another frequency than the bundle was trained on", where="history",
                         got=panel.freq, allowed=bundle.freq, fix="resample the data first")  # fmt: skip
-    short = panel.lengths < bundle.context
-    if short.any():
-        names = (f"{i} ({n} rows)" for i, n in zip(panel.ids[short], panel.lengths[short], strict=True))
-        raise DataError(f"{int(short.sum())} series have fewer rows than a forecast needs", where="history",
-                        got=listed(names), allowed=f"{bundle.context} rows or more, up to the cutoff",
-                        fix="give more history")  # fmt: skip
+    few = panel.lengths < bundle.context
+    if short == "drop":
+        left = few | (bundle.features.places(panel.ids) < 0)
+        why = [f"{i} ({n} rows)" if n < bundle.context else f"{i} (not trained on)"
+               for i, n in zip(panel.ids[left], panel.lengths[left], strict=True)]  # fmt: skip
+        if left.all():
+            raise DataError("no series can be forecast", where="history", got=listed(why),
+                            allowed=f"{bundle.context} rows or more of a series that was trained on")  # fmt: skip
+        if why:
+            log.warning("%d of %d series are left out: %s", len(why), len(panel), ", ".join(why))
+        return panel.select(~left)
+    if few.any():
+        names = listed(f"{i} ({n} rows)" for i, n in zip(panel.ids[few], panel.lengths[few], strict=True))
+        allowed = f"{bundle.context} rows or more, up to the cutoff"
+        fix = "give more history" + ", or leave these out: short=drop of predict and forecast" * (len(panel) > 1)
+        what = f"{int(few.sum())} series have fewer rows than a forecast needs"
+        raise DataError(what, where="history", got=names, allowed=allowed, fix=fix)
     return panel
 
 
@@ -93,6 +113,72 @@ def check_observed(bundle: Bundle, whole: Panel) -> None:
     if len(empty):
         raise DataError(
             f"{len(empty)} channels have no observed value in the {bundle.context} rows a forecast reads",
-            where="history", got=listed(f"{bundle.channels[c]} of {whole.ids[i]}" for i, c in empty),
+            where="history", got=listed(_name(bundle, whole, i, bundle.channels[c]) for i, c in empty),
             allowed="one observed value or more", fix="leave these series out, or give rows with values",
         )  # fmt: skip
+
+
+def remarks(bundle: Bundle, whole: Panel, series: Int[np.ndarray, " N"], stale: str = "warn") -> tuple[str, ...]:
+    """What a caller should know before using a forecast: whose rows are old, and which are unlike those of training.
+
+    Parameters
+    ----------
+    whole, series
+        As `Bundle.infer` takes them.
+    stale
+        `warn` of series that end before others and of channels whose last rows are empty, or `error`, or `ignore`.
+
+    Raises
+    ------
+    DataError
+        There are such, and `stale` is `error`.
+    """
+    check_policy("stale", stale, "warn", "error", "ignore")
+    old = [] if stale == "ignore" else _stale(bundle, whole)
+    if old and stale == "error":
+        raise DataError("; ".join(old), where="history", fix="give the latest rows, leave these out, or stale=ignore")
+    return (*old, *_unlike(bundle, whole, series))
+
+
+def _stale(bundle: Bundle, whole: Panel) -> list[str]:
+    """Series that end before others, and channels whose last rows are empty."""
+    found, last = [], whole.time[whole.offsets[:-1] + bundle.context - 1]
+    if (late := last < last.max()).any():
+        names = listed(f"{i} ({stamp})" for i, stamp in zip(whole.ids[late], last[late], strict=True))
+        found.append(f"{late.sum()} of {len(whole)} series end before {last.max()}: {names}")
+    recent = whole.target.reshape(len(whole), -1, len(bundle.channels))[:, bundle.context - 1 :: -1]
+    empty = np.argwhere(np.isnan(recent[:, 0]))
+    if len(empty):
+        rows = np.isnan(recent).argmin(axis=1)
+        names = listed(f"{_name(bundle, whole, i, bundle.channels[c])} ({rows[i, c]})" for i, c in empty)
+        found.append(f"the last rows are empty, and count as history: {names}")
+    return found
+
+
+def _unlike(bundle: Bundle, whole: Panel, series: Int[np.ndarray, " N"]) -> list[str]:
+    """Columns far outside the range of training (by half of it), or constant for longer than ever there."""
+    found, n = [], len(whole)
+    for group, names in (("target", bundle.channels), ("past", bundle.past_names), ("known", bundle.known_names),
+                         ("static", bundle.static_names)):  # fmt: skip
+        if not names or group not in bundle.features.ranges:
+            continue
+        rows = bundle.context if group in ("target", "past") else None
+        values = getattr(whole, group).reshape(n, -1, len(names))[:, :rows]
+        low, high = np.fmin.reduce(values, axis=1), np.fmax.reduce(values, axis=1)
+        ranges = bundle.features.ranges[group]
+        least, most, run = ranges[:, series] if ranges.shape[1] > 1 else ranges
+        reach = (most - least) / 2
+        floor = np.where(least < 0, least - reach, np.maximum(least - reach, -reach / 5))  # what never was below 0
+        odd = (low < floor) | (high > most + reach) | ((low == high) & (run < (rows or 0)))
+        odd[:, [name in bundle.features.categories for name in names]] = False
+        if odd.any():
+            least, most = (np.broadcast_to(bound, odd.shape) for bound in (least, most))
+            for i, j in np.argwhere(odd):
+                held = f"{low[i, j]:g} " + ("throughout" if low[i, j] == high[i, j] else f"to {high[i, j]:g}")
+                trained = f"{least[i, j]:g} to {most[i, j]:g}"
+                found.append(f"{_name(bundle, whole, i, names[j])} is {held} (training: {trained})")
+    return [f"unlike the rows of training: {listed(found)}"] if found else []
+
+
+def _name(bundle: Bundle, whole: Panel, i: int, column: str) -> str:
+    return f"{column} of {whole.ids[i]}" if bundle.schema.id else column

@@ -40,11 +40,11 @@ def predict(cfg: DictConfig) -> None:
     reading = {name: cfg[name] for name in READING if cfg[name] is not None}
     bundle = replace(bundle, schema=replace(bundle.schema, **reading))
     static, future = (read_frame(x, bundle.schema) if x else None for x in (cfg.static, cfg.known_future))
-    panel = bundle.panel(read_frame(input_path, bundle.schema), static=static, keys="")
+    panel = bundle.panel(read_frame(input_path, bundle.schema), static=static, short=cfg.short, keys="")
     used = panel.tail(bundle.context)
     log.info("Read %d rows of %d series; used the last %d of each, %s to %s.", len(panel.time), len(panel),
              bundle.context, used.time.min(), used.time.max())  # fmt: skip
-    forecast = bundle.forecast(used, future, horizon=cfg.horizon, levels=levels)
+    forecast = bundle.forecast(used, future, horizon=cfg.horizon, levels=levels, stale=cfg.stale)
     long = cfg.format == "long" or (cfg.format is None and bundle.schema.layout == "long")
     frame = forecast.to_frame() if long else forecast.to_wide(bundle.time_name)
     with whole(output) as scratch:

@@ -8,16 +8,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from tsforecast.command import command
 from tsforecast.config import build, choices, helps, limit_threads, log_to, record, run_dir, show, sweeping
-from tsforecast.errors import ConfigError, OutputError
+from tsforecast.errors import ConfigError
 
 
 def train(cfg: DictConfig) -> float | None:
     """Run one experiment; returns the score that `objective` names, for a sweeper; a process that helps has none."""
     limit_threads(cfg.threads)
-    out = run_dir()
-    if (out / "bundle").exists():
-        raise OutputError("this directory holds the bundle of another run", where="hydra.run.dir", got=out,
-                          fix="name another one, or delete it")  # fmt: skip
+    out = run_dir("bundle")
     log = log_to(out / "train.log")
 
     import os
@@ -125,10 +122,11 @@ def train(cfg: DictConfig) -> float | None:
     # After the run is closed: what goes wrong here loses nothing. One of a sweep is not yet the one to serve.
     tag = None if sweeping() else store.put(out / "bundle", name)
 
+    drops = cfg.split.get("short") == "drop"
     place, source_file = (shlex.quote(os.path.relpath(path)) for path in (out, dataset.file))
     show(f"\n{table(scores, label)}\n\nRun directory  {place}\n\nNext\n"
          f"  python -m tsforecast.predict bundle={place}/bundle input={source_file} output=forecast.csv"
-         + (" known_future=FUTURE.csv" if bundle.known_names else "") + "\n"
+         + f"{' known_future=FUTURE.csv' if bundle.known_names else ''}{' short=drop' if drops else ''}\n"
          f"  python -m tsforecast.evaluate bundle={place}/bundle"
          + ("" if dataset.path in CATALOGUE else f" +dataset.path={source_file}")
          + (f"\n  TSFORECAST_BUNDLE={tag} bentoml serve tsforecast.serving.service:Forecaster" if tag else "")

@@ -147,6 +147,8 @@ class Forecast:
     quantiles
         Quantiles in original units, [N H C Q]; they never cross, and the point lies between those below and those
         above 0.5.
+    warnings
+        What is stale in the history, and what is far from the rows of training.
     """
 
     ids: np.ndarray
@@ -156,6 +158,7 @@ class Forecast:
     values: Float[np.ndarray, "N H C"]
     levels: tuple[float, ...] = ()
     quantiles: Float[np.ndarray, "N H C Q"] | None = None
+    warnings: tuple[str, ...] = ()
 
     def _columns(self) -> dict[str, np.ndarray]:
         """Suffix of a column to its values, [N H C]: the point, then every quantile but the median."""

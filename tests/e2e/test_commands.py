@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -101,6 +102,34 @@ def test_evaluate_finds_the_score_that_train_found(demo: Path) -> None:
     trained, again = (json.loads((demo / d / "metrics.json").read_text()) for d in ("run", "again"))
     assert again["test/mse"] == trained["test/mse"]
     assert again["baseline/naive/test/mae"] == trained["baseline/naive/test/mae"]
+
+
+def test_what_train_prints_runs_on_the_file_it_read_when_short_series_are_dropped(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    sizes = {"a": 150, "b": 150, "tiny": 9, "retired": 40}
+    parts = [
+        pd.DataFrame({"unique_id": name, "ds": pd.date_range("2024-01-01", periods=n), "y": rng.normal(size=n)})
+        for name, n in sizes.items()
+    ]
+    pd.concat(parts).to_csv(tmp_path / "sales.csv", index=False)
+    done = run(
+        tmp_path, "train", *QUIET, "dataset=long", "dataset.path=sales.csv", "model=ridge", "lookback=14", "horizon=7",
+        "split=tail", "split.val=14", "split.test=14", "split.short=drop", "calibration=none", "quantiles=[]",
+        "hydra.run.dir=run",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    commands = {line.split()[2]: line.split()[3:] for line in done.stdout.splitlines() if "-m tsforecast." in line}
+    predicted = run(tmp_path, "predict", *commands["tsforecast.predict"])
+    assert predicted.returncode == 0, predicted.stderr
+    assert "2 of 4 series are left out: tiny (9 rows), retired (not trained on)" in predicted.stderr
+    assert set(pd.read_csv(tmp_path / "forecast.csv")["unique_id"]) == {"a", "b"}
+    evaluated = run(tmp_path, "evaluate", *commands["tsforecast.evaluate"], "report=none", "hydra.run.dir=again")
+    assert evaluated.returncode == 0, evaluated.stderr
+    trained, again = (json.loads((tmp_path / d / "metrics.json").read_text()) for d in ("run", "again"))
+    assert again["test/mse"] == trained["test/mse"]
+    twice = run(tmp_path, "evaluate", *commands["tsforecast.evaluate"], "report=none", "hydra.run.dir=again")
+    assert twice.returncode == 1
+    assert "holds the metrics.json of another run" in twice.stderr
 
 
 @pytest.mark.parametrize(

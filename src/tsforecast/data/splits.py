@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
-from tsforecast.errors import ConfigError, DataError
+from tsforecast.errors import ConfigError, DataError, check_policy
 from tsforecast.panel import Panel
 
 log = logging.getLogger(__name__)
@@ -115,8 +115,7 @@ class _Split:
     short: Literal["error", "drop"] = "error"
 
     def __post_init__(self) -> None:
-        if self.short not in ("error", "drop"):
-            raise ConfigError("there is no such policy", where="split.short", got=self.short, allowed="error, drop")
+        check_policy("split.short", self.short, "error", "drop")
 
 
 @dataclass(frozen=True)

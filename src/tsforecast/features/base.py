@@ -12,7 +12,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from tsforecast.errors import DataError, nearest
-from tsforecast.features.scaling import NoScaler, Scaler, StandardScaler
+from tsforecast.features.scaling import NoScaler, Scaler, StandardScaler, by_offsets
 from tsforecast.panel import Panel
 from tsforecast.types import Encoded, WindowFeature
 
@@ -52,12 +52,16 @@ class FeatureSet:
         The series the scaler was fitted on.
     categories
         The labels of each categorical covariate that the train rows hold; a code is a place among them.
+    ranges
+        Of `target`, `past`, `known` and `static`: least, greatest and longest run of one value in each column of the
+        train rows; N is 1 but for a target that is scaled by series.
     """
 
     features: Sequence[Feature | WindowFeature] = ()
     scaler: Scaler = field(default_factory=StandardScaler)
     ids: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=object))
     categories: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    ranges: dict[str, Float[np.ndarray, "3 N X"]] = field(default_factory=dict)
     _past: Scaler = field(default_factory=NoScaler)
     _known: Scaler = field(default_factory=NoScaler)
     _static: Scaler = field(default_factory=NoScaler)
@@ -91,7 +95,10 @@ class FeatureSet:
             numbers = np.where([name in categories for name in names], np.float32(0.0), values)
             fitted.append(StandardScaler().fit(numbers.astype(np.float32), offsets))
         scaler = self.scaler.fit(train.target, train.offsets)
-        return FeatureSet(self.features, scaler, np.asarray(train.ids), categories, *fitted)
+        local = {"target": scaler.scope == "series", "past": False, "known": False}
+        ranges = {name: _range(getattr(train, name), train.offsets, by_series=by) for name, by in local.items()}
+        ranges["static"] = _range(train.static, each, by_series=False)
+        return FeatureSet(self.features, scaler, np.asarray(train.ids), categories, ranges, *fitted)
 
     @cached_property
     def _places(self) -> dict[str, int]:
@@ -134,6 +141,12 @@ class FeatureSet:
                     )
             yield scaled
 
+    def places(self, ids: np.ndarray) -> Int[np.ndarray, " N"]:
+        """As `series`, with -1 for an id that it would refuse."""
+        if self.scaler.scope != "series":
+            return np.zeros(len(ids), dtype=np.int64)
+        return np.fromiter((self._places.get(name, -1) for name in ids), np.int64, len(ids))
+
     def series(self, ids: np.ndarray) -> Int[np.ndarray, " N"]:
         """Fitted position of each id; all 0 where the scaler is global.
 
@@ -142,9 +155,7 @@ class FeatureSet:
         DataError
             An id was not among the training series and the scaler has statistics per series.
         """
-        if self.scaler.scope != "series":
-            return np.zeros(len(ids), dtype=np.int64)
-        found = np.fromiter((self._places.get(name, -1) for name in ids), np.int64, len(ids))
+        found = self.places(ids)
         if (found < 0).any():
             unseen = np.asarray(ids)[found < 0]
             near = nearest(str(unseen[0]), self._places) if len(self._places) < 1000 else None
@@ -192,7 +203,8 @@ class FeatureSet:
         named = {"scaler": self.scaler, "past": self._past, "known": self._known, "static": self._static}
         arrays = {f"{part}.{key}": value for part, scaler in named.items() for key, value in scaler.state().items()}
         labels = {f"categories.{name}": np.asarray(known, dtype=np.str_) for name, known in self.categories.items()}
-        return {"ids": np.asarray(self.ids, dtype=np.str_), **labels, **arrays}
+        ranges = {f"range.{group}": each for group, each in self.ranges.items()}
+        return {"ids": np.asarray(self.ids, dtype=np.str_), **labels, **ranges, **arrays}
 
     def restore(self, state: Mapping[str, Any]) -> FeatureSet:
         """The set that `state()` is of."""
@@ -203,4 +215,21 @@ class FeatureSet:
         categories = {name: tuple(map(str, known)) for name, known in of("categories").items()}
         covariates = (StandardScaler().restore(of(group)) for group in ("past", "known", "static"))
         ids = np.asarray(state["ids"]).astype(object)
-        return FeatureSet(self.features, self.scaler.restore(of("scaler")), ids, categories, *covariates)
+        return FeatureSet(self.features, self.scaler.restore(of("scaler")), ids, categories, of("range"), *covariates)
+
+
+def _range(
+    values: Float[np.ndarray, "T X"], offsets: Int[np.ndarray, " N+1"], *, by_series: bool
+) -> Float[np.ndarray, "3 N X"]:
+    """Least, greatest and longest run of one value of each column: of each series, or of all."""
+    runs, rows = np.ones(values.shape, dtype=np.int32), np.arange(len(values))
+    for j, column in enumerate(values.T):
+        moves = np.ones(len(column), dtype=bool)
+        moves[1:] = np.abs(column[1:] - column[:-1]) > 0  # a missing value ends no run
+        moves[offsets[:-1]] = True
+        runs[:, j] = rows - np.maximum.accumulate(np.where(moves, rows, 0)) + 1
+    parts = ((np.fmin, values), (np.fmax, values), (np.fmax, runs))
+    found = np.stack([by_offsets(reduce, each, offsets, np.nan) for reduce, each in parts])
+    if not by_series:
+        found = np.stack([reduce.reduce(each, axis=0)[None] for (reduce, _), each in zip(parts, found, strict=True)])
+    return found.astype(np.float32)

@@ -111,13 +111,13 @@ class StandardScaler(Scaler):
 
     def _statistics(self, values: np.ndarray, offsets: np.ndarray) -> Statistics:
         observed = ~np.isnan(values)
-        count = _by_series(np.add, observed.astype(np.float64), offsets)
+        count = by_offsets(np.add, observed.astype(np.float64), offsets)
         with np.errstate(invalid="ignore"):  # 0 / 0: never observed
-            mean = _by_series(np.add, np.where(observed, values, 0.0).astype(np.float64), offsets) / count
+            mean = by_offsets(np.add, np.where(observed, values, 0.0).astype(np.float64), offsets) / count
             deviation = values - np.repeat(mean, np.diff(offsets), axis=0)
             deviation *= deviation
             deviation[~observed] = 0.0
-            return mean, np.sqrt(_by_series(np.add, deviation, offsets) / count)
+            return mean, np.sqrt(by_offsets(np.add, deviation, offsets) / count)
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class MinMaxScaler(Scaler):
 
     def _statistics(self, values: np.ndarray, offsets: np.ndarray) -> Statistics:
         exact = values.astype(np.float64)
-        low, high = (_by_series(reduce, exact, offsets, np.nan) for reduce in (np.fmin, np.fmax))
+        low, high = (by_offsets(reduce, exact, offsets, np.nan) for reduce in (np.fmin, np.fmax))
         return low, high - low
 
 
@@ -182,7 +182,7 @@ class NoScaler(Scaler):
         return np.zeros(shape), np.ones(shape)
 
 
-def _by_series(reduce: np.ufunc, values: np.ndarray, offsets: np.ndarray, empty: float = 0.0) -> np.ndarray:
+def by_offsets(reduce: np.ufunc, values: np.ndarray, offsets: np.ndarray, empty: float = 0.0) -> np.ndarray:
     """`reduce` over the rows of each series, [N C]; `empty` where a series has none."""
     out = np.full((len(offsets) - 1, values.shape[1]), empty)
     filled = np.diff(offsets) > 0

@@ -125,8 +125,15 @@ def create_app() -> FastAPI:
         horizon = _number(query["horizon"]) if "horizon" in query else None
         levels = [_number(part) for part in query["levels"].split(",") if part] if "levels" in query else None
         body = await _file(request, server.settings)
-        content = await server.forecast(lambda raw: contract.read_csv(raw, horizon, levels), contract.write_csv, body)
-        return Response(content, media_type="text/csv; charset=utf-8")
+        headers = {}
+
+        def write(asked: Asked, answer: Answer) -> bytes:
+            if asked.warnings:
+                headers["X-Tsforecast-Warnings"] = json.dumps([text[:1000] for text in asked.warnings])
+            return contract.write_csv(asked, answer)
+
+        content = await server.forecast(lambda raw: contract.read_csv(raw, horizon, levels), write, body)
+        return Response(content, media_type="text/csv; charset=utf-8", headers=headers)
 
     @app.get("/model")
     async def model() -> Response:

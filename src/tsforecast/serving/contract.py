@@ -26,7 +26,7 @@ from tsforecast.bundle import Bundle
 from tsforecast.columns import Problems, check_closed, listed
 from tsforecast.errors import DataError, RequestError, TsforecastError, nearest
 from tsforecast.frames import to_panel
-from tsforecast.history import check_covariates, check_observed
+from tsforecast.history import check_covariates, check_observed, remarks
 from tsforecast.panel import Panel
 from tsforecast.serving.plain import MISSING, NUMBER, Columns, plain, step
 from tsforecast.tables import read_csv
@@ -52,12 +52,15 @@ class Request:
         Steps to answer with, at most the trained ones.
     levels
         Names of the central intervals to answer with: `90`; None are all.
+    warnings
+        What is stale in the history, and what is far from the rows of training.
     """
 
     whole: Panel
     series: Int[np.ndarray, " N"]
     horizon: int
     levels: tuple[str, ...] | None
+    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -161,7 +164,8 @@ class Contract:
                     allowed=f"{allowed[j]} at most", fix="fill them in",
                 )  # fmt: skip
         check_observed(bundle, whole)
-        return Request(whole, bundle.features.series(whole.ids), horizon, levels)
+        series = bundle.features.series(whole.ids)
+        return Request(whole, series, horizon, levels, remarks(bundle, whole, series))
 
     def _checked(
         self, history: pd.DataFrame, known_future: pd.DataFrame | None = None, static: pd.DataFrame | None = None,
@@ -228,7 +232,7 @@ class Contract:
             spread = {level: [named(answer.quantiles[..., q]) for q in bundle.intervals[level]] for level in levels}
         body = {
             "model": bundle.metadata.get("name"), "version": self.version, "digest": bundle.digest, "freq": bundle.freq,
-            "channels": bundle.channels, "levels": [float(level) for level in levels],
+            "channels": bundle.channels, "levels": [float(level) for level in levels], "warnings": request.warnings,
             "forecasts": [
                 {
                     "series": name if bundle.schema.id else None, "cutoff": stamps[i][0],

@@ -52,6 +52,7 @@ def document(app: FastAPI, engine: Engine) -> dict[str, Any]:
         "model": text, "version": {"type": "string"}, "digest": {"type": "string"}, "freq": {"type": "string"},
         "channels": {"type": "array", "items": {"type": "string"}},
         "levels": {"type": "array", "items": {"type": "number"}},
+        "warnings": {"type": "array", "items": {"type": "string"}},
         "forecasts": {"type": "array", "items": {"type": "object", "properties": {
             "series": text, "cutoff": {"type": "string"}, "timestamps": {"type": "array", "items": {"type": "string"}},
             "point": _NUMBERS, "intervals": {"type": "object", "additionalProperties": bounds},

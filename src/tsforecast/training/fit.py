@@ -10,7 +10,7 @@ from functools import singledispatch
 from pathlib import Path
 from typing import Any
 
-from tsforecast.errors import ConfigError
+from tsforecast.errors import ConfigError, check_policy
 from tsforecast.models.base import Estimator, Forecaster
 from tsforecast.types import Dims, Encoded
 from tsforecast.windows import Windows
@@ -45,8 +45,7 @@ def check_covariates(model: Any, encoded: Encoded, *, label: str, unused: str) -
     ConfigError
         There are some, and `unused` is `error`.
     """
-    if unused not in ("error", "ignore"):
-        raise ConfigError("there is no such policy", where="unused_covariates", got=unused, allowed="error, ignore")
+    check_policy("unused_covariates", unused, "error", "ignore")
     uses: frozenset[str] | None = getattr(model, "uses", frozenset())
     names = {**encoded.names, "tabular": tuple(type(f).__name__.lower() for f in encoded.window_features)}
     spare = {} if uses is None else {group: names[group] for group in _GROUPS if names.get(group) and group not in uses}
