@@ -21,6 +21,7 @@ from torch import nn
 
 from tsforecast.errors import ConfigError
 from tsforecast.models.backbones import Embedded, NeuralForecast, network
+from tsforecast.models.linear import Ridge
 from tsforecast.models.networks import DLinear, NLinear
 from tsforecast.models.neural import Neural, Pinball, masked
 from tsforecast.training.export import to_onnx
@@ -54,11 +55,15 @@ def window(dims: Dims, batch: int = 3) -> Window:
                   torch.randn(batch, dims.tabular, dims.channels))  # fmt: skip
 
 
-def trained(model: Neural, e: Encoded, folder: Path, epochs: int, quantiles: tuple[float, ...] = ()) -> Fitted:
+def trained(
+    model: Neural, e: Encoded, folder: Path, epochs: int, quantiles: tuple[float, ...] = (),
+    ckpt_path: Path | None = None, horizon: int = 6, **settings: Any,
+) -> Fitted:  # fmt: skip
     trainer = partial(pl.Trainer, accelerator="cpu", max_epochs=epochs, logger=False, enable_progress_bar=False,
-                      enable_model_summary=False)  # fmt: skip
-    return fit(model, windows(e, 0, 300), windows(e, 300, 400), dims=e.dims(24, 6, 12, quantiles), trainer=trainer,
-               seed=1, run_dir=folder)  # fmt: skip
+                      enable_model_summary=False, **settings)  # fmt: skip
+    train, val = (windows(e, *rows, horizon=horizon) for rows in ((0, 300), (300, 400)))
+    return fit(model, train, val, dims=e.dims(24, horizon, 12, quantiles), trainer=trainer, seed=1, run_dir=folder,
+               ckpt_path=None if ckpt_path is None else str(ckpt_path))  # fmt: skip
 
 
 @pytest.mark.parametrize("missing", [False, True])
@@ -83,6 +88,85 @@ def test_the_weights_that_are_kept_are_those_of_the_lowest_validation_loss(tmp_p
     losses = [each["val/loss"] for each in fitted.history]
     assert kept <= min(losses) * (1 + 1e-4)
     assert losses[-1] > min(losses)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"num_sanity_val_steps": n} for n in (0, 1, 2)] + [{"limit_val_batches": 2}], ids=str
+)
+def test_untrained_weights_are_never_kept_where_training_bettered_them(tmp_path: Path, settings: dict) -> None:
+    e = encoded()
+    e.target[310:340] *= 0.01  # the first validation windows are easy, whatever the weights
+    model = Neural(NLinear, optimizer=partial(torch.optim.SGD, lr=0.05), val_batch_size=8)
+    fitted = trained(model, e, tmp_path, epochs=2, **settings)
+    shown, label = windows(e, 300, 400).batch(slice(0, 16 if "limit_val_batches" in settings else None))
+    kept = float(np.mean((fitted.forecaster.predict(shown) - label) ** 2))
+    assert kept == pytest.approx(min(each["val/loss"] for each in fitted.history), rel=1e-4)
+    assert fitted.note == ""
+
+
+def test_a_trainers_own_callbacks_are_called_beside_those_of_the_fit(tmp_path: Path) -> None:
+    class Count(pl.Callback):
+        epochs = 0
+
+        def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            self.epochs += 1
+
+    first, second = Count(), Count()
+    for given in ([first, second], first, None):
+        trained(Neural(NLinear, patience=9), encoded(), tmp_path, epochs=2, callbacks=given)
+        assert (tmp_path / "checkpoints" / "last.ckpt").is_file()
+    assert (first.epochs, second.epochs) == (4, 2)
+
+
+@pytest.mark.parametrize("start", [Ridge(), None])
+def test_when_no_epoch_betters_the_start_then_the_fit_says_what_is_kept(tmp_path: Path, start: Ridge | None) -> None:
+    model = Neural(NLinear, optimizer=partial(torch.optim.SGD, lr=50.0), warm_start=start, patience=9)
+    fitted = trained(model, encoded(), tmp_path, epochs=2)
+    assert ("ridge" if start else "untrained") in fitted.note
+    assert "2" in fitted.note
+
+
+def test_the_curve_of_a_resumed_run_is_that_of_the_whole_run(tmp_path: Path) -> None:
+    model, e = Neural(DLinear, patience=9), encoded()
+    whole = trained(model, e, tmp_path / "whole", epochs=4)
+    half = trained(model, e, tmp_path / "half", epochs=2)
+    assert half.history == whole.history[:2]
+    rest = trained(model, e, tmp_path / "rest", epochs=4, ckpt_path=tmp_path / "half" / "checkpoints" / "last.ckpt")
+    assert [each["epoch"] for each in rest.history] == [0, 1, 2, 3]
+    assert rest.history == whole.history
+
+
+def test_a_checkpoint_that_does_not_fit_is_refused_before_training(tmp_path: Path) -> None:
+    e = encoded()
+    trained(Neural(DLinear), e, tmp_path, epochs=2)
+    resume: dict[str, Any] = {"ckpt_path": tmp_path / "checkpoints" / "last.ckpt", "folder": tmp_path / "again"}
+    with pytest.raises(ConfigError, match=r"another network[^$]*rest\.weight \[6, 24\][^$]*\[5, 24\]") as other:
+        trained(Neural(DLinear), e, epochs=4, horizon=5, **resume)
+    with pytest.raises(ConfigError, match="2 or more") as fewer:
+        trained(Neural(DLinear), e, epochs=1, **resume)
+    with pytest.raises(ConfigError, match="another network"):
+        trained(Neural(NLinear), e, epochs=4, **resume)
+    (tmp_path / "file").write_text("date,value")
+    for path in (tmp_path / "file", tmp_path / "nowhere"):
+        with pytest.raises(ConfigError, match="not a checkpoint"):
+            trained(Neural(DLinear), e, epochs=4, **resume | {"ckpt_path": path})
+    assert (other.value.where, fewer.value.where) == ("ckpt_path", "trainer.max_epochs")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError("Unable to allocate 9 GiB"), torch.OutOfMemoryError("CUDA out of memory."),
+     RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")],
+    ids=lambda error: type(error).__name__,
+)  # fmt: skip
+def test_when_memory_runs_out_then_the_error_names_the_batch_size(tmp_path: Path, error: Exception) -> None:
+    def full(forecast: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        raise error
+
+    with pytest.raises(ConfigError) as told:
+        trained(Neural(NLinear, loss=full, batch_size=64), encoded(), tmp_path, epochs=1)
+    assert told.value.where == "model.batch_size"
+    assert "model.batch_size=32" in str(told.value)
 
 
 def test_every_epoch_leaves_a_checkpoint_to_resume_from(tmp_path: Path) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import singledispatch
+from functools import cached_property, singledispatch
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +29,27 @@ class Fitted:
         One record of scores per epoch, of models trained in steps.
     insights
         What the model can say about itself, as JSON values: `importance`, `past`, `known` and `static` map an input to
-        its weight, `attention` is one number per row of lookback and horizon. Most models say nothing.
+        its weight, `attention` is one number per row of lookback and horizon. Most models say nothing. Computed
+        when it is asked for: by then the forecaster can be saved.
+    note
+        What a reader of the scores should know of the fit.
     """
 
     forecaster: Forecaster
     history: list[dict[str, float]] = field(default_factory=list)
-    insights: dict[str, Any] = field(default_factory=dict)
+    explain: Callable[[], dict[str, Any]] = dict
+    note: str = ""
+
+    @cached_property
+    def insights(self) -> dict[str, Any]:
+        """See above."""
+        return self.explain()
+
+
+def started(trainer: Callable[..., Any], callbacks: Sequence[Any]) -> Any:
+    """The trainer, with `callbacks` beside those that it is configured with."""
+    own = getattr(trainer, "keywords", {}).get("callbacks") or []
+    return trainer(callbacks=[*(own if isinstance(own, Sequence) else [own]), *callbacks])
 
 
 def check_covariates(model: Any, encoded: Encoded, *, label: str, unused: str) -> None:
@@ -134,4 +149,4 @@ def _(
             fix="drop ckpt_path: this model is fitted in one pass",
         )
     forecaster = model.fit(train, val, dims)
-    return Fitted(forecaster, insights={"importance": weights} if (weights := forecaster.importance()) else {})
+    return Fitted(forecaster, explain=lambda: {"importance": weights} if (weights := forecaster.importance()) else {})

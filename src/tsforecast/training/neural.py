@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
-import pickle
 import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -25,8 +25,9 @@ from tsforecast.models.backbones import network as build
 from tsforecast.models.base import Forecaster
 from tsforecast.models.networks import Linear
 from tsforecast.models.neural import Neural, Pinball, masked
+from tsforecast.training.checkpoints import Best, check_checkpoint
 from tsforecast.training.export import to_onnx
-from tsforecast.training.fit import Fitted, fit
+from tsforecast.training.fit import Fitted, fit, started
 from tsforecast.types import Dims, Window
 from tsforecast.windows import Windows
 
@@ -89,6 +90,7 @@ class ForecastModule(pl.LightningModule):
         self.loss = Pinball(quantiles) if quantiles else model.loss
         self.history: list[dict[str, float]] = []
         self._sums: dict[str, list[Tensor]] = {"train": [], "val": []}
+        self._judged = 0  # validation windows
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """One step; the loss is summed on the device and read once an epoch."""
@@ -100,6 +102,7 @@ class ForecastModule(pl.LightningModule):
         """The same loss, without a step."""
         loss = masked(self.loss, self.network(batch[0]), batch[1], self.batches["val"].windows.missing)
         self._sums["val"].append(loss.detach() * len(batch[1]))
+        self._judged += len(batch[1])
 
     def on_train_epoch_start(self) -> None:
         """Another order every epoch."""
@@ -107,14 +110,22 @@ class ForecastModule(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Record the epoch."""
-        val = torch.stack(self._sums["val"]).sum() / len(self.batches["val"].windows)
-        self._sums["val"].clear()
+        val = torch.stack(self._sums["val"]).sum() / self._judged
+        self._sums["val"], self._judged = [], 0
         self.log("val/loss", val, prog_bar=True, sync_dist=True)
         if not self.trainer.sanity_checking and self._sums["train"]:
             train = float(torch.stack(self._sums["train"]).mean())
             rate = float(self.trainer.optimizers[0].param_groups[0]["lr"])
             self.history.append({"epoch": self.current_epoch, "train/loss": train, "val/loss": float(val), "lr": rate})
             self._sums["train"].clear()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """With the epochs so far, so that the curve of a resumed run is whole."""
+        checkpoint["history"] = self.history
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with its epochs."""
+        self.history = checkpoint["history"]
 
     def configure_optimizers(self) -> Any:
         """As configured; the schedule moves once an epoch."""
@@ -146,40 +157,6 @@ class ForecastModule(pl.LightningModule):
         return self._loader("val")
 
 
-class Best(Callback):
-    """Keeps the weights of the lowest validation loss and stops when it has not fallen for `patience` epochs.
-
-    The state before the first step counts too: a warm start that training cannot better is kept. Part of every
-    checkpoint, so that a resumed run goes on with the same best.
-    """
-
-    def __init__(self, patience: int) -> None:
-        self.patience, self.waited, self.loss = patience, 0, math.inf
-        self.epoch: int | None = None  # None: the state before the first step
-        self.weights: dict[str, Tensor] = {}
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Compare."""
-        loss = float(trainer.callback_metrics["val/loss"])
-        if loss < self.loss:
-            network: nn.Module = pl_module.network
-            self.loss, self.waited = loss, 0
-            self.epoch = None if trainer.sanity_checking else trainer.current_epoch
-            self.weights = {name: value.detach().clone() for name, value in network.state_dict().items()}
-        elif not trainer.sanity_checking:
-            self.waited += 1
-            trainer.should_stop = trainer.should_stop or self.waited >= self.patience
-
-    def state_dict(self) -> dict[str, Any]:
-        """For the checkpoint."""
-        return {"waited": self.waited, "loss": self.loss, "epoch": self.epoch, "weights": self.weights}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """From the checkpoint."""
-        self.waited, self.loss, self.epoch = state_dict["waited"], state_dict["loss"], state_dict["epoch"]
-        self.weights = state_dict["weights"]
-
-
 @fit.register
 def _(
     model: Neural,
@@ -197,7 +174,7 @@ def _(
     checkpoints = ModelCheckpoint(run_dir / "checkpoints", filename="last", save_top_k=1, enable_version_counter=False)
     for name in ("lightning.pytorch", "lightning.fabric"):  # hints about devices and paid services
         logging.getLogger(name).setLevel(logging.WARNING)
-    driver = _built("trainer", trainer, callbacks=[best, checkpoints])
+    driver = _built("trainer", started, trainer, [best, checkpoints])
     if not isinstance(driver.max_epochs, int | None):
         raise ConfigError("epochs are counted", where="trainer.max_epochs", got=driver.max_epochs, allowed="1, 2, ...",
                           fix="trainer.max_epochs=10")  # fmt: skip
@@ -217,10 +194,8 @@ def _(
         Batches(val, model.val_batch_size),
         dims.quantiles,
     )
-    if ckpt_path is not None and not Path(ckpt_path).is_file():
-        raise ConfigError("there is no checkpoint here", where="ckpt_path", got=ckpt_path,
-                          fix="give the path of a run's checkpoints/last.ckpt")  # fmt: skip
-    _check_checkpoint(ckpt_path)
+    if ckpt_path is not None:
+        check_checkpoint(ckpt_path, module, driver.max_epochs)
     interrupted = signal.getsignal(signal.SIGINT)
     with warnings.catch_warnings():
         # No workers on purpose, and the length of an iterable dataset is known here.
@@ -230,26 +205,21 @@ def _(
         except SystemExit:  # Lightning turns Ctrl-C into an exit and leaves the signal switched off
             signal.signal(signal.SIGINT, interrupted)
             raise KeyboardInterrupt from None
+        except (MemoryError, RuntimeError) as error:
+            if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(error):
+                raise
+            fix = f"model.batch_size={max(1, model.batch_size // 2)}, or a smaller network or lookback"
+            where, got = "model.batch_size", str(error).partition("\n")[0][:200]
+            raise ConfigError("the training does not fit into the memory", where=where, got=got, fix=fix) from error
     if best.weights:
         network.load_state_dict(best.weights)
-    kept = "" if best.epoch is None else f" after epoch {best.epoch + 1}"
-    log.info("best validation loss %.4f%s; %d epochs", best.loss, kept or ", that of the start", len(module.history))
+    epochs, note = len(module.history), ""
+    log.info("best validation loss %.4f of %d epochs", best.loss, epochs)
+    if best.weights and best.epoch is None:
+        start = "untrained weights" if model.warm_start is None else "warm start, a ridge regression"
+        note = f"what is kept is the {start}: no epoch of {epochs} had a lower validation loss"
     network = network.cpu().eval()
-    return Fitted(runtime(network, dims), module.history, _insights(network, val))
-
-
-def _check_checkpoint(path: str | None) -> None:
-    if path is None:
-        return
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        found, reason = None, str(error).partition("\n")[0]
-    else:
-        reason = "no state of a network"
-    if not isinstance(found, dict) or "state_dict" not in found:
-        raise ConfigError("this file is not a checkpoint", where="ckpt_path", got=f"{path}: {reason[:200]}",
-                          fix="give the path of a run's checkpoints/last.ckpt")  # fmt: skip
+    return Fitted(runtime(network, dims), module.history, partial(_insights, network, val), note)
 
 
 def _probe(network: nn.Module, train: Windows, dims: Dims) -> None:
