@@ -140,7 +140,26 @@ def sweeping() -> bool:
 
 def helps() -> bool:
     """Whether another process leads: Lightning starts this very command once more for each further device."""
-    return any(int(os.environ.get(name, 0)) for name in ("RANK", "LOCAL_RANK", "NODE_RANK"))
+    ranks = ("RANK", "LOCAL_RANK", "NODE_RANK") if "LOCAL_RANK" in os.environ else ("NODE_RANK",)
+    return any(os.environ.get(name, "0") != "0" for name in ranks)
+
+
+def check_processes(nodes: int = 1, devices: int = 1) -> None:
+    """Raise a ConfigError in a sweep of several processes, or where the environment counts more than there will be."""
+    if sweeping() and nodes * devices > 1:
+        what = "a sweep cannot train in several processes: each would run the whole sweep"
+        raise ConfigError(what, where="trainer.devices", got=nodes * devices, fix="trainer.devices=1")
+    for name, count in (("NODE_RANK", nodes), ("LOCAL_RANK", devices), ("RANK", nodes * devices)):
+        if (rank := os.environ.get(name, "0")) not in map(str, range(count)):
+            what = "the environment says that another process leads this one, and the trainer has none"
+            raise ConfigError(what, where=name, got=rank, allowed=f"0 to {count - 1}", fix=f"unset {name}")
+
+
+def without_trainer(cfg: DictConfig) -> list[str]:
+    """Arguments of this run that set the trainer, or choose it, which a model without one does not read."""
+    model = OmegaConf.to_yaml(cfg.model)  # which may refer to it: xgboost's device is the trainer's accelerator
+    keys = [argument.partition("=")[0].lstrip("+~") for argument in HydraConfig.get().overrides.task]
+    return [key for key in keys if f"{key}.".startswith("trainer.") and f"${{{key}" not in model]
 
 
 def record(cfg: DictConfig, out: Path) -> None:
@@ -156,16 +175,16 @@ def record(cfg: DictConfig, out: Path) -> None:
             OmegaConf.save(node, scratch)
 
 
-def log_to(file: Path | None) -> logging.Logger:
+def log_to(file: Path | None, *, silent: bool = False) -> logging.Logger:
     """Log to `file` too, beside what `hydra.job_logging` says; returns the logger of the commands.
 
-    The file's lock keeps other processes out of a run's directory. A process that helps is silent.
+    The file's lock keeps other processes out of a run's directory. `silent` leaves errors alone, and no file.
     """
     root = logging.getLogger()
     for handler in [each for each in root.handlers if each.name == "run"]:  # of the run before, in a sweep
         root.removeHandler(handler)
         handler.close()
-    if helps():
+    if silent:
         root.setLevel(logging.ERROR)
     elif file is not None:
         record = logging.FileHandler(file, encoding="utf-8")

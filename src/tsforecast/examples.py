@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from tsforecast.bundle import Bundle
-from tsforecast.errors import DataError
+from tsforecast.errors import BundleError, ConfigError, DataError
 from tsforecast.panel import Panel
 
 
@@ -27,17 +30,35 @@ def frame_of(bundle: Bundle, panel: Panel) -> pd.DataFrame:
 
 
 def example(bundle: Bundle, panel: Panel) -> pd.DataFrame:
-    """The shortest frame that can be forecast from: `context` rows of the first series.
+    """The shortest frame that can be forecast from: the last `context` rows in which every channel was observed.
 
-    With known covariates the horizon's rows follow, their targets and past covariates empty.
+    Of the first series that has such rows. With known covariates the horizon's rows follow, their targets and past
+    covariates empty.
+
+    Raises
+    ------
+    DataError
+        No series has such rows.
     """
     ahead = bundle.dims.horizon if bundle.known_names else 0
-    rows = bundle.context + ahead
-    end = panel.offsets[1:]
-    first = panel.rows(np.append(end[:1] - rows, end[1:]), end)
-    first = replace(first, ids=first.ids[:1], offsets=first.offsets[:2], static=first.static[:1])
+    for begin, end in itertools.pairwise(panel.offsets):
+        observed = ~np.isnan(panel.target[begin:end])
+        counts = np.concatenate([np.zeros_like(observed[:1], int), observed.cumsum(axis=0)])
+        last = np.arange(bundle.context, end - begin - ahead + 1)  # where a history may end
+        usable = (counts[last] > counts[last - bundle.context]).all(axis=1)
+        whole = usable & observed[last - 1].all(axis=1)  # better: its last row has all
+        if usable.any():
+            cutoff = begin + last[np.flatnonzero(whole if whole.any() else usable)[-1]]
+            break
+    else:
+        what = f"no {bundle.context} rows of a series hold a value of every channel, so no forecast can be made"
+        raise DataError(
+            what, where=", ".join(bundle.channels), fix="a longer lookback, or leave out the rarest channel"
+        )
+    first = panel.select(panel.offsets[:-1] == begin)
+    first = first.rows(*(np.array([cutoff - begin + rows]) for rows in (-bundle.context, ahead)))
     target, past = first.target.copy(), first.past.copy()
-    target[rows - ahead :], past[rows - ahead :] = np.nan, np.nan
+    target[bundle.context :], past[bundle.context :] = np.nan, np.nan
     return frame_of(bundle, replace(first, target=target, past=past))
 
 
@@ -80,6 +101,39 @@ def with_golden(bundle: Bundle, train: Panel) -> Bundle:
     for name, array in (("values", answer.values), ("quantiles", answer.quantiles)):
         golden[name] = None if array is None else array.astype(str).astype(float).tolist()
     return replace(bundle, golden=golden, missing=train.missing_rows(bundle.context))
+
+
+def rehearse(bundle: Bundle, train: Panel) -> None:
+    """Do before a fit what comes after it: forecast from train rows, save, load and encode.
+
+    Parameters
+    ----------
+    bundle
+        With a stand-in, which forecasts a point, for the forecaster that is to be fitted.
+
+    Raises
+    ------
+    ConfigError
+        A feature cannot be saved, or is another one when it is loaded.
+    DataError
+        There is nothing to forecast from.
+    """
+    bundle, rows = replace(bundle, dims=replace(bundle.dims, quantiles=())), train.tail(bundle.context)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            loaded = with_golden(bundle, train).save(Path(folder) / "bundle")
+        for before, after in zip(_encoded(bundle, rows), _encoded(loaded, rows), strict=True):
+            if not np.array_equal(before, after, equal_nan=True):
+                raise ValueError("one of them gives other values once it is loaded again")
+    except (BundleError, TypeError, ValueError) as error:
+        got = error.got if isinstance(error, BundleError) else error
+        allowed = "dataclasses of plain values, of a module that can be imported; see docs/own-feature.md"
+        raise ConfigError("the features cannot be saved", where="feature", got=got, allowed=allowed) from error
+
+
+def _encoded(bundle: Bundle, rows: Panel) -> list[np.ndarray]:
+    window = np.random.default_rng(0).standard_normal((1, *rows.target.shape)).astype(np.float32)
+    return [bundle.features.encode(rows).known, *(feature.transform(window) for feature in bundle.features.windows)]
 
 
 def _cells(column: pd.Series) -> list[Any]:

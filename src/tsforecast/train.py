@@ -7,7 +7,19 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from tsforecast.command import command
-from tsforecast.config import build, choices, helps, limit_threads, log_to, record, run_dir, show, sweeping
+from tsforecast.config import (
+    build,
+    check_processes,
+    choices,
+    helps,
+    limit_threads,
+    log_to,
+    record,
+    run_dir,
+    show,
+    sweeping,
+    without_trainer,
+)
 from tsforecast.errors import ConfigError
 
 
@@ -15,7 +27,7 @@ def train(cfg: DictConfig) -> float | None:
     """Run one experiment; returns the score that `objective` names, for a sweeper; a process that helps has none."""
     limit_threads(cfg.threads)
     out = run_dir("bundle")
-    log = log_to(out / "train.log")
+    log = log_to(out / "train.log", silent=helps())
 
     import os
     import shlex
@@ -25,12 +37,13 @@ def train(cfg: DictConfig) -> float | None:
     from tsforecast import examples
     from tsforecast.data.catalogue import CATALOGUE
     from tsforecast.features.base import FeatureSet
+    from tsforecast.models.naive import SeasonalNaiveForecaster
     from tsforecast.quantiles import check_levels
     from tsforecast.tracking.provenance import provenance
     from tsforecast.tracking.runs import NoTracker
     from tsforecast.tracking.store import view
-    from tsforecast.training.evaluate import baselines, evaluate
-    from tsforecast.training.fit import check_covariates, fit
+    from tsforecast.training.evaluate import baselines, check_labels, evaluate
+    from tsforecast.training.fit import check_covariates, fit, started
     from tsforecast.training.prepare import PARTS, prepare
     from tsforecast.training.results import check_objective, example_windows, flatten, readable, table, write_json
     from tsforecast.windows import check_sizes
@@ -50,6 +63,10 @@ def train(cfg: DictConfig) -> float | None:
     model, calibrate, report, tracker, store = (
         build(cfg[part]) for part in ("model", "calibration", "report", "tracking", "serving")
     )
+    if not hasattr(model, "trained_by"):
+        check_processes()
+        if spare := without_trainer(cfg):
+            log.warning("Model %s has no trainer, so without effect: %s", label, ", ".join(spare))
     learns = getattr(model, "learns_quantiles", False)
     levels = check_levels(resolved["quantiles"], learned=learns)
     check_objective(cfg.objective, levels)
@@ -64,15 +81,17 @@ def train(cfg: DictConfig) -> float | None:
     check_covariates(model, data.encoded, label=label, unused=cfg.unused_covariates)
     fitting, validation, held_out, test = (data.windows(part) for part in PARTS)
     calibrate.check(held_out, levels, learned=learns)
+    for part in (validation, test):
+        check_labels(part)
+    training_rows = panel.rows(borders.begin, borders.train_end)
+    examples.rehearse(data.bundle(SeasonalNaiveForecaster(1, cfg.horizon)), training_rows)
     log.info("%s: %d series, %d rows, %s; windows of %d + %d rows: %d train, %d val, %d calibration, %d test",
              chosen["dataset"], len(panel), len(panel.time), " ".join(panel.channels), cfg.lookback, cfg.horizon,
              len(fitting), len(validation), len(held_out), len(test))  # fmt: skip
 
-    def trainer(**arguments: Any) -> Any:  # built when called: a tabular model never pays for importing Lightning
-        built = build(cfg.trainer)(**arguments)
-        if sweeping() and built.world_size > 1:
-            raise ConfigError("a sweep cannot train in several processes: each would run the whole sweep",
-                              where="trainer.devices", got=built.world_size, fix="trainer.devices=1")  # fmt: skip
+    def trainer(callbacks: Any) -> Any:  # built when called: a tabular model never pays for importing Lightning
+        built = started(build(cfg.trainer), callbacks)
+        check_processes(built.num_nodes, built.num_devices)
         return built
 
     with (NoTracker() if helps() else tracker).run(
@@ -84,24 +103,30 @@ def train(cfg: DictConfig) -> float | None:
         if helps():
             return None
         flat = {"time/fit_seconds": time.perf_counter() - began}
-        bundle = calibrate(data.bundle(fitted.forecaster), held_out, levels)
-        rivals = baselines(bundle, build(cfg.evaluation.baselines), fitting)
-        began = time.perf_counter()
-        scores = {label: evaluate(bundle, panel, test, data.scale)}
-        flat["time/score_seconds"] = time.perf_counter() - began
-        flat |= flatten(scores[label], "test", detail=True)
-        flat |= flatten(evaluate(bundle, panel, validation, data.scale), "val")
-        for rival, other in rivals.items():
-            scores[rival] = scores[label] if rival == label else evaluate(other, panel, test, data.scale)
-            flat |= flatten(scores[rival], f"baseline/{rival}/test")
-
         source = dataset.describe(len(panel.time))
-        summary = {key: value for key, value in flat.items() if key.count("/") == 1 and not key.startswith("time/")}
         until = str(panel.time[borders.val_end - 1].max())  # rows up to here chose something
-        metadata = {"name": name, "scores": summary, "data": source, "chosen_until": until, "provenance": origin}
-        bundle = replace(bundle, metadata=metadata)
-        bundle = examples.with_golden(bundle, panel.rows(borders.begin, borders.train_end)).save(out / "bundle")
-        write_json(out / "metrics.json", flat)
+        metadata = {"name": name, "data": source, "chosen_until": until, "provenance": origin}
+        bundle = replace(data.bundle(fitted.forecaster), metadata=metadata)
+        try:
+            bundle = calibrate(bundle, held_out, levels)
+            rivals = baselines(bundle, build(cfg.evaluation.baselines), fitting)
+            began = time.perf_counter()
+            scores = {label: evaluate(bundle, panel, test, data.scale)}
+            flat["time/score_seconds"] = time.perf_counter() - began
+            flat |= flatten(scores[label], "test", detail=True)
+            flat |= flatten(evaluate(bundle, panel, validation, data.scale), "val")
+            for rival, other in rivals.items():
+                scores[rival] = scores[label] if rival == label else evaluate(other, panel, test, data.scale)
+                flat |= flatten(scores[rival], f"baseline/{rival}/test")
+            summary = {key: value for key, value in flat.items() if key.count("/") == 1 and not key.startswith("time/")}
+            bundle = examples.with_golden(replace(bundle, metadata={**metadata, "scores": summary}), training_rows)
+        finally:  # whatever goes wrong loses neither the weights nor the scores so far
+            bundle = bundle.save(out / "bundle")
+            write_json(out / "metrics.json", flat)
+            run.log_metrics(flat)
+            run.log_epochs(fitted.history)
+            run.log_dataset(**source)
+        run.log_bundle(out / "bundle", examples.example(bundle, panel), bundle.levels)
         if fitted.insights:
             write_json(out / "interpretation.json", fitted.insights)
             run.log_artifact(out / "interpretation.json")
@@ -112,10 +137,6 @@ def train(cfg: DictConfig) -> float | None:
             by_step={rival: each.by_step() for rival, each in scores.items()},
             insights=readable(fitted.insights, cfg.lookback),
         )
-        run.log_metrics(flat)
-        run.log_epochs(fitted.history)
-        run.log_dataset(**source)
-        run.log_bundle(out / "bundle", examples.example(bundle, panel), bundle.levels)
         run.log_artifacts(out / "plots", "plots")
         for file in ("config.yaml", "metrics.json", "train.log"):
             run.log_artifact(out / file)
@@ -124,7 +145,8 @@ def train(cfg: DictConfig) -> float | None:
 
     drops = cfg.split.get("short") == "drop"
     place, source_file = (shlex.quote(os.path.relpath(path)) for path in (out, dataset.file))
-    show(f"\n{table(scores, label)}\n\nRun directory  {place}\n\nNext\n"
+    told = "\n".join(filter(None, (table(scores, label), fitted.note)))
+    show(f"\n{told}\n\nRun directory  {place}\n\nNext\n"
          f"  python -m tsforecast.predict bundle={place}/bundle input={source_file} output=forecast.csv"
          + f"{' known_future=FUTURE.csv' if bundle.known_names else ''}{' short=drop' if drops else ''}\n"
          f"  python -m tsforecast.evaluate bundle={place}/bundle"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from numpy.lib.stride_tricks import sliding_window_view
 
 from tsforecast.errors import ConfigError
@@ -86,6 +86,16 @@ class Windows:
     def consecutive(self) -> bool:
         """Whether the origins of each series follow one another row by row."""
         return bool(np.all((np.diff(self.origins) == 1) | (np.diff(self.series) != 0)))
+
+    @property
+    def observed(self) -> Bool[np.ndarray, "H C"]:
+        """Which steps and channels have an observed label in any window."""
+        found = np.zeros((self.horizon, self.encoded.target.shape[1]), dtype=bool)
+        for index in self.batches(1024):
+            found |= ~np.isnan(self.label(index)).all(axis=0)
+            if found.all():
+                break
+        return found
 
     def subset(self, index: Any) -> Windows:
         """The windows at `index` (a slice, mask or array)."""

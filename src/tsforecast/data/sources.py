@@ -50,10 +50,14 @@ class Dataset(Schema):
         """What is not about this file alone."""
         return Schema(**{f.name: getattr(self, f.name) for f in fields(Schema)})
 
+    @cached_property
+    def digest(self) -> str:
+        """The sha256 of the file when it was first asked for, which `load` does."""
+        return sha256(self.file)
+
     def describe(self, rows: int) -> dict[str, str | int]:
         """Name, sha256, place and rows, for the record."""
-        return {"name": self.name or self.file.stem, "digest": sha256(self.file), "source": str(self.file),
-                "rows": rows}  # fmt: skip
+        return {"name": self.name or self.file.stem, "digest": self.digest, "source": str(self.file), "rows": rows}
 
     def load(self, min_rows: int = 1) -> Panel:
         """Read and check the file; every series must have `min_rows` rows.
@@ -64,7 +68,10 @@ class Dataset(Schema):
             It cannot be read, or its content cannot be used; all problems are listed.
         """
         static = read_frame(self.static_path, self) if self.static_path else None
-        panel = to_panel(read_frame(self.file, self), self, static=static, where=str(self.file), min_rows=min_rows)
+        frame = read_frame(self.file, self)
+        _ = self.digest  # of what was read, not of what the file may become while a model is trained
+        panel = to_panel(frame, self, static=static, where=str(self.file), min_rows=min_rows)
+        del frame
         pyarrow.default_memory_pool().release_unused()  # what reading took: as much again as the panel
         return panel
 

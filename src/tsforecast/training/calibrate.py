@@ -63,7 +63,8 @@ class Conformal:
         Raises
         ------
         DataError
-            There are fewer calibration windows than the outermost level needs: n values tell apart n + 1 ranks.
+            There are fewer calibration windows than the outermost level needs: n values tell apart n + 1 ranks. Or
+            a step and channel has no observed label in any of them.
         """
         needed = max((math.ceil(1 / min(q, 1 - q) - 1e-9) - 1 for q in levels), default=0)
         if len(windows) < needed:
@@ -71,27 +72,26 @@ class Conformal:
                             where="calibration", got=f"{len(windows)} windows", allowed=f"{needed} or more",
                             fix="more validation rows (split.val=...), calibration.fraction=0.8, levels nearer to 0.5 "
                             "(quantiles=...), or calibration=none quantiles=[]")  # fmt: skip
+        if levels:
+            self._chosen(windows, len(levels) if learned else 1)
+
+    @staticmethod
+    def _chosen(windows: Windows, forecasts: int) -> Windows:
+        most = max(1, _CELLS // (windows.horizon * windows.encoded.target.shape[1] * forecasts))
+        chosen = windows.subset(np.unique(np.linspace(0, len(windows) - 1, min(len(windows), most)).astype(np.int64)))
+        if not chosen.observed.all():
+            raise DataError("a channel has no observed value in the calibration rows", where="calibration",
+                            fix="more validation rows (split=...), or calibration=none")  # fmt: skip
+        return chosen
 
     def __call__(self, bundle: Bundle, windows: Windows, levels: tuple[float, ...]) -> Bundle:
-        """The bundle with `levels`, and the offsets that the residuals of `windows` give.
-
-        Raises
-        ------
-        DataError
-            A step and channel has no observed label in any window.
-        """
+        """The bundle with `levels`, and the offsets that the residuals of `windows` give; raises as `check` does."""
         if not levels:
             return replace(bundle, levels=(), offsets=None)
-        dims = bundle.dims
-        most = max(1, _CELLS // (dims.horizon * dims.channels * max(len(dims.quantiles), 1)))
-        chosen = windows.subset(np.unique(np.linspace(0, len(windows) - 1, min(len(windows), most)).astype(np.int64)))
-        found = []
+        dims, found = bundle.dims, []
+        chosen = self._chosen(windows, max(len(dims.quantiles), 1))
         for index in chosen.batches(1024):
             window, label = chosen.batch(index)
             forecast = bundle.forecaster.predict(window)
             found.append(label[..., None] - (forecast if dims.quantiles else forecast[..., None]))
-        residuals = np.concatenate(found)
-        if np.isnan(residuals).all(axis=0).any():
-            raise DataError("a channel has no observed value in the calibration rows", where="calibration",
-                            fix="more validation rows (split=...), or calibration=none")  # fmt: skip
-        return replace(bundle, levels=levels, offsets=conformal(residuals, levels))
+        return replace(bundle, levels=levels, offsets=conformal(np.concatenate(found), levels))

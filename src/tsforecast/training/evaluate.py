@@ -28,6 +28,7 @@ def evaluate(bundle: Bundle, panel: Panel, windows: Windows, scale: tuple[np.nda
     DataError
         A forecast is not finite, or nothing in the rows to forecast was observed.
     """
+    check_labels(windows)
     scores = Scores(bundle.channels, bundle.dims.horizon, *scale, levels=bundle.levels)
     fitted = bundle.features.series(panel.ids)
     steps = np.arange(bundle.dims.horizon)
@@ -44,10 +45,17 @@ def evaluate(bundle: Bundle, panel: Panel, windows: Windows, scale: tuple[np.nda
         scores.update(label, scaled.point, raw, point, windows.series[index])
         if scores.quantiles is not None and scaled.quantiles is not None and quantiles is not None:
             scores.quantiles.update(label, scaled.quantiles, raw, quantiles)
-    if np.isnan(scores.summary()["mse"]):
-        raise DataError("no row to forecast has an observed value, so there is nothing to score", where="split",
-                        fix="choose borders behind which values were observed")  # fmt: skip
     return scores
+
+
+def check_labels(windows: Windows) -> None:
+    """Raise a DataError when nothing in the rows to forecast was observed; also before there is a model to score."""
+    if not windows.observed.any():
+        raise DataError(
+            "no row to forecast has an observed value, so there is nothing to score",
+            where="split",
+            fix="choose borders behind which values were observed",
+        )
 
 
 def baselines(bundle: Bundle, estimators: Mapping[str, Estimator], windows: Windows) -> dict[str, Bundle]:
