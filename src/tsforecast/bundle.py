@@ -236,7 +236,10 @@ class Bundle:
         if levels is None:
             return horizon or most, None
         cells = levels if isinstance(levels, list | tuple) else [levels]
-        names = [f"{q:g}" if type(q) in (int, float) and float(f"{q:g}") == q else repr(q) for q in cells]
+        names = [
+            f"{q:g}" if type(q) in (int, float) and float(f"{q:g}") == q else repr(q)
+            for q in cells[: len(self.intervals) + 1]
+        ]
         if cells is not levels or len(set(names)) < len(names) or not set(names) <= set(self.intervals):
             raise RequestError("levels are the central intervals to answer with, in percent", where="levels",
                                got=levels, allowed=f"a list of some of {', '.join(self.intervals)}" if self.intervals

@@ -69,9 +69,13 @@ class Problems:
 def missing_columns(wanted: Iterable[str], available: Iterable[object]) -> list[str]:
     """`column 'x' is missing` for each that is, with the nearest one there is."""
     there = [str(c) for c in available]
-    spare = sorted(set(there) - set(wanted := list(wanted)))[:1000]  # of a table of nonsense not all are compared
-    near = {name: nearest(name, spare) for name in wanted if name not in there}
-    return [f"column {name!r} is missing" + (f"; did you mean {n!r}?" if n else "") for name, n in near.items()]
+    spare = sorted(set(there) - set(wanted := list(wanted)))[:100]  # of a table of nonsense not all are compared
+    gone = [name for name in dict.fromkeys(wanted) if name not in there]
+    near = [nearest(name, spare) for name in gone[:SHOWN]] + [None] * len(gone[SHOWN:])
+    return [
+        f"column {name!r} is missing" + (f"; did you mean {n!r}?" if n else "")
+        for name, n in zip(gone, near, strict=True)
+    ]
 
 
 def text_columns(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:

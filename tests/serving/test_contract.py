@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
 import orjson
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tests.serving.conftest import SHAPES, Client, H, L, request
 from tsforecast.bundle import Bundle
-from tsforecast.errors import DataError, TsforecastError
+from tsforecast.errors import DataError, RequestError, TsforecastError
 from tsforecast.serving.contract import Contract
 from tsforecast.serving.engine import Engine
 from tsforecast.serving.plain import plain
@@ -142,6 +146,50 @@ def test_a_long_body_is_read_as_a_short_one_is(bundles: Bundles, monkeypatch: py
     np.testing.assert_array_equal(long.target, short.target)
     np.testing.assert_array_equal(long.known, short.known)
     assert long.time.equals(short.time)
+
+
+@pytest.mark.parametrize("table", ["history", "known_future", "static"])
+@pytest.mark.parametrize("records", [False, True])
+def test_columns_are_refused_by_their_names_before_a_cell_is_looked_at(
+    bundles: Bundles, monkeypatch: pytest.MonkeyPatch, table: str, records: bool
+) -> None:
+    columns = {f"load{i}": [1.0] for i in range(20_000)}
+    monkeypatch.setattr("tsforecast.serving.contract._series", lambda cells: pytest.fail("a cell was looked at"))
+    for shape in ("wide", "covariates"):
+        asked = {**request(bundles(shape)), table: [dict.fromkeys(columns, 1.0)] if records else columns}
+        with pytest.raises(DataError) as caught:
+            Contract(bundles(shape)).read(orjson.dumps(asked))
+        assert caught.value.where == table
+        assert len(str(caught.value)) < 2000
+
+
+@pytest.mark.parametrize("shape", ["wide", "long", "covariates"])
+@pytest.mark.parametrize("records", [False, True])
+def test_a_key_that_is_there_twice_is_refused_wherever_it_stands(bundles: Bundles, shape: str, records: bool) -> None:
+    contract, asked = Contract(bundles(shape)), {**request(bundles(shape)), "horizon": 2}
+    if records:
+        asked |= {name: pd.DataFrame(asked[name]).to_dict("records") for name in asked if name != "horizon"}
+    body = orjson.dumps(asked)
+    contract.read(body)
+    for place in range(len(body)):
+        key = re.match(rb'"(\w+)":', body[place:])
+        if not key or (records and place > 3 * body.index(b"}")):
+            continue
+        with pytest.raises(RequestError, match="twice") as caught:
+            contract.read(body[:place] + key[0] + b"[1], " + body[place:])
+        assert caught.value.got == key[1].decode()
+
+
+@settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(name=st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1))
+def test_a_series_may_have_any_name(bundles: Bundles, name: str) -> None:
+    bundle = bundles("long")
+    scaler = replace(bundle.features.scaler, scope="global")
+    contract = Contract(replace(bundle, features=replace(bundle.features, scaler=scaler)))
+    asked = request(bundle)
+    asked["history"]["shop"] = [name] * L
+    for body in (orjson.dumps(asked), json.dumps(asked).encode()):
+        assert list(contract.read(body).whole.ids) == [name]
 
 
 def test_columns_and_keys_may_come_in_any_order(bundles: Bundles, client: Client) -> None:

@@ -8,7 +8,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,7 +25,7 @@ from pydantic_core import from_json
 
 from tsforecast import examples
 from tsforecast.bundle import Bundle
-from tsforecast.columns import Problems, check_closed, listed
+from tsforecast.columns import Problems, channel_columns, check_closed, listed
 from tsforecast.errors import DataError, RequestError, TsforecastError, nearest
 from tsforecast.frames import to_panel
 from tsforecast.history import check_covariates, check_observed, remarks
@@ -130,8 +132,13 @@ class Contract:
         if whole is None:
             if not strict:
                 raise ValueError("not plain")
+            self._check_names(tables)
             frames = {name: self._frame(columns, name) for name, columns in tables.items()}
             whole = self._checked(**frames, first_row=0)
+            strings = sum([*map(type, cells)].count(str) for table in tables.values() for cells in table.values())
+        else:
+            strings = len(tables["history"][self.bundle.schema.stamp]) * (2 if self.bundle.schema.id else 1)
+        _check_keys(body, given, tables, strings)
         return self._request(whole, horizon, levels)
 
     def read_csv(self, body: bytes, horizon: int | None = None, levels: Sequence[Any] | None = None) -> Request:
@@ -184,13 +191,23 @@ class Contract:
                          for_training=False, first_row=first_row, tail=bundle.context)  # fmt: skip
         return bundle.whole(bundle.panel(panel).tail(bundle.context), known_future, first_row=first_row)
 
+    def _check_names(self, tables: Mapping[str, Columns]) -> None:
+        """Refuse columns by their names, of which there may be very many, before a cell is looked at."""
+        schema = replace(self.bundle.schema, closed=True)
+        heads = {where: _head(columns, len(next(iter(columns.values()), ()))) for where, columns in tables.items()}
+        problems = Problems("history", 0)
+        channel_columns(heads.pop("history"), schema, "static" not in tables, problems)
+        problems.stop("mend the data")
+        check_covariates(self.bundle, **heads)
+        stamps = (*schema.stamp_columns, schema.stamp, *self.bundle.known_names)
+        for where, named in (("known_future", stamps), ("static", self.bundle.static_names)):
+            problems = Problems(where, 0)
+            check_closed([name for name in tables.get(where, ()) if name not in {schema.id, *named}], problems)
+            problems.stop("mend the data")
+
     def _frame(self, columns: Columns, where: str) -> pd.DataFrame:
         """Column lists as a frame, once every cell has a type that its column may hold: no "1.5", no true."""
         schema, problems = self.bundle.schema, Problems(where, 0)
-        named = {"known_future": self.bundle.known_names, "static": self.bundle.static_names}.get(where)
-        if named:  # other columns of the history are told when it becomes a panel
-            stamps = (*schema.stamp_columns, schema.stamp) if where == "known_future" else ()
-            check_closed([name for name in columns if name not in {*stamps, schema.id, *named}], problems)
         for name, cells in columns.items():
             allowed: set[type] = {*NUMBER, MISSING}
             what = "numbers"
@@ -201,8 +218,6 @@ class Contract:
                 allowed, what = {str, int}, "names"
             elif name in schema.categorical:
                 allowed, what = {str, *NUMBER, MISSING}, "categories"
-            elif name not in schema.columns:
-                continue  # told by its name
             if wrong := set(map(type, cells)) - allowed:
                 rows = np.array([type(cell) in wrong for cell in cells])
                 sample = orjson.dumps(cells[int(rows.argmax())]).decode()
@@ -291,6 +306,29 @@ def _columns(given: Any, where: str) -> Columns:
     if len(names) == 1:
         return {names[0]: [record[names[0]] for record in given]}
     return dict(zip(names, zip(*map(itemgetter(*names), given), strict=True), strict=True)) if names else {}
+
+
+def _head(names: Iterable[str], rows: int) -> pd.DataFrame:
+    """A frame of these columns and of the first row, if there is one; made of one array, a column costs nothing."""
+    index = pd.Index([*names], dtype=object)
+    return pd.DataFrame(np.empty((min(1, rows), len(index))), columns=index)
+
+
+def _check_keys(body: bytes, given: Mapping[str, Any], tables: Mapping[str, Columns], strings: int) -> None:
+    """Refuse a key that is there twice, of which parsers keep the last: keys and text cells leave no quote over."""
+    keys = len(given)
+    for name, table in tables.items():
+        keys += len(table) * (len(given[name]) if isinstance(given[name], list) else 1)
+    if body.count(b'"') != 2 * (keys + strings):
+        json.loads(body, object_pairs_hook=_once)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
+        raise RequestError("a key is there twice", where="body", got=twice, fix="name each once")
+    return found
 
 
 def _series(cells: Sequence[Any]) -> pd.Series:
