@@ -1,8 +1,7 @@
-"""The columns of a frame as arrays: timestamps, series, numbers and categories, with every problem noted."""
+"""The columns of a frame as arrays: series, numbers and categories, with every problem noted."""
 
 from __future__ import annotations
 
-import logging
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -11,13 +10,10 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 from pandas.api import types
-from pandas.tseries.api import guess_datetime_format
 
 from tsforecast.errors import DataError, nearest
 from tsforecast.schema import Schema
 
-log = logging.getLogger(__name__)
-FIRST_YEAR, LAST_YEAR = 1700, 2200  # of a timestamp
 LARGEST = 1e18  # of a number: float32 holds its square
 SHOWN = 5  # rows or names listed in a message
 Categories = dict[str, tuple[str, ...]]  # column to its labels; the code of a label is its place
@@ -118,90 +114,10 @@ def check_closed(others: Sequence[str], problems: Problems) -> None:
         problems.add(f"{which} not to be here: leave out what the model was not trained on, or what stands elsewhere")
 
 
-def read_stamps(frame: pd.DataFrame, codes: np.ndarray, schema: Schema, problems: Problems) -> pd.DatetimeIndex:
-    """Timestamps in nanoseconds, in the time zone that `schema` names or else their own; NaT where unreadable.
-
-    `codes` are the series of the rows: of a local time told twice, a series has the earlier first.
-    """
-    names = list(stamp_columns(frame, schema))
-    source = frame[names[0]]
-    if len(names) > 1:
-        values = pd.to_datetime(frame[names], errors="coerce")
-    elif types.is_datetime64_any_dtype(source.dtype):
-        values = source
-    elif schema.date_format is not None:
-        utc = "%z" in schema.date_format
-        text = source.astype(str).where(source.notna())
-        values = pd.to_datetime(text, errors="coerce", format=schema.date_format, utc=utc)
-    elif types.is_numeric_dtype(source.dtype):
-        what = f"column {names[0]!r} holds numbers such as {source.iloc[0]}, not timestamps such as 2020-01-31"
-        problems.add(what, None, "date_format=%Y%m%d", column=names[0])
-        values = pd.Series(pd.NaT, index=frame.index)
-    else:
-        values = _parsed(source, schema.timezone, problems)
-    stamps = pd.DatetimeIndex(values).rename(None)
-    if schema.localize and stamps.tz is None:
-        again = pd.DataFrame({"series": codes, "time": stamps}).duplicated().to_numpy()
-        stamps = stamps.tz_localize(schema.localize, ambiguous=~again, nonexistent="NaT")
-    # What nanoseconds can hold, with room for the steps ahead.
-    stamps = pd.DatetimeIndex(stamps.where((stamps.year >= FIRST_YEAR) & (stamps.year <= LAST_YEAR))).as_unit("ns")
-    if stamps.isna().all():
-        return stamps
-    local = schema.local(stamps)
-    if local is None:
-        found = "no time zone" if stamps.tz is None else f"a time zone, {stamps.tz}"
-        policies = (f"localize={schema.timezone}",) if stamps.tz is None else ()
-        problems.add(f"timestamps with {found}, where they {schema.wanted_zone}", np.asarray(stamps.notna()), *policies)
-    return stamps if local is None else local
-
-
-def check_rows(
-    frame: pd.DataFrame, time: pd.DatetimeIndex | None, codes: np.ndarray, schema: Schema, problems: Problems
-) -> None:
-    """Problems for rows whose timestamp cannot be read, or that name no series."""
-    if time is not None and (bad := np.asarray(time.isna())).any() and schema.stamp_columns[0] not in problems.columns:
-        names = list(stamp_columns(frame, schema))
-        never = f", or never were in {schema.localize}" if schema.localize else ""
-        sample = "-".join(map(str, frame[names].iloc[int(bad.argmax())]))
-        problems.add(f"timestamps that cannot be read{never}, such as {sample!r}", bad)
+def check_named(codes: np.ndarray, schema: Schema, problems: Problems) -> None:
+    """A problem for rows that name no series."""
     if (nameless := codes < 0).any():
         problems.add(f"column {schema.id!r} names no series", nameless)
-
-
-_OFFSET = r":\d\d(?:\.\d+)?\s*(?:[Zz]|[+-]\d\d(?::?\d\d)?)\s*$"
-
-
-def _parsed(source: pd.Series, timezone: str | None, problems: Problems) -> pd.Series:
-    """Text as timestamps: ISO 8601, or else one format, that of the first, for all."""
-    utc = False
-    try:
-        values = pd.to_datetime(source, errors="coerce", format="ISO8601")
-        mixed = not types.is_datetime64_any_dtype(values.dtype)
-    except ValueError:  # how pandas says that UTC offsets differ
-        mixed = True
-    if mixed:  # local time with its offset, across a daylight-saving change
-        utc = True
-        values = pd.to_datetime(source, errors="coerce", format="ISO8601", utc=True)
-        aware = source.astype(str).str.contains(_OFFSET)
-        if (naive := values.notna() & ~aware).any():
-            what = "timestamps without a UTC offset among others that have one"
-            problems.add(what, naive.to_numpy(), column=str(source.name))
-            return values
-        if timezone is None:
-            log.info("%s: timestamps of several UTC offsets are read as UTC; dataset.timezone=Europe/Berlin, say, makes"
-                     " them local time", problems.where)  # fmt: skip
-    first = source.first_valid_index()
-    if values.notna().any() or first is None:
-        return values
-    numbers = source.astype(str).str.extract(r"^\s*(\d{1,2})\D(\d{1,2})\D\d{2}").astype(float)
-    dayfirst = bool((numbers[0] > 12).any())
-    if numbers.notna().all(axis=1).any() and not dayfirst and not (numbers[1] > 12).any():
-        form = guess_datetime_format(str(source.loc[first]), dayfirst=True)
-        what = f"timestamps such as {str(source.loc[first])!r} may begin with the day or the month"
-        problems.add(what, None, f"date_format={form}", column=str(source.name))
-        return values
-    form = guess_datetime_format(str(source.loc[first]), dayfirst=dayfirst)
-    return pd.to_datetime(source, errors="coerce", format=form, utc=utc) if form else values
 
 
 def read_series(frame: pd.DataFrame, schema: Schema) -> tuple[np.ndarray, np.ndarray]:
@@ -212,10 +128,7 @@ def read_series(frame: pd.DataFrame, schema: Schema) -> tuple[np.ndarray, np.nda
     if types.is_float_dtype(found.dtype) and (found % 1 == 0).all():
         found = found.astype(np.int64)  # whole numbers that a missing cell made fractions
     same, names = pd.factorize(np.array([str(name) or None for name in found], dtype=object))  # 1 and "1" are one
-    codes = codes.astype(np.int32)
-    return np.asarray(names, dtype=object), codes if len(names) == len(found) else np.append(same, -1).astype(np.int32)[
-        codes
-    ]
+    return np.asarray(names, dtype=object), np.append(same, -1).astype(np.int32)[codes]
 
 
 def read_numbers(
@@ -321,7 +234,7 @@ def read_static(
             problems.add(missing)
         problems.stop()
         theirs, codes = read_series(frame, schema)
-        check_rows(frame, None, codes, schema, problems)
+        check_named(codes, schema, problems)
         codes = np.where(codes < 0, -1, pd.Index(ids).get_indexer(pd.Index(theirs))[codes])
         problems.stop()
     values = read_numbers(frame, names, schema, problems, categories, known=False)

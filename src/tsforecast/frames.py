@@ -13,12 +13,11 @@ from tsforecast.columns import (
     Categories,
     Problems,
     channel_columns,
-    check_rows,
+    check_named,
     listed,
     missing_columns,
     read_numbers,
     read_series,
-    read_stamps,
     read_static,
     stamp_columns,
     text_columns,
@@ -26,6 +25,7 @@ from tsforecast.columns import (
 from tsforecast.frequency import ALIASES, Axis, infer, named_days, nearest_alias, parse
 from tsforecast.panel import Panel
 from tsforecast.schema import Schema
+from tsforecast.stamps import check_stamps, read_stamps, recent
 
 log = logging.getLogger(__name__)
 
@@ -76,9 +76,10 @@ def to_panel(
     ids, codes = read_series(frame, schema)
     time = read_stamps(frame, codes, schema, problems)
     if tail is not None and tail < len(frame):
-        problems.rows = _recent(time, codes, tail)
+        problems.rows = recent(time, codes, tail)
         frame, time, codes = frame.iloc[problems.rows], time[problems.rows], codes[problems.rows]
-    check_rows(frame, time, codes, schema, problems)
+    check_stamps(frame, time, schema, problems)
+    check_named(codes, schema, problems)
     groups = (channels, schema.past, schema.known)
     categories: Categories = dict.fromkeys(schema.categorical, ())
     arrays = [
@@ -128,11 +129,7 @@ def to_panel(
     offsets = np.searchsorted(codes, np.arange(len(ids) + 1))
     if for_training:
         _useless(channels, arrays[0], offsets, ids, problems)
-    lengths = np.diff(offsets)
-    if (short := lengths < min_rows).any():
-        have = listed(f"{i} has {n}" for i, n in zip(ids[short], lengths[short], strict=True))
-        which = f"{int(short.sum())} series have fewer: {have}" if schema.id else f"there are {lengths[0]}"
-        problems.add(f"too few rows: {min_rows} are needed, {which}")
+    _short(offsets, ids, schema, min_rows, problems)
     problems.stop()
     return Panel(
         ids=ids,
@@ -173,7 +170,8 @@ def read_known_future(
     problems.stop(fix)
     ids, codes = read_series(frame, schema)
     time = read_stamps(frame, codes, schema, problems)
-    check_rows(frame, time, codes, schema, problems)
+    check_stamps(frame, time, schema, problems)
+    check_named(codes, schema, problems)
     if problems.found or (time.tz is None) != (panel.time.tz is None):
         if not problems.found:
             problems.add(f"their timestamps have time zone {time.tz}, the history's {panel.time.tz}")
@@ -214,20 +212,6 @@ def _order(time: pd.DatetimeIndex, codes: np.ndarray, schema: Schema, problems: 
     if schema.unsorted == "error":
         problems.add("timestamps are not sorted", rows[1:][back], "unsorted=sort")
     return rows[np.lexsort((stamps, codes))]
-
-
-def _recent(time: pd.DatetimeIndex, codes: np.ndarray, count: int) -> np.ndarray:
-    """Rows that hold the last `count` timestamps of a series, and those among them that cannot be read."""
-    row, readable = np.arange(len(time)), np.asarray(time.notna() & (codes >= 0))
-    order = row[readable][np.lexsort((time.asi8[readable], codes[readable]))]
-    stamps, series = time.asi8[order], codes[order]
-    new = np.append((stamps[1:] != stamps[:-1]) | (series[1:] != series[:-1]), True)[: len(order)]
-    left = np.append(np.cumsum(new[::-1])[::-1], 0)  # timestamps from here to the end of the last series
-    kept = order[left[:-1] - left[np.searchsorted(series, series, side="right")] <= count]
-    first = np.full(codes.max(initial=0) + 1, len(time))
-    np.minimum.at(first, codes[kept], kept)
-    among = np.where(codes >= 0, row >= first[codes], ~np.asarray(time < time[kept].min()) if len(kept) else True)
-    return np.sort(np.append(kept, row[~readable & among]))
 
 
 def _longest(time: pd.DatetimeIndex, codes: np.ndarray) -> pd.DatetimeIndex:
@@ -275,6 +259,14 @@ def _fill(
         grown.append(new)
     log.info("%d rows filled in for %d gaps", len(row), len(gaps))
     return pd.DatetimeIndex(time[order]), np.insert(codes, row + 1, codes[row]), grown
+
+
+def _short(offsets: np.ndarray, ids: np.ndarray, schema: Schema, min_rows: int, problems: Problems) -> None:
+    lengths = np.diff(offsets)
+    if (short := lengths < min_rows).any():
+        have = listed(f"{i} has {n}" for i, n in zip(ids[short], lengths[short], strict=True))
+        which = f"{int(short.sum())} series have fewer: {have}" if schema.id else f"there are {lengths[0]}"
+        problems.add(f"too few rows: {min_rows} are needed, {which}")
 
 
 def _useless(

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tsforecast.data.splits import DateSplit, FractionSplit, RowSplit, TailSplit
 from tsforecast.errors import ConfigError, DataError
 from tsforecast.frames import to_panel
-from tsforecast.panel import Panel
+from tsforecast.panel import Panel, seasonality
 from tsforecast.schema import Schema
 
 
@@ -122,6 +125,24 @@ def test_rows_that_no_part_of_a_split_holds_are_told(caplog: pytest.LogCaptureFi
         split(panel_of(100), 5, 2).kept(panel_of(100))
     assert said in caplog.text
     assert bool(said) == ("unused" in caplog.text)
+
+
+@given(
+    freq=st.sampled_from(["YS", "QS", "MS", "W", "B", "D", "h", "15min"]), rows=st.integers(1, 400),
+    lookback=st.integers(1, 336), horizon=st.integers(1, 96),
+)  # fmt: skip
+@settings(max_examples=100, deadline=None)
+def test_when_windows_do_not_fit_then_sizes_that_do_are_named_for_the_frequency(freq, rows, lookback, horizon) -> None:
+    stamps = pd.date_range("1750-01-01", periods=rows, freq=freq)
+    panel = to_panel(pd.DataFrame({"date": stamps, "a": np.arange(rows)}), Schema(freq=freq), for_training=False)
+    try:
+        FractionSplit()(panel, lookback, horizon)
+    except DataError as error:
+        if sizes := re.findall(r"(?:lookback|horizon)=(\d+)", str(error.fix)):
+            FractionSplit()(panel, *map(int, sizes))
+            assert int(sizes[0]) >= seasonality(freq)
+        else:
+            assert rows < 2 * seasonality(freq) + 10
 
 
 def test_short_series_are_dropped_when_that_is_stated_and_named_otherwise(caplog: pytest.LogCaptureFixture) -> None:

@@ -19,7 +19,7 @@ import pandas as pd
 from jaxtyping import Int
 
 from tsforecast.errors import ConfigError, DataError, check_policy
-from tsforecast.panel import Panel
+from tsforecast.panel import Panel, seasonality
 
 log = logging.getLogger(__name__)
 
@@ -77,10 +77,13 @@ class Borders:
                 which = f"it has {has[part][0]}" if len(panel) == 1 else f"{few.sum()} series are short: {names}"
                 problems.append(f"{part} needs {need} rows, {which}")
         if problems:
+            train, val, test = (int(has[part].min()) for part in needs)
+            fits = _fitting(train, val, test, seasonality(panel.freq))
             raise DataError(
                 "too few rows for the split and windows: " + "; ".join(problems),
                 where=f"split, with lookback {lookback} and horizon {horizon}",
-                fix="shorten lookback or horizon, change the split, give more rows"
+                fix=(f"{fits}, say, fit into rows of freq {panel.freq!r}" if fits else "give more rows")
+                + ", or change the split"
                 + (", or leave short series out: split.short=drop" if len(panel) > 1 else ""),
             )
         return self
@@ -100,6 +103,14 @@ class Borders:
         moved = subset.offsets[:-1] - panel.offsets[:-1][kept]
         parts = (self.begin, self.train_end, self.val_end, self.test_end)
         return subset, Borders(*[rows[kept] + moved for rows in parts], calibration=self.calibration)
+
+
+def _fitting(train: int, val: int, test: int, season: int) -> str:
+    """Sizes of windows that fit into the rows of the parts: at most a season ahead, and some three back."""
+    ahead, back = (season, 3 * season) if season > 1 else (12, 24)
+    horizon = min(ahead, val, test, train - season)
+    lookback = max(min(back, (train - horizon) // 2), season)
+    return f"lookback={lookback} horizon={horizon}" if horizon > 0 else ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,10 +14,11 @@ from jaxtyping import Int
 from pandas.tseries.offsets import Day, Tick
 
 from tsforecast.bundle import Bundle
-from tsforecast.columns import FIRST_YEAR, LARGEST, LAST_YEAR
+from tsforecast.columns import LARGEST
 from tsforecast.frequency import Axis, parse
 from tsforecast.panel import Panel
 from tsforecast.schema import NAIVE
+from tsforecast.stamps import FIRST_YEAR, LAST_YEAR
 
 Columns = Mapping[str, Sequence[Any]]
 NUMBER, MISSING = {int, float}, type(None)  # types of a cell
