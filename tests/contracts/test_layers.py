@@ -16,7 +16,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 CORE = {"errors", "types", "files", "frequency", "quantiles"}
 FEATURES = CORE | {"panel", "features"}
 MODELS = FEATURES | {"windows", "models"}
-FRAMES = CORE | {"panel", "schema", "columns", "tables", "frames"}
+FRAMES = CORE | {"panel", "schema", "columns", "stamps", "tables", "frames"}
 BUNDLE = MODELS | FRAMES | {"metrics", "storage", "history", "bundle"}
 LAYERS = {
     "errors": set(),
@@ -31,7 +31,8 @@ LAYERS = {
     "quantiles": {"errors"},
     "schema": CORE | {"panel"},
     "columns": CORE | {"panel", "schema"},
-    "tables": {"errors"},
+    "stamps": CORE | {"schema", "columns"},
+    "tables": {"errors", "schema"},
     "frames": FRAMES,
     "models": MODELS,
     "history": FRAMES,
