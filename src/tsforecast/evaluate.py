@@ -38,7 +38,7 @@ def evaluate(cfg: DictConfig) -> None:
         else trained_on(bundle, group, given[group] or {}, cfg.paths.data_dir)
         for group in ("dataset", "split")
     )  # fmt: skip
-    panel = bundle.panel(dataset.load(), short=getattr(split, "short", "error"))
+    panel = bundle.panel(dataset.load(for_training=False), short=getattr(split, "short", "error"))
     panel, borders = split(panel, dims.lookback, dims.horizon).kept(panel)
     data = Prepared(panel, dataset.schema, borders, bundle.features, bundle.features.encode(panel), dims,
                     cfg.evaluation.stride)  # fmt: skip

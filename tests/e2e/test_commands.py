@@ -132,6 +132,15 @@ def test_what_train_prints_runs_on_the_file_it_read_when_short_series_are_droppe
     assert "holds the metrics.json of another run" in twice.stderr
 
 
+def test_evaluate_scores_what_predict_would_read_constant_channels_among_it(demo: Path) -> None:
+    frame = pd.read_csv(demo / "data" / "beijing_pm25.csv")
+    flat = frame.assign(**{"pm2.5": 5.0})[list(reversed(frame.columns))]
+    flat.to_csv(demo / "flat.csv", index=False)
+    done = run(demo, "evaluate", "bundle=run/bundle", "+dataset.path=flat.csv", "report=none", "hydra.run.dir=flat")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((demo / "flat" / "metrics.json").read_text())["baseline/naive/test/mae_raw"] == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -59,8 +59,8 @@ class Dataset(Schema):
         """Name, sha256, place and rows, for the record."""
         return {"name": self.name or self.file.stem, "digest": self.digest, "source": str(self.file), "rows": rows}
 
-    def load(self, min_rows: int = 1) -> Panel:
-        """Read and check the file; every series must have `min_rows` rows.
+    def load(self, min_rows: int = 1, *, for_training: bool = True) -> Panel:
+        """Read and check the file; every series must have `min_rows` rows, and `for_training` no constant channel.
 
         Raises
         ------
@@ -70,7 +70,8 @@ class Dataset(Schema):
         static = read_frame(self.static_path, self) if self.static_path else None
         frame = read_frame(self.file, self)
         _ = self.digest  # of what was read, not of what the file may become while a model is trained
-        panel = to_panel(frame, self, static=static, where=str(self.file), min_rows=min_rows)
+        panel = to_panel(frame, self, static=static, where=str(self.file), min_rows=min_rows,
+                         for_training=for_training, keys="dataset.")  # fmt: skip
         del frame
         pyarrow.default_memory_pool().release_unused()  # what reading took: as much again as the panel
         return panel
