@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -68,6 +69,19 @@ def test_when_an_array_file_holds_something_else_then_loading_says_so(bundle: Bu
         rewrite(bundle, name, content)
         with pytest.raises(BundleError, match="do not fit together"):
             Bundle.load(str(bundle.path))
+
+
+@pytest.mark.parametrize("shape", [(2,), (3, 2, 2), (3, 1, 5), (2, 1, 2)], ids=str)
+def test_when_the_ranges_of_training_have_another_shape_then_loading_says_so(
+    bundle: Bundle, shape: tuple[int, ...]
+) -> None:
+    archive = io.BytesIO()
+    np.savez(
+        archive, **{**bundle.features.state(), "calibration.offsets": bundle.offsets, "range.target": np.ones(shape)}
+    )
+    rewrite(bundle, "features.npz", archive.getvalue())
+    with pytest.raises(BundleError, match="do not fit together"):
+        Bundle.load(str(bundle.path))
 
 
 def test_a_forecast_that_is_not_finite_is_refused(bundle: Bundle) -> None:

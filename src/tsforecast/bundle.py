@@ -434,6 +434,7 @@ class Bundle:
         panel = Panel(ids, offsets, time, target, past, known, static, *names, self.freq, self.features.categories)
         with np.errstate(all="ignore"):
             values, quantiles = self.infer(panel, np.zeros(1, dtype=np.int64))
+            remarks(self, panel, np.zeros(1, dtype=np.int64))
         pd.Timestamp(self.metadata.get("chosen_until") or 0)
         for name, found in (("values", values), ("quantiles", quantiles)):
             golden = None if self.golden is None else self.golden[name]

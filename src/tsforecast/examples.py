@@ -91,6 +91,7 @@ def split(bundle: Bundle, frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFra
 
 def with_golden(bundle: Bundle, train: Panel) -> Bundle:
     """The bundle with what a server checks requests and itself against: `missing` and `golden`, of train rows."""
+    bundle = replace(bundle, missing=train.missing_rows(bundle.context))
     history, future, static = split(bundle, example(bundle, train))
     answer = bundle.forecast(history, future, static=static, stale="ignore")
     golden: dict[str, Any] = {
@@ -100,7 +101,7 @@ def with_golden(bundle: Bundle, train: Panel) -> Bundle:
     }
     for name, array in (("values", answer.values), ("quantiles", answer.quantiles)):
         golden[name] = None if array is None else array.astype(str).astype(float).tolist()
-    return replace(bundle, golden=golden, missing=train.missing_rows(bundle.context))
+    return replace(bundle, golden=golden)
 
 
 def rehearse(bundle: Bundle, train: Panel) -> None:

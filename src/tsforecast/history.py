@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tsforecast.bundle import Bundle
 
 log = logging.getLogger(__name__)
+LACKING = "more missing values than training saw in as many rows"
 
 
 def read(
@@ -47,11 +48,11 @@ def read(
     few = panel.lengths < bundle.context
     if short == "drop":
         left = few | (bundle.features.places(panel.ids) < 0)
-        why = [f"{i} ({n} rows)" if n < bundle.context else f"{i} (not trained on)"
-               for i, n in zip(panel.ids[left], panel.lengths[left], strict=True)]  # fmt: skip
+        sizes = zip(panel.ids[left], panel.lengths[left], strict=True)
+        why = [f"{i} ({f'{n} rows' if n < bundle.context else 'not trained on'})" for i, n in sizes]
         if left.all():
-            raise DataError("no series can be forecast", where="history", got=listed(why),
-                            allowed=f"{bundle.context} rows or more of a series that was trained on")  # fmt: skip
+            allowed = f"{bundle.context} rows or more of a series that was trained on"
+            raise DataError("no series can be forecast", where="history", got=listed(why), allowed=allowed)
         if why:
             log.warning("%d of %d series are left out: %s", len(why), len(panel), ", ".join(why))
         return panel.select(~left)
@@ -118,6 +119,18 @@ def check_observed(bundle: Bundle, whole: Panel) -> None:
         )  # fmt: skip
 
 
+def lacking(bundle: Bundle, whole: Panel) -> list[str]:
+    """Where columns have more missing values than `context` rows of training had: a server refuses, others warn."""
+    found = []
+    for names, values in ((bundle.channels, whole.target), (bundle.past_names, whole.past)):
+        recent = values.reshape(len(whole), -1 if names else 1, len(names))[:, : bundle.context]
+        if np.isnan(recent.sum(dtype=np.float64)):
+            count, most = np.isnan(recent).sum(axis=1), [bundle.missing.get(name, 0) for name in names]
+            cells = np.argwhere(count > most)
+            found += [f"{_name(bundle, whole, i, names[j])} ({count[i, j]}, {most[j]} at most)" for i, j in cells]
+    return found
+
+
 def remarks(bundle: Bundle, whole: Panel, series: Int[np.ndarray, " N"], stale: str = "warn") -> tuple[str, ...]:
     """What a caller should know before using a forecast: whose rows are old, and which are unlike those of training.
 
@@ -137,7 +150,8 @@ def remarks(bundle: Bundle, whole: Panel, series: Int[np.ndarray, " N"], stale: 
     old = [] if stale == "ignore" else _stale(bundle, whole)
     if old and stale == "error":
         raise DataError("; ".join(old), where="history", fix="give the latest rows, leave these out, or stale=ignore")
-    return (*old, *_unlike(bundle, whole, series))
+    told = (LACKING, lacking(bundle, whole)), ("unlike the rows of training", _unlike(bundle, whole, series))
+    return (*old, *(f"{what}: {listed(found)}" for what, found in told if found))
 
 
 def _stale(bundle: Bundle, whole: Panel) -> list[str]:
@@ -158,8 +172,8 @@ def _stale(bundle: Bundle, whole: Panel) -> list[str]:
 def _unlike(bundle: Bundle, whole: Panel, series: Int[np.ndarray, " N"]) -> list[str]:
     """Columns far outside the range of training (by half of it), or constant for longer than ever there."""
     found, n = [], len(whole)
-    for group, names in (("target", bundle.channels), ("past", bundle.past_names), ("known", bundle.known_names),
-                         ("static", bundle.static_names)):  # fmt: skip
+    columns = {"target": bundle.channels, "past": bundle.past_names, "known": bundle.known_names}
+    for group, names in (columns | {"static": bundle.static_names}).items():
         if not names or group not in bundle.features.ranges:
             continue
         rows = bundle.context if group in ("target", "past") else None
@@ -177,7 +191,7 @@ def _unlike(bundle: Bundle, whole: Panel, series: Int[np.ndarray, " N"]) -> list
                 held = f"{low[i, j]:g} " + ("throughout" if low[i, j] == high[i, j] else f"to {high[i, j]:g}")
                 trained = f"{least[i, j]:g} to {most[i, j]:g}"
                 found.append(f"{_name(bundle, whole, i, names[j])} is {held} (training: {trained})")
-    return [f"unlike the rows of training: {listed(found)}"] if found else []
+    return found
 
 
 def _name(bundle: Bundle, whole: Panel, i: int, column: str) -> str:

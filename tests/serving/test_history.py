@@ -134,3 +134,12 @@ def test_the_answer_over_http_holds_the_warnings(bundles: Bundles, serve: Callab
     assert orjson.loads(file.headers["x-tsforecast-warnings"]) == [said]
     near = client("POST", "/forecast_csv", data.to_csv(index=False).encode())
     assert "x-tsforecast-warnings" not in near.headers
+
+
+def test_more_missing_values_than_training_had_are_told_from_python_and_refused_by_a_server(bundles: Bundles) -> None:
+    bundle, (data, _) = bundles("holes"), SHAPES["holes"]
+    spoilt = data.assign(load=data["load"].where(~data.index.isin(len(data) - np.array([3, 7, 9]))))
+    (said,) = bundle.forecast(spoilt).warnings
+    assert "load (3, 2 at most)" in said
+    with pytest.raises(DataError, match="more missing values than training saw"):
+        told(bundle, spoilt.tail(L))

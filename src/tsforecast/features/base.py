@@ -215,6 +215,8 @@ class FeatureSet:
         categories = {name: tuple(map(str, known)) for name, known in of("categories").items()}
         covariates = (StandardScaler().restore(of(group)) for group in ("past", "known", "static"))
         ids = np.asarray(state["ids"]).astype(object)
+        if any(each.ndim != 3 or each.shape[1] not in (1, len(ids)) for each in of("range").values()):
+            raise ValueError("ranges of other series than the features were fitted on")
         return FeatureSet(self.features, self.scaler.restore(of("scaler")), ids, categories, of("range"), *covariates)
 
 

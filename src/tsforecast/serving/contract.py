@@ -28,7 +28,7 @@ from tsforecast.bundle import Bundle
 from tsforecast.columns import Problems, channel_columns, check_closed, listed
 from tsforecast.errors import DataError, RequestError, TsforecastError, nearest
 from tsforecast.frames import to_panel
-from tsforecast.history import check_covariates, check_observed, remarks
+from tsforecast.history import LACKING, check_covariates, check_observed, lacking, remarks
 from tsforecast.panel import Panel
 from tsforecast.serving.plain import MISSING, NUMBER, Columns, plain, step
 from tsforecast.tables import read_csv
@@ -156,20 +156,9 @@ class Contract:
 
     def _request(self, whole: Panel, horizon: int, levels: tuple[str, ...] | None) -> Request:
         """Series and missing values held against what training saw."""
-        bundle, n = self.bundle, len(whole)
-        for names, values in ((bundle.channels, whole.target), (bundle.past_names, whole.past)):
-            recent = values.reshape(n, -1 if names else 1, len(names))[:, : bundle.context]
-            if not np.isnan(recent.sum(dtype=np.float64)):
-                continue
-            count = np.isnan(recent).sum(axis=1)
-            allowed = np.array([bundle.missing.get(name, 0) for name in names])
-            for i, j in np.argwhere(count > allowed)[:1]:
-                which = f" of series {whole.ids[i]!r}" if bundle.schema.id else ""
-                raise DataError(
-                    f"column {names[j]!r}{which} has more missing values than training saw",
-                    where="history", got=f"{count[i, j]} missing in the last {bundle.context} rows",
-                    allowed=f"{allowed[j]} at most", fix="fill them in",
-                )  # fmt: skip
+        bundle = self.bundle
+        if found := lacking(bundle, whole):
+            raise DataError(LACKING, where="history", got=listed(found), fix="fill them in")
         check_observed(bundle, whole)
         series = bundle.features.series(whole.ids)
         return Request(whole, series, horizon, levels, remarks(bundle, whole, series))
