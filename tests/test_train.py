@@ -19,7 +19,7 @@ from omegaconf import open_dict
 
 from tsforecast import examples
 from tsforecast.bundle import Bundle
-from tsforecast.config import CONF_DIR, register
+from tsforecast.config.compose import CONF_DIR
 from tsforecast.data.catalogue import sha256
 from tsforecast.errors import ConfigError, DataError
 from tsforecast.train import train
@@ -46,7 +46,6 @@ def run(tmp_path: Path, frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) ->
         out = tmp_path / "run"
         out.mkdir()
         frame.to_csv(tmp_path / "my.csv", index=False)
-        register()
         GlobalHydra.instance().clear()
         with hydra.initialize_config_dir(str(CONF_DIR), version_base="1.3"):
             cfg = hydra.compose("train", overrides=[*SMALL, "dataset.path=my.csv", "model=naive", *overrides],

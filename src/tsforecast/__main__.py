@@ -43,7 +43,7 @@ def main() -> None:
     if verb in VERBS:
         sys.argv = ["tsforecast" if completes else f"tsforecast {verb}", *words[1:]]
         sys.path.insert(0, str(Path.cwd()))  # as `python -m` does, so that the user's own modules are found
-        from tsforecast.command import command
+        from tsforecast.config.command import command
 
         module = importlib.import_module(f"tsforecast.{verb}")
         command(getattr(module, verb), verb)

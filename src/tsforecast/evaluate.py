@@ -6,8 +6,9 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from tsforecast.command import command
-from tsforecast.config import build, limit_threads, log_to, record, run_dir, show
+from tsforecast.config.command import command
+from tsforecast.config.compose import build
+from tsforecast.config.job import limit_threads, log_to, record, run_dir, show
 
 
 def evaluate(cfg: DictConfig) -> None:

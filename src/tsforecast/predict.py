@@ -6,8 +6,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from tsforecast.command import command
-from tsforecast.config import limit_threads, log_to, show
+from tsforecast.config.command import command
+from tsforecast.config.job import limit_threads, log_to, show
 
 
 def predict(cfg: DictConfig) -> None:

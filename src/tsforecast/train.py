@@ -6,9 +6,9 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from tsforecast.command import command
-from tsforecast.config import (
-    build,
+from tsforecast.config.command import command
+from tsforecast.config.compose import build
+from tsforecast.config.job import (
     check_processes,
     choices,
     helps,

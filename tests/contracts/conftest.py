@@ -9,16 +9,14 @@ from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
-import hydra
 import numpy as np
 import pandas as pd
 import pytest
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, ListConfig
 
 from tsforecast import examples
 from tsforecast.bundle import Bundle
-from tsforecast.config import CONF_DIR, build, register
+from tsforecast.config.compose import CONF_DIR, build, composed
 from tsforecast.data.splits import Borders, FractionSplit
 from tsforecast.features.base import FeatureSet
 from tsforecast.panel import Panel
@@ -51,10 +49,7 @@ def pairwise(*axes: list[str]) -> list[tuple[str, ...]]:
 
 def compose(name: str, *overrides: str) -> DictConfig:
     """Compose a command's configuration as the command does."""
-    register()
-    GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        return hydra.compose(name, overrides=list(overrides))
+    return composed(name, overrides)[0]
 
 
 def deep(model: str) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.contracts.conftest import LEVELS, Trained, changed, compose
-from tsforecast.config import build
+from tsforecast.config.compose import build
 from tsforecast.data.splits import Borders
 from tsforecast.errors import ConfigError, DataError
 from tsforecast.features.base import FeatureSet

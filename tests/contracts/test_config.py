@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.contracts.conftest import compose, options
-from tsforecast.config import CONF_DIR, build
+from tsforecast.config.compose import CONF_DIR, build
 from tsforecast.data.generated import GeneratedPanel
 from tsforecast.data.sources import Dataset
 from tsforecast.serving.store import BentoStore, NoStore

@@ -108,7 +108,7 @@ def test_when_validation_and_test_rows_change_then_what_was_fitted_does_not(
     trained: Train, dataset: str, scaler: str
 ) -> None:
     from tests.contracts.conftest import compose
-    from tsforecast.config import build
+    from tsforecast.config.compose import build
 
     case = trained(dataset, "calendar", "naive")
     panel = replace(case.panel, target=np.abs(case.panel.target))  # log1p takes no negative values

@@ -146,10 +146,10 @@ def test_evaluate_scores_what_predict_would_read_constant_channels_among_it(demo
     [
         (["horizn=24"], "did you mean horizon?"),
         (["model=rigde"], "did you mean model=ridge?"),
-        (["experiment=etth1"], "+experiment=..."),
+        (["experiment=etth1"], "+experiment=etth1"),
         (["+experiment=etth9"], "etth1, etth2"),
         (["horizon=0"], "allowed: 1 or more"),
-        (["horizon=abc"], "allowed: Integer"),
+        (["horizon=abc"], "to Integer"),
         (["season=0"], "season counts rows"),
         (["model.lambdas=[nan]"], "non-negative, finite"),
         (["model.lambdas=[foo]"], "non-negative, finite"),
@@ -158,8 +158,8 @@ def test_evaluate_scores_what_predict_would_read_constant_channels_among_it(demo
         (["--config-name=foo"], "foo"),
         (["threads=0"], "threads are counted"),
         (["seed=-1"], "0 to 2**32 - 1"),
-        (["split.train=abc"], "allowed: a number"),
-        (["model=nlinear", "trainer.max_epochs=abc"], "allowed: a whole number or null"),
+        (["split.train=abc"], "train: float"),
+        (["model=nlinear", "trainer.max_epochs=abc"], "epochs are counted"),
         (["feature=[calender]"], "did you mean feature=calendar?"),
         (["lookback=50000"], "too few rows for the split and windows"),
         (["dataset=csv"], "dataset.path"),
@@ -169,7 +169,7 @@ def test_evaluate_scores_what_predict_would_read_constant_channels_among_it(demo
         (["model=nlinear", "ckpt_path=nowhere.ckpt"], "checkpoints/last.ckpt"),
         (["split.train=0.9"], "add up to 1"),
         (["+horizn=24"], "did you mean horizon=...?"),
-        (["trainer=null"], "allowed: cpu, ddp, debug, gpu"),
+        (["trainer=null"], "--help lists the groups"),
     ],
 )
 def test_a_wrong_argument_gives_one_message_with_the_fix_and_no_traceback(
@@ -187,8 +187,8 @@ def test_a_wrong_argument_gives_one_message_with_the_fix_and_no_traceback(
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("lokback: 10", ["where:   experiment/mine.yaml", "did you mean lookback?"]),
-        ("lookback: ten", ["where:   experiment/mine.yaml", "'ten'"]),
+        ("lokback: 10", ["'experiment/mine'", "did you mean lookback?"]),
+        ("lookback: ten", ["'experiment/mine'", "'ten'"]),
         ("lookback: [10", ["mine.yaml, line 3", "a configuration file is not YAML"]),
     ],
 )

@@ -15,7 +15,7 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 from tests.contracts.conftest import compose
 from tests.models.test_linear import encoded, windows
 
-from tsforecast.config import build
+from tsforecast.config.compose import build
 from tsforecast.errors import ConfigError, DataError
 from tsforecast.features.window import Lags
 from tsforecast.models import trees

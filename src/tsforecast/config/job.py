@@ -1,0 +1,134 @@
+"""What a running command knows of its job: its directory, its log, its place in a sweep or among processes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from tsforecast.errors import ConfigError, OutputError
+from tsforecast.files import whole
+
+
+def choices() -> dict[str, str]:
+    """The option chosen in each config group."""
+    return {key: str(value) for key, value in HydraConfig.get().runtime.choices.items() if not key.startswith("hydra")}
+
+
+def run_dir(result: str) -> Path:
+    """Directory of this run, which holds no `result` of another.
+
+    Raises
+    ------
+    OutputError
+        It does.
+    """
+    out = Path(HydraConfig.get().runtime.output_dir)
+    if (out / result).exists():
+        raise OutputError(f"this directory holds the {result} of another run", where="hydra.run.dir", got=out,
+                          fix="name another one, or delete it")  # fmt: skip
+    return out
+
+
+def sweeping() -> bool:
+    """Whether this run is one of a sweep."""
+    return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
+
+
+def helps() -> bool:
+    """Whether another process leads: Lightning starts this very command once more for each further device."""
+    ranks = ("RANK", "LOCAL_RANK", "NODE_RANK") if "LOCAL_RANK" in os.environ else ("NODE_RANK",)
+    return any(os.environ.get(name, "0") != "0" for name in ranks)
+
+
+def check_processes(nodes: int = 1, devices: int = 1) -> None:
+    """Raise a ConfigError in a sweep of several processes, or where the environment counts more than there will be."""
+    if sweeping() and nodes * devices > 1:
+        what = "a sweep cannot train in several processes: each would run the whole sweep"
+        raise ConfigError(what, where="trainer.devices", got=nodes * devices, fix="trainer.devices=1")
+    for name, count in (("NODE_RANK", nodes), ("LOCAL_RANK", devices), ("RANK", nodes * devices)):
+        if (rank := os.environ.get(name, "0")) not in map(str, range(count)):
+            what = "the environment says that another process leads this one, and the trainer has none"
+            raise ConfigError(what, where=name, got=rank, allowed=f"0 to {count - 1}", fix=f"unset {name}")
+
+
+def without_trainer(cfg: DictConfig) -> list[str]:
+    """Arguments of this run that set the trainer, or choose it, which a model without one does not read."""
+    model = OmegaConf.to_yaml(cfg.model)  # which may refer to it: xgboost's device is the trainer's accelerator
+    keys = [argument.partition("=")[0].lstrip("+~") for argument in HydraConfig.get().overrides.task]
+    return [key for key in keys if f"{key}.".startswith("trainer.") and f"${{{key}" not in model]
+
+
+def record(cfg: DictConfig, out: Path) -> None:
+    """Write `config.yaml`, the resolved configuration under the arguments it was composed with, and `.hydra/`.
+
+    Hydra would write the latter before a run knows that its directory is not taken.
+    """
+    overrides = HydraConfig.get().overrides.task
+    with whole(out / "config.yaml") as scratch:
+        scratch.write_text(f"# {shlex.join(overrides)}\n{OmegaConf.to_yaml(cfg, resolve=True)}", encoding="utf-8")
+    for name, node in (("config", cfg), ("hydra", HydraConfig.instance().cfg), ("overrides", overrides)):
+        with whole(out / ".hydra" / f"{name}.yaml") as scratch:
+            OmegaConf.save(node, scratch)
+
+
+def log_to(file: Path | None, *, silent: bool = False) -> logging.Logger:
+    """Log to `file` too, beside what `hydra.job_logging` says; returns the logger of the commands.
+
+    The file's lock keeps other processes out of a run's directory. `silent` leaves errors alone, and no file.
+    """
+    root = logging.getLogger()
+    for handler in [each for each in root.handlers if each.name == "run"]:  # of the run before, in a sweep
+        root.removeHandler(handler)
+        handler.close()
+    if silent:
+        root.setLevel(logging.ERROR)
+    elif file is not None:
+        record = logging.FileHandler(file, encoding="utf-8")
+        record.name = "run"
+        record.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+        root.addHandler(record)
+        _claim(record.stream, file)
+    return logging.getLogger("tsforecast")
+
+
+def _claim(log: Any, file: Path) -> None:
+    """Keep other processes out of a run's directory: the lock on its log ends with this one, however it ends."""
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        return
+    try:
+        fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise OutputError("another run is at work in this directory", where="hydra.run.dir", got=file.parent,
+                          fix="name another one, or wait") from None  # fmt: skip
+
+
+def show(text: str) -> None:
+    """Print a command's result."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def limit_threads(threads: int) -> None:
+    """Let numpy and torch use `threads` threads; a variable the user has set wins.
+
+    BLAS reads its number of threads once, when it is loaded: call this before numpy is imported.
+
+    Raises
+    ------
+    ConfigError
+        It is not a positive number.
+    """
+    if threads < 1:
+        raise ConfigError("threads are counted", where="threads", got=threads, allowed="1, 2, ...", fix="threads=1")
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, str(threads))

@@ -1,0 +1,87 @@
+"""The keys of each command and their kinds; their values are in conf/. Known to Hydra wherever this is imported."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, OmegaConf
+
+
+@dataclass
+class TrainConfig:
+    """Root of `train`. Groups are checked by the constructors they name."""
+
+    dataset: Any = MISSING
+    split: Any = MISSING
+    feature: dict[str, Any] = field(default_factory=dict)
+    scaler: Any = MISSING
+    model: Any = MISSING
+    trainer: Any = MISSING
+    calibration: Any = MISSING
+    evaluation: Any = MISSING
+    tracking: Any = MISSING
+    report: Any = MISSING
+    serving: Any = MISSING
+    paths: Any = MISSING
+    name: str | None = MISSING
+    lookback: int = MISSING
+    horizon: int = MISSING
+    season: int | None = MISSING
+    quantiles: list[float] = MISSING
+    unused_covariates: str = MISSING
+    seed: int = MISSING
+    threads: int = MISSING
+    ckpt_path: str | None = MISSING
+    objective: str = MISSING
+
+
+@dataclass
+class EvaluateConfig:
+    """Root of `evaluate`."""
+
+    bundle: str = MISSING
+    dataset: Any = None
+    split: Any = None
+    evaluation: Any = MISSING
+    report: Any = MISSING
+    paths: Any = MISSING
+    part: str = MISSING
+    threads: int = MISSING
+
+
+@dataclass
+class PredictConfig:
+    """Root of `predict`."""
+
+    bundle: str = MISSING
+    input: str = MISSING
+    output: str = MISSING
+    known_future: str | None = MISSING
+    static: str | None = MISSING
+    format: str | None = MISSING
+    horizon: int | None = MISSING
+    levels: Any = MISSING
+    stale: str = MISSING
+    short: str = MISSING
+    sep: str | None = MISSING
+    decimal: str | None = MISSING
+    thousands: str | None = MISSING
+    date_format: str | None = MISSING
+    localize: str | None = MISSING
+    unsorted: str | None = MISSING
+    gaps: str | None = MISSING
+    duplicates: str | None = MISSING
+    paths: Any = MISSING
+    threads: int = MISSING
+
+
+ROOTS: dict[str, type] = {"train": TrainConfig, "evaluate": EvaluateConfig, "predict": PredictConfig}
+
+for _name, _root in ROOTS.items():
+    ConfigStore.instance().store(name=f"{_name}_root", node=_root)
+OmegaConf.register_new_resolver("unique", lambda: secrets.token_hex(3), use_cache=True, replace=True)
+OmegaConf.register_new_resolver("cwd", lambda: str(Path.cwd()), replace=True)
