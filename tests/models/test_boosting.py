@@ -20,7 +20,7 @@ from tsforecast.errors import ConfigError, DataError
 from tsforecast.features.window import Lags
 from tsforecast.models import trees
 from tsforecast.models.boosting import STRATEGIES, XGBoost
-from tsforecast.models.linear import Ridge, design
+from tsforecast.models.linear import LinearForecaster, Ridge, design
 from tsforecast.models.trees import TreeForecaster
 from tsforecast.types import Dims, Encoded, Window
 from tsforecast.windows import Windows
@@ -226,6 +226,19 @@ def test_windows_with_a_missing_label_are_left_out() -> None:
     e.target[:] = np.nan
     with pytest.raises(DataError, match="no window has a complete label"):
         XGBoost(rounds=3).fit(train, val, dims)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 5])
+def test_the_base_forecasts_every_window_and_channel_once_however_many_channels_there_are(
+    channels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, predict = [], LinearForecaster.predict
+    monkeypatch.setattr(
+        LinearForecaster, "predict", lambda self, w: [read.append(w.target[:, 0].size), predict(self, w)][1]
+    )
+    _, train, val, dims = problem(channels=channels)
+    XGBoost(rounds=1, base=Ridge(), **PLAIN).fit(train, val, dims)
+    assert sum(read) == channels * (len(train) + len(val))
 
 
 # --- what a person reads -------------------------------------------------------------------------------------------

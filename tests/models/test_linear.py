@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.linear_model import Ridge as SklearnRidge
@@ -46,6 +48,30 @@ def test_the_lambda_chosen_has_the_lowest_validation_error_of_the_grid() -> None
         return float(np.mean((forecast - val.label(slice(None))) ** 2))
 
     assert error(grid) == pytest.approx(min(error([value]) for value in grid), rel=1e-6)
+
+
+@pytest.mark.parametrize("lambdas", [[1e-1, 1.0, 10.0], [10.0, 1.0, 1e-1], [1e-8, 1e3], None], ids=str)
+@pytest.mark.parametrize(("exact", "best"), [(True, 1e-12), (False, 1.0)])
+def test_the_edge_of_the_grid_is_never_taken_without_a_word(
+    exact: bool, best: float, lambdas: list[float] | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    e = encoded(channels=1)
+    if exact:  # two waves and next to no noise: the best penalty is none
+        waves = np.sin(np.arange(400)[:, None] / np.array([5.0, 7.3])).sum(axis=1, keepdims=True)
+        e = replace(e, target=(waves + 1e-4 * e.target).astype(np.float32))
+    train, val, dims = windows(e, 0, 60), windows(e, 60, 400), e.dims(12, 4, 1)
+
+    def error(grid: list[float] | None) -> float:
+        forecast = Ridge(grid).fit(train, val, dims).predict(val.window(slice(None)))
+        return float(np.mean((forecast - val.label(slice(None))) ** 2))
+
+    found = error(lambdas)
+    told = "edge of the grid" in caplog.text
+    if lambdas is None:
+        assert not told
+        assert found < error([1e-6]) * (0.9 if exact else 1.0)
+    else:
+        assert told == (len(lambdas) == 2 or not min(lambdas) < best < max(lambdas))
 
 
 def test_moments_from_the_series_are_the_moments_of_the_windows() -> None:

@@ -16,7 +16,7 @@ import pytest
 import torch
 from neuralforecast import NeuralForecast as TheirTraining
 from neuralforecast.losses.pytorch import MSE
-from neuralforecast.models import LSTM, NHITS, TFT, DeepAR, PatchTST, iTransformer
+from neuralforecast.models import LSTM, NHITS, TFT, DeepAR, PatchTST, TimeMixer, TimeXer, iTransformer
 from torch import nn
 
 from tsforecast.errors import ConfigError
@@ -214,6 +214,22 @@ def test_when_a_network_does_not_fit_the_data_then_the_error_comes_before_traini
 
     with pytest.raises(ConfigError, match=message):
         trained(Neural(Wrong), encoded(), tmp_path, epochs=1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "parameters", "name", "fix"),
+    [
+        (TimeXer, {"patch_len": 32, "hidden_size": 8, "d_ff": 8}, "patch_len", 32),
+        (TimeMixer, {"d_model": 8, "d_ff": 8, "down_sampling_layers": 4}, "down_sampling_window", 32),
+    ],
+)
+def test_when_the_lookback_does_not_fit_what_a_network_reads_at_a_time_then_the_error_names_the_parameter(
+    tmp_path: Path, kind: Any, parameters: dict, name: str, fix: int
+) -> None:
+    with pytest.raises(ConfigError) as told:
+        trained(Neural(NeuralForecast(partial(kind, **parameters))), encoded(), tmp_path, epochs=1)
+    assert told.value.where == f"model.backbone.network.{name}"
+    assert told.value.fix == f"lookback={fix}"
 
 
 def test_when_a_network_forgets_the_quantiles_then_the_error_says_so(tmp_path: Path) -> None:

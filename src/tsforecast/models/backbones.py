@@ -44,16 +44,12 @@ class NeuralForecast:
         base = next(c for c in kind.__mro__ if c.__name__ == "BaseModel")
         allowed = sorted(set(inspect.signature(kind).parameters) - set(inspect.signature(base).parameters) - {"kwargs"})
         if unknown := sorted(set(given) - set(allowed)):
-            near = nearest(unknown[0], allowed)
-            raise ConfigError(
-                f"{kind.__name__} has no such parameter of its architecture",
-                where=f"model.backbone.network.{unknown[0]}",
-                got=given[unknown[0]],
-                allowed=", ".join(allowed),
-                fix=f"did you mean {near}?"
-                if near
-                else "learning rate, batch size and loss belong one level up, to model",
+            near, got = nearest(unknown[0], allowed), given[unknown[0]]
+            what, where = f"{kind.__name__} has no such parameter", f"model.backbone.network.{unknown[0]}"
+            fix = (
+                f"did you mean {near}?" if near else "learning rate, batch size and loss belong one level up, to model"
             )
+            raise ConfigError(what, where=where, got=got, allowed=", ".join(allowed), fix=fix)
         recurrent = inspect.signature(kind).parameters.get("recurrent")
         if given.get("recurrent", recurrent.default) if recurrent else kind.RECURRENT:
             raise ConfigError("this network forecasts one step from the one before; all steps at once are needed",
@@ -75,6 +71,14 @@ class NeuralForecast:
         flags = {"past": kind.EXOGENOUS_HIST, "known": kind.EXOGENOUS_FUTR}
         flags |= dict.fromkeys(("static", "tabular"), kind.EXOGENOUS_STAT and not kind.MULTIVARIATE)
         return frozenset(name for name, used in flags.items() if used)
+
+    def strides(self, lookback: int) -> dict[str, int]:
+        """The parameters that say how many rows are read at a time, of which the lookback is no multiple."""
+        found = {name: each.default for name, each in inspect.signature(self._kind).parameters.items()}
+        found |= getattr(self.network, "keywords", {})
+        halved = found.get("down_sampling_window", 1) ** found.get("down_sampling_layers", 1)
+        rows = {"patch_len": found.get("patch_len", 1), "down_sampling_window": halved}
+        return {name: size for name, size in rows.items() if lookback % size}
 
     def __call__(self, dims: Dims) -> nn.Module:
         """The network, its weights drawn from the seed of the global generator, which is left as it was.

@@ -143,9 +143,7 @@ class XGBoost(BaseEstimator, Estimator):
             forecaster.base = self.base.fit(train, val, replace(dims, quantiles=()))
         boosters = []
         for channels in forecaster.channels:
-            parts = [
-                _Part.of(windows, forecaster, channels, name) for windows, name in ((train, "train"), (val, "val"))
-            ]
+            parts = [_Part.of(w, channels, forecaster, name) for w, name in ((train, "train"), (val, "val"))]
             matrices: list[xgb.QuantileDMatrix] = []
             for i, steps in enumerate(forecaster.steps):
                 if i == 0 or dims.known:  # else the boosters differ in their labels alone
@@ -242,43 +240,44 @@ class XGBoost(BaseEstimator, Estimator):
 class _Part:
     """The rows of some channels with a complete label; labels and margins are counted from the last value."""
 
-    windows: Windows
-    channels: Sequence[int]
+    windows: Windows  # of these channels alone: else time and memory would grow with the square of their number
     label: Float[np.ndarray, "R H"]
     margin: Float[np.ndarray, "R H"] | None
     kept: Sequence[np.ndarray]  # of each batch, the rows with a complete label
 
     @classmethod
-    def of(cls, windows: Windows, forecaster: TreeForecaster, channels: Sequence[int], name: str) -> _Part:
+    def of(cls, windows: Windows, channels: Sequence[int], forecaster: TreeForecaster, name: str) -> _Part:
         """One pass over the windows."""
+        windows = replace(windows, encoded=replace(windows.encoded, target=windows.encoded.target[:, channels]))
         labels, margins, kept = [], [], []
-        for index in _batches(windows, channels):
+        for index in _batches(windows):
             window, label = windows.batch(index)
             margin = forecaster.margin(window)
-            label = (label - window.target[:, -1:])[..., channels].transpose(0, 2, 1).reshape(-1, windows.horizon)
+            label = (label - window.target[:, -1:]).transpose(0, 2, 1).reshape(-1, windows.horizon)
             kept.append(~np.isnan(label).any(axis=1))
             labels.append(label[kept[-1]])
             if margin is not None:
-                margins.append(margin[..., channels].transpose(0, 2, 1).reshape(-1, windows.horizon)[kept[-1]])
+                margins.append(margin.transpose(0, 2, 1).reshape(-1, windows.horizon)[kept[-1]])
         if not sum(map(len, labels)):
             raise DataError("no window has a complete label", where=f"{name} rows",
                             got=f"{len(windows)} windows, all with missing targets",
                             fix="shorten the horizon, or fill the gaps of the data first")  # fmt: skip
-        return cls(windows, channels, np.concatenate(labels), np.concatenate(margins) if margins else None, kept)
+        return cls(windows, np.concatenate(labels), np.concatenate(margins) if margins else None, kept)
 
     def rows(self, forecaster: TreeForecaster, steps: Sequence[int]) -> Callable[[], Iterator[np.ndarray]]:
         """The design for boosters of `steps`, batch by batch, as often as it is asked for."""
 
         def batches() -> Iterator[np.ndarray]:
-            for index, kept in zip(_batches(self.windows, self.channels), self.kept, strict=True):
-                window = seen(self.windows.window(index), self.channels, steps, recursive=forecaster.recursive)
+            every = range(self.windows.encoded.target.shape[1])
+            for index, kept in zip(_batches(self.windows), self.kept, strict=True):
+                window = seen(self.windows.window(index), every, steps, recursive=forecaster.recursive)
                 yield design(window)[0][kept]
 
         return batches
 
 
-def _batches(windows: Windows, channels: Sequence[int]) -> Iterator[slice]:
-    return windows.batches(max(1, _ROWS // len(channels)))
+def _batches(windows: Windows) -> Iterator[slice]:
+    return windows.batches(max(1, _ROWS // windows.encoded.target.shape[1]))
 
 
 class _Feed(xgb.DataIter):

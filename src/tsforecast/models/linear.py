@@ -236,22 +236,16 @@ class Ridge(Estimator):
     ----------
     lambdas
         Candidate penalties, relative to the number of design rows, so that one grid suits any data length.
-        None takes 49 values from 1e-6 to 1e6.
+        None takes 49 values from 1e-6 to 1e6, and smaller ones as long as they are better, down to 1e-12.
     """
 
     lambdas: Sequence[float] | None = None
     uses: ClassVar[frozenset[str]] = frozenset({"past", "known", "static", "tabular"})
 
     def __post_init__(self) -> None:
-        given = () if self.lambdas is None else self.lambdas
-        if self.lambdas is not None and (not given or not all(_is_penalty(value) for value in given)):
-            raise ConfigError(
-                "ridge penalties must be non-negative, finite numbers",
-                where="model.lambdas",
-                got=list(self.lambdas),
-                allowed="one or more numbers >= 0",
-                fix="model.lambdas=null takes the default grid",
-            )
+        if self.lambdas is not None and not (self.lambdas and all(map(_is_penalty, self.lambdas))):
+            what, fix = "ridge penalties are non-negative, finite numbers", "model.lambdas=null takes the default grid"
+            raise ConfigError(what, where="model.lambdas", got=list(self.lambdas), allowed="one or more", fix=fix)
 
     def fit(self, train: Windows, val: Windows, dims: Dims) -> LinearForecaster:
         """Solve for every lambda, keep the one with the lowest validation MSE.
@@ -261,29 +255,30 @@ class Ridge(Estimator):
         DataError
             No window has a complete label.
         """
-        moments = _Moments.of(train, dims)
-        judge = _Moments.of(val, dims)
+        moments, judge = (_Moments.of(windows, dims) for windows in (train, val))
         if not moments.n or not judge.n:
-            raise DataError(
-                "no window has a complete label",
-                where="training rows" if not moments.n else "validation rows",
-                got=f"{len(train)} train and {len(val)} validation windows, all with missing targets",
-                fix="shorten the horizon, or fill the gaps of the data first",
-            )
+            where = "validation rows" if moments.n else "training rows"
+            got = f"{len(train)} train and {len(val)} validation windows, all with missing targets"
+            fix = "shorten the horizon, or fill the gaps of the data first"
+            raise DataError("no window has a complete label", where=where, got=got, fix=fix)
         mean_x, mean_y = moments.x / moments.n, moments.y / moments.n
         moments, judge = moments.about(mean_x, mean_y), judge.about(mean_x, mean_y)
         spectrum, basis = np.linalg.eigh(moments.xx)
-        spectrum = np.maximum(spectrum, 0.0)
-        xy = basis.T @ moments.xy
+        spectrum, xy = np.maximum(spectrum, 0.0), basis.T @ moments.xy
         val_xx, val_xy = basis.T @ judge.xx @ basis, basis.T @ judge.xy
-        grid = np.logspace(-6, 6, 49) if self.lambdas is None else np.asarray(self.lambdas, dtype=np.float64)
-        errors = np.empty(len(grid))
-        for i, penalty in enumerate(grid):
+
+        def judged(penalty: float) -> float:
             weight = _solve(spectrum, xy, penalty * moments.n)
-            errors[i] = judge.yy - 2 * np.sum(weight * val_xy) + np.sum(weight * (val_xx @ weight))
+            return float(judge.yy - 2 * np.sum(weight * val_xy) + np.sum(weight * (val_xx @ weight)))
+
+        grid = sorted(np.logspace(-6, 6, 49) if self.lambdas is None else map(float, self.lambdas))
+        errors = [judged(penalty) for penalty in grid]
+        while self.lambdas is None and grid[0] > 1e-12 and _falls(errors):  # below 1e-12 there is no penalty left
+            grid.insert(0, grid[0] / 10**0.25)
+            errors.insert(0, judged(grid[0]))
         best = int(np.argmin(errors))
         log.info("ridge lambda %.3g chosen on validation, MSE %.4f", grid[best], errors[best] / judge.n / dims.horizon)
-        if len(grid) > 1 and best in ((0, len(grid) - 1) if self.lambdas is not None else (len(grid) - 1,)):
+        if _falls(errors) or _falls(errors[::-1]):
             log.warning("the best ridge lambda %.3g lies at the edge of the grid: widen model.lambdas", grid[best])
         weight = basis @ _solve(spectrum, xy, grid[best] * moments.n)
         return LinearForecaster(
@@ -291,6 +286,11 @@ class Ridge(Estimator):
             weight=np.ascontiguousarray(weight, dtype=np.float32),
             bias=(mean_y - mean_x @ weight).astype(np.float32),
         )
+
+
+def _falls(errors: Sequence[float]) -> bool:
+    """Whether the first is the lowest, by more than rounding."""
+    return len(errors) > 1 and errors[0] < (1 - 1e-5) * min(errors[1:])
 
 
 def _solve(spectrum: np.ndarray, xy: np.ndarray, penalty: float) -> np.ndarray:

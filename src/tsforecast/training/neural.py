@@ -6,7 +6,7 @@ import logging
 import math
 import signal
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -180,7 +180,7 @@ def _(
                           fix="trainer.max_epochs=10")  # fmt: skip
     torch.manual_seed(seed)
     network = build(model.backbone, dims)
-    _probe(network, train, dims)
+    _probe(network, train, dims, getattr(model.backbone, "strides", lambda _: {})(dims.lookback))
     if model.warm_start is not None:
         start = getattr(network, "warm_start", None)
         if start is None:
@@ -222,7 +222,7 @@ def _(
     return Fitted(runtime(network, dims), module.history, partial(_insights, network, val), note)
 
 
-def _probe(network: nn.Module, train: Windows, dims: Dims) -> None:
+def _probe(network: nn.Module, train: Windows, dims: Dims, strides: Mapping[str, int]) -> None:
     """Two windows through the fresh network, so that one of the wrong shape is found before it is trained.
 
     Raises
@@ -237,6 +237,11 @@ def _probe(network: nn.Module, train: Windows, dims: Dims) -> None:
         with torch.no_grad():
             out = network(window)
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
+        for name, rows in strides.items():
+            what = f"the network reads the lookback {rows} rows at a time"
+            fix = f"lookback={-(-dims.lookback // rows) * rows}"
+            where = f"model.backbone.network.{name}"
+            raise ConfigError(what, where=where, got=f"lookback={dims.lookback}", fix=fix) from error
         raise ConfigError(
             "the network cannot read a window",
             where="model.backbone",
