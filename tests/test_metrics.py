@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
+from tsforecast.columns import LARGEST
 from tsforecast.metrics import Scores, seasonal_scale
 
 RNG = np.random.default_rng(0)
@@ -33,6 +34,14 @@ def test_the_scores_are_scikit_learns() -> None:
     assert summary["rmse"] == pytest.approx(metrics.root_mean_squared_error(*flat), rel=1e-5)
     assert summary["mse_raw"] == pytest.approx(metrics.mean_squared_error(*raw), rel=1e-5)
     assert summary["mae_raw"] == pytest.approx(metrics.mean_absolute_error(*raw), rel=1e-5)
+
+
+def test_scores_of_the_largest_values_that_are_read_are_numbers() -> None:
+    label = np.sign(LABEL) * np.float32(LARGEST)
+    found = Scores(("a", "b", "c"), 6, SCALE, SCALE)
+    found.update(label, -label, label, -label, SERIES)
+    assert np.isfinite(list(found.summary().values())).all()
+    assert found.summary()["mse_raw"] == pytest.approx(4 * LARGEST**2, rel=1e-5)
 
 
 def test_mase_is_the_mean_error_relative_to_each_series_scale() -> None:

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.serving.conftest import SHAPES, Client, H, L, request
+from tests.serving.conftest import SHAPES, Client, H, L, frame, request, trained
 from tsforecast.bundle import Bundle
+from tsforecast.data.sources import read_frame
 from tsforecast.errors import DataError, RequestError, TsforecastError
-from tsforecast.serving.contract import Contract
+from tsforecast.schema import Schema
+from tsforecast.serving.contract import Answer, Contract
 from tsforecast.serving.engine import Engine
 from tsforecast.serving.plain import plain
 
@@ -231,6 +234,23 @@ def test_a_csv_file_gives_the_csv_of_the_bundles_forecast(
     assert len(client("POST", "/forecast_csv?horizon=1&levels=80", text).body.splitlines()) < H * len(
         found.body.splitlines()
     )
+
+
+def test_names_of_series_come_back_as_they_were_sent(tmp_path: Path) -> None:
+    names = {"shop0": "001", "shop1": "1", "shop2": "NA"}
+    data = frame(3).assign(shop=lambda f: f["shop"].map(names))
+    data.to_csv(tmp_path / "x.csv", index=False)
+    schema = Schema("long", "date", "shop", ("load", "visits"), freq="h")
+    bundle = trained(read_frame(tmp_path / "x.csv", schema), schema, tmp_path / "bundle")
+    contract = Contract(bundle)
+    request = contract.read_csv((tmp_path / "x.csv").read_bytes())
+    assert list(request.whole.ids) == list(bundle.forecast(data).ids) == list(names.values())
+    sent = {"history": data.assign(date=data["date"].map(lambda t: t.isoformat())).to_dict("list")}
+    assert list(contract.read(orjson.dumps(sent)).whole.ids) == list(names.values())
+    answer = Answer(*bundle.infer(request.whole, request.series)[:2])
+    assert b"\n001,2024-01-07 06:00:00,2024-01-07 05:00:00,load," in contract.write_csv(request, answer)
+    with pytest.raises(DataError, match="not among those"):
+        bundle.forecast(data.assign(shop=data["shop"].replace("001", "01")))
 
 
 def test_requests_forecast_together_are_forecast_as_alone(bundles: Bundles) -> None:

@@ -53,7 +53,7 @@ def plain(bundle: Bundle, nanos: int, columns: Columns, *, booleans: bool) -> Pa
         names = columns[key]
         each = next((i for i, name in enumerate(names) if name != names[0]), total)
         ids = list(names[::each])
-        if set(map(type, ids)) != {str} or len(set(ids)) < len(ids) or total != each * len(ids):
+        if set(map(type, ids)) != {str} or not all(ids) or len(set(ids)) < len(ids) or total != each * len(ids):
             return None
         if list(chain.from_iterable(repeat(name, each) for name in ids)) != list(names):
             return None
