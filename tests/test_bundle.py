@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -82,6 +83,26 @@ def test_when_the_ranges_of_training_have_another_shape_then_loading_says_so(
     rewrite(bundle, "features.npz", archive.getvalue())
     with pytest.raises(BundleError, match="do not fit together"):
         Bundle.load(str(bundle.path))
+
+
+def test_arrays_that_unfold_to_more_than_their_file_are_not_read(bundle: Bundle) -> None:
+    np.savez_compressed(packed := io.BytesIO(), ids=np.zeros(10**7))
+    rewrite(bundle, "features.npz", packed.getvalue())
+    tracemalloc.start()
+    with pytest.raises(BundleError, match="unfolds"):
+        Bundle.load(str(bundle.path))
+    assert tracemalloc.get_traced_memory()[1] < 10**7
+    tracemalloc.stop()
+
+
+def test_what_onnx_runtime_refuses_is_an_error_of_the_bundle(bundle: Bundle) -> None:
+    body = json.loads((Path(str(bundle.path)) / "bundle.json").read_text())
+    body["forecaster"] = {"_target_": "tsforecast.models.onnx_runtime.OnnxForecaster", "inputs": ["target"], "rows": 1}
+    rewrite(bundle, "bundle.json", json.dumps(body).encode())
+    for graph in (b"", b"no graph", b"\n\x08location\x12\x04/etc"):
+        rewrite(bundle, "network.onnx", graph)
+        with pytest.raises(BundleError, match="do not fit together"):
+            Bundle.load(str(bundle.path))
 
 
 def test_a_forecast_that_is_not_finite_is_refused(bundle: Bundle) -> None:

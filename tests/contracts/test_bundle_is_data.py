@@ -83,7 +83,7 @@ def read(path: Path) -> None:
     with suppress(TsforecastError):
         bundle = load_bundle(path)
         for use in (
-            lambda: bundle.forecast(read_frame("own.csv")),
+            lambda: bundle.forecast(read_frame("own.csv", bundle.schema)),
             lambda: Engine(bundle).checked().describe(),
             lambda: trained_on(bundle, "split", {}, "data")(bundle.panel(frame()), 24, 6),
             lambda: bundle.panel(trained_on(bundle, "dataset", {}, "data").load()),

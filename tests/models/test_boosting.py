@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +21,7 @@ from tests.models.test_linear import encoded, windows
 from tsforecast.config.compose import build
 from tsforecast.errors import ConfigError, DataError
 from tsforecast.features.window import Lags
-from tsforecast.models import trees
+from tsforecast.models import trees, ubj
 from tsforecast.models.boosting import STRATEGIES, XGBoost
 from tsforecast.models.linear import LinearForecaster, Ridge, design
 from tsforecast.models.trees import TreeForecaster
@@ -315,6 +318,68 @@ def test_more_boosters_than_four_digits_count_come_back_in_their_order(monkeypat
     del raw["trees-0007.ubj"]
     with pytest.raises(KeyError):
         fitted.restore(raw)
+
+
+FLIPS = """
+import sys
+import numpy as np
+from tests.models.test_boosting import problem, whole
+from tsforecast.models.boosting import XGBoost
+from tsforecast.models.trees import TreeForecaster
+
+rng, refused = np.random.default_rng(0), 0
+for strategy, quantiles in (("multi_output", ()), ("direct", (0.1, 0.5, 0.9))):
+    encoded, train, val, dims = problem(channels=1)
+    dims = type(dims)(**{**vars(dims), "quantiles": quantiles})
+    model = XGBoost(strategy=strategy, rounds=2, max_depth=3, learns_quantiles=bool(quantiles))
+    fitted, rows = model.fit(train, val, dims), whole(val)
+    state = fitted.state()
+    content = state["trees-0000.ubj"]
+    for bit in rng.choice(len(content) * 8, 600, replace=False):
+        damaged = content.copy()
+        damaged[bit // 8] ^= 1 << bit % 8
+        again = TreeForecaster(H, fitted.channels, fitted.steps, quantiles=fitted.quantiles)
+        try:
+            again.restore({**state, "trees-0000.ubj": damaged}).predict(rows)
+        except (ValueError, LookupError, TypeError):
+            refused += 1
+print(refused)
+""".replace("H,", f"{H},")
+
+
+def test_whichever_bit_of_a_file_of_trees_is_flipped_the_process_lives() -> None:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join((str(Path(__file__).parents[2]), *filter(None, sys.path))),
+    }
+    done = subprocess.run([sys.executable, "-c", FLIPS], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert int(done.stdout) > 100
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"gamma": 1.0},
+        {"booster": "dart", "rate_drop": 0.3},
+        {"grow_policy": "lossguide", "max_leaves": 5},
+        {"num_parallel_tree": 3},
+        {"objective": "reg:quantileerror", "quantile_alpha": [0.1, 0.9]},
+        {"max_cat_to_onehot": 1},
+        {"multi_strategy": "multi_output_tree"},
+        {"multi_strategy": "multi_output_tree", "min_child_weight": 1e9},
+    ],
+    ids=str,
+)
+def test_whatever_xgboost_writes_is_a_sound_file(options: dict[str, Any]) -> None:
+    rng = np.random.default_rng(0)
+    rows = np.concatenate([rng.random((300, 3)), rng.integers(0, 9, (300, 1))], axis=1)
+    multi = "multi_strategy" in options  # without categories
+    label = rows[:, :2] if multi else rows[:, 3] % 2 + rows[:, 0]
+    types = ["q"] * 3 + ["q" if multi else "c"]
+    data = xgb.QuantileDMatrix(rows, label=label, feature_types=types, enable_categorical=True)
+    for rounds in (0, 5):
+        ubj.check(bytes(xgb.train({"max_depth": 5, **options}, data, rounds).save_raw("ubj")))
 
 
 # --- scikit-learn --------------------------------------------------------------------------------------------------

@@ -52,6 +52,8 @@ class OnnxForecaster(Forecaster):
         import onnxruntime
 
         self.graph = np.asarray(state["network.onnx"])
+        if b"\n\x08location\x12" in self.graph.tobytes():  # of weights in another file, wherever that is
+            raise ValueError("the graph names files outside the bundle")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3

@@ -12,6 +12,7 @@ import xgboost as xgb
 from jaxtyping import Float
 
 from tsforecast.errors import ConfigError
+from tsforecast.models import ubj
 from tsforecast.models.base import Forecaster
 from tsforecast.models.linear import LinearForecaster, design
 from tsforecast.types import Window
@@ -164,6 +165,7 @@ class TreeForecaster(Forecaster):
 
 
 def _booster(raw: np.ndarray) -> xgb.Booster:
+    ubj.check(raw.tobytes())
     booster = xgb.Booster({"nthread": 1}, model_file=bytearray(raw.tobytes()))
     booster.set_param({"device": "cpu"})
     return booster
