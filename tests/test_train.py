@@ -19,6 +19,7 @@ from omegaconf import open_dict
 
 from tsforecast import examples
 from tsforecast.bundle import Bundle
+from tsforecast.config.command import command
 from tsforecast.config.compose import CONF_DIR
 from tsforecast.data.catalogue import sha256
 from tsforecast.errors import ConfigError, DataError
@@ -194,6 +195,25 @@ def test_what_is_said_to_a_trainer_that_the_model_does_not_have_is_told_once(
     keys = found[0].partition("without effect: ")[2].split(", ") if found else []
     assert len(keys) == len(idle)
     assert set(keys) >= set(idle) - {"+"}
+
+
+def test_when_memory_runs_out_then_the_fix_is_what_to_make_smaller(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def task(cfg: Any) -> None:
+        raise MemoryError("Unable to allocate 9 GiB")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["train", "hydra.run.dir=run"])
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    GlobalHydra.instance().clear()
+    with pytest.raises(SystemExit):
+        command(task, "train")
+    said = capsys.readouterr().err
+    assert "9 GiB" in said
+    assert "lookback" in said
+    assert "--trace" not in said
 
 
 # --- what is kept when something fails -----------------------------------------------------------------------------

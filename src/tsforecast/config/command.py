@@ -102,6 +102,8 @@ def _told(error: Exception, command: str, overrides: list[str], running: bool) -
             f"{error.strerror or error}\n  where:   {error.filename or 'unknown'}\n"
             "  fix:     check the path, its permissions and the free space"
         )
+    if isinstance(error, MemoryError):
+        return f"memory runs out: {error}\n  fix:     a shorter lookback or horizon, fewer series, a smaller model"
     if running and not isinstance(error, HydraException | OmegaConfBaseException):
         return f"{type(error).__name__}: {error}\n  fix:     run again with --trace to see where it comes from"
     return str(explain(error, command, overrides))
