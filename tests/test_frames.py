@@ -13,10 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tsforecast.columns import Problems
 from tsforecast.errors import ConfigError, DataError
 from tsforecast.frames import read_known_future, to_panel
 from tsforecast.frequency import parse
 from tsforecast.schema import Schema
+from tsforecast.stamps import read_stamps
 
 RNG = np.random.default_rng(0)
 
@@ -431,3 +433,36 @@ def test_five_million_rows_of_ten_thousand_series_are_checked_within_0_6_seconds
         to_panel(frame, Schema("long", freq="h"))
         seconds.append(time.process_time() - began)
     assert min(seconds) < 0.6
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(part=st.sampled_from(["hour", "minute", "second"]), value=st.integers(-100, 100))
+def test_the_parts_of_a_timestamp_are_those_of_a_clock(part: str, value: int) -> None:
+    time = pd.date_range("2024-01-01", periods=8, freq="s")
+    names = ["year", "month", "day", "hour", "minute", "second"]
+    frame = pd.DataFrame({name: getattr(time, name) for name in names}).assign(y=np.arange(8.0))
+    frame.loc[7, part] = value
+    problems = Problems("the frame")
+    read = read_stamps(frame, np.zeros(8), Schema(time=names), problems)
+    assert read[:7].equals(time[:7].as_unit("ns"))
+    assert read[7] is pd.NaT if not 0 <= value < (24 if part == "hour" else 60) else getattr(read[7], part) == value
+
+
+@pytest.mark.parametrize("cells", [[True, False] * 4, [True, None, False, True] * 2])
+@pytest.mark.parametrize("for_training", [True, False])
+def test_booleans_are_no_targets(cells: list[bool | None], for_training: bool) -> None:
+    dtype = "boolean" if None in cells else bool
+    time = pd.date_range("2024-01-01", periods=8, freq="h")
+    frame = pd.DataFrame({"date": time, "y": pd.Series(cells, dtype=dtype), "x": np.arange(8) % 3 == 0})
+    with pytest.raises(DataError, match="'y' holds true and false"):
+        to_panel(frame, Schema(target="y", past="x"), for_training=for_training)
+    panel = to_panel(frame.assign(y=np.arange(8.0)), Schema(target="y", past="x"), for_training=for_training)
+    assert panel.past[:4, 0].tolist() == [1, 0, 0, 1], "a covariate may be"
+
+
+@pytest.mark.parametrize("offsets", ["z", "Zz", "zZ"])
+def test_a_small_z_is_no_offset(offsets: str) -> None:
+    time = pd.date_range("2024-01-01", periods=8, freq="h")
+    stamps = [f"{stamp.isoformat()}{offsets[i % len(offsets)]}" for i, stamp in enumerate(time)]
+    with pytest.raises(DataError, match="cannot be read"):
+        to_panel(pd.DataFrame({"date": stamps, "y": np.arange(8.0)}), Schema(freq="h"))

@@ -148,6 +148,8 @@ def read_numbers(
     values = np.empty((len(frame), len(names)), dtype=np.float32)
     for j, name in enumerate(names):
         column = frame[name]
+        if types.is_bool_dtype(column.dtype) and not covariates:
+            problems.add(f"column {name!r} holds true and false, and numbers are wanted", column=name)
         if name in categories:
             labels = _labels(column)
             new = sorted(set(labels.unique()) - set(categories[name]))

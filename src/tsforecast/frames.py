@@ -115,6 +115,9 @@ def to_panel(
         prevailing = infer(_longest(time, codes))
         hint = f"; the prevailing step is {prevailing!r}" if prevailing not in (None, freq) else ""
         problems.add(f"timestamps off the grid of freq {freq!r}{hint}", rows[stray])
+    elif (off := schema.off_grid(axis)).any():
+        told = listed(pd.Timedelta(each) for each in schema.phase)
+        problems.add(f"timestamps off the grid of training: every {freq}, {told} after a whole step", rows[off])
     elif len(gaps):
         missing = int((steps[gaps] - 1).sum())
         too_many = missing > 10 * len(rows) + 1000

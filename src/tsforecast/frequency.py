@@ -111,6 +111,11 @@ class Axis:
         """Length of one step; only where it does not vary."""
         return self.step.n * _DAY if isinstance(self.step, Day) else int(self.step.nanos)
 
+    @property
+    def phase(self) -> Int[np.ndarray, " T"]:
+        """Nanoseconds of each stamp after the last whole step, or after midnight where the steps vary."""
+        return self.stamps % (_DAY if self.calendar is not None else self.nanos)
+
     def steps(
         self, codes: Int[np.ndarray, " T"], same: Bool[np.ndarray, " T-1"]
     ) -> tuple[Int[np.ndarray, " T-1"], Bool[np.ndarray, " T"]]:

@@ -13,6 +13,7 @@ from jaxtyping import Int
 from tsforecast.columns import listed
 from tsforecast.errors import DataError, check_policy
 from tsforecast.frames import to_panel
+from tsforecast.frequency import Axis, parse
 from tsforecast.panel import Panel
 
 if TYPE_CHECKING:
@@ -85,6 +86,8 @@ def _in_order(bundle: Bundle, panel: Panel) -> Panel:
     if time is None:
         raise DataError("the panel has other timestamps than the bundle", where="history",
                         got=f"time zone {panel.time.tz}", allowed=f"they {bundle.schema.wanted_zone}")  # fmt: skip
+    if bundle.schema.off_grid(Axis.of(time, parse(panel.freq))).any():
+        raise _other("steps", time[0], f"timestamps on the grid of training, every {bundle.freq}")
     return replace(panel, time=time, **changed)
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import pandas as pd
 
 from tsforecast.errors import ConfigError
-from tsforecast.frequency import parse
+from tsforecast.frequency import Axis, parse
 from tsforecast.panel import Panel
 
 NAIVE = "naive"  # the time zone of timestamps that have none
@@ -56,6 +58,8 @@ class Schema:
         was trained in, since the hour of the day is local time.
     closed
         Whether a column without a role is an error. A bundle trained on every column of its file asks for it.
+    phase
+        Nanoseconds after a whole step of `freq` at which timestamps stand, which a bundle learns; empty: any.
     sep, decimal, thousands
         Marks between the cells of a CSV file and within the numbers of text: themselves, or by name (`MARKS`), which
         neither a shell nor hydra takes for anything else.
@@ -83,6 +87,7 @@ class Schema:
     freq: str | None = None
     timezone: str | None = None
     closed: bool = False
+    phase: Sequence[int] = ()
     sep: str = ","
     decimal: str = "."
     thousands: str | None = None
@@ -118,6 +123,7 @@ class Schema:
             "known": known,
             "static": static,
             "categorical": categorical,
+            "phase": tuple(self.phase),
         }
         for name, value in chosen.items():
             object.__setattr__(self, name, value)
@@ -158,7 +164,14 @@ class Schema:
     def resolved(self, panel: Panel) -> Schema:
         """The schema of a request to a model trained on `panel`: its channels, its frequency, its time zone."""
         zone = NAIVE if panel.time.tz is None else str(panel.time.tz)
-        return replace(self, target=panel.channels, freq=panel.freq, timezone=zone, closed=not self.target)
+        phase = np.unique(Axis.of(panel.time[panel.offsets[:-1]], parse(panel.freq)).phase).tolist()
+        phase = phase if len(phase) < 100 else []
+        closed = not self.target
+        return replace(self, target=panel.channels, freq=panel.freq, timezone=zone, closed=closed, phase=phase)
+
+    def off_grid(self, axis: Axis) -> np.ndarray:
+        """Which stamps stand between those of training: half past, where training had whole hours."""
+        return np.isin(axis.phase, self.phase, invert=True) & bool(self.phase)
 
     def local(self, time: pd.DatetimeIndex) -> pd.DatetimeIndex | None:
         """Timestamps in `timezone`; None when either has one and the other has not."""
@@ -180,8 +193,13 @@ class Schema:
         return (*self.stamp_columns, *key, *self.target, *self.past, *self.known, *self.static)
 
     def of_file(self, names: Iterable[str]) -> list[str] | None:
-        """Which columns of a file to read; None: all, as one is missing, or those left over are read or an error."""
-        return list(self.columns) if self.target and not self.closed and set(self.columns) <= set(names) else None
+        """Which columns of a file to read, None: all; of those that an error is to tell about, no more than 100."""
+        if not self.target:
+            return None
+        wanted, names = set(self.columns), list(names)
+        told = 100 if self.closed or not wanted <= set(names) else 0
+        others = itertools.islice((name for name in names if name not in wanted), told)
+        return [*(name for name in names if name in wanted), *others]
 
 
 def mark_name(mark: str | None) -> str:

@@ -25,6 +25,8 @@ def read_stamps(frame: pd.DataFrame, codes: np.ndarray, schema: Schema, problems
     source = frame[names[0]]
     if len(names) > 1:
         values = pd.to_datetime(frame[names], errors="coerce")
+        for part in {"hour", "minute", "second"} & set(names):  # pandas takes hour 24 for the next day
+            values = values.where(getattr(values.dt, part) == pd.to_numeric(frame[part], errors="coerce"))
     elif types.is_datetime64_any_dtype(source.dtype):
         values = source
     elif schema.date_format is not None:
@@ -61,7 +63,7 @@ def check_stamps(frame: pd.DataFrame, time: pd.DatetimeIndex, schema: Schema, pr
         problems.add(f"timestamps that cannot be read{never}, such as {sample!r}", bad)
 
 
-_OFFSET = r":\d\d(?:\.\d+)?\s*(?:[Zz]|[+-]\d\d(?::?\d\d)?)\s*$"
+_OFFSET = r":\d\d(?:\.\d+)?\s*(?:Z|[+-]\d\d(?::?\d\d)?)\s*$"
 
 
 def _parsed(source: pd.Series, timezone: str | None, problems: Problems) -> pd.Series:
@@ -94,6 +96,7 @@ def _parsed(source: pd.Series, timezone: str | None, problems: Problems) -> pd.S
         problems.add(what, None, *([f"date_format={form}"] if form else []), column=str(source.name))
         return values
     form = guess_datetime_format(str(source.loc[first]), dayfirst=dayfirst)
+    source = source.where(~source.astype(str).str.endswith("z"))  # which %z takes for Z, and ISO 8601 does not
     return pd.to_datetime(source, errors="coerce", format=form, utc=utc) if form else values
 
 

@@ -26,13 +26,13 @@ def read_csv(raw: bytes, where: object, schema: Schema) -> pd.DataFrame:
         It is empty, cut short, not UTF-8, or names a column twice.
     """
     try:
-        _check_cells(raw, where, schema.sep)
-        header = pd.read_csv(io.BytesIO(raw), sep=schema.sep, nrows=0).columns
+        header = _check_cells(raw, where, schema.sep)
         as_text = {schema.id, schema.stamp if schema.date_format or schema.thousands else None} & set(header)
-        missing = {name: [""] if name == schema.id else list(MISSING) for name in header}
+        wanted = schema.of_file(header)
+        missing = {name: [""] if name == schema.id else list(MISSING) for name in wanted or header}
         return pd.read_csv(
             io.BytesIO(raw), sep=schema.sep, decimal=schema.decimal, thousands=schema.thousands, na_values=missing,
-            dtype=dict.fromkeys(as_text, str), usecols=schema.of_file(header), keep_default_na=False, low_memory=False,
+            dtype=dict.fromkeys(as_text, str), usecols=wanted, keep_default_na=False, low_memory=False,
         )  # fmt: skip
     except UnicodeDecodeError as error:
         row = raw.count(b"\n", 0, error.start)
@@ -51,8 +51,8 @@ def read_csv(raw: bytes, where: object, schema: Schema) -> pd.DataFrame:
         ) from error
 
 
-def _check_cells(raw: bytes, where: object, sep: str) -> None:
-    """Every row must have as many cells as the header: pandas would fill a row cut short with missing values."""
+def _check_cells(raw: bytes, where: object, sep: str) -> list[str]:
+    """The header; every row must have as many cells: pandas would fill a row cut short with missing values."""
     for kind, start in (("gzip", b"\x1f\x8b"), ("UTF-16", b"\xff\xfe"), ("UTF-16", b"\xfe\xff"), ("zip", b"PK")):
         if raw.startswith(start):
             raise DataError(f"the file is {kind}, and plain text in UTF-8 is wanted", where=where,
@@ -74,7 +74,7 @@ def _check_cells(raw: bytes, where: object, sep: str) -> None:
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise DataError("columns are there more than once", where=where, got=", ".join(twice[:5]), fix="name each once")
     if raw.count(sep.encode()) == own * (raw.rstrip(b"\r\n").count(b"\n") + 1) and b'"' not in raw:
-        return
+        return names
     rows = csv.reader(io.StringIO(raw.decode("utf-8-sig"), newline=""), delimiter=sep)
     width = len(next(rows, []))
     if ragged := [(rows.line_num, len(row)) for row in rows if row and len(row) != width]:
@@ -86,3 +86,4 @@ def _check_cells(raw: bytes, where: object, sep: str) -> None:
             allowed=f"{width} cells",
             fix="copy the file again, or mend those rows",
         )
+    return names

@@ -166,6 +166,60 @@ def test_columns_are_refused_by_their_names_before_a_cell_is_looked_at(
         assert len(str(caught.value)) < 2000
 
 
+def test_of_a_file_too_only_so_many_unknown_columns_are_read(bundles: Bundles, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, seen = pd.read_csv, []
+
+    def counted(*args: Any, **options: Any) -> pd.DataFrame:
+        frame: pd.DataFrame = read(*args, **options)
+        seen.append(frame.shape[1])
+        return frame
+
+    monkeypatch.setattr(pd, "read_csv", counted)
+    text = ",".join(f"load{i}" for i in range(38_000)) + "\n"
+    for shape in ("wide", "covariates"):
+        with pytest.raises(DataError, match="'load' is missing; did you mean"):
+            Contract(bundles(shape)).read_csv(text.encode())
+    assert max(seen) <= 110
+
+
+@pytest.mark.parametrize(("shape", "minutes"), [("wide", 30), ("wide", 1), ("long", 30), ("covariates", 15),
+                                                ("daily", 720), ("monthly", 60), ("zoned", 30)])  # fmt: skip
+def test_timestamps_stand_where_those_of_training_stood(bundles: Bundles, shape: str, minutes: int) -> None:
+    bundle = bundles(shape)
+    asked = request(bundle)
+    for table in ("history", "known_future"):
+        if table in asked:
+            moved = pd.DatetimeIndex(asked[table]["date"]) + pd.Timedelta(minutes=minutes)
+            asked[table]["date"] = [stamp.isoformat() for stamp in moved]
+    for use in (lambda: Contract(bundle).read(orjson.dumps(asked)), lambda: bundle.forecast(**frames(asked))):
+        with pytest.raises(DataError, match="off the grid of training"):
+            use()
+
+
+def test_what_was_trained_at_half_past_is_forecast_at_half_past(tmp_path: Path) -> None:
+    data, schema = SHAPES["wide"]
+    bundle = trained(data.assign(date=data["date"] + pd.Timedelta(minutes=30)), schema, tmp_path / "bundle")
+    asked = request(bundle)
+    assert Contract(bundle).read(orjson.dumps(asked)).whole.time[0].minute == 30
+    panel = Contract(bundle).read(orjson.dumps(asked)).whole
+    with pytest.raises(DataError, match="other steps"):
+        bundle.forecast(replace(panel, time=panel.time - pd.Timedelta(minutes=30)))
+
+
+@pytest.mark.parametrize(("shape", "rows"), [("wide", 1), ("wide", L // 2), ("long", 1), ("covariates", 3)])
+def test_a_file_ends_with_an_observation_or_with_the_rows_to_forecast(bundles: Bundles, shape: str, rows: int) -> None:
+    bundle = replace(bundles(shape), missing=dict.fromkeys(bundles(shape).channels, L))
+    asked = frames(request(bundle))
+    history = asked["history"].assign(**asked.get("static", pd.DataFrame()).iloc[:1].to_dict("records")[0]
+                                      if "static" in asked else {})  # fmt: skip
+    longer = pd.concat([history.assign(date=pd.DatetimeIndex(history["date"]) - pd.Timedelta(hours=L)), history])
+    longer.iloc[-rows:, [longer.columns.get_loc(name) for name in bundle.channels]] = np.nan
+    text = pd.concat([longer, asked["known_future"].assign(size=longer["size"].iloc[0])]
+                     if "known_future" in asked else [longer]).to_csv(index=False)  # fmt: skip
+    with pytest.raises(DataError, match="history, or to be forecast"):
+        Contract(bundle).read_csv(text.encode())
+
+
 @pytest.mark.parametrize("shape", ["wide", "long", "covariates"])
 @pytest.mark.parametrize("records", [False, True])
 def test_a_key_that_is_there_twice_is_refused_wherever_it_stands(bundles: Bundles, shape: str, records: bool) -> None:

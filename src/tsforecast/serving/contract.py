@@ -152,7 +152,19 @@ class Contract:
         steps, names = self.bundle.part(horizon, levels)
         frame = read_csv(body, "the file", self.bundle.schema)
         history, future, static = examples.split(self.bundle, frame)
-        return self._request(self._checked(history, future, static, first_row=2), steps, names)
+        whole = self._checked(history, future, static, first_row=2)
+        last = whole.target.reshape(len(whole), -1, len(self.bundle.channels))[:, self.bundle.context - 1]
+        if (blank := np.isnan(last).all(axis=1)).any():  # null in JSON says that nothing was observed
+            raise DataError(
+                f"the last rows of {int(blank.sum())} series have no targets: are they history, or to be forecast?",
+                where=", ".join(self.bundle.channels[:5]),
+                got=listed(whole.ids[blank]),
+                allowed=f"the {self.bundle.dims.horizon} rows to forecast without targets"
+                if self.bundle.known_names
+                else "a file that ends with an observation",
+                fix="leave the other rows without targets out",
+            )
+        return self._request(whole, steps, names)
 
     def _request(self, whole: Panel, horizon: int, levels: tuple[str, ...] | None) -> Request:
         """Series and missing values held against what training saw."""

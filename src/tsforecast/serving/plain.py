@@ -60,7 +60,7 @@ def plain(bundle: Bundle, nanos: int, columns: Columns, *, booleans: bool) -> Pa
     if each < rows:
         return None
     starts = _starts(columns[stamp], each, nanos)
-    if starts is None:
+    if starts is None or (bundle.schema.phase and not {*(starts % nanos).tolist()} <= {*bundle.schema.phase}):
         return None
     cells = [columns[name] for name in named]
     try:
