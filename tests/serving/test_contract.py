@@ -157,7 +157,7 @@ def test_columns_are_refused_by_their_names_before_a_cell_is_looked_at(
     bundles: Bundles, monkeypatch: pytest.MonkeyPatch, table: str, records: bool
 ) -> None:
     columns = {f"load{i}": [1.0] for i in range(20_000)}
-    monkeypatch.setattr("tsforecast.serving.contract._series", lambda cells: pytest.fail("a cell was looked at"))
+    monkeypatch.setattr("tsforecast.serving.contract.series_of", lambda cells: pytest.fail("a cell was looked at"))
     for shape in ("wide", "covariates"):
         asked = {**request(bundles(shape)), table: [dict.fromkeys(columns, 1.0)] if records else columns}
         with pytest.raises(DataError) as caught:

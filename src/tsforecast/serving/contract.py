@@ -8,13 +8,10 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -30,6 +27,7 @@ from tsforecast.errors import DataError, RequestError, TsforecastError, nearest
 from tsforecast.frames import to_panel
 from tsforecast.history import LACKING, check_covariates, check_observed, lacking, remarks
 from tsforecast.panel import Panel
+from tsforecast.serving.body import check_keys, columns_of, head, series_of
 from tsforecast.serving.plain import MISSING, NUMBER, Columns, plain, step
 from tsforecast.tables import read_csv
 from tsforecast.types import Forecast
@@ -121,7 +119,7 @@ class Contract:
             near = nearest(key, KEYS)
             raise RequestError("there is no such key in a request", where="body", got=key, allowed=", ".join(KEYS),
                                fix=f"did you mean {near}?" if near else None)  # fmt: skip
-        tables = {name: _columns(given[name], name) for name in KEYS[:3] if given.get(name) is not None}
+        tables = {name: columns_of(given[name], name) for name in KEYS[:3] if given.get(name) is not None}
         if "history" not in tables:
             raise RequestError("a request needs a history", where="history", got="nothing",
                                allowed="records or column lists")  # fmt: skip
@@ -138,7 +136,7 @@ class Contract:
             strings = sum([*map(type, cells)].count(str) for table in tables.values() for cells in table.values())
         else:
             strings = len(tables["history"][self.bundle.schema.stamp]) * (2 if self.bundle.schema.id else 1)
-        _check_keys(body, given, tables, strings)
+        check_keys(body, given, tables, strings)
         return self._request(whole, horizon, levels)
 
     def read_csv(self, body: bytes, horizon: int | None = None, levels: Sequence[Any] | None = None) -> Request:
@@ -195,7 +193,7 @@ class Contract:
     def _check_names(self, tables: Mapping[str, Columns]) -> None:
         """Refuse columns by their names, of which there may be very many, before a cell is looked at."""
         schema = replace(self.bundle.schema, closed=True)
-        heads = {where: _head(columns, len(next(iter(columns.values()), ()))) for where, columns in tables.items()}
+        heads = {where: head(columns, len(next(iter(columns.values()), ()))) for where, columns in tables.items()}
         problems = Problems("history", 0)
         channel_columns(heads.pop("history"), schema, "static" not in tables, problems)
         problems.stop("mend the data")
@@ -224,7 +222,7 @@ class Contract:
                 sample = orjson.dumps(cells[int(rows.argmax())]).decode()
                 problems.add(f"column {name!r} has cells that are not {what}, such as {sample[:40]}", rows)
         problems.stop("mend the data")
-        return pd.DataFrame({name: _series(cells) for name, cells in columns.items()})
+        return pd.DataFrame({name: series_of(cells) for name, cells in columns.items()})
 
     def write(self, request: Request, answer: Answer) -> bytes:
         """The answer as JSON: numbers are float32 with the fewest digits that tell them apart."""
@@ -270,72 +268,6 @@ class Contract:
         wide = self.bundle.schema.layout == "wide"
         frame = forecast.to_wide(self.bundle.time_name) if wide else forecast.to_frame()
         return frame.to_csv(index=False).encode()
-
-
-def _columns(given: Any, where: str) -> Columns:
-    """Records as column lists; column lists as they are."""
-    allowed = "records ([{name: value, ...}, ...]) or column lists ({name: [value, ...], ...})"
-    if isinstance(given, dict):
-        if wrong := [name for name, cells in given.items() if not isinstance(cells, list)]:
-            raise RequestError(
-                "a column is not a list",
-                where=f"{where}.{wrong[0]}",
-                got=type(given[wrong[0]]).__name__,
-                allowed=allowed,
-            )
-        if len({len(cells) for cells in given.values()}) > 1:
-            lengths = ", ".join(f"{name} {len(cells)}" for name, cells in list(given.items())[:10])
-            raise RequestError("the columns have different lengths", where=where, got=lengths, allowed=allowed)
-        return given
-    if not isinstance(given, list) or set(map(type, given)) - {dict}:
-        raise RequestError("this is neither records nor column lists", where=where, allowed=allowed,
-                           got="a list with other things than records" if isinstance(given, list) else
-                           type(given).__name__)  # fmt: skip
-    if not given:
-        return {}
-    names = list(given[0])
-    for i, record in enumerate(given):
-        if len(record) != len(names) or record.keys() != given[0].keys():
-            differ = ", ".join(sorted(record.keys() ^ given[0].keys())[:5])
-            raise RequestError(
-                "the records have different keys",
-                where=f"{where}[{i}]",
-                got=f"not as record 0: {differ}",
-                allowed=", ".join(names[:20]),
-                fix="write a missing value as null",
-            )
-    if len(names) == 1:
-        return {names[0]: [record[names[0]] for record in given]}
-    return dict(zip(names, zip(*map(itemgetter(*names), given), strict=True), strict=True)) if names else {}
-
-
-def _head(names: Iterable[str], rows: int) -> pd.DataFrame:
-    """A frame of these columns and of the first row, if there is one; made of one array, a column costs nothing."""
-    index = pd.Index([*names], dtype=object)
-    return pd.DataFrame(np.empty((min(1, rows), len(index))), columns=index)
-
-
-def _check_keys(body: bytes, given: Mapping[str, Any], tables: Mapping[str, Columns], strings: int) -> None:
-    """Refuse a key that is there twice, of which parsers keep the last: keys and text cells leave no quote over."""
-    keys = len(given)
-    for name, table in tables.items():
-        keys += len(table) * (len(given[name]) if isinstance(given[name], list) else 1)
-    if body.count(b'"') != 2 * (keys + strings):
-        json.loads(body, object_pairs_hook=_once)
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
-        raise RequestError("a key is there twice", where="body", got=twice, fix="name each once")
-    return found
-
-
-def _series(cells: Sequence[Any]) -> pd.Series:
-    """A column of a frame; numbers stay numbers when all are missing."""
-    numeric = set(map(type, cells)) <= {*NUMBER, MISSING}
-    return pd.Series(list(cells), dtype=np.float64 if numeric and None in cells else None)
 
 
 def problem(error: TsforecastError) -> dict[str, str | None]:
