@@ -159,10 +159,11 @@ def remarks(bundle: Bundle, whole: Panel, series: Int[np.ndarray, " N"], stale: 
 
 def _stale(bundle: Bundle, whole: Panel) -> list[str]:
     """Series that end before others, and channels whose last rows are empty."""
-    found, last = [], whole.time[whole.offsets[:-1] + bundle.context - 1]
-    if (late := last < last.max()).any():
-        names = listed(f"{i} ({stamp})" for i, stamp in zip(whole.ids[late], last[late], strict=True))
-        found.append(f"{late.sum()} of {len(whole)} series end before {last.max()}: {names}")
+    found, last = [], whole.offsets[:-1] + bundle.context - 1
+    ends = whole.time.asi8[last]
+    if (late := ends < ends.max()).any():
+        names = listed(f"{i} ({stamp})" for i, stamp in zip(whole.ids[late], whole.time[last[late]], strict=True))
+        found.append(f"{late.sum()} of {len(whole)} series end before {whole.time[last].max()}: {names}")
     recent = whole.target.reshape(len(whole), -1, len(bundle.channels))[:, bundle.context - 1 :: -1]
     empty = np.argwhere(np.isnan(recent[:, 0]))
     if len(empty):
