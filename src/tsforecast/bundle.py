@@ -262,6 +262,7 @@ class Bundle:
             time=tuple(whole.time[i : i + horizon] for i in begin),
             channels=self.channels,
             values=values[:, :horizon],
+            history=whole,
             levels=self.levels if places is None else tuple(self.levels[i] for i in places),
             quantiles=quantiles,
         )

@@ -25,13 +25,14 @@ def predict(cfg: DictConfig) -> None:
     from tsforecast.files import whole
     from tsforecast.schema import READING
 
-    output = Path(output_path)
-    if output.suffix not in (".csv", ".parquet"):
-        raise ConfigError("the kind of output is told by its suffix", where="output", got=output.name,
-                          allowed=".csv or .parquet", fix=f"output={output.stem}.csv")  # fmt: skip
-    for given in filter(None, (input_path, cfg.known_future, cfg.static)):
-        if output.resolve() == Path(given).resolve():
-            raise ConfigError("the output would replace an input", where="output", got=output, fix="name another file")
+    output, picture = Path(output_path), Path(cfg.plot) if cfg.plot else None
+    for key, file, kinds in (("output", output, (".csv", ".parquet")), ("plot", picture, (".png", ".svg", ".pdf"))):
+        if file and file.suffix not in kinds:
+            raise ConfigError("the kind of file is told by its suffix", where=key, got=file.name,
+                              allowed=" or ".join(kinds), fix=f"{key}={file.stem}{kinds[0]}")  # fmt: skip
+        for given in filter(None, (input_path, cfg.known_future, cfg.static)):
+            if file and file.resolve() == Path(given).resolve():
+                raise ConfigError(f"the {key} would replace an input", where=key, got=file, fix="name another file")
     if cfg.format not in (None, "wide", "long"):
         raise ConfigError("there is no such format", where="format", got=cfg.format, allowed="wide, long or null")
     levels: Any = OmegaConf.to_container(cfg.levels) if OmegaConf.is_config(cfg.levels) else cfg.levels
@@ -52,6 +53,9 @@ def predict(cfg: DictConfig) -> None:
             frame.to_csv(scratch, index=False)
         else:
             frame.to_parquet(scratch, index=False)
+    if picture:
+        with whole(picture) as scratch:
+            forecast.plot().savefig(scratch)
     show(f"{len(frame)} rows, {len(forecast.time[0])} steps ahead of {used.time.max()}, written to {output}")
 
 

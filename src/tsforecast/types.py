@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
+
+if TYPE_CHECKING:
+    from tsforecast.panel import Panel
 
 
 @dataclass(frozen=True)
@@ -142,6 +145,8 @@ class Forecast:
         Target names, C of them.
     values
         Point forecasts in original units, [N H C].
+    history
+        The rows it was made from, and those ahead of them without targets.
     levels
         Quantile levels, ascending; none where the bundle forecasts points alone.
     quantiles
@@ -156,9 +161,31 @@ class Forecast:
     time: tuple[pd.DatetimeIndex, ...]
     channels: tuple[str, ...]
     values: Float[np.ndarray, "N H C"]
+    history: Panel = field(repr=False)
     levels: tuple[float, ...] = ()
     quantiles: Float[np.ndarray, "N H C Q"] | None = None
     warnings: tuple[str, ...] = ()
+
+    def plot(
+        self, series: Sequence[str] = (), channels: Sequence[str] = (), units: Mapping[str, str] | None = None
+    ) -> Any:
+        """A matplotlib figure: history, forecast and intervals, a chart for each series and channel.
+
+        Parameters
+        ----------
+        series, channels
+            Which to draw; all when empty, but no more than twelve charts.
+        units
+            Unit of each channel, written behind its name.
+
+        Raises
+        ------
+        RequestError
+            There is no such series or channel.
+        """
+        from tsforecast.report.charts import forecast_figure  # matplotlib comes with the `train` extra
+
+        return forecast_figure(self, series, channels, units)
 
     def _columns(self) -> dict[str, np.ndarray]:
         """Suffix of a column to its values, [N H C]: the point, then every quantile but the median."""

@@ -141,7 +141,7 @@ def test_a_saved_bundle_can_be_loaded_and_forecast_without_the_training_packages
     case.history().to_csv(tmp_path / "history.csv", index=False)
     program = (
         "import sys\n"
-        "for name in ('torch', 'lightning', 'hydra', 'omegaconf', 'mlflow', 'matplotlib', 'plotly', 'pooch'):\n"
+        "for name in ('torch', 'lightning', 'hydra', 'omegaconf', 'mlflow', 'matplotlib', 'pooch'):\n"
         "    sys.modules[name] = None\n"
         "import pandas as pd, tsforecast as tsf\n"
         "forecast = tsf.load_bundle(sys.argv[1]).forecast(pd.read_csv(sys.argv[2]))\n"

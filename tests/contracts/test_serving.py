@@ -141,7 +141,7 @@ def test_when_bento_has_nothing_to_serve_then_it_says_what_to_run(tmp_path: Path
 
 
 def test_the_engine_imports_nothing_of_training() -> None:
-    absent = ["torch", "lightning", "hydra", "omegaconf", "mlflow", "matplotlib", "plotly", "pooch", "bentoml"]
+    absent = ["torch", "lightning", "hydra", "omegaconf", "mlflow", "matplotlib", "pooch", "bentoml"]
     program = f"import sys, tsforecast.serving.asgi; sys.exit(', '.join(set({absent!r}) & sys.modules.keys()) or None)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -84,7 +84,7 @@ def test_the_demo_beats_seasonal_naive(demo: Path) -> None:
 
 
 def test_predict_writes_the_bundles_forecast(demo: Path) -> None:
-    done = run(demo, "predict", "bundle=run/bundle", "input=data/beijing_pm25.csv", "output=next.csv")
+    done = run(demo, "predict", "bundle=run/bundle", "input=data/beijing_pm25.csv", "output=next.csv", "plot=next.png")
     assert done.returncode == 0, done.stderr
     assert "used the last 168" in done.stderr
     import tsforecast as tsf
@@ -92,6 +92,7 @@ def test_predict_writes_the_bundles_forecast(demo: Path) -> None:
     frame = pd.read_csv(demo / "data" / "beijing_pm25.csv")
     expected = tsf.load_bundle(demo / "run" / "bundle").forecast(frame).to_wide()
     written = pd.read_csv(demo / "next.csv", parse_dates=["date"])
+    assert (demo / "next.png").read_bytes().startswith(b"\x89PNG")
     assert written["date"].tolist() == expected["date"].tolist()
     assert written["pm2.5"].to_numpy() == pytest.approx(expected["pm2.5"].to_numpy(), rel=1e-6)
 

@@ -48,15 +48,15 @@ def test_the_worst_window_is_the_one_with_the_jump_and_no_two_overlap(problem) -
     assert [example.label for example in found["extremes"]] == ["worst", "worst", "best", "best"]
     worst = found["extremes"][0]
     assert worst.channel == "b"
-    assert worst.truth[0] - worst.history[-1] == pytest.approx(50)
-    starts = sorted(example.time[0] for example in found["extremes"][:2])
+    assert worst.target[-H] - worst.target[-H - 1] == pytest.approx(50)
+    starts = sorted(example.time[-H] for example in found["extremes"][:2])
     assert starts[1] - starts[0] >= pd.Timedelta(hours=H)
-    np.testing.assert_allclose(found["extremes"][2].forecast, found["extremes"][2].truth, atol=1e-5)
+    np.testing.assert_allclose(found["extremes"][2].forecast, found["extremes"][2].target[-H:], atol=1e-5)
 
 
 def test_examples_are_evenly_spaced_and_carry_their_intervals(problem) -> None:
     found = example_windows(problem[0], problem[0], problem[1], problem[2], 3)["forecast"]
-    assert [example.time[0].hour for example in found] == [problem[1].time[row].hour for row in (12, 154, 296)]
+    assert [example.time[-H].hour for example in found] == [problem[1].time[row].hour for row in (12, 154, 296)]
     assert list(found[0].intervals) == ["80"]
     low, high = found[0].intervals["80"]
     assert (low < found[0].forecast).all()

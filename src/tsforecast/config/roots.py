@@ -60,6 +60,7 @@ class PredictConfig:
     bundle: str = MISSING
     input: str = MISSING
     output: str = MISSING
+    plot: str | None = MISSING
     known_future: str | None = MISSING
     static: str | None = MISSING
     format: str | None = MISSING

@@ -1,1 +1,1 @@
-"""What a run looks like: the only package that imports matplotlib and plotly, and only once something is drawn."""
+"""What a run and a forecast look like: the only package that imports matplotlib, and only once something is drawn."""

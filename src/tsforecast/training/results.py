@@ -16,9 +16,10 @@ from tsforecast.errors import ConfigError, nearest
 from tsforecast.files import whole
 from tsforecast.metrics import Scores
 from tsforecast.panel import Panel
-from tsforecast.quantiles import intervals
-from tsforecast.report.plots import Example
+from tsforecast.report.charts import Fan, edges
 from tsforecast.windows import Windows
+
+Pick = tuple[int, int, str]  # a window, a channel, what is said of it
 
 FEW = 10  # windows on which a score still says little
 
@@ -93,17 +94,17 @@ def table(scores: Mapping[str, Scores], model: str, part: str = "test") -> str:
 
 def example_windows(
     bundle: Bundle, rival: Bundle | None, panel: Panel, windows: Windows, count: int
-) -> dict[str, list[Example]]:
+) -> dict[str, list[Fan]]:
     """Windows to draw, with the forecast and a baseline's beside the truth.
 
     `forecast`: `count` evenly spaced ones, one channel each. `extremes`: the worst and the best by mean absolute
-    error in scaled units, channels apart, of at most 5,000 evenly spaced ones.
+    error in scaled units, channels apart, of at most 1,000 evenly spaced ones.
     """
     if not count or not len(windows):
         return {"forecast": [], "extremes": []}
-    spaced = _spaced(len(windows), count)
-    channels = [len(panel.channels) - 1 - i % len(panel.channels) for i in range(len(spaced))]
-    candidates = _spaced(len(windows), 5000)
+    last = len(panel.channels) - 1
+    spaced = [(w, last - i % (last + 1), "") for i, w in enumerate(_spaced(len(windows), count))]
+    candidates = _spaced(len(windows), 1000)
     errors = []
     for part in np.array_split(candidates, max(1, len(candidates) // 256)):
         chosen = windows.subset(part)
@@ -115,60 +116,37 @@ def example_windows(
     ranked = np.argsort(np.concatenate(errors), axis=None, kind="stable")  # NaN last
     ranked = ranked[: int((~np.isnan(np.concatenate(errors))).sum())]
     rows, columns = np.unravel_index(ranked, (len(candidates), len(panel.channels)))
-    worst = _apart(candidates[rows[::-1]], columns[::-1], (count + 1) // 2, windows.horizon)
-    best = _apart(candidates[rows], columns, (count + 1) // 2, windows.horizon)
-    labels = ["worst"] * len(worst) + ["best"] * len(best)
-    return {
-        "forecast": _examples(
-            bundle, rival, panel, windows, list(zip(spaced, channels, strict=True)), [""] * len(spaced)
-        ),
-        "extremes": _examples(bundle, rival, panel, windows, worst + best, labels),
-    }
+    half, horizon = (count + 1) // 2, windows.horizon
+    extremes = _apart(candidates[rows[::-1]], columns[::-1], half, horizon, "worst")
+    extremes += _apart(candidates[rows], columns, half, horizon, "best")
+    picks = {"forecast": spaced, "extremes": extremes}
+    return {name: _examples(bundle, rival, panel, windows, picked) for name, picked in picks.items()}
 
 
 def _spaced(size: int, count: int) -> Int[np.ndarray, " K"]:
     return np.unique(np.linspace(0, size - 1, num=min(count, size)).astype(int))
 
 
-def _apart(windows: np.ndarray, channels: np.ndarray, count: int, horizon: int) -> list[tuple[int, int]]:
+def _apart(windows: np.ndarray, channels: np.ndarray, count: int, horizon: int, label: str) -> list[Pick]:
     """The first `count` that do not overlap one another."""
-    found: list[tuple[int, int]] = []
+    found: list[Pick] = []
     for window, channel in zip(windows.tolist(), channels.tolist(), strict=True):
         if len(found) == count:
             break
-        if all(abs(window - other) >= horizon for other, _ in found):
-            found.append((window, channel))
+        if all(abs(window - other) >= horizon for other, *_ in found):
+            found.append((window, channel, label))
     return found
 
 
-def _examples(
-    bundle: Bundle, rival: Bundle | None, panel: Panel, windows: Windows, picks: list[tuple[int, int]],
-    labels: list[str],
-) -> list[Example]:  # fmt: skip
-    chosen = windows.subset(np.array([window for window, _ in picks], dtype=int))
+def _examples(bundle: Bundle, rival: Bundle | None, panel: Panel, windows: Windows, picks: list[Pick]) -> list[Fan]:
+    chosen = windows.subset(np.array([window for window, *_ in picks], dtype=int))
     everything = slice(0, len(chosen))
     fitted = bundle.features.series(panel.ids)[chosen.series]
     ours, spread, _ = bundle.invert(bundle.predict(chosen, everything), fitted)
     theirs = None if rival is None else rival.invert(rival.predict(chosen, everything), fitted).point
     found = []
-    for i, (origin, series, (_, channel)) in enumerate(zip(chosen.origins, chosen.series, picks, strict=True)):
-        before = slice(max(origin - min(windows.lookback, 3 * windows.horizon), 0), origin)
-        after = slice(origin, origin + windows.horizon)
-        found.append(
-            Example(
-                series=str(panel.ids[series]),
-                channel=panel.channels[channel],
-                history_time=panel.time[before],
-                history=panel.target[before, channel],
-                time=panel.time[after],
-                truth=panel.target[after, channel],
-                forecast=ours[i, :, channel],
-                baseline=None if theirs is None else theirs[i, :, channel],
-                intervals={} if spread is None else {
-                    name: (spread[i, :, channel, low], spread[i, :, channel, high])
-                    for name, (low, high) in intervals(bundle.levels).items()
-                },
-                label=labels[i],
-            )
-        )  # fmt: skip
+    for i, (origin, series, (_, channel, label)) in enumerate(zip(chosen.origins, chosen.series, picks, strict=True)):
+        more = {"intervals": edges(spread, bundle.levels, i, channel), "label": label}
+        baseline = None if theirs is None else theirs[i, :, channel]
+        found.append(Fan.at(panel, series, channel, origin, ours[i, :, channel], baseline=baseline, **more))
     return found
