@@ -88,6 +88,20 @@ def test_a_store_that_cannot_be_written_is_told(
         BentoStore().put(Path(str(bundles("wide").path)), "nowhere")
 
 
+@pytest.mark.parametrize("text", ["{", "[]", "name: x", "\0"])
+@pytest.mark.parametrize("tag", [None, "x:v1"])
+def test_a_damaged_model_in_the_store_is_an_error_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, tag: str | None
+) -> None:
+    (tmp_path / "x" / "v1").mkdir(parents=True)
+    (tmp_path / "x" / "v1" / "model.yaml").write_text(text)
+    from bentoml._internal.models.model import ModelStore
+
+    monkeypatch.setattr("bentoml.models.list", ModelStore(str(tmp_path)).list)
+    with pytest.raises(BundleError, match="cannot be read"):
+        store.stored(tag)
+
+
 def test_an_unknown_tag_is_an_error_that_names_those_there_are(bundles: Bundles) -> None:
     tag = BentoStore().put(Path(str(bundles("wide").path)), "known")
     with pytest.raises(BundleError, match=str(tag)):

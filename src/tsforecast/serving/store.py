@@ -92,15 +92,19 @@ def stored(tag: str | None = None) -> Any:
             fix=f"{VARIABLE}=RUN/bundle, or pip install 'tsforecast[serve]'",
         )
     bentoml = _bentoml()
-    models = [model for model in bentoml.models.list() if model.info.labels.items() >= _LABEL.items()]
-    models.sort(key=lambda model: model.info.creation_time, reverse=True)
-    if tag is None and models:
-        return models[0]
     try:
+        models = [model for model in bentoml.models.list() if model.info.labels.items() >= _LABEL.items()]
+        models.sort(key=lambda model: model.info.creation_time, reverse=True)
         if tag is not None:
             return bentoml.models.get(tag)
     except bentoml.exceptions.NotFound:
         pass
+    except Exception as error:  # of yaml, of cattrs, of BentoML itself
+        what, got = "a model in the Bento model store cannot be read", f"{type(error).__name__}: {error}"
+        fix = f"delete it, or {VARIABLE}=RUN/bundle"
+        raise BundleError(what, where=os.environ.get("BENTOML_HOME", "~/bentoml"), got=got, fix=fix) from error
+    if tag is None and models:
+        return models[0]
     raise BundleError(
         "there is nothing to serve",
         where=f"{VARIABLE}, and the Bento model store",
