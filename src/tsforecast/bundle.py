@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 
 FORMAT = 1
 _CELLS = 2**28  # more values than one forecast reads
+_PROBED = 2**20  # values of the histories that are drawn
 _CHUNK = 1024  # windows predicted at a time
 _RAW = (".onnx", ".ubj")  # a part of a forecaster's state with such a name is a file of its own
 _OFFSETS = "calibration.offsets"
@@ -417,30 +418,40 @@ class Bundle:
         )
 
     def _check(self) -> None:
-        """Forecast from rows of zeros: what does not fit together, in whichever file, is found before it is used."""
-        dims, rows = self.dims, self.dims.lookback + self.dims.horizon
-        names = (self.channels, self.past_names, self.known_names, self.static_names)
+        """Find what does not fit together, in whichever file, before it is used."""
+        dims, names = self.dims, (*self.channels, *self.past_names, *self.known_names, *self.static_names)
         if min(dims.lookback, dims.horizon, dims.channels) < 1 or len(self.channels) != dims.channels:
             raise ValueError(f"{len(self.channels)} channels are named, and the sizes are {dims}")
-        if not all(isinstance(name, str) for name in (*sum(names, ()), *self.schema.columns)):
+        if not all(isinstance(name, str) for name in (*names, *self.schema.columns)):
             raise TypeError("a column is named by text")
-        if rows * len(sum(names, ())) > _CELLS:
+        if (dims.lookback + dims.horizon) * len(names) > _CELLS:
             raise ValueError(f"sizes beyond any use: {dims}")
-        zone = None if self.schema.timezone == NAIVE else self.schema.timezone
-        time = pd.date_range(end="2020-01-01", periods=rows, freq=self.freq, tz=zone).as_unit("ns")
-        target, past, known, static = (
-            np.zeros((count, len(each)), np.float32) for count, each in zip((rows, rows, rows, 1), names, strict=True)
-        )
-        ids, offsets = np.array(["0"], object), np.array([0, rows])
-        panel = Panel(ids, offsets, time, target, past, known, static, *names, self.freq, self.features.categories)
-        with np.errstate(all="ignore"):
-            values, quantiles = self.infer(panel, np.zeros(1, dtype=np.int64))
-            remarks(self, panel, np.zeros(1, dtype=np.int64))
+        values, quantiles = self.probe(1)
         pd.Timestamp(self.metadata.get("chosen_until") or 0)
         for name, found in (("values", values), ("quantiles", quantiles)):
             golden = None if self.golden is None else self.golden[name]
             if golden is not None and (found is None or np.asarray(golden, np.float32).shape != found.shape):
                 raise ValueError(f"the golden {name} have another shape than a forecast has")
+
+    def means(self) -> Float[np.ndarray, "G H C"]:
+        """Of the forecasts that `probe` draws, by group: what tells a weight that is another one."""
+        return np.array([part.mean(axis=0) for part in np.array_split(self.probe()[0], 16) if len(part)], np.float32)
+
+    def probe(self, most: int = 512) -> tuple[Float[np.ndarray, "N H C"], Float[np.ndarray, "N H C Q"] | None]:
+        """Forecasts of up to `most` drawn histories as far apart as training's rows: hardly a weight is in none."""
+        rows = self.dims.lookback + self.dims.horizon
+        groups = (self.channels, self.past_names, self.known_names, self.static_names)
+        n = max(1, min(most, _PROBED // (rows * len(sum(groups, ())))))
+        zone = None if self.schema.timezone == NAIVE else self.schema.timezone
+        time = pd.date_range(end="2020-01-01", periods=rows, freq=self.freq, tz=zone).as_unit("ns")
+        series = np.zeros(n, dtype=np.int64)
+        with np.errstate(all="ignore"):
+            target, past, known, static = self.features.drawn(groups, (n * rows, n * rows, n * rows, n))
+            time = pd.DatetimeIndex(np.tile(time, n)) if n > 1 else time
+            ids, offsets = np.arange(n).astype(str).astype(object), np.arange(n + 1) * rows
+            panel = Panel(ids, offsets, time, target, past, known, static, *groups, self.freq, self.features.categories)
+            remarks(self, panel, series)
+            return self.infer(panel, series)
 
 
 def not_finite() -> DataError:

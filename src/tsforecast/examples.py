@@ -101,6 +101,7 @@ def with_golden(bundle: Bundle, train: Panel) -> Bundle:
     }
     for name, array in (("values", answer.values), ("quantiles", answer.quantiles)):
         golden[name] = None if array is None else array.astype(str).astype(float).tolist()
+    golden["probe"] = bundle.means().tolist()
     return replace(bundle, golden=golden)
 
 

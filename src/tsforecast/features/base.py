@@ -198,6 +198,20 @@ class FeatureSet:
         """Scaled forecasts in original units; `series` are fitted positions as `self.series` gives them."""
         return self.scaler.inverse(values, series)
 
+    def drawn(self, groups: Sequence[Sequence[str]], rows: Sequence[int]) -> list[Float[np.ndarray, "R X"]]:
+        """Rows of target, past, known and static as far apart as those of training; the same on every machine."""
+        scalers, arrays = (self.scaler, self._past, self._known, self._static), []
+        for scaler, names, count in zip(scalers, groups, rows, strict=True):
+            place = np.arange(1, count * len(names) + 1, dtype=np.float64).reshape(count, len(names))
+            share = np.modf(place * place * 0.6180339887498949)[0]  # Weyl: evenly in [0, 1), in no visible order
+            spread = 6 * (np.arange(1, count + 1)[:, None] / count) ** 2  # near one another first, then far apart
+            values = scaler.inverse((spread * (share - 0.5))[None], np.zeros(1, dtype=np.int64))[0]
+            for j, name in enumerate(names):
+                if size := len(self.categories.get(name, ())):
+                    values[:, j] = np.floor(share[:, j] * size)
+            arrays.append(values)
+        return arrays
+
     def state(self) -> dict[str, np.ndarray]:
         """Fitted arrays, by name."""
         named = {"scaler": self.scaler, "past": self._past, "known": self._known, "static": self._static}

@@ -81,6 +81,8 @@ class Engine:
                 for name, got in (("values", answer.values), ("quantiles", answer.quantiles)):
                     if not close(got, golden.get(name)):
                         raise BundleError(f"it gave other {name} than are stored in the bundle", where=self.bundle.path)
+            if "probe" in golden and not close(self.bundle.means(), golden["probe"]):
+                raise BundleError("drawn histories have other forecasts than are stored", where=self.bundle.path)
         except TsforecastError as error:
             log.error("not ready: the golden request failed: %s", error)
             return self

@@ -1,0 +1,53 @@
+"""An engine is ready when what it computes is what training computed, weight by weight."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from tests.serving.conftest import frame, trained
+from tsforecast import examples
+from tsforecast.bundle import Bundle
+from tsforecast.frames import to_panel
+from tsforecast.models.boosting import XGBoost
+from tsforecast.models.linear import LinearForecaster
+from tsforecast.models.trees import TreeForecaster
+from tsforecast.schema import Schema
+from tsforecast.serving.engine import Engine
+from tsforecast.windows import Windows
+
+Bundles = Callable[[str], Bundle]
+
+
+def test_when_any_weight_that_matters_is_another_then_nothing_is_ready(bundles: Bundles) -> None:
+    bundle = bundles("wide")
+    assert Engine(bundle).checked().ready
+    learned = bundle.forecaster.state()
+    for row in range(0, len(learned["weight"]), 5):
+        weight = learned["weight"].copy()
+        weight[row, row % weight.shape[1]] += 0.01
+        forecaster = LinearForecaster().restore({**learned, "weight": weight})
+        assert not Engine(replace(bundle, forecaster=forecaster)).checked().ready, row
+
+
+def test_when_one_leaf_of_the_trees_is_another_then_nothing_is_ready(tmp_path: Path) -> None:
+    panel = to_panel(frame(rows=400), Schema(freq="h"))
+    bundle = trained(frame(rows=400), Schema(freq="h"), tmp_path / "bundle")
+    begin, end = panel.offsets[:-1], panel.offsets[1:]
+    windows = Windows.over(bundle.features.encode(panel), lookback=24, horizon=6, begin=begin, end=end)
+    fitted = XGBoost(rounds=5, patience=None, max_depth=3).fit(windows, windows, bundle.dims)
+    whole = examples.with_golden(replace(bundle, forecaster=fitted, levels=(), offsets=None), panel)
+    assert Engine(whole).checked().ready
+    state, mark, unseen = fitted.state(), b"split_conditions[$d#L", 0
+    raw = state["trees-0002.ubj"].tobytes()
+    at = raw.index(mark) + len(mark) + 8
+    count = int.from_bytes(raw[at - 8 : at])
+    for node in range(count - 4, count):  # the last of a tree are leaves
+        changed = np.frombuffer(raw, np.uint8).copy()
+        changed[at + 4 * node] ^= 128  # its sign
+        other = TreeForecaster(6, fitted.channels, fitted.steps).restore({**state, "trees-0002.ubj": changed})
+        unseen += Engine(replace(whole, forecaster=other)).checked().ready
+    assert unseen == 0
