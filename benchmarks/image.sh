@@ -48,7 +48,7 @@ from tsforecast.serving.engine import Engine
 
 bundle = tsf.load_bundle(sys.argv[1])
 asked = Engine(bundle).example
-post = urllib.request.Request(f"http://localhost:{sys.argv[2]}/forecast", json.dumps(asked).encode())
+post = urllib.request.Request(f"http://localhost:{sys.argv[2]}/forecast", json.dumps(asked).encode(), {"Content-Type": "application/json"})
 answer = json.load(urllib.request.urlopen(post))
 expected = bundle.forecast(**{name: pd.DataFrame(columns) for name, columns in asked.items()})
 point = np.array([answer["forecasts"][0]["point"][name] for name in bundle.channels], np.float32).T

@@ -9,7 +9,8 @@ from pathlib import Path
 
 async def connection(port: int, path: str, body: bytes, until: float, seconds: list[float], statuses: dict) -> None:
     """Post until the time is over; a connection that the server closed is opened again."""
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    kind = "Host: localhost\r\nContent-Type: application/json"
+    head = f"POST {path} HTTP/1.1\r\n{kind}\r\nContent-Length: {len(body)}\r\n\r\n"
     message, writer = head.encode() + body, None
     while (began := time.perf_counter()) < until:
         sent = False

@@ -84,7 +84,7 @@ def status(port: int, path: str, body: bytes | None = None) -> int:
     """The status of one request; 0 without an answer."""
     try:
         with urllib.request.urlopen(
-            urllib.request.Request(f"http://127.0.0.1:{port}{path}", body), timeout=60
+            urllib.request.Request(f"http://127.0.0.1:{port}{path}", body, {"Content-Type": ""}), timeout=60
         ) as answer:
             answer.read()
             return int(answer.status)

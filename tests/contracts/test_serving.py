@@ -93,7 +93,7 @@ def serving(adapter: str, bundle: Path, home: Path) -> Iterator[int]:
 def call(port: int, path: str, body: bytes | None = None) -> tuple[int, bytes]:
     try:
         with urllib.request.urlopen(
-            urllib.request.Request(f"http://127.0.0.1:{port}{path}", body), timeout=30
+            urllib.request.Request(f"http://127.0.0.1:{port}{path}", body, {"Content-Type": ""}), timeout=30
         ) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:

@@ -4,82 +4,120 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
-from tsforecast.errors import TsforecastError
 from tsforecast.serving.contract import Answer, Request
 from tsforecast.serving.engine import Engine
 
-_SHORT = 0.005  # seconds a forecast may hold the event loop: handing it to a thread costs other requests more
+_SHORT = 0.005  # seconds a lone forecast may hold the event loop: handing it to a thread costs other requests more
+_TOGETHER = 32  # requests answered at once at most, so that the first of many does not wait for the last
+
+
+@dataclass(eq=False)
+class Job:
+    """A request from its body to the bytes of its answer; it is read when its turn comes, and once."""
+
+    read: Callable[[], Request]
+    write: Callable[[Request, Answer], bytes]
+    future: asyncio.Future[bytes]
+    asked: Request | Exception | None = None
+
+    @property
+    def series(self) -> int:
+        """How many series it asks for; none where it cannot be read."""
+        if self.asked is None:
+            try:
+                self.asked = self.read()
+            except Exception as error:  # told to its caller
+                self.asked = error
+        return len(self.asked.whole) if isinstance(self.asked, Request) else 0
+
+    def told(self, answer: Answer | Exception | None) -> bytes | Exception:
+        """What its caller is told."""
+        try:
+            assert answer is not None
+            return self.write(self.asked, answer) if isinstance(answer, Answer) else answer  # type: ignore[arg-type]
+        except Exception as error:
+            return error
 
 
 class Batcher:
-    """Feeds an engine from one event loop.
+    """Feeds an engine from one event loop, which it leaves free to take or refuse more.
 
-    A call takes all that waits, up to `limit` series. While a long one runs in its thread, requests gather for the
-    next: the batch grows with the load, and an idle server answers at once.
+    A call takes what waits, up to `limit` series. While it runs in its thread, requests gather for the next: the batch
+    grows with the load. A request that waits alone and is answered at once is not worth a thread.
+
+    Parameters
+    ----------
+    observe
+        Told the series and the requests of each call.
     """
 
-    def __init__(self, engine: Engine, limit: int) -> None:
-        self.engine, self.limit = engine, limit
-        self.waiting: deque[tuple[Request, asyncio.Future[Answer]]] = deque()
+    def __init__(self, engine: Engine, limit: int, observe: Callable[[int, int], None] = lambda *_: None) -> None:
+        self.engine, self.limit, self.observe = engine, limit, observe
+        self.waiting: deque[Job] = deque()
         self.running = False
-        self.sizes: list[int] = []  # of the batches since somebody looked
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="forecast")
 
-    async def forecast(self, request: Request, *, alone: bool = False) -> Answer:
-        """The answer to one request; `alone`, when no other can be on its way to join it, it is given at once.
+    async def forecast(self, read: Callable[[], Request], write: Callable[[Request, Answer], bytes]) -> bytes:
+        """The answer to one request, as `write` gives it.
 
         Raises
         ------
         TsforecastError
-            It cannot be answered.
+            It cannot be read or answered.
         """
-        if alone and not self.running and len(request.whole) * self.engine.seconds < _SHORT:
-            self.sizes.append(1)
-            (answer,) = self.engine.forecast([request])
-            if isinstance(answer, TsforecastError):
-                raise answer
-            return answer
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Answer] = loop.create_future()
-        self.waiting.append((request, future))
+        job = Job(read, write, loop.create_future())
+        self.waiting.append(job)
         if not self.running:
             self.running = True
-            loop.call_soon(self._next)
-        return await future
+            loop.call_soon(self._next)  # once all that has arrived stands in the queue
+        return await job.future
 
     def _next(self) -> None:
-        batch: list[tuple[Request, asyncio.Future[Answer]]] = []
-        series = 0
-        while self.waiting and (not batch or series + len(self.waiting[0][0].whole) <= self.limit):
-            batch.append(self.waiting.popleft())
-            series += len(batch[-1][0].whole)
-        requests = [request for request, _ in batch]
+        """Answer what waits: on the loop, where it is short, else in the thread until nothing waits any more."""
         loop = asyncio.get_running_loop()
-        self.sizes.append(len(batch))
-        if series * self.engine.seconds < _SHORT:
-            try:
-                self._settle(batch, self.engine.forecast(requests))
-            except Exception as error:  # told to every caller
-                self._settle(batch, error)
+        if len(self.waiting) == 1 and self.waiting[0].series * self.engine.seconds < _SHORT:
+            _settle(self._answers())
+            self._go_on()
         else:
-            call = loop.run_in_executor(self._thread, self.engine.forecast, requests)
-            call.add_done_callback(lambda done: self._settle(batch, done.exception() or done.result()))
+            loop.run_in_executor(self._thread, self._drain, loop).add_done_callback(lambda _: self._go_on())
 
-    def _settle(
-        self,
-        batch: list[tuple[Request, asyncio.Future[Answer]]],
-        answers: list[Answer | TsforecastError] | BaseException,
-    ) -> None:
-        each = [answers] * len(batch) if isinstance(answers, BaseException) else answers
-        for (_, future), answer in zip(batch, each, strict=True):
-            if future.done():
-                continue  # its caller has gone
-            if isinstance(answer, BaseException):
-                future.set_exception(answer)
-            else:
-                future.set_result(answer)
+    def _go_on(self) -> None:
         self.running = bool(self.waiting)
         if self.running:
             asyncio.get_running_loop().call_soon(self._next)
+
+    def _drain(self, loop: asyncio.AbstractEventLoop) -> None:
+        while self.waiting:
+            loop.call_soon_threadsafe(_settle, self._answers())
+
+    def _answers(self) -> list[tuple[Job, bytes | Exception]]:
+        """Take jobs from the queue and answer them, in one call of the engine."""
+        batch: list[Job] = []
+        series = 0
+        while self.waiting and len(batch) < _TOGETHER and (not batch or series + self.waiting[0].series <= self.limit):
+            series += self.waiting[0].series
+            batch.append(self.waiting.popleft())
+        requests = [job.asked for job in batch if isinstance(job.asked, Request)]
+        try:
+            found = iter(self.engine.forecast(requests) if requests else ())
+            each = [next(found) if isinstance(job.asked, Request) else job.asked for job in batch]
+        except Exception as error:  # told to every caller
+            each = [error] * len(batch)
+        if requests:
+            self.observe(series, len(requests))
+        return [(job, job.told(answer)) for job, answer in zip(batch, each, strict=True)]
+
+
+def _settle(answered: list[tuple[Job, bytes | Exception]]) -> None:
+    for job, answer in answered:
+        if job.future.done():
+            continue  # its caller has gone
+        if isinstance(answer, bytes):
+            job.future.set_result(answer)
+        else:
+            job.future.set_exception(answer)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import Any
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -24,22 +26,27 @@ class Metrics:
         )
         self.series = Counter("tsforecast_series", "Series forecast.", **at)
         self.batch = Histogram("tsforecast_batch_requests", "Requests forecast in one call.", buckets=_SIZES, **at)
-        self.info = Gauge("tsforecast_model", "What is served.", ("model", "version"), multiprocess_mode="max", **at)
+        self.served = ("", "")
 
     def model(self, description: dict[str, Any]) -> None:
-        """Which model it is."""
-        self.info.labels(str(description["model"]), description["version"]).set(1)
+        """Which model it is, instead of the one before."""
+        self.served = str(description["model"]), description["version"]
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """What this process serves: told as it is now, since what is counted in a file would outlive a reload."""
+        info = GaugeMetricFamily("tsforecast_model", "What is served.", labels=("model", "version"))
+        info.add_metric(self.served, 1)
+        yield info
 
     def request(self, path: str, status: int, seconds: float) -> None:
         """One request is done."""
         self.requests.labels(path, status).inc()
         self.seconds.labels(path).observe(seconds)
 
-    def forecasts(self, series: int, batches: list[int]) -> None:
-        """Series forecast, and the sizes of the batches since the last time, which are taken."""
+    def forecasts(self, series: int, requests: int) -> None:
+        """One call has forecast so many series for so many requests."""
         self.series.inc(series)
-        while batches:
-            self.batch.observe(batches.pop())
+        self.batch.observe(requests)
 
     def text(self) -> tuple[bytes, str]:
         """The text, of all workers where there are several, and its media type."""
@@ -47,4 +54,4 @@ class Metrics:
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:  # BentoML's workers write there
             registry = CollectorRegistry()
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        return generate_latest(registry), CONTENT_TYPE_LATEST
+        return generate_latest(registry) + generate_latest(self), CONTENT_TYPE_LATEST

@@ -88,6 +88,8 @@ def document(app: FastAPI, engine: Engine) -> dict[str, Any]:
                     400: "not a request",
                     408: "the body did not arrive in time",
                     413: "too large",
+                    415: "a body of another media type",
+                    421: "for another host",
                     422: "rows that cannot be used",
                     429: "come back later",
                     503: "not ready",

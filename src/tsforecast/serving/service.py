@@ -24,15 +24,20 @@ from tsforecast.serving.settings import Settings
 from tsforecast.serving.store import VARIABLE, asked, in_store, is_uri, stored
 
 if TYPE_CHECKING:
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 log = logging.getLogger(__name__)
 _state: dict[str, Any] = {}  # the app of a worker; the parent process, which only watches it, never imports it
 
 
-async def everything(scope: Scope, receive: Receive, send: Send) -> None:
-    """The app, in a shape that BentoML does not take apart: answers to unknown paths are its own too."""
-    await _state["app"](scope, receive, send)
+class Everything:
+    """The app of `asgi.py` in place of BentoML's routes: its answers, limits and probes are the same in both."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await (self.app if scope["type"] == "lifespan" else _state["app"])(scope, receive, send)
 
 
 def _model() -> bentoml.models.BentoModel | None:
@@ -86,7 +91,6 @@ def _metrics_folder(parent: int) -> Path:
     logging={"access": {"enabled": False}},  # the app writes a line of its own
     metrics={"enabled": False},  # and has /metrics
 )
-@bentoml.asgi_app(everything)
 class Forecaster:
     """Serves the bundle that TSFORECAST_BUNDLE names, or the newest in the Bento model store."""
 
@@ -103,8 +107,8 @@ class Forecaster:
 
     @bentoml.on_startup  # type: ignore[untyped-decorator]
     async def stand_by(self) -> None:
-        """Ready to take leave of callers."""
-        _state["app"].state.server.drain_on_term()
+        """Looks after connections, and takes leave of callers."""
+        _state["app"].state.server.watch(shared=True)
 
     @bentoml.on_deployment  # type: ignore[untyped-decorator]
     @staticmethod
@@ -128,6 +132,5 @@ class Forecaster:
         folder.mkdir()
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
-    async def __is_ready__(self) -> bool:
-        server = _state["app"].state.server
-        return bool(server.engine.ready and not server.draining)
+
+Forecaster.add_asgi_middleware(Everything)  # type: ignore[attr-defined]

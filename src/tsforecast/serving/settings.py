@@ -18,18 +18,25 @@ class Settings:
     ----------
     max_body
         TSFORECAST_MAX_BODY: largest body of a request, in MiB.
+    max_bodies
+        TSFORECAST_MAX_BODIES: bodies in memory, of all requests together, in MiB; one body is always possible.
     queue
         TSFORECAST_QUEUE: requests in the house; one more is answered 429.
     batch
         TSFORECAST_BATCH: series forecast in one call, when requests wait.
     patience
-        TSFORECAST_PATIENCE: seconds that the body of a request may take to arrive.
+        TSFORECAST_PATIENCE: seconds that the head of a request may take to arrive, and then its body.
+    hosts
+        TSFORECAST_HOSTS: names that a request may be for, with commas; `*` is any. By default any where the server is
+        open to others, and this machine's own where it is not.
     """
 
     max_body: float = 32.0
+    max_bodies: float = 256.0
     queue: int = 128
     batch: int = 1024
     patience: float = 30.0
+    hosts: tuple[str, ...] = ()
 
     @classmethod
     def from_environment(cls) -> Settings:
@@ -40,8 +47,10 @@ class Settings:
         ConfigError
             A variable is not a positive number.
         """
-        found: dict[str, Any] = {}
-        for name, kind in (("max_body", float), ("queue", int), ("batch", int), ("patience", float)):
+        hosts = os.environ.get("TSFORECAST_HOSTS", "").lower().split(",")
+        found: dict[str, Any] = {"hosts": tuple(host.strip() for host in hosts if host.strip())}
+        numbers = {"max_body": float, "max_bodies": float, "queue": int, "batch": int, "patience": float}
+        for name, kind in numbers.items():
             variable = f"TSFORECAST_{name.upper()}"
             if not (text := os.environ.get(variable)):
                 continue

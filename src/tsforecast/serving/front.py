@@ -1,0 +1,177 @@
+"""Around every request: an id, the limits, one line of log and the counters."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import re
+import time
+import traceback
+from typing import TYPE_CHECKING
+
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tsforecast.errors import RequestError, TsforecastError
+from tsforecast.serving.limits import TAKES, check_head
+from tsforecast.serving.refusals import failed, late, left, refusal, too_large
+
+if TYPE_CHECKING:
+    from tsforecast.serving.asgi import Server
+
+log = logging.getLogger("tsforecast.serving")
+_PATHS = {*TAKES, "/model", "/livez", "/readyz", "/metrics", "/openapi.json"}
+LEAVE = 2.0  # seconds that bodies on their way still have when the server is to stop
+_ID = re.compile(r"[\w.:@/+=-]{1,128}")
+
+
+class Front:
+    """What every request passes on its way to the routes."""
+
+    def __init__(self, app: ASGIApp, server: Server) -> None:
+        self.app, self.server = app, server
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif scope["type"] == "http":
+            await self._http(scope, receive, send)
+        else:  # a web socket; closed before it is accepted, it is refused
+            await receive()
+            await send({"type": "websocket.close", "code": 1000})
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        access = logging.getLogger("uvicorn.access")
+        access.handlers, access.propagate = [], False  # our own line has more
+        try:
+            self.server.start()
+        except Exception as error:  # left to uvicorn, it would take it for an app without a lifespan and go on
+            text = f"Error: {error}" if isinstance(error, TsforecastError) else traceback.format_exc()
+            await send({"type": "lifespan.startup.failed", "message": text})
+            return
+        self.server.watch()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = Exchange(self.server, scope, receive, send)
+        try:
+            exchange.admit()
+            await self.app(scope, exchange.receive, exchange.send)
+        except RequestError as error:
+            exchange.close = error.status != 429
+            await refusal(scope, error)(scope, receive, exchange.send)
+        except ClientDisconnect:
+            await refusal(scope, left())(scope, receive, send)  # nobody reads it, but whoever calls this app waits
+            exchange.status = 499  # as nginx calls it
+        except Exception:
+            log.exception("a request failed", extra={"request_id": exchange.request_id})
+            if exchange.status != 500:
+                raise  # the answer had begun
+            await refusal(scope, failed())(scope, receive, exchange.send)
+        finally:
+            exchange.end()
+
+
+class Exchange:
+    """One request and its answer.
+
+    Attributes
+    ----------
+    size, held
+        Bytes of the body that have arrived, and those of them that are in memory.
+    """
+
+    def __init__(self, server: Server, scope: Scope, receive: Receive, send: Send) -> None:
+        self.server, self.scope, self._receive, self._send = server, scope, receive, send
+        self.began = time.perf_counter()
+        self.headers = dict(scope["headers"])
+        given = self.headers.get(b"x-request-id", b"").decode("latin-1")
+        self.request_id = given if _ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
+        self.status, self.size, self.held = 500, 0, 0
+        self.counted, self.whole, self.close = scope["path"] in TAKES, False, False
+        self._given_up: RequestError | None = None
+        self._wait: asyncio.Timeout | None = None
+        patience = server.settings.patience
+        self._until = asyncio.get_running_loop().time() + (min(patience, LEAVE) if server.draining else patience)
+
+    def admit(self) -> None:
+        """Refuse what need not be read, or cannot be taken on.
+
+        Raises
+        ------
+        RequestError
+            It is refused.
+        """
+        check_head(self.scope, self.headers, self.server.settings)
+        if self.counted:
+            self.server.check_room()
+
+    async def receive(self) -> Message:
+        """The next part of the body, counted; one that does not come in time is given up.
+
+        Raises
+        ------
+        RequestError
+            It is late or too large, or there is no room for it.
+        """
+        if self.whole:
+            return await self._receive()
+        try:
+            return await self._part()
+        except RequestError:
+            self.close = not self.whole  # nobody reads what is still to come
+            raise
+
+    async def _part(self) -> Message:
+        server, most = self.server, self.server.settings.max_body * 2**20
+        server.bodies.arriving.add(self)
+        try:
+            async with asyncio.timeout_at(self._until) as self._wait:
+                message = await self._receive()
+                if asyncio.get_running_loop().time() >= self._until:  # a fast sender is never waited for
+                    raise TimeoutError
+        except TimeoutError:
+            raise (self._given_up or late(server.settings)) from None
+        finally:
+            self._wait = None
+        count = len(message.get("body", b""))
+        self.size += count
+        if self.size > most:
+            raise too_large(server.settings)
+        if not message.get("more_body", False):
+            self.whole = True
+            server.bodies.arriving.discard(self)
+        server.bodies.add(self, count)
+        return message
+
+    def hurry(self, seconds: float, error: RequestError | None = None) -> None:
+        """Give the rest of the body so many seconds; then the error is raised."""
+        self._until = min(self._until, asyncio.get_running_loop().time() + seconds)
+        self._given_up = error or self._given_up
+        if self._wait:
+            self._wait.reschedule(self._until)
+
+    async def send(self, message: Message) -> None:
+        """A part of the answer, stamped with the id."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = [*message.get("headers", ()), (b"x-request-id", self.request_id.encode())]
+            if self.server.draining or self.close:
+                message["headers"].append((b"connection", b"close"))
+        await self._send(message)
+
+    def end(self) -> None:
+        """Count it, and tell the log, also why it was refused."""
+        server, scope = self.server, self.scope
+        server.bodies.release(self)
+        seconds = time.perf_counter() - self.began
+        server.metrics.request(scope["path"] if scope["path"] in _PATHS else "other", self.status, seconds)
+        extra = {"request_id": self.request_id, "method": scope["method"], "path": scope["path"],
+                 "status": self.status, "bytes": self.size, "ms": round(seconds * 1e3, 2)}  # fmt: skip
+        if refused := scope.get("refused"):
+            extra |= {"code": refused.code, "reason": " ".join(str(refused).split())[:1000]}
+        log.log(logging.INFO if self.counted else logging.DEBUG, "request", extra=extra)

@@ -1,0 +1,106 @@
+"""What a server does beside answering: close what does not come, give memory back, take leave before it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import gc
+import signal
+import socket
+import threading
+import time
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from tsforecast.serving.front import LEAVE
+
+if TYPE_CHECKING:
+    from tsforecast.serving.asgi import Server
+
+_LARGE = 2**20  # bytes of bodies after which memory is given back: what they unfold to is many times as much
+
+
+class Watch:
+    """Looks once a second, from the event loop of a server that has been started.
+
+    What belongs to the protocol is uvicorn's: it is found by the handler of SIGTERM that it has set, also in a worker
+    of BentoML. Under another server there is less to look at.
+
+    Parameters
+    ----------
+    shared
+        The port is shared with a parent process that is told to stop together with this one, and would reset whoever
+        connects meanwhile; so it is closed for both.
+    """
+
+    def __init__(self, server: Server, *, shared: bool = False) -> None:
+        self.server, self.shared = server, shared
+        self.loop = asyncio.get_running_loop()
+        handler = signal.getsignal(signal.SIGTERM)
+        self.uvicorn: Any = getattr(handler, "__self__", None)
+        self.waiting: dict[tuple[Any, Any], float] = {}
+        self.last: list[asyncio.Task[Any]] = []
+        if threading.current_thread() is threading.main_thread() and callable(handler):
+            self.stop = handler
+            signal.signal(signal.SIGTERM, self._on_term)
+        self.look()
+
+    def look(self) -> None:
+        """Once a second, or as often as short patience needs it."""
+        self._close_silent(time.monotonic())
+        bodies = self.server.bodies
+        if bodies.peak > _LARGE and bodies.held < bodies.peak / 4:
+            bodies.peak = bodies.held
+            self.loop.run_in_executor(None, give_back)
+        self.loop.call_later(min(1.0, self.server.settings.patience), self.look)
+
+    def _close_silent(self, now: float) -> None:
+        """Close connections that have been sending the head of one request for too long; uvicorn has no limit."""
+        state = getattr(self.uvicorn, "server_state", None)
+        waiting = {}
+        for each in getattr(state, "connections", ()):
+            cycle = getattr(each, "cycle", None)
+            if (cycle is None or cycle.response_complete) and each.timeout_keep_alive_task is None:
+                since = waiting[each, cycle] = self.waiting.get((each, cycle), now)
+                if now - since > self.server.settings.patience:
+                    each.transport.close()
+        self.waiting = waiting
+
+    def _on_term(self, number: int, frame: FrameType | None) -> None:
+        self.loop.call_soon_threadsafe(self._leave, number, frame)
+
+    def _leave(self, number: int, frame: FrameType | None, seconds: float = 0.5) -> None:
+        """Take leave of open connections for a moment before the server closes them.
+
+        A server that stops closes its idle connections, also one whose next request is on its way. So it first takes
+        no new ones, and says `Connection: close` with every answer: callers go elsewhere.
+        """
+        self.server.draining = True
+        for listener in getattr(self.uvicorn, "servers", ()):
+            for port in listener.sockets:
+                self._last_call(listener, port.dup())
+            listener.close()
+        for each in self.server.bodies.arriving:
+            each.hurry(LEAVE)
+        self.loop.call_later(seconds, self.stop, number, frame)
+
+    def _last_call(self, listener: Any, port: socket.socket) -> None:
+        """Take whoever stands in the queue of the port, who would be reset when it closes."""
+        port.setblocking(False)
+        while True:
+            try:
+                connection, _ = port.accept()
+            except BlockingIOError:
+                break
+            connected = self.loop.connect_accepted_socket(listener._protocol_factory, connection)
+            self.last.append(self.loop.create_task(connected))
+        if self.shared:
+            port.shutdown(socket.SHUT_RDWR)
+        port.close()
+
+
+def give_back() -> None:
+    """Return freed memory to the system, which the C library keeps for itself otherwise."""
+    gc.collect()
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc's
+        trim(0)

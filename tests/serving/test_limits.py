@@ -1,0 +1,200 @@
+"""What a server takes on: bytes held, requests that wait, and heads that need not be read further."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.serving.conftest import Client, request
+from tsforecast.bundle import Bundle
+from tsforecast.serving.engine import Engine
+from tsforecast.serving.limits import check_head
+from tsforecast.serving.refusals import RequestError
+from tsforecast.serving.settings import Settings
+
+Bundles = Callable[[str], Bundle]
+Serve = Callable[..., Client]
+POST = {"type": "http", "method": "POST", "path": "/forecast", "raw_path": b"/forecast", "root_path": "",
+        "query_string": b"", "headers": [], "scheme": "http"}  # fmt: skip
+
+
+async def holds_back(client: Client, parts: list[bytes], statuses: list[int]) -> None:
+    """A caller that sends some parts of a body, and never the last."""
+    left = [*parts]
+
+    async def receive() -> Any:
+        await asyncio.sleep(0)
+        if not left:
+            await asyncio.sleep(60)
+        return {"type": "http.request", "body": left.pop(), "more_body": True}
+
+    async def send(message: Any) -> None:
+        if "status" in message:
+            statuses.append(message["status"])
+
+    await client.app(dict(POST), receive, send)
+
+
+def test_bodies_that_hold_back_their_last_byte_are_let_go_before_all_together_are_too_many_bytes(
+    bundles: Bundles, serve: Serve
+) -> None:
+    client, asked = serve(bundles("wide"), max_body=1, max_bodies=4), request(bundles("wide"))
+    statuses: list[int] = []
+
+    async def attack() -> None:
+        callers = [asyncio.create_task(holds_back(client, [bytes(100_000)] * 9, statuses)) for _ in range(40)]
+        for _ in range(200):
+            await asyncio.sleep(0)
+            held = client.app.state.server.bodies.held
+            assert held <= 4 * 2**20
+        assert set(statuses) == {429}
+        assert 30 <= len(statuses) < 40
+        for _ in range(3):  # those who hold most give way to those who come in time
+            assert (await client.send("POST", "/forecast", asked)).status == 200
+        for caller in callers:
+            caller.cancel()
+        await asyncio.gather(*callers, return_exceptions=True)
+
+    asyncio.run(attack())
+    assert client.app.state.server.bodies.held == 0
+    assert not client.app.state.server.bodies.arriving
+
+
+def test_whoever_holds_most_gives_way_to_a_request_that_comes_whole(bundles: Bundles, serve: Serve) -> None:
+    asked = request(bundles("wide"))
+    client = serve(bundles("wide"), max_body=0.5, max_bodies=0.5)
+    statuses: list[int] = []
+
+    async def attack() -> None:
+        caller = asyncio.create_task(holds_back(client, [bytes(2**19 - 10)], statuses))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert (await client.send("POST", "/forecast", asked)).status == 200
+        await caller
+
+    asyncio.run(attack())
+    assert statuses == [429]
+
+
+def slow(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    forecast = Engine.forecast
+
+    def late(self: Engine, requests: Any) -> Any:
+        time.sleep(seconds)
+        return forecast(self, requests)
+
+    monkeypatch.setattr(Engine, "forecast", late)
+
+
+def test_while_many_wait_for_a_forecast_then_probes_are_answered_and_the_time_counts_from_the_arrival(
+    bundles: Bundles, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, asked, order = serve(bundles("wide")), request(bundles("wide")), list[str]()
+    slow(monkeypatch, 0.05)
+
+    async def one(method: str, path: str, body: Any = b"") -> None:
+        assert (await client.send(method, path, body)).status == 200
+        order.append(path)
+
+    async def crowd() -> None:
+        await asyncio.gather(*(one("POST", "/forecast", asked) for _ in range(80)), one("GET", "/livez"))
+
+    asyncio.run(crowd())
+    assert order[0] == "/livez"
+    metrics = client("GET", "/metrics").body.decode()
+    took = float(metrics.partition('tsforecast_request_seconds_sum{path="/forecast"} ')[2].split()[0])
+    assert took > 80 * 0.05  # the first 32 waited for one call, the others for two or three
+    assert "tsforecast_batch_requests_count 3.0" in metrics
+
+
+def test_one_request_that_cannot_be_read_or_written_spoils_no_other_of_its_batch(
+    bundles: Bundles, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, asked = serve(bundles("wide")), request(bundles("wide"))
+    alone = client("POST", "/forecast", asked).body
+    monkeypatch.setattr(type(client.app.state.server.engine.contract), "write_csv", lambda *_: 1 / 0)
+    csv = b"date,load,visits\n" + b"\n".join(
+        f"{stamp},{load},{visits}".encode() for stamp, load, visits in zip(*asked["history"].values(), strict=True)
+    )
+
+    async def crowd() -> list[Any]:
+        return await asyncio.gather(
+            client.send("POST", "/forecast", asked), client.send("POST", "/forecast", b"{"),
+            client.send("POST", "/forecast_csv", csv), client.send("POST", "/forecast", asked),
+        )  # fmt: skip
+
+    found = asyncio.run(crowd())
+    assert [each.status for each in found] == [200, 400, 500, 200]
+    assert found[0].body == found[3].body == alone
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "status"),
+    [
+        ("/forecast", "application/json", 200),
+        ("/forecast", "Application/JSON; charset=utf-8", 200),
+        ("/forecast", "text/plain", 415),
+        ("/forecast", "application/x-www-form-urlencoded", 415),
+        ("/forecast", "multipart/form-data; boundary=x", 415),
+        ("/forecast_csv", "text/plain", 415),
+        ("/forecast_csv", "application/json", 415),
+    ],
+)
+def test_a_body_of_another_media_type_is_415(
+    bundles: Bundles, client: Client, path: str, kind: str, status: int
+) -> None:
+    found = client("POST", path, request(bundles("wide")), {"content-type": kind})
+    assert found.status == status
+    if status == 415:
+        assert (found.json["code"], found.json["where"]) == ("media_type", "Content-Type")
+
+
+def test_a_compressed_body_is_415_and_says_that_it_is_the_coding(bundles: Bundles, client: Client) -> None:
+    body = gzip.compress(b"{}")
+    found = client("POST", "/forecast", body, {"content-type": "application/json", "content-encoding": "gzip"})
+    assert (found.status, found.json["where"], found.json["got"]) == (415, "Content-Encoding", "gzip")
+
+
+def test_there_is_no_page_that_needs_another_host(client: Client) -> None:
+    assert [client("GET", path).status for path in ("/docs", "/redoc")] == [404, 404]
+
+
+def host_status(host: str, address: str = "127.0.0.1", hosts: tuple[str, ...] = ()) -> int:
+    scope = {**POST, "server": (address, 3000)}
+    try:
+        check_head(scope, {b"host": host.encode("latin-1")}, Settings(hosts=hosts))
+    except RequestError as error:
+        return error.status
+    return 200
+
+
+@given(st.ip_addresses() | st.just("localhost"), st.sampled_from(["", ":80", ":3000"]))
+def test_on_this_machines_own_address_a_host_is_an_address_or_localhost(name: Any, port: str) -> None:
+    told = f"[{name}]" if ":" in str(name) else str(name)
+    assert host_status(told + port) == 200
+    assert host_status(f"{name}.example.org".replace(":", ".") + port) == 421
+    assert host_status(f"{name}.example.org".replace(":", ".") + port, "10.0.0.7") == 200
+
+
+def test_hosts_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TSFORECAST_HOSTS", "Forecasts.example.org, other")
+    hosts = Settings.from_environment().hosts
+    given = ("forecasts.example.org:80", "OTHER", "example.org", "127.0.0.1")
+    assert [host_status(host, "10.0.0.7", hosts) for host in given] == [200, 200, 421, 421]
+    assert host_status("whatever", "127.0.0.1", ("*",)) == 200
+
+
+def test_after_a_reload_the_metrics_tell_of_one_model(bundles: Bundles, serve: Serve) -> None:
+    client = serve(bundles("wide"))
+    before = client("GET", "/model").json["version"]
+    client.app.state.server.start(str(bundles("daily").path))
+    models = [line for line in client("GET", "/metrics").body.decode().splitlines() if "tsforecast_model{" in line]
+    assert len(models) == 1
+    assert before not in models[0]
