@@ -12,7 +12,7 @@ nox.options.sessions = ["lint", "types", "tests"]
 nox.options.reuse_existing_virtualenvs = True
 
 CORE = """
-import sys, tsforecast.bundle
+import sys, tsforecast.bundle.bundle
 heavy = {"torch", "lightning", "hydra", "mlflow"} & set(sys.modules)
 assert not heavy, heavy
 """

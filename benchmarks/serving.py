@@ -173,13 +173,13 @@ def many(folder: Path) -> None:
     """1,000 series of 336 rows in one request."""
     from dataclasses import replace
 
-    from tsforecast import examples
+    from tsforecast.bundle import golden
+    from tsforecast.data.frames import to_panel
+    from tsforecast.data.schema import Schema
     from tsforecast.data.splits import RowSplit
     from tsforecast.features.base import FeatureSet
     from tsforecast.features.scaling import StandardScaler
-    from tsforecast.frames import to_panel
     from tsforecast.models.linear import Ridge
-    from tsforecast.schema import Schema
     from tsforecast.training.prepare import prepare
 
     rng, rows, series = np.random.default_rng(0), 624, 1000
@@ -196,7 +196,7 @@ def many(folder: Path) -> None:
     split = RowSplit(train=rows - 192, val=96, test=96)
     data = prepare(panel, schema, split, FeatureSet((), StandardScaler()), lookback=336, horizon=96)
     bundle = data.bundle(Ridge([1.0]).fit(data.windows("val"), data.windows("val"), data.dims))
-    examples.with_golden(replace(bundle, metadata={"name": "many"}), panel).save(folder / "many")
+    golden.with_golden(replace(bundle, metadata={"name": "many"}), panel).save(folder / "many")
     last = frame.groupby("unique_id").tail(336)
     body = json.dumps({"history": {**last.astype({"ds": str}).to_dict("list")}}, separators=(",", ":")).encode()
     with server(SERVERS["ASGI"], folder, folder / "many") as (_, port, _seconds):

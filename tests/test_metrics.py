@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from tsforecast.columns import LARGEST
+from tsforecast.data.columns import LARGEST
 from tsforecast.metrics import Scores, seasonal_scale
 
 RNG = np.random.default_rng(0)

@@ -17,8 +17,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import open_dict
 
-from tsforecast import examples
-from tsforecast.bundle import Bundle
+from tsforecast.bundle import golden
+from tsforecast.bundle.bundle import Bundle
 from tsforecast.config.command import command
 from tsforecast.config.compose import CONF_DIR
 from tsforecast.data.catalogue import sha256
@@ -237,7 +237,7 @@ def broken(*args: Any, **kwargs: Any) -> Any:
 @pytest.mark.parametrize(
     ("what", "scored"),
     [
-        ("tsforecast.examples.with_golden", True),
+        ("tsforecast.bundle.golden.with_golden", True),
         ("tsforecast.report.plots.Report.write", True),
         ("tsforecast.metrics.Scores.summary", False),
         ("tsforecast.models.linear.LinearForecaster.importance", True),
@@ -246,13 +246,13 @@ def broken(*args: Any, **kwargs: Any) -> Any:
 def test_whatever_fails_after_a_fit_leaves_weights_and_scores(
     run: Run, monkeypatch: pytest.MonkeyPatch, what: str, scored: bool
 ) -> None:
-    rehearse = examples.rehearse
+    rehearse = golden.rehearse
 
     def rehearsed(*args: Any) -> None:
         rehearse(*args)
         monkeypatch.setattr(what, broken)
 
-    monkeypatch.setattr(examples, "rehearse", rehearsed)
+    monkeypatch.setattr(golden, "rehearse", rehearsed)
     with pytest.raises(DataError, match="broken"):
         run("model=ridge", "report=default")
     bundle, scores = written(Path("run"))

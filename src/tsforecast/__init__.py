@@ -6,10 +6,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tsforecast.bundle import Bundle, load_bundle
+    from tsforecast.bundle.bundle import Bundle, load_bundle
+    from tsforecast.data.panel import Panel
+    from tsforecast.data.schema import Schema
     from tsforecast.errors import BundleError, ConfigError, DataError, OutputError, TsforecastError
-    from tsforecast.panel import Panel
-    from tsforecast.schema import Schema
     from tsforecast.types import Forecast
 
 __version__ = "0.1.0"

@@ -21,7 +21,7 @@ def evaluate(cfg: DictConfig) -> None:
 
     import pandas as pd
 
-    from tsforecast.bundle import Bundle
+    from tsforecast.bundle.bundle import Bundle
     from tsforecast.errors import ConfigError
     from tsforecast.training.evaluate import baselines, evaluate
     from tsforecast.training.prepare import Prepared, trained_on

@@ -19,11 +19,11 @@ def predict(cfg: DictConfig) -> None:
     from dataclasses import replace
     from pathlib import Path
 
-    from tsforecast.bundle import Bundle
+    from tsforecast.bundle.bundle import Bundle
+    from tsforecast.data.schema import READING
     from tsforecast.data.sources import read_frame
     from tsforecast.errors import ConfigError
     from tsforecast.files import whole
-    from tsforecast.schema import READING
 
     output, picture = Path(output_path), Path(cfg.plot) if cfg.plot else None
     for key, file, kinds in (("output", output, (".csv", ".parquet")), ("plot", picture, (".png", ".svg", ".pdf"))):

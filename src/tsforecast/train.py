@@ -34,14 +34,14 @@ def train(cfg: DictConfig) -> float | None:
     import time
     from dataclasses import replace
 
-    from tsforecast import examples
+    from tsforecast.bundle import golden
+    from tsforecast.bundle.provenance import provenance
     from tsforecast.data.catalogue import CATALOGUE
     from tsforecast.features.base import FeatureSet
     from tsforecast.models.naive import SeasonalNaiveForecaster
     from tsforecast.quantiles import check_levels
-    from tsforecast.tracking.provenance import provenance
+    from tsforecast.tracking.client import view
     from tsforecast.tracking.runs import NoTracker
-    from tsforecast.tracking.store import view
     from tsforecast.training.evaluate import baselines, check_labels, evaluate
     from tsforecast.training.fit import check_covariates, fit, started
     from tsforecast.training.prepare import PARTS, prepare
@@ -84,7 +84,7 @@ def train(cfg: DictConfig) -> float | None:
     for part in (validation, test):
         check_labels(part)
     training_rows = panel.rows(borders.begin, borders.train_end)
-    examples.rehearse(data.bundle(SeasonalNaiveForecaster(1, cfg.horizon)), training_rows)
+    golden.rehearse(data.bundle(SeasonalNaiveForecaster(1, cfg.horizon)), training_rows)
     log.info("%s: %d series, %d rows, %s; windows of %d + %d rows: %d train, %d val, %d calibration, %d test",
              chosen["dataset"], len(panel), len(panel.time), " ".join(panel.channels), cfg.lookback, cfg.horizon,
              len(fitting), len(validation), len(held_out), len(test))  # fmt: skip
@@ -119,14 +119,14 @@ def train(cfg: DictConfig) -> float | None:
                 scores[rival] = scores[label] if rival == label else evaluate(other, panel, test, data.scale)
                 flat |= flatten(scores[rival], f"baseline/{rival}/test")
             summary = {key: value for key, value in flat.items() if key.count("/") == 1 and not key.startswith("time/")}
-            bundle = examples.with_golden(replace(bundle, metadata={**metadata, "scores": summary}), training_rows)
+            bundle = golden.with_golden(replace(bundle, metadata={**metadata, "scores": summary}), training_rows)
         finally:  # whatever goes wrong loses neither the weights nor the scores so far
             bundle = bundle.save(out / "bundle")
             write_json(out / "metrics.json", flat)
             run.log_metrics(flat)
             run.log_epochs(fitted.history)
             run.log_dataset(**source)
-        run.log_bundle(out / "bundle", examples.example(bundle, panel), bundle.levels)
+        run.log_bundle(out / "bundle", golden.example(bundle, panel), bundle.levels)
         if fitted.insights:
             write_json(out / "interpretation.json", fitted.insights)
             run.log_artifact(out / "interpretation.json")

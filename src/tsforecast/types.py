@@ -15,7 +15,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 
 if TYPE_CHECKING:
-    from tsforecast.panel import Panel
+    from tsforecast.data.panel import Panel
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ import pandas as pd
 import pytest
 from omegaconf import DictConfig, ListConfig
 
-from tsforecast import examples
-from tsforecast.bundle import Bundle
+from tsforecast.bundle import golden
+from tsforecast.bundle.bundle import Bundle
 from tsforecast.config.compose import CONF_DIR, build, composed
+from tsforecast.data.panel import Panel
 from tsforecast.data.splits import Borders, FractionSplit
 from tsforecast.features.base import FeatureSet
-from tsforecast.panel import Panel
 from tsforecast.training.calibrate import Conformal
 from tsforecast.training.fit import check_covariates, fit
 from tsforecast.training.prepare import Prepared, prepare
@@ -86,12 +86,12 @@ class Trained:
         """The panel up to the last cutoff that still has a truth, as a frame."""
         end = self.panel.offsets[1:] - HORIZON
         begin = self.panel.offsets[:-1] if rows is None else end - rows
-        return examples.frame_of(self.bundle, self.panel.rows(begin, end))
+        return golden.frame_of(self.bundle, self.panel.rows(begin, end))
 
     def future(self) -> pd.DataFrame | None:
         """The known covariates of the rows after that cutoff."""
         end = self.panel.offsets[1:]
-        return examples.frame_of(self.bundle, self.panel.rows(end - HORIZON, end)) if self.bundle.known_names else None
+        return golden.frame_of(self.bundle, self.panel.rows(end - HORIZON, end)) if self.bundle.known_names else None
 
     def forecast(self, bundle: Bundle | None = None, rows: int | None = None) -> Forecast:
         """From the last `rows` rows before that cutoff, or all."""

@@ -19,10 +19,10 @@ import pytest
 
 from tests.serving.conftest import frame, trained
 from tsforecast import load_bundle
-from tsforecast.bundle import Bundle
+from tsforecast.bundle.bundle import Bundle
+from tsforecast.data.schema import Schema
 from tsforecast.data.sources import read_frame
 from tsforecast.errors import BundleError, TsforecastError
-from tsforecast.schema import Schema
 from tsforecast.serving.engine import Engine
 from tsforecast.training.prepare import trained_on
 

@@ -9,10 +9,10 @@ import pytest
 
 from tests.contracts.conftest import LEVELS, Trained, changed, compose
 from tsforecast.config.compose import build
+from tsforecast.data.panel import Panel
 from tsforecast.data.splits import Borders
 from tsforecast.errors import ConfigError, DataError
 from tsforecast.features.base import FeatureSet
-from tsforecast.panel import Panel
 from tsforecast.training.calibrate import Conformal, NoCalibration
 from tsforecast.training.evaluate import evaluate
 from tsforecast.training.fit import check_covariates

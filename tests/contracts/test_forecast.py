@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.contracts.conftest import HORIZON, LEVELS, LOOKBACK, Trained, changed, deep, options, pairwise
-from tsforecast.bundle import Bundle, Prediction
+from tsforecast.bundle.bundle import Bundle, Prediction
 from tsforecast.errors import DataError
 from tsforecast.features.base import FeatureSet
 from tsforecast.types import Forecast

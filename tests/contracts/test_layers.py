@@ -12,39 +12,24 @@ import pytest
 ROOT = Path(__file__).parents[2] / "src" / "tsforecast"
 FILES = sorted(ROOT.rglob("*.py"))
 
-# layer -> the layers its modules may import; a layer may always import itself
-CORE = {"errors", "types", "files", "frequency", "quantiles"}
-FEATURES = CORE | {"panel", "features"}
-MODELS = FEATURES | {"windows", "models"}
-FRAMES = CORE | {"panel", "schema", "columns", "stamps", "tables", "frames"}
-BUNDLE = MODELS | FRAMES | {"metrics", "storage", "history", "bundle"}
+# room -> the rooms its modules may import; a room may always import itself
+BUNDLE = {"errors", "files", "types", "quantiles", "windows", "data", "features", "models"}
 LAYERS = {
     "errors": set(),
-    "types": {"errors", "report"},  # for `Forecast.plot`, once it is called; report imports no types
     "files": {"errors"},
-    "storage": {"errors"},
-    "frequency": {"errors"},
-    "panel": CORE,
-    "windows": CORE | {"features"},  # the fill inside a window is a feature, shared with serving
-    "features": FEATURES,
-    "metrics": CORE | {"panel"},
     "quantiles": {"errors"},
-    "schema": CORE | {"panel"},
-    "columns": CORE | {"panel", "schema"},
-    "stamps": CORE | {"schema", "columns"},
-    "tables": {"errors", "schema"},
-    "frames": FRAMES,
-    "models": MODELS,
-    "history": FRAMES,
+    "types": {"errors", "data", "report"},  # for `Forecast.plot`, once it is called; report imports no types
+    "windows": {"errors", "types", "features"},  # the fill inside a window is a feature, shared with serving
+    "metrics": {"errors", "quantiles"},
+    "data": {"errors", "files", "types"},
+    "features": {"errors", "types", "data"},
+    "models": {"errors", "types", "windows", "features"},
     "bundle": BUNDLE,
-    "examples": BUNDLE,
-    "data": FRAMES | {"features"},
-    "report": {"errors", "files", "quantiles"},
-    "training": BUNDLE
-    | {"examples", "data", "report"},  # it prepares what report draws; report knows plain arrays only
-    "tracking": BUNDLE | {"examples", "__init__"},
-    "serving": BUNDLE | {"examples", "tracking", "__init__"},  # tracking fetches a bundle from MLflow
-    "__init__": {"errors", "types", "bundle", "schema", "panel"},
+    "report": {"errors", "files", "quantiles", "data"},
+    "training": BUNDLE | {"bundle", "metrics", "report"},  # it prepares what report draws
+    "tracking": BUNDLE | {"bundle", "__init__"},
+    "serving": BUNDLE | {"bundle", "tracking", "__init__"},  # tracking fetches a bundle from MLflow
+    "__init__": {"errors", "types", "bundle", "data"},
 }
 
 # package -> the modules (or folders) that may import it; commands and config stand above all layers
@@ -120,7 +105,7 @@ def test_a_heavy_package_is_imported_only_where_it_belongs(package: str) -> None
 def test_when_the_bundle_module_is_imported_then_the_training_stack_is_not() -> None:
     absent = ["torch", "lightning", "hydra", "omegaconf", "mlflow", "matplotlib", "pooch", "onnxruntime"]
     absent += ["xgboost", "sklearn"]
-    script = f"import sys, tsforecast.bundle; print(*[m for m in {absent} if m in sys.modules])"
+    script = f"import sys, tsforecast.bundle.bundle; print(*[m for m in {absent} if m in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     assert loaded == []
 

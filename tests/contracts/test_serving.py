@@ -22,8 +22,8 @@ import pytest
 
 from tests.contracts.conftest import Trained, options
 from tests.serving.conftest import Client, request
-from tsforecast import examples
-from tsforecast.bundle import Bundle
+from tsforecast.bundle import golden
+from tsforecast.bundle.bundle import Bundle
 from tsforecast.serving.asgi import create_app
 
 Train = Callable[[str, str, str], Trained]
@@ -36,7 +36,7 @@ ADAPTERS = {
 
 def saved(case: Trained, place: Path) -> Bundle:
     begin = case.borders.begin
-    return examples.with_golden(case.bundle, case.panel.rows(begin, case.borders.train_end)).save(place)
+    return golden.with_golden(case.bundle, case.panel.rows(begin, case.borders.train_end)).save(place)
 
 
 def check(bundle: Bundle, asked: dict[str, Any], answered: bytes) -> None:

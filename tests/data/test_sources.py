@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tsforecast.data.frames import to_panel
+from tsforecast.data.schema import Schema
 from tsforecast.data.sources import Dataset, read_frame
 from tsforecast.errors import ConfigError, DataError
-from tsforecast.frames import to_panel
-from tsforecast.schema import Schema
 
 ROOT = Path(__file__).parents[2]
 HEADER = "date,a,b\n"

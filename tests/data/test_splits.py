@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tsforecast.data.frames import to_panel
+from tsforecast.data.panel import Panel, seasonality
+from tsforecast.data.schema import Schema
 from tsforecast.data.splits import DateSplit, FractionSplit, RowSplit, TailSplit
 from tsforecast.errors import ConfigError, DataError
-from tsforecast.frames import to_panel
-from tsforecast.panel import Panel, seasonality
-from tsforecast.schema import Schema
 
 
 def panel_of(*lengths: int, tz: str | None = None) -> Panel:

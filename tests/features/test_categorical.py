@@ -8,15 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tsforecast.data.frames import read_known_future, to_panel
 from tsforecast.data.generated import panel_frame
+from tsforecast.data.panel import Panel
+from tsforecast.data.schema import Schema
 from tsforecast.errors import ConfigError, DataError
 from tsforecast.features.base import FeatureSet
 from tsforecast.features.categorical import one_hot
 from tsforecast.features.scaling import StandardScaler
-from tsforecast.frames import read_known_future, to_panel
 from tsforecast.models.linear import Ridge, design, design_size
-from tsforecast.panel import Panel
-from tsforecast.schema import Schema
 from tsforecast.windows import Windows
 
 SCHEMA = Schema("long", known=["promo", "event"], static=["category", "size"], categorical=["event", "category"])

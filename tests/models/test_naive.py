@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from tsforecast.bundle import Bundle
+from tsforecast.bundle.bundle import Bundle
+from tsforecast.data.frames import to_panel
+from tsforecast.data.schema import Schema
 from tsforecast.features.base import FeatureSet
 from tsforecast.features.scaling import LogScaler, MinMaxScaler, RobustScaler, Scaler, StandardScaler
-from tsforecast.frames import to_panel
 from tsforecast.models.naive import SeasonalNaive
-from tsforecast.schema import Schema
 from tsforecast.training.evaluate import evaluate
 from tsforecast.windows import Windows
 

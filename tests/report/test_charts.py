@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.dates import date2num
 
+from tsforecast.data.panel import Panel
 from tsforecast.errors import RequestError
-from tsforecast.panel import Panel
 from tsforecast.report.charts import (
     BASELINES,
     CHARTS,

@@ -13,15 +13,15 @@ import orjson
 import pandas as pd
 import pytest
 
-from tsforecast import examples
-from tsforecast.bundle import Bundle
+from tsforecast.bundle import golden
+from tsforecast.bundle.bundle import Bundle
+from tsforecast.data.frames import to_panel
+from tsforecast.data.schema import Schema
 from tsforecast.features.base import FeatureSet
 from tsforecast.features.calendar import Calendar
 from tsforecast.features.scaling import StandardScaler
-from tsforecast.frames import to_panel
 from tsforecast.models.base import Estimator
 from tsforecast.models.linear import Ridge
-from tsforecast.schema import Schema
 from tsforecast.serving.asgi import create_app
 from tsforecast.serving.engine import Engine
 from tsforecast.training.calibrate import Conformal
@@ -108,7 +108,7 @@ def trained(data: pd.DataFrame, schema: Schema, place: Path, model: Estimator | 
         freq=panel.freq, schema=schema.resolved(panel), metadata={"name": "test", "scores": {"test/mae": 1.0}},
     )  # fmt: skip
     bundle = Conformal()(bundle, windows, LEVELS)
-    return examples.with_golden(bundle, panel).save(place)
+    return golden.with_golden(bundle, panel).save(place)
 
 
 SHAPES: dict[str, tuple[pd.DataFrame, Schema]] = {

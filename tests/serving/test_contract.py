@@ -17,10 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.serving.conftest import SHAPES, Client, H, L, frame, request, trained
-from tsforecast.bundle import Bundle
+from tsforecast.bundle.bundle import Bundle
+from tsforecast.data.schema import Schema
 from tsforecast.data.sources import read_frame
 from tsforecast.errors import DataError, RequestError, TsforecastError
-from tsforecast.schema import Schema
 from tsforecast.serving.contract import Answer, Contract
 from tsforecast.serving.engine import Engine
 from tsforecast.serving.plain import plain

@@ -10,11 +10,11 @@ import numpy as np
 import orjson
 import pandas as pd
 import pytest
-
 from tests.serving.conftest import SHAPES, Client, L, frame, trained
-from tsforecast.bundle import Bundle
+
+from tsforecast.bundle.bundle import Bundle
+from tsforecast.data.schema import Schema
 from tsforecast.errors import ConfigError, DataError
-from tsforecast.schema import Schema
 from tsforecast.serving.contract import Contract
 
 Bundles = Callable[[str], Bundle]

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.serving.conftest import Client, L, request
-from tsforecast.bundle import Bundle
+from tsforecast.bundle.bundle import Bundle
 from tsforecast.errors import BundleError, ConfigError
 from tsforecast.serving.asgi import create_app
 from tsforecast.serving.engine import Engine

@@ -17,8 +17,8 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.serving.conftest import SHAPES, trained
-from tsforecast import examples, storage
-from tsforecast.bundle import Bundle
+from tsforecast.bundle import directory, golden
+from tsforecast.bundle.bundle import Bundle
 from tsforecast.errors import BundleError, OutputError
 from tsforecast.models.boosting import XGBoost
 from tsforecast.serving import store
@@ -114,7 +114,7 @@ def test_a_model_in_mlflow_is_found_by_its_address(
     bundle, uri = bundles("wide"), f"sqlite:///{tmp_path}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     with MLflowTracker(uri).run("name", {}) as run:
-        address = run.log_bundle(Path(str(bundle.path)), examples.example(bundle, bundle.panel(_history(bundle))))
+        address = run.log_bundle(Path(str(bundle.path)), golden.example(bundle, bundle.panel(_history(bundle))))
     assert Bundle.load(locate(address)).digest == bundle.digest
     with pytest.raises(BundleError, match="MLflow does not give"):
         locate("models:/nothing@champion")
@@ -172,9 +172,9 @@ def test_what_is_missing_to_serve_a_bundle_is_named_by_its_package(
 )
 def test_a_bundle_cannot_have_anything_installed(asked: str) -> None:
     with pytest.raises(BundleError, match="not allowed"):
-        storage.required({"requires": [asked]}, storage.allowed())
-    assert storage.required({}, storage.allowed()) == []
-    assert storage.required({"requires": ["mine==1.2"]}, storage.allowed("mine")) == ["mine==1.2"]
+        directory.required({"requires": [asked]}, directory.allowed())
+    assert directory.required({}, directory.allowed()) == []
+    assert directory.required({"requires": ["mine==1.2"]}, directory.allowed("mine")) == ["mine==1.2"]
 
 
 def test_an_image_has_what_its_bundle_needs_and_no_file_that_git_does_not_track(

@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tsforecast.bundle import Bundle
+from tsforecast.bundle.bundle import Bundle
+from tsforecast.data.frames import to_panel
+from tsforecast.data.schema import Schema
 from tsforecast.errors import DataError
 from tsforecast.features.base import FeatureSet
 from tsforecast.features.scaling import StandardScaler
-from tsforecast.frames import to_panel
 from tsforecast.models.linear import Ridge
-from tsforecast.schema import Schema
 from tsforecast.tracking.runs import MLflowTracker
 from tsforecast.windows import Windows
 

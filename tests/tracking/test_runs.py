@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tsforecast.bundle.provenance import provenance
 from tsforecast.errors import ConfigError, OutputError
-from tsforecast.tracking.provenance import provenance
+from tsforecast.tracking.client import view
 from tsforecast.tracking.runs import MLflowTracker, NoTracker
-from tsforecast.tracking.store import view
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tsforecast.bundle import Bundle
+from tsforecast.bundle.bundle import Bundle
+from tsforecast.data.panel import Panel
+from tsforecast.data.schema import Schema
 from tsforecast.features.base import FeatureSet
 from tsforecast.metrics import Scores
 from tsforecast.models.naive import SeasonalNaive
-from tsforecast.panel import Panel
-from tsforecast.schema import Schema
 from tsforecast.training.results import example_windows, flatten, table
 from tsforecast.windows import Windows
 

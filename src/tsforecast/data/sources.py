@@ -10,11 +10,11 @@ import pandas as pd
 import pyarrow
 
 from tsforecast.data.catalogue import CATALOGUE, fetch, sha256
+from tsforecast.data.frames import to_panel
+from tsforecast.data.panel import Panel
+from tsforecast.data.schema import Schema
+from tsforecast.data.tables import read_csv
 from tsforecast.errors import DataError, nearest
-from tsforecast.frames import to_panel
-from tsforecast.panel import Panel
-from tsforecast.schema import Schema
-from tsforecast.tables import read_csv
 
 
 @dataclass(frozen=True, kw_only=True)

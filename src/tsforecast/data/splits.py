@@ -18,8 +18,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
+from tsforecast.data.panel import Panel, seasonality
 from tsforecast.errors import ConfigError, DataError, check_policy
-from tsforecast.panel import Panel, seasonality
 
 log = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
+from tsforecast.data.panel import Panel
 from tsforecast.errors import DataError, nearest
 from tsforecast.features.scaling import NoScaler, Scaler, StandardScaler, by_offsets
-from tsforecast.panel import Panel
 from tsforecast.types import Encoded, WindowFeature
 
 

@@ -17,7 +17,7 @@ from tsforecast.errors import RequestError
 from tsforecast.quantiles import intervals
 
 if TYPE_CHECKING:
-    from tsforecast.panel import Panel
+    from tsforecast.data.panel import Panel
     from tsforecast.types import Forecast
 
 INK, MODEL, MUTED, AXIS, GRID, SHADE = "#1f2d3d", "#e4572e", "#6b7785", "#c5ccd3", "#e6e9ed", "#f4f6f8"

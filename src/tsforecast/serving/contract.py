@@ -20,16 +20,16 @@ import pandas as pd
 from jaxtyping import Float, Int
 from pydantic_core import from_json
 
-from tsforecast import examples
-from tsforecast.bundle import Bundle
-from tsforecast.columns import Problems, channel_columns, check_closed, listed
+from tsforecast.bundle import golden
+from tsforecast.bundle.bundle import Bundle
+from tsforecast.bundle.history import LACKING, check_covariates, check_observed, lacking, remarks
+from tsforecast.data.columns import Problems, channel_columns, check_closed, listed
+from tsforecast.data.frames import to_panel
+from tsforecast.data.panel import Panel
+from tsforecast.data.tables import read_csv
 from tsforecast.errors import DataError, RequestError, TsforecastError, nearest
-from tsforecast.frames import to_panel
-from tsforecast.history import LACKING, check_covariates, check_observed, lacking, remarks
-from tsforecast.panel import Panel
 from tsforecast.serving.body import check_keys, columns_of, head, series_of
 from tsforecast.serving.plain import MISSING, NUMBER, Columns, plain, step
-from tsforecast.tables import read_csv
 from tsforecast.types import Forecast
 
 # Bytes from which on a body is read by a parser that knows the strings it has seen: many series repeat their names and
@@ -140,7 +140,7 @@ class Contract:
         return self._request(whole, horizon, levels)
 
     def read_csv(self, body: bytes, horizon: int | None = None, levels: Sequence[Any] | None = None) -> Request:
-        """A CSV file as a request: the rows of `examples.example`, known futures behind the history.
+        """A CSV file as a request: the rows of `golden.example`, known futures behind the history.
 
         Raises
         ------
@@ -149,7 +149,7 @@ class Contract:
         """
         steps, names = self.bundle.part(horizon, levels)
         frame = read_csv(body, "the file", self.bundle.schema)
-        history, future, static = examples.split(self.bundle, frame)
+        history, future, static = golden.split(self.bundle, frame)
         whole = self._checked(history, future, static, first_row=2)
         last = whole.target.reshape(len(whole), -1, len(self.bundle.channels))[:, self.bundle.context - 1]
         if (blank := np.isnan(last).all(axis=1)).any():  # null in JSON says that nothing was observed

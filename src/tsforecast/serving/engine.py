@@ -15,9 +15,9 @@ import orjson
 import pandas as pd
 
 import tsforecast
-from tsforecast.bundle import Bundle, not_finite
+from tsforecast.bundle.bundle import Bundle, not_finite
+from tsforecast.data.panel import Panel
 from tsforecast.errors import BundleError, DataError, TsforecastError
-from tsforecast.panel import Panel
 from tsforecast.serving.contract import Answer, Contract, Request
 from tsforecast.serving.store import locate
 
@@ -58,7 +58,7 @@ class Engine:
             raise BundleError(
                 "the bundle holds no golden request, so nothing could tell whether it is served right",
                 where=engine.bundle.path,
-                fix="train again, or examples.with_golden(bundle, panel).save(path)",
+                fix="train again, or golden.with_golden(bundle, panel).save(path)",
             )
         engine = engine.checked()
         gc.collect()

@@ -13,12 +13,12 @@ import pandas as pd
 from jaxtyping import Int
 from pandas.tseries.offsets import Day, Tick
 
-from tsforecast.bundle import Bundle
-from tsforecast.columns import LARGEST
-from tsforecast.frequency import Axis, parse
-from tsforecast.panel import Panel
-from tsforecast.schema import NAIVE
-from tsforecast.stamps import FIRST_YEAR, LAST_YEAR
+from tsforecast.bundle.bundle import Bundle
+from tsforecast.data.columns import LARGEST
+from tsforecast.data.frequency import Axis, parse
+from tsforecast.data.panel import Panel
+from tsforecast.data.schema import NAIVE
+from tsforecast.data.stamps import FIRST_YEAR, LAST_YEAR
 
 Columns = Mapping[str, Sequence[Any]]
 NUMBER, MISSING = {int, float}, type(None)  # types of a cell

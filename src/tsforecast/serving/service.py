@@ -18,7 +18,7 @@ import bentoml
 from bentoml.exceptions import BentoMLException
 
 import tsforecast
-from tsforecast import storage
+from tsforecast.bundle import directory
 from tsforecast.errors import BundleError, TsforecastError
 from tsforecast.serving.settings import Settings
 from tsforecast.serving.store import VARIABLE, asked, in_store, is_uri, stored
@@ -56,7 +56,7 @@ class _Image(bentoml.images.Image):
             what = "an image holds a bundle of the Bento model store"
             raise BentoMLException(str(BundleError(what, where=VARIABLE, got=asked(), allowed="a tag", fix=fix)))
         body = Path(_packed.resolve().path, "bundle.json")
-        if needed := storage.required(storage.parse_json(body.read_bytes(), body), storage.allowed()):
+        if needed := directory.required(directory.parse_json(body.read_bytes(), body), directory.allowed()):
             self.python_packages(*needed)
         source = Path(tsforecast.__file__).parents[1]
         listed = subprocess.run(["git", "ls-files", "-z"], cwd=source, capture_output=True, text=True).stdout
@@ -124,7 +124,7 @@ class Forecaster:
                 path = Path(_fetched() if is_uri(where) else where).resolve()
                 where = str(path)
             os.environ[VARIABLE] = where  # exactly what every worker serves, also one started after a crash
-            storage.read(path, ())
+            directory.read(path, ())
         except TsforecastError as error:
             raise BentoMLException(str(error)) from None
         folder = _metrics_folder(os.getpid())

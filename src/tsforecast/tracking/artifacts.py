@@ -24,7 +24,7 @@ def download_bundle(uri: str) -> Path:
     if find_spec("mlflow") is None:
         raise BundleError("an MLflow address needs mlflow, which is not installed", where=uri,
                           fix="pip install mlflow, or give the path of the bundle")  # fmt: skip
-    from tsforecast.tracking.store import import_mlflow
+    from tsforecast.tracking.client import import_mlflow
 
     import_mlflow()
     from mlflow.artifacts import download_artifacts

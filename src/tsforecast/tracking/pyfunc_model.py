@@ -12,7 +12,7 @@ from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
 import tsforecast
-from tsforecast import examples
+from tsforecast.bundle import golden
 
 
 class BundleModel(PythonModel):
@@ -28,7 +28,7 @@ class BundleModel(PythonModel):
 
     def predict(self, context: PythonModelContext, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:
         """Forecast the steps after the last row of every series."""
-        history, future, static = examples.split(self.bundle, model_input)
+        history, future, static = golden.split(self.bundle, model_input)
         return self.bundle.forecast(history, future, static=static).to_frame()
 
 

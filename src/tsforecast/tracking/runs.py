@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tsforecast.bundle.provenance import SERVED, packages
 from tsforecast.errors import ConfigError
-from tsforecast.tracking.provenance import SERVED, packages
-from tsforecast.tracking.store import (
+from tsforecast.tracking.client import (
     SERVERS,
     collector_paused,
     connect,
@@ -217,7 +217,7 @@ class MLflowTracker:
         tags
             Free text by key.
         provenance
-            What `tsforecast.tracking.provenance.provenance` gave: kept as `provenance.json`; the commit is a tag too.
+            What `tsforecast.bundle.provenance.provenance` gave: kept as `provenance.json`; the commit is a tag too.
 
         Raises
         ------

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tsforecast.bundle import Bundle
+from tsforecast.bundle.bundle import Bundle
 from tsforecast.errors import ConfigError, DataError
 from tsforecast.quantiles import conformal
 from tsforecast.windows import Windows

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from tsforecast.bundle import Bundle
+from tsforecast.bundle.bundle import Bundle
+from tsforecast.data.panel import Panel
 from tsforecast.errors import ConfigError, DataError
 from tsforecast.metrics import Scores
 from tsforecast.models.base import Estimator
-from tsforecast.panel import Panel
 from tsforecast.windows import Windows
 
 log = logging.getLogger(__name__)

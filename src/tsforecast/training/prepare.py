@@ -11,17 +11,17 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
-from tsforecast import storage
-from tsforecast.bundle import Bundle
+from tsforecast.bundle import directory
+from tsforecast.bundle.bundle import Bundle
 from tsforecast.data.catalogue import CATALOGUE
+from tsforecast.data.panel import Panel, seasonality
+from tsforecast.data.schema import Schema
 from tsforecast.data.sources import Dataset
 from tsforecast.data.splits import Borders
 from tsforecast.errors import BundleError
 from tsforecast.features.base import FeatureSet
 from tsforecast.metrics import seasonal_scale
 from tsforecast.models.base import Forecaster
-from tsforecast.panel import Panel, seasonality
-from tsforecast.schema import Schema
 from tsforecast.types import Dims, Encoded
 from tsforecast.windows import Windows
 
@@ -107,7 +107,7 @@ def trained_on(bundle: Bundle, part: str, given: Mapping[str, Any], data_dir: st
         raise BundleError("the bundle does not say what it was trained on", where=part, got=error,
                           fix=f"add {part}=... to the command") from error  # fmt: skip
     spec |= {"data_dir": data_dir} if part == "dataset" else {}
-    return storage.build(spec, kind, storage.allowed(), where="metadata.json")
+    return directory.build(spec, kind, directory.allowed(), where="metadata.json")
 
 
 def _followed(bundle: Bundle, key: str, file: Path, data_dir: str, paths: Mapping[str, Any]) -> Path:

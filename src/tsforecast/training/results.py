@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from tsforecast.bundle import Bundle
+from tsforecast.bundle.bundle import Bundle
+from tsforecast.data.panel import Panel
 from tsforecast.errors import ConfigError, nearest
 from tsforecast.files import whole
 from tsforecast.metrics import Scores
-from tsforecast.panel import Panel
 from tsforecast.report.charts import Fan, edges
 from tsforecast.windows import Windows
 

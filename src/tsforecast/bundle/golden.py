@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tsforecast.bundle import Bundle
+from tsforecast.bundle.bundle import Bundle
+from tsforecast.data.panel import Panel
 from tsforecast.errors import BundleError, ConfigError, DataError
-from tsforecast.panel import Panel
 
 
 def frame_of(bundle: Bundle, panel: Panel) -> pd.DataFrame:

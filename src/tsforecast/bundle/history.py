@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
-from tsforecast.columns import listed
+from tsforecast.data.columns import listed
+from tsforecast.data.frames import to_panel
+from tsforecast.data.frequency import Axis, parse
+from tsforecast.data.panel import Panel
 from tsforecast.errors import DataError, check_policy
-from tsforecast.frames import to_panel
-from tsforecast.frequency import Axis, parse
-from tsforecast.panel import Panel
 
 if TYPE_CHECKING:
-    from tsforecast.bundle import Bundle
+    from tsforecast.bundle.bundle import Bundle
 
 log = logging.getLogger(__name__)
 LACKING = "more missing values than training saw in as many rows"

@@ -11,8 +11,8 @@ import pandas as pd
 from jaxtyping import Float
 from pandas.api import types
 
+from tsforecast.data.schema import Schema
 from tsforecast.errors import DataError, nearest
-from tsforecast.schema import Schema
 
 LARGEST = 1e18  # of a number: float32 holds its square
 SHOWN = 5  # rows or names listed in a message

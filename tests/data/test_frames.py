@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tsforecast.columns import Problems
+from tsforecast.data.columns import Problems
+from tsforecast.data.frames import read_known_future, to_panel
+from tsforecast.data.frequency import parse
+from tsforecast.data.schema import Schema
+from tsforecast.data.stamps import read_stamps
 from tsforecast.errors import ConfigError, DataError
-from tsforecast.frames import read_known_future, to_panel
-from tsforecast.frequency import parse
-from tsforecast.schema import Schema
-from tsforecast.stamps import read_stamps
 
 RNG = np.random.default_rng(0)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tsforecast.tracking.provenance import git, packages, provenance
+from tsforecast.bundle.provenance import git, packages, provenance
 
 
 def command(directory: Path, *arguments: str) -> str:
@@ -77,9 +77,9 @@ def test_the_commit_is_the_packages_wherever_the_command_is_typed(
     installed = elsewhere / ".venv" / "site-packages" / "provenance.py"  # inside a work tree that is not its own
     installed.parent.mkdir(parents=True)
     installed.touch()
-    monkeypatch.setattr("tsforecast.tracking.provenance.__file__", str(installed))
+    monkeypatch.setattr("tsforecast.bundle.provenance.__file__", str(installed))
     assert provenance()["git"] is None
-    monkeypatch.setattr("tsforecast.tracking.provenance.__file__", str(elsewhere / "model.py"))
+    monkeypatch.setattr("tsforecast.bundle.provenance.__file__", str(elsewhere / "model.py"))
     assert provenance()["git"]["commit"] == command(elsewhere, "rev-parse", "HEAD").strip()
 
 

@@ -15,15 +15,15 @@ import numpy as np
 import orjson
 import pandas as pd
 import pytest
-
 from tests.serving.conftest import ROWS, H, L, frame, trained
-from tsforecast.bundle import Bundle
+
+from tsforecast.bundle.bundle import Bundle
+from tsforecast.data.frames import to_panel
+from tsforecast.data.panel import Panel
+from tsforecast.data.schema import READING, Schema
 from tsforecast.data.sources import read_frame
 from tsforecast.errors import BundleError, DataError, RequestError
-from tsforecast.frames import to_panel
 from tsforecast.models.linear import LinearForecaster
-from tsforecast.panel import Panel
-from tsforecast.schema import READING, Schema
 from tsforecast.serving.contract import Contract
 from tsforecast.training.evaluate import evaluate
 from tsforecast.windows import Windows

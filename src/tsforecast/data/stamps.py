@@ -9,8 +9,8 @@ import pandas as pd
 from pandas.api import types
 from pandas.tseries.api import guess_datetime_format
 
-from tsforecast.columns import Problems, stamp_columns
-from tsforecast.schema import Schema
+from tsforecast.data.columns import Problems, stamp_columns
+from tsforecast.data.schema import Schema
 
 log = logging.getLogger(__name__)
 FIRST_YEAR, LAST_YEAR = 1700, 2200  # of a timestamp

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from tsforecast.columns import (
+from tsforecast.data.columns import (
     SHOWN,
     Categories,
     Problems,
@@ -22,10 +22,10 @@ from tsforecast.columns import (
     stamp_columns,
     text_columns,
 )
-from tsforecast.frequency import ALIASES, Axis, infer, named_days, nearest_alias, parse
-from tsforecast.panel import Panel
-from tsforecast.schema import Schema
-from tsforecast.stamps import check_stamps, read_stamps, recent
+from tsforecast.data.frequency import ALIASES, Axis, infer, named_days, nearest_alias, parse
+from tsforecast.data.panel import Panel
+from tsforecast.data.schema import Schema
+from tsforecast.data.stamps import check_stamps, read_stamps, recent
 
 log = logging.getLogger(__name__)
 

@@ -26,16 +26,16 @@ from jaxtyping import Float, Int
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from tsforecast import storage
+from tsforecast.bundle import directory
+from tsforecast.bundle.history import check_covariates, check_observed, read, remarks
+from tsforecast.data.frames import read_known_future
+from tsforecast.data.panel import Panel
+from tsforecast.data.schema import NAIVE, Schema
 from tsforecast.errors import BundleError, DataError, RequestError
 from tsforecast.features.base import Feature, FeatureSet
 from tsforecast.features.scaling import Scaler
-from tsforecast.frames import read_known_future
-from tsforecast.history import check_covariates, check_observed, read, remarks
 from tsforecast.models.base import Forecaster
-from tsforecast.panel import Panel
 from tsforecast.quantiles import intervals, ordered
-from tsforecast.schema import NAIVE, Schema
 from tsforecast.types import Dims, Forecast
 from tsforecast.windows import Windows
 
@@ -144,7 +144,7 @@ class Bundle:
     ) -> Panel:
         """The rows of a frame that a forecast reads, or a whole panel, with the channels in the order of training.
 
-        `short` is as in `forecast`, `keys` as in `tsforecast.columns.Problems`.
+        `short` is as in `forecast`, `keys` as in `tsforecast.data.columns.Problems`.
 
         Raises
         ------
@@ -330,23 +330,23 @@ class Bundle:
             "static": self.static_names,
             "freq": self.freq,
             "schema": asdict(self.schema),
-            "features": [storage.spec(feature) for feature in self.features.features],
-            "scaler": storage.spec(scaler, learned=scaler.state()),
-            "forecaster": storage.spec(self.forecaster, learned=state),
+            "features": [directory.spec(feature) for feature in self.features.features],
+            "scaler": directory.spec(scaler, learned=scaler.state()),
+            "forecaster": directory.spec(self.forecaster, learned=state),
             "levels": self.levels,
             "missing": self.missing,
             "requires": self.forecaster.requires,
         }
-        files = {"bundle.json": storage.to_json(body), "metadata.json": storage.to_json(self.metadata)}
+        files = {"bundle.json": directory.to_json(body), "metadata.json": directory.to_json(self.metadata)}
         if self.golden is not None:
-            files["golden.json"] = storage.to_json(self.golden, indent=None)
+            files["golden.json"] = directory.to_json(self.golden, indent=None)
         files |= {name: state.pop(name).tobytes() for name in list(state) if Path(name).suffix in _RAW}
         files["forecaster.safetensors"] = save_tensors(state)
         if self.offsets is not None:
             fitted[_OFFSETS] = self.offsets
         np.savez(archive := io.BytesIO(), **fitted)  # type: ignore[arg-type]
         files["features.npz"] = archive.getvalue()
-        storage.write(path, files)
+        directory.write(path, files)
         parts = (self.forecaster, self.features.scaler, *self.features.features)
         return Bundle.load(path, allow=tuple(type(part).__module__.split(".")[0] for part in parts))
 
@@ -366,13 +366,13 @@ class Bundle:
             The directory is missing, incomplete, altered, of a later format, or names a class that is not allowed.
         """
         path = Path(path)
-        files, digest = storage.read(path, ("bundle.json", "metadata.json", "features.npz", "forecaster.safetensors"))
-        body, metadata = (storage.parse_json(files[name], path / name) for name in ("bundle.json", "metadata.json"))
+        files, digest = directory.read(path, ("bundle.json", "metadata.json", "features.npz", "forecaster.safetensors"))
+        body, metadata = (directory.parse_json(files[name], path / name) for name in ("bundle.json", "metadata.json"))
         if body.get("format") != FORMAT:
             raise BundleError("the bundle has another format than this version reads", where=path,
                               got=body.get("format"), allowed=FORMAT,
                               fix="install the tsforecast that wrote it")  # fmt: skip
-        allowed = storage.allowed(*allow)
+        allowed = directory.allowed(*allow)
         try:
             bundle = replace(cls._assembled(path, files, body, allowed), metadata=metadata, path=path, digest=digest)
             bundle._check()
@@ -395,11 +395,11 @@ class Bundle:
         state = load_tensors(files["forecaster.safetensors"])
         state |= {name: np.frombuffer(raw, np.uint8) for name, raw in files.items() if Path(name).suffix in _RAW}
         features = FeatureSet(
-            features=tuple(storage.build(spec, Feature, allowed) for spec in body["features"]),  # type: ignore[type-abstract]
-            scaler=storage.build(body["scaler"], Scaler, allowed),  # type: ignore[type-abstract]
+            features=tuple(directory.build(spec, Feature, allowed) for spec in body["features"]),  # type: ignore[type-abstract]
+            scaler=directory.build(body["scaler"], Scaler, allowed),  # type: ignore[type-abstract]
         ).restore(fitted)
-        needed = storage.required(body, allowed)
-        forecaster = storage.build(body["forecaster"], Forecaster, allowed, needed)  # type: ignore[type-abstract]
+        needed = directory.required(body, allowed)
+        forecaster = directory.build(body["forecaster"], Forecaster, allowed, needed)  # type: ignore[type-abstract]
         golden = files.get("golden.json")
         return cls(
             features=features,
@@ -414,7 +414,7 @@ class Bundle:
             levels=tuple(body["levels"]),
             offsets=fitted.get(_OFFSETS),
             missing=body["missing"],
-            golden=None if golden is None else storage.parse_json(golden, path / "golden.json"),
+            golden=None if golden is None else directory.parse_json(golden, path / "golden.json"),
         )
 
     def _check(self) -> None:

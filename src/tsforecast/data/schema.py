@@ -12,9 +12,9 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pandas as pd
 
+from tsforecast.data.frequency import Axis, parse
+from tsforecast.data.panel import Panel
 from tsforecast.errors import ConfigError
-from tsforecast.frequency import Axis, parse
-from tsforecast.panel import Panel
 
 NAIVE = "naive"  # the time zone of timestamps that have none
 READING = ("sep", "decimal", "thousands", "date_format", "localize", "unsorted", "gaps", "duplicates")  # of a Schema

@@ -9,8 +9,8 @@ from collections import Counter
 
 import pandas as pd
 
+from tsforecast.data.schema import Schema, mark_name
 from tsforecast.errors import DataError
-from tsforecast.schema import Schema, mark_name
 
 MISSING = ("NA", "N/A", "NaN", "nan", "null", "None", "")
 

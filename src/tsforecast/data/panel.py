@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
+from tsforecast.data.frequency import ahead, parse
 from tsforecast.errors import DataError
-from tsforecast.frequency import ahead, parse
 
 
 def seasonality(freq: str) -> int:
@@ -31,7 +31,7 @@ def seasonality(freq: str) -> int:
 class Panel:
     """N regular series back to back; ETTh1 is N=1, C=7, a retail panel N=30,000, C=1.
 
-    Every series is sorted and has a row for every step of `freq`: `tsforecast.frames.to_panel` sees to it.
+    Every series is sorted and has a row for every step of `freq`: `tsforecast.data.frames.to_panel` sees to it.
 
     Attributes
     ----------
