@@ -7,15 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from tsforecast.frames import to_panel
+from tsforecast.schema import Schema
 
 from tests.serving.conftest import frame, trained
 from tsforecast import examples
-from tsforecast.bundle import Bundle
-from tsforecast.frames import to_panel
+from tsforecast.bundle.bundle import Bundle
 from tsforecast.models.boosting import XGBoost
 from tsforecast.models.linear import LinearForecaster
 from tsforecast.models.trees import TreeForecaster
-from tsforecast.schema import Schema
 from tsforecast.serving.engine import Engine
 from tsforecast.windows import Windows
 

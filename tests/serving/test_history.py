@@ -10,8 +10,8 @@ import numpy as np
 import orjson
 import pandas as pd
 import pytest
-from tests.serving.conftest import SHAPES, Client, L, frame, trained
 
+from tests.serving.conftest import SHAPES, Client, L, frame, trained
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.data.schema import Schema
 from tsforecast.errors import ConfigError, DataError
