@@ -13,16 +13,12 @@ if TYPE_CHECKING:
     from tsforecast.types import Forecast
 
 __version__ = "0.1.0"
-__all__ = [
-    "Bundle", "BundleError", "ConfigError", "DataError", "Forecast", "OutputError", "Panel", "Schema",
-    "TsforecastError", "load_bundle",
-]  # fmt: skip
+__all__ = ["Bundle", "BundleError", "ConfigError", "DataError", "Forecast", "OutputError", "Panel", "Schema"]
+__all__ += ["TsforecastError", "load_bundle"]
 
-_HOME = {
-    "Bundle": "bundle", "load_bundle": "bundle", "Panel": "panel", "Forecast": "types", "Schema": "schema",
-    "TsforecastError": "errors", "BundleError": "errors", "ConfigError": "errors", "DataError": "errors",
-    "OutputError": "errors",
-}  # fmt: skip
+_HOME = dict.fromkeys(("Bundle", "load_bundle"), "bundle.bundle")
+_HOME |= {"Forecast": "types", "Panel": "data.panel", "Schema": "data.schema"}
+_HOME |= {name: "errors" for name in __all__ if name.endswith("Error")}
 
 
 def __getattr__(name: str) -> Any:

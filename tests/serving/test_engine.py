@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from tsforecast.frames import to_panel
-from tsforecast.schema import Schema
 
 from tests.serving.conftest import frame, trained
-from tsforecast import examples
+from tsforecast.bundle import golden
 from tsforecast.bundle.bundle import Bundle
+from tsforecast.data.frames import to_panel
+from tsforecast.data.schema import Schema
 from tsforecast.models.boosting import XGBoost
 from tsforecast.models.linear import LinearForecaster
 from tsforecast.models.trees import TreeForecaster
@@ -39,7 +39,7 @@ def test_when_one_leaf_of_the_trees_is_another_then_nothing_is_ready(tmp_path: P
     begin, end = panel.offsets[:-1], panel.offsets[1:]
     windows = Windows.over(bundle.features.encode(panel), lookback=24, horizon=6, begin=begin, end=end)
     fitted = XGBoost(rounds=5, patience=None, max_depth=3).fit(windows, windows, bundle.dims)
-    whole = examples.with_golden(replace(bundle, forecaster=fitted, levels=(), offsets=None), panel)
+    whole = golden.with_golden(replace(bundle, forecaster=fitted, levels=(), offsets=None), panel)
     assert Engine(whole).checked().ready
     state, mark, unseen = fitted.state(), b"split_conditions[$d#L", 0
     raw = state["trees-0002.ubj"].tobytes()

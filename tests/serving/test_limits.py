@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.serving.conftest import Client, request
-from tsforecast.bundle import Bundle
+from tsforecast.bundle.bundle import Bundle
 from tsforecast.serving.engine import Engine
 from tsforecast.serving.limits import check_head
 from tsforecast.serving.refusals import RequestError

@@ -15,7 +15,7 @@ import pytest
 import uvicorn
 
 from tests.serving.conftest import Client, request
-from tsforecast.bundle import Bundle
+from tsforecast.bundle.bundle import Bundle
 from tsforecast.serving import watch
 
 Bundles = Callable[[str], Bundle]
