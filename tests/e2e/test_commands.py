@@ -15,19 +15,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from .conftest import Run
+
 ROOT = Path(__file__).parents[2]
 QUIET = ("tracking=none", "report=none")
 
 
-def run(folder: Path, verb: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")} | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, "-m", f"tsforecast.{verb}", *arguments],
-        cwd=folder, env=environment, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+def process(folder: Path, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Where a process of its own is the point; all other commands run in this one."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
+    command = [sys.executable, "-m", module, *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
 
 
-def scores(folder: Path, *arguments: str) -> dict[str, float]:
+def scores(run: Run, folder: Path, *arguments: str) -> dict[str, float]:
     done = run(folder, "train", *QUIET, "hydra.run.dir=run", *arguments)
     assert done.returncode == 0, done.stderr
     found: dict[str, float] = json.loads((folder / "run" / "metrics.json").read_text())
@@ -39,9 +40,9 @@ def scores(folder: Path, *arguments: str) -> dict[str, float]:
     [("naive", 96, 1.2944), ("naive", 336, 1.3299), ("seasonal_naive", 96, 0.5122), ("seasonal_naive", 336, 0.6499)],
 )
 def test_the_baselines_have_the_protocols_scores_to_four_decimals(
-    tmp_path: Path, ett_dir: Path, model: str, horizon: int, mse: float
+    run: Run, tmp_path: Path, ett_dir: Path, model: str, horizon: int, mse: float
 ) -> None:
-    found = scores(tmp_path, "+experiment=etth1", f"model={model}", f"horizon={horizon}")
+    found = scores(run, tmp_path, "+experiment=etth1", f"model={model}", f"horizon={horizon}")
     assert round(found["test/mse"], 4) == mse
     assert round(found[f"baseline/{model}/test/mse"], 4) == mse
 
@@ -56,9 +57,9 @@ def test_the_baselines_have_the_protocols_scores_to_four_decimals(
     ],
 )
 def test_linear_models_reach_the_published_scores_on_etth1(
-    tmp_path: Path, ett_dir: Path, model: str, horizon: int, mse: float, mae: float
+    run: Run, tmp_path: Path, ett_dir: Path, model: str, horizon: int, mse: float, mae: float
 ) -> None:
-    found = scores(tmp_path, "+experiment=etth1", f"model={model}", f"horizon={horizon}")
+    found = scores(run, tmp_path, "+experiment=etth1", f"model={model}", f"horizon={horizon}")
     assert found["test/mse"] <= mse
     assert found["test/mae"] <= mae
     assert found["test/mse"] < found["baseline/seasonal_naive/test/mse"]
@@ -68,7 +69,7 @@ def test_linear_models_reach_the_published_scores_on_etth1(
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def demo(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the data, a trained run and its log."""
     folder = tmp_path_factory.mktemp("demo")
     (folder / "data").mkdir()
@@ -83,7 +84,7 @@ def test_the_demo_beats_seasonal_naive(demo: Path) -> None:
     assert found["test/mae"] < found["baseline/seasonal_naive/test/mae"]
 
 
-def test_predict_writes_the_bundles_forecast(demo: Path) -> None:
+def test_predict_writes_the_bundles_forecast(run: Run, demo: Path) -> None:
     done = run(demo, "predict", "bundle=run/bundle", "input=data/beijing_pm25.csv", "output=next.csv", "plot=next.png")
     assert done.returncode == 0, done.stderr
     assert "used the last 168" in done.stderr
@@ -97,7 +98,7 @@ def test_predict_writes_the_bundles_forecast(demo: Path) -> None:
     assert written["pm2.5"].to_numpy() == pytest.approx(expected["pm2.5"].to_numpy(), rel=1e-6)
 
 
-def test_evaluate_finds_the_score_that_train_found(demo: Path) -> None:
+def test_evaluate_finds_the_score_that_train_found(run: Run, demo: Path) -> None:
     done = run(demo, "evaluate", "bundle=run/bundle", "hydra.run.dir=again")
     assert done.returncode == 0, done.stderr
     trained, again = (json.loads((demo / d / "metrics.json").read_text()) for d in ("run", "again"))
@@ -105,7 +106,7 @@ def test_evaluate_finds_the_score_that_train_found(demo: Path) -> None:
     assert again["baseline/naive/test/mae"] == trained["baseline/naive/test/mae"]
 
 
-def test_what_train_prints_runs_on_the_file_it_read_when_short_series_are_dropped(tmp_path: Path) -> None:
+def test_what_train_prints_runs_on_the_file_it_read_when_short_series_are_dropped(run: Run, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     sizes = {"a": 150, "b": 150, "tiny": 9, "retired": 40}
     parts = [
@@ -133,7 +134,7 @@ def test_what_train_prints_runs_on_the_file_it_read_when_short_series_are_droppe
     assert "holds the metrics.json of another run" in twice.stderr
 
 
-def test_evaluate_scores_what_predict_would_read_constant_channels_among_it(demo: Path) -> None:
+def test_evaluate_scores_what_predict_would_read_constant_channels_among_it(run: Run, demo: Path) -> None:
     frame = pd.read_csv(demo / "data" / "beijing_pm25.csv")
     flat = frame.assign(**{"pm2.5": 5.0})[list(reversed(frame.columns))]
     flat.to_csv(demo / "flat.csv", index=False)
@@ -174,7 +175,7 @@ def test_evaluate_scores_what_predict_would_read_constant_channels_among_it(demo
     ],
 )
 def test_a_wrong_argument_gives_one_message_with_the_fix_and_no_traceback(
-    demo: Path, arguments: list[str], said: str
+    run: Run, demo: Path, arguments: list[str], said: str
 ) -> None:
     done = run(demo, "train", *QUIET, "hydra.run.dir=wrong", *arguments)
     assert done.returncode == 1
@@ -193,7 +194,9 @@ def test_a_wrong_argument_gives_one_message_with_the_fix_and_no_traceback(
         ("lookback: [10", ["mine.yaml, line 3", "a configuration file is not YAML"]),
     ],
 )
-def test_what_is_wrong_in_a_users_own_file_is_told_with_its_name(tmp_path: Path, text: str, said: list[str]) -> None:
+def test_what_is_wrong_in_a_users_own_file_is_told_with_its_name(
+    run: Run, tmp_path: Path, text: str, said: list[str]
+) -> None:
     (tmp_path / "conf" / "experiment").mkdir(parents=True)
     (tmp_path / "conf" / "experiment" / "mine.yaml").write_text(f"# @package _global_\n{text}\n")
     done = run(tmp_path, "train", *QUIET, "+experiment=mine")
@@ -203,7 +206,7 @@ def test_what_is_wrong_in_a_users_own_file_is_told_with_its_name(tmp_path: Path,
         assert each in done.stderr
 
 
-def test_a_finished_run_is_not_written_over(demo: Path) -> None:
+def test_a_finished_run_is_not_written_over(run: Run, demo: Path) -> None:
     before = {file: file.read_bytes() for file in (demo / "run").rglob("*") if file.is_file()}
     done = run(demo, "train", *QUIET, "hydra.run.dir=run", "model=naive")
     assert done.returncode == 1
@@ -211,7 +214,9 @@ def test_a_finished_run_is_not_written_over(demo: Path) -> None:
     assert {file: file.read_bytes() for file in (demo / "run").rglob("*") if file.is_file()} == before
 
 
-def test_evaluate_finds_a_relative_dataset_from_elsewhere_and_warns_of_rows_that_were_trained_on(demo: Path) -> None:
+def test_evaluate_finds_a_relative_dataset_from_elsewhere_and_warns_of_rows_that_were_trained_on(
+    run: Run, demo: Path
+) -> None:
     own = ("dataset=csv", "dataset.path=data/beijing_pm25.csv", "dataset.target=[pm2.5]", "dataset.past=[]")
     own = (*own, "dataset.time=[year,month,day,hour]", "model=seasonal_naive", "hydra.run.dir=own")
     done = run(demo, "train", *QUIET, *own)
@@ -231,7 +236,7 @@ def test_evaluate_finds_a_relative_dataset_from_elsewhere_and_warns_of_rows_that
     assert "trained or chosen" in done.stderr
 
 
-def test_when_a_bundle_is_damaged_then_predict_says_which_file_and_writes_nothing(demo: Path) -> None:
+def test_when_a_bundle_is_damaged_then_predict_says_which_file_and_writes_nothing(run: Run, demo: Path) -> None:
     damaged = demo / "damaged"
     shutil.copytree(demo / "run" / "bundle", damaged, dirs_exist_ok=True)
     for name in ("forecaster.safetensors", "features.npz", "bundle.json"):
@@ -244,7 +249,7 @@ def test_when_a_bundle_is_damaged_then_predict_says_which_file_and_writes_nothin
         assert not (demo / "never.csv").exists()
 
 
-def test_when_a_bundle_names_a_function_among_its_values_then_evaluate_does_not_call_it(demo: Path) -> None:
+def test_when_a_bundle_names_a_function_among_its_values_then_evaluate_does_not_call_it(run: Run, demo: Path) -> None:
     forged = demo / "forged"
     shutil.copytree(demo / "run" / "bundle", forged)
     about = json.loads((forged / "metadata.json").read_text())
@@ -261,7 +266,7 @@ def test_when_a_bundle_names_a_function_among_its_values_then_evaluate_does_not_
 
 
 @pytest.mark.parametrize("verb", ["train", "evaluate", "predict"])
-def test_help_lists_what_can_be_chosen(demo: Path, verb: str) -> None:
+def test_help_lists_what_can_be_chosen(run: Run, demo: Path, verb: str) -> None:
     done = run(demo, verb, "--help")
     assert done.returncode == 0
     models = {"dlinear,", "nlinear,", "ridge,", "seasonal_naive,", "tft,", "xgboost,"}
@@ -269,7 +274,7 @@ def test_help_lists_what_can_be_chosen(demo: Path, verb: str) -> None:
     assert f"python -m tsforecast.{verb} " in done.stdout
 
 
-def test_a_run_resumed_from_its_checkpoint_ends_where_the_whole_run_ends(demo: Path) -> None:
+def test_a_run_resumed_from_its_checkpoint_ends_where_the_whole_run_ends(run: Run, demo: Path) -> None:
     quick = ("model=dlinear", "model.patience=9", "trainer.limit_train_batches=20", "trainer.limit_val_batches=4",
              "trainer.enable_progress_bar=false")  # fmt: skip
     for name, more in (
@@ -284,14 +289,14 @@ def test_a_run_resumed_from_its_checkpoint_ends_where_the_whole_run_ends(demo: P
 
 
 @pytest.mark.parametrize(("verb", "argument"), [("evaluate", "model=ridge"), ("predict", "dataset=csv")])
-def test_a_group_of_another_command_is_named(demo: Path, verb: str, argument: str) -> None:
+def test_a_group_of_another_command_is_named(run: Run, demo: Path, verb: str, argument: str) -> None:
     done = run(demo, verb, "bundle=run/bundle", argument)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert done.stderr.count("Error: ") == 1
 
 
-def test_a_directory_in_which_a_run_is_at_work_is_left_alone(demo: Path) -> None:
+def test_a_directory_in_which_a_run_is_at_work_is_left_alone(run: Run, demo: Path) -> None:
     import fcntl
 
     (demo / "taken").mkdir()
@@ -303,7 +308,7 @@ def test_a_directory_in_which_a_run_is_at_work_is_left_alone(demo: Path) -> None
     assert [file.name for file in (demo / "taken").iterdir()] == ["train.log"]
 
 
-def test_when_predict_would_write_over_what_it_reads_then_it_does_not(demo: Path) -> None:
+def test_when_predict_would_write_over_what_it_reads_then_it_does_not(run: Run, demo: Path) -> None:
     (demo / "plan.csv").write_text("date\n")
     done = run(
         demo, "predict", "bundle=run/bundle", "input=data/beijing_pm25.csv", "known_future=plan.csv", "output=plan.csv"
@@ -314,9 +319,9 @@ def test_when_predict_would_write_over_what_it_reads_then_it_does_not(demo: Path
 
 
 def test_two_processes_train_one_model_and_leave_one_run(demo: Path) -> None:
-    done = run(demo, "train", "report=none", "tracking.uri=sqlite:///ddp.db", "model=dlinear", "trainer=ddp",
-               "trainer.accelerator=cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=20",
-               "hydra.run.dir=ddp")  # fmt: skip
+    short = ("trainer.accelerator=cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=20", "report=none")
+    where = ("tracking.uri=sqlite:///ddp.db", "hydra.run.dir=ddp")
+    done = process(demo, "tsforecast.train", "model=dlinear", "trainer=ddp", *short, *where)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Run directory") == 1
     assert (demo / "ddp" / "train.log").read_text().count("best validation loss") == 1
@@ -325,13 +330,22 @@ def test_two_processes_train_one_model_and_leave_one_run(demo: Path) -> None:
         assert database.execute("select status from runs").fetchall() == [("FINISHED",)]
 
 
-def test_a_sweep_in_several_processes_is_refused(demo: Path) -> None:
+def test_a_sweep_in_several_processes_is_refused(run: Run, demo: Path) -> None:
     done = run(demo, "train", "-m", *QUIET, "model=dlinear", "trainer=ddp", "trainer.accelerator=cpu", "horizon=12,24")
     assert done.returncode == 1
     assert "a sweep cannot train in several processes" in done.stderr
 
 
 def test_the_dispatcher_names_the_nearest_verb(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-m", "tsforecast", "trian"], capture_output=True, text=True, cwd=tmp_path)
+    done = process(tmp_path, "tsforecast", "trian")
     assert done.returncode == 2
     assert "did you mean train?" in done.stderr
+
+
+def test_a_process_that_fails_says_so_to_the_shell_and_prints_nothing_as_a_result(tmp_path: Path) -> None:
+    done = process(tmp_path, "tsforecast.train", "horizn=24")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("Error: ")
+    assert "did you mean horizon?" in done.stderr
+    assert "Traceback" not in done.stderr

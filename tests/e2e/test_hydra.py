@@ -6,23 +6,16 @@ import logging
 import os
 import pickle
 import shutil
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-import pandas as pd
 import pytest
 import yaml
-from hydra.core.global_hydra import GlobalHydra
 from hydra.experimental.callback import Callback
 
-from tsforecast import __main__
-
-Cli = Callable[..., int]
+from .conftest import Cli
 
 
 class Watch(Callback):
@@ -37,39 +30,11 @@ class Watch(Callback):
 WATCH = f"+hydra.callbacks.watch._target_={__name__}.Watch"
 
 
-@pytest.fixture
-def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cli]:
-    """`tsforecast VERB ...` in an empty folder with a file; returns the exit status."""
-    rng = np.random.default_rng(0)
-    time = pd.date_range("2024-01-01", periods=400, freq="h")
-    pd.DataFrame({"date": time, "y": rng.normal(size=400).cumsum()}).to_csv(tmp_path / "x.csv", index=False)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("BENTOML_HOME", str(tmp_path / "bentoml"))
+@pytest.fixture(autouse=True)
+def watch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hydra finds the callback, which has seen nothing yet."""
     monkeypatch.setattr(Watch, "seen", [])
-    sys.modules.setdefault(__name__, sys.modules[Watch.__module__])
-    handlers, level, before = list(logging.root.handlers), logging.root.level, signal.getsignal(signal.SIGTERM)
-    path = list(sys.path)
-
-    def call(*words: str) -> int:
-        monkeypatch.setattr(sys, "argv", ["tsforecast", *words])
-        monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
-        try:
-            __main__.main()
-        except SystemExit as left:
-            return int(left.code or 0)
-        finally:
-            GlobalHydra.instance().clear()
-        return 0
-
-    yield call
-    signal.signal(signal.SIGTERM, before)
-    sys.path[:] = path
-    for handler in list(logging.root.handlers):
-        if handler.name == "run":
-            handler.close()
-    logging.root.handlers[:] = handlers
-    logging.root.setLevel(level)
-    logging.getLogger("tsforecast").setLevel(logging.NOTSET)
+    monkeypatch.setitem(sys.modules, __name__, sys.modules[Watch.__module__])
 
 
 SMALL = ("dataset=csv", "dataset.path=x.csv", "model=ridge", "lookback=24", "horizon=4", "quantiles=[]",
