@@ -34,10 +34,9 @@ class Job:
                 self.asked = error
         return len(self.asked.whole) if isinstance(self.asked, Request) else 0
 
-    def told(self, answer: Answer | Exception | None) -> bytes | Exception:
+    def told(self, answer: Answer | Exception) -> bytes | Exception:
         """What its caller is told."""
         try:
-            assert answer is not None
             return self.write(self.asked, answer) if isinstance(answer, Answer) else answer  # type: ignore[arg-type]
         except Exception as error:
             return error
@@ -105,7 +104,7 @@ class Batcher:
         requests = [job.asked for job in batch if isinstance(job.asked, Request)]
         try:
             found = iter(self.engine.forecast(requests) if requests else ())
-            each = [next(found) if isinstance(job.asked, Request) else job.asked for job in batch]
+            each = [job.asked if isinstance(job.asked, Exception) else next(found) for job in batch]
         except Exception as error:  # told to every caller
             each = [error] * len(batch)
         if requests:

@@ -170,8 +170,8 @@ class Exchange:
         server.bodies.release(self)
         seconds = time.perf_counter() - self.began
         server.metrics.request(scope["path"] if scope["path"] in _PATHS else "other", self.status, seconds)
-        extra = {"request_id": self.request_id, "method": scope["method"], "path": scope["path"],
-                 "status": self.status, "bytes": self.size, "ms": round(seconds * 1e3, 2)}  # fmt: skip
+        extra = {"request_id": self.request_id, "method": scope["method"], "path": scope["path"]}
+        extra |= {"status": self.status, "bytes": self.size, "ms": round(seconds * 1e3, 2)}
         if refused := scope.get("refused"):
             extra |= {"code": refused.code, "reason": " ".join(str(refused).split())[:1000]}
         log.log(logging.INFO if self.counted else logging.DEBUG, "request", extra=extra)

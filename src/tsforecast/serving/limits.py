@@ -69,12 +69,12 @@ def check_head(scope: Scope, headers: dict[bytes, bytes], settings: Settings) ->
     """
     length = headers.get(b"content-length", b"")
     if length and b"transfer-encoding" in headers:  # a proxy and a server may differ on where such a request ends
-        raise RequestError("the length of the body is told in two ways", where="Transfer-Encoding and Content-Length",
-                           allowed="one of them")  # fmt: skip
+        where = "Transfer-Encoding and Content-Length"
+        raise RequestError("the length of the body is told in two ways", where=where, allowed="one of them")
     host = headers.get(b"host", b"localhost").decode("latin-1").lower()
     if not _is_ours(host, scope, settings):
-        raise RequestError("this server does not answer for that host", status=421, code="host", where="Host",
-                           got=host[:100], fix="name it in TSFORECAST_HOSTS")  # fmt: skip
+        told = {"where": "Host", "got": host[:100], "fix": "name it in TSFORECAST_HOSTS"}
+        raise RequestError("this server does not answer for that host", status=421, code="host", **told)
     if (takes := TAKES.get(scope["path"])) and scope["method"] == "POST":
         coding = headers.get(b"content-encoding", b"identity").decode("latin-1").lower()
         kind = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
@@ -87,8 +87,8 @@ def check_head(scope: Scope, headers: dict[bytes, bytes], settings: Settings) ->
 
 
 def _media(where: str, got: str, allowed: str) -> RequestError:
-    return RequestError("the body is of a kind that is not read", status=415, code="media_type", where=where,
-                        got=got[:100], allowed=allowed)  # fmt: skip
+    told = {"where": where, "got": got[:100], "allowed": allowed}
+    return RequestError("the body is of a kind that is not read", status=415, code="media_type", **told)
 
 
 def _is_ours(host: str, scope: Scope, settings: Settings) -> bool:
