@@ -17,7 +17,7 @@ class TsforecastError(Exception):
     where
         The file, key, column or command concerned.
     got, allowed
-        The offending value and what would have been accepted.
+        The offending value and what would have been accepted; of a list the first few are shown.
     fix
         What to type or change.
     """
@@ -40,9 +40,16 @@ class TsforecastError(Exception):
         self.fix = fix
         super().__init__(str(self))
 
+    @property
+    def parts(self) -> dict[str, str | None]:
+        """`where, got, allowed, fix` as text; of a list the first names."""
+        raw = {"where": self.where, "got": self.got, "allowed": self.allowed, "fix": self.fix}
+        shown = {name: listed(each, 40) if isinstance(each, list | tuple) else each for name, each in raw.items()}
+        return {name: None if each is None else str(each) for name, each in shown.items()}
+
     def __str__(self) -> str:
-        parts = (("where", self.where), ("got", self.got), ("allowed", self.allowed), ("fix", self.fix))
-        return "\n".join([self.what, *(f"  {name + ':':<9}{value}" for name, value in parts if value is not None)])
+        parts = self.parts.items()
+        return "\n".join([self.what, *(f"  {name + ':':<9}{text}" for name, text in parts if text is not None)])
 
 
 class ConfigError(TsforecastError):
@@ -79,10 +86,25 @@ class OutputError(TsforecastError):
     code = "output"
 
 
-def check_policy(name: str, got: str, *allowed: str) -> None:
-    """Raise a ConfigError when a policy is none of those there are."""
-    if got not in allowed:
-        raise ConfigError("there is no such policy", where=name, got=got, allowed=", ".join(allowed))
+def one_of(where: str, got: object, allowed: Iterable[object]) -> None:
+    """Raise a ConfigError, with the nearest option, when `got` is none of those there are."""
+    if got not in (options := list(allowed)):
+        near = nearest(str(got), map(str, options))
+        what, fix = f"there is no such {where.rpartition('.')[2]}", near and f"did you mean {where}={near}?"
+        raise ConfigError(what, where=where, got=got, allowed=options, fix=fix)
+
+
+def count(where: str, got: object, least: int = 1) -> None:
+    """Raise a ConfigError when `got`, a number of things, is no whole number from `least` on."""
+    if isinstance(got, bool) or not isinstance(got, int) or got < least:
+        allowed = f"{least}, {least + 1}, ..."
+        raise ConfigError(f"{where.rpartition('.')[2]} is a number of things", where=where, got=got, allowed=allowed)
+
+
+def listed(names: Iterable[object], most: int = 5) -> str:
+    """The first few names, separated by commas."""
+    shown = [str(name) for name in names]
+    return ", ".join(shown[:most]) + ", ..." * (len(shown) > most)
 
 
 def nearest(name: str, options: Iterable[str]) -> str | None:

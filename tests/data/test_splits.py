@@ -159,5 +159,5 @@ def test_short_series_are_dropped_when_that_is_stated_and_named_otherwise(caplog
     assert borders.test_end.tolist() == [100, 160]
     with pytest.raises(DataError, match="too few rows"):
         TailSplit(val=10, test=10, short="drop")(panel_of(20), 10, 5)
-    with pytest.raises(ConfigError, match="policy"):
+    with pytest.raises(ConfigError, match="there is no such"):
         TailSplit(val=1, test=1, short="maybe")

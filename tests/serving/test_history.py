@@ -41,7 +41,7 @@ def test_series_that_end_before_others_are_told_refused_or_left_alone(
     assert bundle.forecast(old, stale="ignore").warnings == ()
     with pytest.raises(DataError, match="shop1"):
         bundle.forecast(old, stale="error")
-    with pytest.raises(ConfigError, match="policy"):
+    with pytest.raises(ConfigError, match="there is no such"):
         bundle.forecast(old, stale="perhaps")
 
 
@@ -118,7 +118,7 @@ def test_short_and_unknown_series_are_left_out_and_listed_when_that_is_asked_for
     assert f"2 of 4 series are left out: shop1 ({L - 1} rows), new (not trained on)" in caplog.text
     with pytest.raises(DataError, match="no series can be forecast"):
         bundle.forecast(short, short="drop")
-    with pytest.raises(ConfigError, match="policy"):
+    with pytest.raises(ConfigError, match="there is no such"):
         bundle.forecast(more, short="maybe")
 
 

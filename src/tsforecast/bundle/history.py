@@ -10,11 +10,10 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
-from tsforecast.data.columns import listed
 from tsforecast.data.frames import to_panel
 from tsforecast.data.frequency import Axis, parse
 from tsforecast.data.panel import Panel
-from tsforecast.errors import DataError, check_policy
+from tsforecast.errors import DataError, listed, one_of
 
 if TYPE_CHECKING:
     from tsforecast.bundle.bundle import Bundle
@@ -31,7 +30,7 @@ def read(
     keys: str | None = None,
 ) -> Panel:
     """A frame or panel as a panel with the columns in the order of training; see `Bundle.panel`."""
-    check_policy("short", short, "error", "drop")
+    one_of("short", short, ("error", "drop"))
     if not isinstance(history, Panel | pd.DataFrame):
         raise DataError("a history is a frame or a panel", where="history", got=type(history).__name__,
                         fix="pandas.read_csv(path)")  # fmt: skip
@@ -149,7 +148,7 @@ def remarks(bundle: Bundle, whole: Panel, series: Int[np.ndarray, " N"], stale: 
     DataError
         There are such, and `stale` is `error`.
     """
-    check_policy("stale", stale, "warn", "error", "ignore")
+    one_of("stale", stale, ("warn", "error", "ignore"))
     old = [] if stale == "ignore" else _stale(bundle, whole)
     if old and stale == "error":
         raise DataError("; ".join(old), where="history", fix="give the latest rows, leave these out, or stale=ignore")

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from pandas.api import types
 
 from tsforecast.data.schema import Schema
-from tsforecast.errors import DataError, nearest
+from tsforecast.errors import DataError, listed, nearest
 
 LARGEST = 1e18  # of a number: float32 holds its square
 SHOWN = 5  # rows or names listed in a message
@@ -252,8 +252,3 @@ def read_static(
         outer.stop()  # first what is wrong with the series themselves
         problems.stop()
     return table
-
-
-def listed(names: Iterable[object]) -> str:
-    shown = [str(name) for name in names]
-    return ", ".join(shown[:SHOWN]) + (", ..." if len(shown) > SHOWN else "")

@@ -14,7 +14,6 @@ from tsforecast.data.columns import (
     Problems,
     channel_columns,
     check_named,
-    listed,
     missing_columns,
     read_numbers,
     read_series,
@@ -26,6 +25,7 @@ from tsforecast.data.frequency import ALIASES, Axis, infer, named_days, nearest_
 from tsforecast.data.panel import Panel
 from tsforecast.data.schema import Schema
 from tsforecast.data.stamps import check_stamps, read_stamps, recent
+from tsforecast.errors import listed
 
 log = logging.getLogger(__name__)
 

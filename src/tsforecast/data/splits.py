@@ -19,7 +19,7 @@ import pandas as pd
 from jaxtyping import Int
 
 from tsforecast.data.panel import Panel, seasonality
-from tsforecast.errors import ConfigError, DataError, check_policy
+from tsforecast.errors import ConfigError, DataError, one_of
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +126,7 @@ class _Split:
     short: Literal["error", "drop"] = "error"
 
     def __post_init__(self) -> None:
-        check_policy("split.short", self.short, "error", "drop")
+        one_of("split.short", self.short, ("error", "drop"))
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,11 @@ from pydantic_core import from_json
 from tsforecast.bundle import golden
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.bundle.history import LACKING, check_covariates, check_observed, lacking, remarks
-from tsforecast.data.columns import Problems, channel_columns, check_closed, listed
+from tsforecast.data.columns import Problems, channel_columns, check_closed
 from tsforecast.data.frames import to_panel
 from tsforecast.data.panel import Panel
 from tsforecast.data.tables import read_csv
-from tsforecast.errors import DataError, RequestError, TsforecastError, nearest
+from tsforecast.errors import DataError, RequestError, TsforecastError, listed, nearest
 from tsforecast.serving.body import check_keys, columns_of, head, series_of
 from tsforecast.serving.plain import MISSING, NUMBER, Columns, plain, step
 from tsforecast.types import Forecast
@@ -272,6 +272,5 @@ class Contract:
 
 def problem(error: TsforecastError) -> dict[str, str | None]:
     """The one shape of an error: `code, message, where, got, allowed, fix`."""
-    parts = {"where": error.where, "got": error.got, "allowed": error.allowed, "fix": error.fix}
-    texts = {name: None if part is None else str(part)[:1000] for name, part in parts.items()}
+    texts = {name: text and text[:1000] for name, text in error.parts.items()}
     return {"code": error.code, "message": error.what[:4000], **texts}

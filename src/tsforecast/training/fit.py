@@ -10,7 +10,7 @@ from functools import cached_property, singledispatch
 from pathlib import Path
 from typing import Any
 
-from tsforecast.errors import ConfigError, check_policy
+from tsforecast.errors import ConfigError, one_of
 from tsforecast.models.base import Estimator, Forecaster
 from tsforecast.types import Dims, Encoded
 from tsforecast.windows import Windows
@@ -60,7 +60,7 @@ def check_covariates(model: Any, encoded: Encoded, *, label: str, unused: str) -
     ConfigError
         There are some, and `unused` is `error`.
     """
-    check_policy("unused_covariates", unused, "error", "ignore")
+    one_of("unused_covariates", unused, ("error", "ignore"))
     uses: frozenset[str] | None = getattr(model, "uses", frozenset())
     names = {**encoded.names, "tabular": tuple(type(f).__name__.lower() for f in encoded.window_features)}
     spare = {} if uses is None else {group: names[group] for group in _GROUPS if names.get(group) and group not in uses}
