@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import combinations, product
@@ -47,14 +49,20 @@ def pairwise(*axes: list[str]) -> list[tuple[str, ...]]:
     return found
 
 
-def compose(name: str, *overrides: str) -> DictConfig:
-    """Compose a command's configuration as the command does."""
+@cache
+def _composed(name: str, overrides: tuple[str, ...]) -> DictConfig:
     return composed(name, overrides)[0]
 
 
+def compose(name: str, *overrides: str) -> DictConfig:
+    """Compose a command's configuration as the command does; a copy, for what it takes is asked for again and again."""
+    return deepcopy(_composed(name, overrides))
+
+
+@cache
 def deep(model: str) -> bool:
     """Whether a model is a network that stays one: features play no other part in it than in any other."""
-    backbone = compose("train", f"model={model}").model.get("backbone")
+    backbone = _composed("train", (f"model={model}",)).model.get("backbone")
     return backbone is not None and not str(backbone._target_).startswith("tsforecast.models.networks.")
 
 
@@ -97,6 +105,19 @@ class Trained:
         """From the last `rows` rows before that cutoff, or all."""
         return (bundle or self.bundle).forecast(self.history(rows), self.future())
 
+    def saved(self, place: Path) -> Bundle:
+        """Written as train writes it, with its golden request."""
+        begin, end = self.borders.begin, self.borders.train_end
+        return golden.with_golden(self.bundle, self.panel.rows(begin, end)).save(place)
+
+
+def check(bundle: Bundle, asked: dict[str, Any], answered: bytes) -> None:
+    """The answer's numbers are those of `Bundle.forecast`, to the bit."""
+    expected = bundle.forecast(**{name: pd.DataFrame(columns) for name, columns in asked.items()})
+    for i, one in enumerate(json.loads(answered)["forecasts"]):
+        found = np.array([one["point"][name] for name in bundle.channels], np.float32).T
+        np.testing.assert_array_equal(found, expected.values[i])
+
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Trained]:
@@ -113,14 +134,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Trained]:
     def train(dataset: str, feature: str, model: str, *overrides: str) -> Trained:
         source, data = panel(dataset)
         quick = ("trainer.enable_progress_bar=false", "trainer.max_epochs=1", "trainer.limit_train_batches=2")
-        cfg = compose("train", f"feature=[{feature}]", f"model={model}", *quick, *overrides)
+        cfg = compose("train", f"model={model}", *quick, *overrides)
+        made = build(compose("train", f"feature=[{feature}]").feature)
         if "rounds" in cfg.model:
             cfg.model.rounds = 3
         if deep(model):
             cfg.model.backbone = small(cfg.model.backbone)
         chosen = build(cfg.model)
         prepared = prepare(
-            data, source.schema, FractionSplit(), FeatureSet(tuple(build(cfg.feature).values()), build(cfg.scaler)),
+            data, source.schema, FractionSplit(), FeatureSet(tuple(made.values()), build(cfg.scaler)),
             lookback=LOOKBACK, horizon=HORIZON, season=24, calibration=0.5,
             levels=LEVELS if getattr(chosen, "learns_quantiles", False) else (),
         )  # fmt: skip

@@ -1,4 +1,7 @@
-"""No future, parity, order and names: over datasets, features and models of conf/, any two together."""
+"""No future, parity, order and names: over datasets, features and models of conf/, any two together.
+
+They are in one file because a worker trains its bundles once: a file is one worker's.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.contracts.conftest import HORIZON, LEVELS, LOOKBACK, Trained, changed, deep, options, pairwise
+from tests.contracts.conftest import HORIZON, LEVELS, LOOKBACK, Trained, changed, check, deep, options, pairwise
+from tests.serving.conftest import Client, request
 from tsforecast.bundle.bundle import Bundle, Prediction
 from tsforecast.errors import DataError
 from tsforecast.features.base import FeatureSet
+from tsforecast.serving.asgi import create_app
 from tsforecast.types import Forecast
 
 Train = Callable[..., Trained]
@@ -74,6 +79,21 @@ def test_a_forecast_from_the_last_rows_is_the_backtests_to_the_bit_and_the_reloa
     np.testing.assert_array_equal(alone.quantiles, quantiles)
     bundle.save(tmp_path / "bundle")
     same(alone, case.forecast(Bundle.load(tmp_path / "bundle"), rows=LOOKBACK))
+
+
+@pytest.mark.parametrize(("dataset", "feature", "model"), MODELS)
+def test_over_http_the_forecast_is_the_bundles_to_the_bit(
+    trained: Train, tmp_path: Path, dataset: str, feature: str, model: str
+) -> None:
+    case = trained(dataset, feature, model)
+    bundle = case.saved(tmp_path / "bundle")
+    app = create_app()
+    app.state.server.start(str(bundle.path))
+    asked = request(bundle)
+    found = Client(app)("POST", "/forecast", asked)
+    assert found.status == 200, found.body
+    check(case.bundle, asked, found.body)
+    check(Bundle.load(tmp_path / "bundle"), asked, found.body)
 
 
 @pytest.mark.parametrize(("dataset", "feature", "model"), MODELS)

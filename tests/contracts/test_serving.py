@@ -1,4 +1,4 @@
-"""Parity: the bundle in process == reloaded == HTTP through ASGI == HTTP through BentoML, over every model in conf/."""
+"""The two servers, in processes of their own: they answer the same bytes, and start with nothing of training."""
 
 from __future__ import annotations
 
@@ -12,54 +12,19 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import product
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 
-from tests.contracts.conftest import Trained, options
-from tests.serving.conftest import Client, request
-from tsforecast.bundle import golden
-from tsforecast.bundle.bundle import Bundle
-from tsforecast.serving.asgi import create_app
+from tests.contracts.conftest import Trained, check
+from tests.serving.conftest import request
 
 Train = Callable[[str, str, str], Trained]
-MODELS = list(product(["beijing_pm25", "panel"], options("model")))
 ADAPTERS = {
     "asgi": ["-m", "uvicorn", "tsforecast.serving.asgi:app", "--port"],
     "bento": ["-m", "bentoml", "serve", "tsforecast.serving.service:Forecaster", "--port"],
 }
-
-
-def saved(case: Trained, place: Path) -> Bundle:
-    begin = case.borders.begin
-    return golden.with_golden(case.bundle, case.panel.rows(begin, case.borders.train_end)).save(place)
-
-
-def check(bundle: Bundle, asked: dict[str, Any], answered: bytes) -> None:
-    """The answer's numbers are those of `Bundle.forecast`, to the bit."""
-    expected = bundle.forecast(**{name: pd.DataFrame(columns) for name, columns in asked.items()})
-    for i, one in enumerate(json.loads(answered)["forecasts"]):
-        found = np.array([one["point"][name] for name in bundle.channels], np.float32).T
-        np.testing.assert_array_equal(found, expected.values[i])
-
-
-@pytest.mark.parametrize(("dataset", "model"), MODELS)
-def test_over_http_the_forecast_is_the_bundles_to_the_bit(
-    trained: Train, tmp_path: Path, dataset: str, model: str
-) -> None:
-    case = trained(dataset, "calendar", model)
-    bundle = saved(case, tmp_path / "bundle")
-    app = create_app()
-    app.state.server.start(str(bundle.path))
-    asked = request(bundle)
-    found = Client(app)("POST", "/forecast", asked)
-    assert found.status == 200, found.body
-    check(case.bundle, asked, found.body)
-    check(Bundle.load(tmp_path / "bundle"), asked, found.body)
 
 
 @contextmanager
@@ -104,7 +69,7 @@ def call(port: int, path: str, body: bytes | None = None) -> tuple[int, bytes]:
 
 @pytest.mark.parametrize(("dataset", "model"), [("csv", "nlinear")])
 def test_both_servers_give_the_same_bytes(trained: Train, tmp_path: Path, dataset: str, model: str) -> None:
-    bundle = saved(trained(dataset, "calendar", model), tmp_path / "bundle")
+    bundle = trained(dataset, "calendar", model).saved(tmp_path / "bundle")
     asked = request(bundle)
     posts = [
         ("/forecast", json.dumps(asked).encode()),
