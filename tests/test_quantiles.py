@@ -10,8 +10,8 @@ from hypothesis.extra import numpy as hnp
 
 from tsforecast.errors import ConfigError
 from tsforecast.metrics import QuantileScores
-from tsforecast.quantiles import check_levels, conformal, intervals, ordered
-from tsforecast.types import level_names
+from tsforecast.quantiles import check_quantiles, conformal, intervals, ordered
+from tsforecast.types import quantile_names
 
 LEVELS = (0.05, 0.1, 0.5, 0.9, 0.95)
 RNG = np.random.default_rng(0)
@@ -20,18 +20,18 @@ RNG = np.random.default_rng(0)
 @pytest.mark.parametrize("bad", [[0.0, 0.5], [0.5, 1.0], [0.5, 1.5], [-0.1, 0.5], [True, 0.5], ["a", 0.5], [0.5, 0.5]])
 def test_when_a_level_is_not_between_0_and_1_or_there_twice_then_it_is_refused(bad: list) -> None:
     with pytest.raises(ConfigError, match="quantile level"):
-        check_levels(bad, learned=False)
+        check_quantiles(bad, learned=False)
 
 
 def test_only_a_model_that_learns_quantiles_needs_the_median() -> None:
-    assert check_levels([0.9, 0.1], learned=False) == (0.1, 0.9)
+    assert check_quantiles([0.9, 0.1], learned=False) == (0.1, 0.9)
     with pytest.raises(ConfigError, match="median"):
-        check_levels([0.9, 0.1], learned=True)
+        check_quantiles([0.9, 0.1], learned=True)
 
 
 def test_levels_and_intervals_have_the_names_neuralforecast_gives_them() -> None:
-    assert level_names(LEVELS) == ["lo-90", "lo-80", "median", "hi-80", "hi-90"]
-    assert level_names((0.025, 0.995)) == ["lo-95", "hi-99"]
+    assert quantile_names(LEVELS) == ["lo-90", "lo-80", "median", "hi-80", "hi-90"]
+    assert quantile_names((0.025, 0.995)) == ["lo-95", "hi-99"]
     assert intervals(LEVELS) == {"90": (0, 4), "80": (1, 3)}
     assert intervals((0.1, 0.5)) == {}
 

@@ -256,7 +256,7 @@ def test_whatever_fails_after_a_fit_leaves_weights_and_scores(
     with pytest.raises(DataError, match="broken"):
         run("model=ridge", "report=default")
     bundle, scores = written(Path("run"))
-    assert bundle.levels == (0.25, 0.5, 0.75)
+    assert bundle.quantile_levels == (0.25, 0.5, 0.75)
     assert ("test/mae" in scores) == scored
 
 

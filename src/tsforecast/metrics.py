@@ -29,8 +29,8 @@ class Scores:
         H.
     mase_scale, rmsse_scale
         What `seasonal_scale` gives, in original units, [N C].
-    levels
-        Of the quantile forecasts; their scores are kept in `quantiles`, None where there are no levels.
+    quantile_levels
+        Of the quantile forecasts; their scores are kept in `quantiles`, None where there are none.
     keep
         Whether to keep the loss of each window too, for tests of a difference.
     """
@@ -39,7 +39,7 @@ class Scores:
     horizon: int
     mase_scale: Float[np.ndarray, "N C"]
     rmsse_scale: Float[np.ndarray, "N C"]
-    levels: tuple[float, ...] = ()
+    quantile_levels: tuple[float, ...] = ()
     keep: bool = False
     quantiles: QuantileScores | None = field(init=False, default=None)
     windows: int = field(init=False, default=0)
@@ -52,7 +52,7 @@ class Scores:
 
     def __post_init__(self) -> None:
         shape = (len(self.channels), self.horizon)
-        self.quantiles = QuantileScores(self.levels, self.horizon) if self.levels else None
+        self.quantiles = QuantileScores(self.quantile_levels, self.horizon) if self.quantile_levels else None
         self._sums, self._count = np.zeros((2, 4, *shape)), np.zeros(shape, dtype=np.int64)
         self._by_series, self._relative = np.zeros((len(self.mase_scale), 3, shape[0])), np.zeros(3)
 
@@ -166,11 +166,12 @@ class Scores:
         Raises
         ------
         ValueError
-            They are of other channels, horizons, levels or series.
+            They are of other channels, horizons, quantile levels or series.
         """
-        if (self.channels, self.horizon, self.levels) != (other.channels, other.horizon, other.levels):
-            raise ValueError("scores of other channels, horizons or levels cannot be merged")
-        merged = Scores(self.channels, self.horizon, self.mase_scale, self.rmsse_scale, self.levels, self.keep)
+        alike = ("channels", "horizon", "quantile_levels")
+        if any(getattr(self, name) != getattr(other, name) for name in alike):
+            raise ValueError("scores of other channels, horizons or quantile levels cannot be merged")
+        merged = Scores(self.channels, self.horizon, self.mase_scale, self.rmsse_scale, self.quantile_levels, self.keep)
         merged._shift = self._shift or other._shift
         for part in (self, other):
             sums = part._sums.copy()

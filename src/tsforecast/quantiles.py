@@ -12,8 +12,8 @@ from tsforecast.errors import ConfigError
 SCALED, RAW = 0, 1  # units
 
 
-def check_levels(quantiles: Sequence[float], *, learned: bool) -> tuple[float, ...]:
-    """The levels as floats, ascending.
+def check_quantiles(quantiles: Sequence[float], *, learned: bool) -> tuple[float, ...]:
+    """The quantile levels as floats, ascending.
 
     Raises
     ------
@@ -28,35 +28,35 @@ def check_levels(quantiles: Sequence[float], *, learned: bool) -> tuple[float, .
         raise ConfigError("a quantile level is there twice", where="quantiles", got=list(quantiles), fix=fix)
     if learned and quantiles and 0.5 not in quantiles:
         raise ConfigError("the median is the point forecast of a model that learns quantiles", where="quantiles",
-                          got=list(quantiles), allowed="levels with 0.5 among them", fix=fix)  # fmt: skip
+                          got=list(quantiles), allowed="0.5 among them", fix=fix)  # fmt: skip
     return tuple(sorted(float(q) for q in quantiles))
 
 
-def intervals(levels: Sequence[float]) -> dict[str, tuple[int, int]]:
+def intervals(quantile_levels: Sequence[float]) -> dict[str, tuple[int, int]]:
     """The central intervals: `90` to the places of 0.05 and 0.95."""
-    place = {round(q, 9): i for i, q in enumerate(levels)}
+    place = {round(q, 9): i for i, q in enumerate(quantile_levels)}
     pairs = {q: (i, place[round(1 - q, 9)]) for q, i in place.items() if q < 0.5 and round(1 - q, 9) in place}
     return {f"{round(100 - 200 * q, 6):g}": pair for q, pair in pairs.items()}
 
 
 def ordered(
-    quantiles: Float[np.ndarray, "B H C Q"], point: Float[np.ndarray, "B H C"], levels: Sequence[float]
+    quantiles: Float[np.ndarray, "B H C Q"], point: Float[np.ndarray, "B H C"], quantile_levels: Sequence[float]
 ) -> Float[np.ndarray, "B H C Q"]:
     """Quantiles that do not cross: from the point outwards, none lies inside the one before it; 0.5 is the point."""
     out = quantiles.copy()
     for reach, places in (
-        (np.minimum, [i for i, q in enumerate(levels) if q < 0.5][::-1]),
-        (np.maximum, [i for i, q in enumerate(levels) if q > 0.5]),
+        (np.minimum, [i for i, q in enumerate(quantile_levels) if q < 0.5][::-1]),
+        (np.maximum, [i for i, q in enumerate(quantile_levels) if q > 0.5]),
     ):
         inner = point
         for i in places:
             inner = out[..., i] = reach(out[..., i], inner)
-    for i in (i for i, q in enumerate(levels) if q == 0.5):
+    for i in (i for i, q in enumerate(quantile_levels) if q == 0.5):
         out[..., i] = point
     return out
 
 
-def conformal(residuals: Float[np.ndarray, "B H C Q"], levels: Sequence[float]) -> Float[np.ndarray, "H C Q"]:
+def conformal(residuals: Float[np.ndarray, "B H C Q"], quantile_levels: Sequence[float]) -> Float[np.ndarray, "H C Q"]:
     """What to add to each forecast quantile so that a share `level` of the labels lies below it.
 
     Split-conformal: the ceil((n+1) q)-th smallest residual of label minus quantile above the median, the
@@ -71,8 +71,8 @@ def conformal(residuals: Float[np.ndarray, "B H C Q"], levels: Sequence[float]) 
     """
     ranked = np.sort(residuals, axis=0)  # NaN last
     n = (~np.isnan(ranked)).sum(axis=0)
-    offsets = np.zeros((*ranked.shape[1:3], len(levels)), dtype=np.float32)
-    for i, q in enumerate(levels):
+    offsets = np.zeros((*ranked.shape[1:3], len(quantile_levels)), dtype=np.float32)
+    for i, q in enumerate(quantile_levels):
         j = i if ranked.shape[3] > 1 else 0
         place = (n[..., j] + 1) * q
         rank = np.clip(np.ceil(place - 1e-9) if q > 0.5 else np.floor(place + 1e-9), 1, np.maximum(n[..., j], 1))
@@ -84,9 +84,9 @@ def conformal(residuals: Float[np.ndarray, "B H C Q"], levels: Sequence[float]) 
 class QuantileScores:
     """Scores of quantile forecasts, streamed as those of points are; missing labels (NaN) are skipped."""
 
-    def __init__(self, levels: Sequence[float], horizon: int) -> None:
-        self.levels, self.intervals = np.asarray(levels), intervals(levels)
-        self._loss, self._labels = np.zeros((2, len(levels))), np.zeros(2)  # in both units: pinball, |label|
+    def __init__(self, quantile_levels: Sequence[float], horizon: int) -> None:
+        self.quantile_levels, self.intervals = np.asarray(quantile_levels), intervals(quantile_levels)
+        self._loss, self._labels = np.zeros((2, len(quantile_levels))), np.zeros(2)  # in both units: pinball, |label|
         self._inside = np.zeros((len(self.intervals), horizon))
         self._width = np.zeros((2, len(self.intervals)))
         self._count = np.zeros(horizon)
@@ -104,7 +104,7 @@ class QuantileScores:
         for unit, (label, quantiles) in enumerate(((label_scaled, quantiles_scaled), (label_raw, quantiles_raw))):
             label = np.where(observed, label, 0.0)
             self._labels[unit] += np.abs(label).sum(dtype=np.float64)
-            for q, level in enumerate(self.levels):
+            for q, level in enumerate(self.quantile_levels):
                 error = np.where(observed, label - quantiles[..., q], 0.0)
                 self._loss[unit, q] += np.maximum(level * error, (level - 1) * error).sum(dtype=np.float64)
             for i, (low, high) in enumerate(self.intervals.values()):

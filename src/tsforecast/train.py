@@ -39,7 +39,7 @@ def train(cfg: DictConfig) -> float | None:
     from tsforecast.data.catalogue import CATALOGUE
     from tsforecast.features.base import FeatureSet
     from tsforecast.models.naive import SeasonalNaiveForecaster
-    from tsforecast.quantiles import check_levels
+    from tsforecast.quantiles import check_quantiles
     from tsforecast.tracking.client import view
     from tsforecast.tracking.runs import NoTracker
     from tsforecast.training.evaluate import baselines, check_labels, evaluate
@@ -68,19 +68,19 @@ def train(cfg: DictConfig) -> float | None:
         if spare := without_trainer(cfg):
             log.warning("Model %s has no trainer, so without effect: %s", label, ", ".join(spare))
     learns = getattr(model, "learns_quantiles", False)
-    levels = check_levels(resolved["quantiles"], learned=learns)
-    check_objective(cfg.objective, levels)
+    quantiles = check_quantiles(resolved["quantiles"], learned=learns)
+    check_objective(cfg.objective, quantiles)
     dataset = build(cfg.dataset)
     data = prepare(
         dataset.load(), dataset.schema, build(cfg.split),
         FeatureSet(tuple(build(cfg.feature).values()), build(cfg.scaler)), **sizes, season=cfg.season,
-        levels=levels if learns else (), calibration=calibrate.fraction if levels else 0.0,
+        quantile_levels=quantiles if learns else (), calibration=calibrate.fraction if quantiles else 0.0,
         stride=cfg.evaluation.stride,
     )  # fmt: skip
     panel, borders, dims = data.panel, data.borders, data.dims
     check_covariates(model, data.encoded, label=label, unused=cfg.unused_covariates)
     fitting, validation, held_out, test = (data.windows(part) for part in PARTS)
-    calibrate.check(held_out, levels, learned=learns)
+    calibrate.check(held_out, quantiles, learned=learns)
     for part in (validation, test):
         check_labels(part)
     training_rows = panel.rows(borders.begin, borders.train_end)
@@ -108,7 +108,7 @@ def train(cfg: DictConfig) -> float | None:
         metadata = {"name": name, "data": source, "chosen_until": until, "provenance": origin}
         bundle = replace(data.bundle(fitted.forecaster), metadata=metadata)
         try:
-            bundle = calibrate(bundle, held_out, levels)
+            bundle = calibrate(bundle, held_out, quantiles)
             rivals = baselines(bundle, build(cfg.evaluation.baselines), fitting)
             began = time.perf_counter()
             scores = {label: evaluate(bundle, panel, test, data.scale)}
@@ -126,7 +126,7 @@ def train(cfg: DictConfig) -> float | None:
             run.log_metrics(flat)
             run.log_epochs(fitted.history)
             run.log_dataset(**source)
-        run.log_bundle(out / "bundle", golden.example(bundle, panel), bundle.levels)
+        run.log_bundle(out / "bundle", golden.example(bundle, panel), bundle.quantile_levels)
         if fitted.insights:
             write_json(out / "interpretation.json", fitted.insights)
             run.log_artifact(out / "interpretation.json")

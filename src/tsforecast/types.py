@@ -124,9 +124,10 @@ class Window:
     scale: Float[np.ndarray, "B 1 C"] | None = None
 
 
-def level_names(levels: Sequence[float]) -> list[str]:
+def quantile_names(quantiles: Sequence[float]) -> list[str]:
     """`lo-90` for the quantile 0.05, `hi-90` for 0.95, `median` for 0.5, as NeuralForecast names them."""
-    return ["median" if q == 0.5 else f"{'lo' if q < 0.5 else 'hi'}-{round(abs(100 - 200 * q), 6):g}" for q in levels]
+    percents = [round(100 - 200 * q, 6) for q in quantiles]
+    return [f"{'lo' if each > 0 else 'hi'}-{abs(each):g}" if each else "median" for each in percents]
 
 
 @dataclass(frozen=True)
@@ -147,8 +148,8 @@ class Forecast:
         Point forecasts in original units, [N H C].
     history
         The rows it was made from, and those ahead of them without targets.
-    levels
-        Quantile levels, ascending; none where the bundle forecasts points alone.
+    quantile_levels
+        Ascending; none where the bundle forecasts points alone.
     quantiles
         Quantiles in original units, [N H C Q]; they never cross, and the point lies between those below and those
         above 0.5.
@@ -162,7 +163,7 @@ class Forecast:
     channels: tuple[str, ...]
     values: Float[np.ndarray, "N H C"]
     history: Panel = field(repr=False)
-    levels: tuple[float, ...] = ()
+    quantile_levels: tuple[float, ...] = ()
     quantiles: Float[np.ndarray, "N H C Q"] | None = None
     warnings: tuple[str, ...] = ()
 
@@ -191,7 +192,7 @@ class Forecast:
         """Suffix of a column to its values, [N H C]: the point, then every quantile but the median."""
         named = {"": self.values}
         if self.quantiles is not None:
-            named |= {f"-{name}": self.quantiles[..., q] for q, name in enumerate(level_names(self.levels))}
+            named |= {f"-{name}": self.quantiles[..., q] for q, name in enumerate(quantile_names(self.quantile_levels))}
             named.pop("-median", None)
         return named
 

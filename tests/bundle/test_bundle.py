@@ -50,7 +50,7 @@ def rewrite(bundle: Bundle, name: str, content: bytes) -> None:
         ("channels", ["load"]),
         ("dims", {"lookback": 24}),
         ("dims", {"lookback": 24, "horizon": 0, "channels": 2}),
-        ("levels", [0.5]),
+        ("quantile_levels", [0.5]),
         ("features", 7),
         ("schema", {"colour": "red"}),
         ("freq", ...),
@@ -167,7 +167,7 @@ def test_fewer_steps_and_some_intervals_are_a_part_of_the_whole(bundle: Bundle) 
     whole, part = bundle.forecast(frame()), bundle.forecast(frame(), horizon=2, levels=[80])
     assert whole.quantiles is not None
     assert part.quantiles is not None
-    places = [i for i, q in enumerate(whole.levels) if round(q, 6) in (0.1, 0.9)]
+    places = [i for i, q in enumerate(whole.quantile_levels) if round(q, 6) in (0.1, 0.9)]
     np.testing.assert_array_equal(part.values, whole.values[:, :2])
     np.testing.assert_array_equal(part.quantiles, whole.quantiles[:, :2, :, places])
     assert [column for column in part.to_frame() if column.startswith("y_hat-")] == ["y_hat-lo-80", "y_hat-hi-80"]

@@ -144,7 +144,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Trained]:
         prepared = prepare(
             data, source.schema, FractionSplit(), FeatureSet(tuple(made.values()), build(cfg.scaler)),
             lookback=LOOKBACK, horizon=HORIZON, season=24, calibration=0.5,
-            levels=LEVELS if getattr(chosen, "learns_quantiles", False) else (),
+            quantile_levels=LEVELS if getattr(chosen, "learns_quantiles", False) else (),
         )  # fmt: skip
         check_covariates(chosen, prepared.encoded, label=model, unused="ignore")
         parts = (prepared.windows(part) for part in ("train", "val"))

@@ -59,7 +59,7 @@ def test_calibration_needs_as_many_windows_as_the_outermost_level_tells_ranks_ap
 
 def test_no_calibration_serves_what_was_learned_and_refuses_what_was_not(trained) -> None:
     case = trained("etth1", "calendar", "ridge")
-    assert NoCalibration()(case.bundle, held_out(case, case.panel), ()).levels == ()
+    assert NoCalibration()(case.bundle, held_out(case, case.panel), ()).quantile_levels == ()
     NoCalibration().check(held_out(case, case.panel), LEVELS, learned=True)
     with pytest.raises(ConfigError, match="calibration=conformal"):
         NoCalibration().check(held_out(case, case.panel), LEVELS, learned=False)

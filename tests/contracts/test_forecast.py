@@ -34,7 +34,7 @@ def same(a: Forecast, b: Forecast) -> None:
     assert list(a.ids) == list(b.ids)
     assert list(a.cutoff) == list(b.cutoff)
     np.testing.assert_array_equal(a.values, b.values)
-    assert a.levels == b.levels == LEVELS
+    assert a.quantile_levels == b.quantile_levels == LEVELS
     assert a.quantiles is not None
     assert b.quantiles is not None
     np.testing.assert_array_equal(a.quantiles, b.quantiles)

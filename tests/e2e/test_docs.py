@@ -60,7 +60,7 @@ def test_when_a_page_links_to_a_file_then_the_file_is_there(page: Path) -> None:
 def test_every_score_that_is_reported_is_defined() -> None:
     text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
     one = np.ones((1, 1))
-    names = Scores(("y",), 1, one, one, levels=(0.05, 0.5, 0.95)).summary()
+    names = Scores(("y",), 1, one, one, quantile_levels=(0.05, 0.5, 0.95)).summary()
     assert [name for name in names if f"`{name}`" not in text] == []
 
 

@@ -39,7 +39,7 @@ def test_when_one_leaf_of_the_trees_is_another_then_nothing_is_ready(tmp_path: P
     begin, end = panel.offsets[:-1], panel.offsets[1:]
     windows = Windows.over(bundle.features.encode(panel), lookback=24, horizon=6, begin=begin, end=end)
     fitted = XGBoost(rounds=5, patience=None, max_depth=3).fit(windows, windows, bundle.dims)
-    whole = golden.with_golden(replace(bundle, forecaster=fitted, levels=(), offsets=None), panel)
+    whole = golden.with_golden(replace(bundle, forecaster=fitted, quantile_levels=(), offsets=None), panel)
     assert Engine(whole).checked().ready
     state, mark, unseen = fitted.state(), b"split_conditions[$d#L", 0
     raw = state["trees-0002.ubj"].tobytes()

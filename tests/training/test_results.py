@@ -38,7 +38,7 @@ def problem() -> tuple[Bundle, Panel, Windows]:
     dims = encoded.dims(L, H, 1)
     bundle = Bundle(
         features, SeasonalNaive(1).fit(windows, windows, dims), dims, ("a", "b"), (), (), (), "h", Schema(),
-        levels=LEVELS, offsets=np.zeros((H, 2, 3), np.float32) + np.array([-1, 0, 1], np.float32),
+        quantile_levels=LEVELS, offsets=np.zeros((H, 2, 3), np.float32) + np.array([-1, 0, 1], np.float32),
     )  # fmt: skip
     return bundle, panel, windows
 
@@ -87,7 +87,7 @@ def test_the_table_tells_who_is_better_and_what_the_intervals_cover() -> None:
     scale = np.ones((1, 1))
     found = {}
     for name, error in (("mine", 0.1), ("naive", 1.0)):
-        scores = Scores(("y",), H, scale, scale, levels=LEVELS if name == "mine" else ())
+        scores = Scores(("y",), H, scale, scale, quantile_levels=LEVELS if name == "mine" else ())
         forecast = label + error
         scores.update(label, forecast, label, forecast, np.zeros(50, dtype=int))
         if scores.quantiles is not None:

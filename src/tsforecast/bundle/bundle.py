@@ -41,7 +41,7 @@ from tsforecast.windows import Windows
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 _CELLS = 2**28  # more values than one forecast reads
 _PROBED = 2**20  # values of the histories that are drawn
 _CHUNK = 1024  # windows predicted at a time
@@ -50,7 +50,7 @@ _OFFSETS = "calibration.offsets"
 
 
 class Prediction(NamedTuple):
-    """Forecasts: the point, quantiles where the bundle has levels, and of a model that repeats rows these as read."""
+    """Forecasts: the point, quantiles where the bundle has some, and of a model that repeats rows these as read."""
 
     point: Float[np.ndarray, "B H C"]
     quantiles: Float[np.ndarray, "B H C Q"] | None = None
@@ -73,7 +73,7 @@ class Bundle:
         Pandas offset alias.
     schema
         How frames are laid out.
-    levels, offsets
+    quantile_levels, offsets
         Quantile levels of the forecasts, none for points alone; what calibration adds to each quantile (of a model
         that forecasts a point: to the point), in the units of the model.
     metadata
@@ -95,7 +95,7 @@ class Bundle:
     static_names: tuple[str, ...]
     freq: str
     schema: Schema
-    levels: tuple[float, ...] = ()
+    quantile_levels: tuple[float, ...] = ()
     offsets: Float[np.ndarray, "H C Q"] | None = field(default=None, repr=False)
     metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
     missing: Mapping[str, int] = field(default_factory=dict)
@@ -114,9 +114,10 @@ class Bundle:
         out = self.forecaster.predict(window)
         point = out[..., self.dims.quantiles.index(0.5)] if self.dims.quantiles else out
         quantiles = None
-        if self.levels:
+        if self.quantile_levels:
             quantiles = out if self.dims.quantiles else out[..., None]
-            quantiles = ordered(quantiles if self.offsets is None else quantiles + self.offsets, point, self.levels)
+            quantiles = quantiles if self.offsets is None else quantiles + self.offsets
+            quantiles = ordered(quantiles, point, self.quantile_levels)
         if window.center is not None and window.scale is not None:
             point = point * window.scale + window.center
             if quantiles is not None:
@@ -131,7 +132,7 @@ class Bundle:
             quantiles = np.moveaxis(self.features.invert(np.moveaxis(quantiles, 3, 1), series), 1, 3)
         if found.rows is not None:  # scaled and back, a 0 would be a tiny number
             point = np.where(np.isnan(found.rows), point, found.rows)
-            quantiles = None if quantiles is None else ordered(quantiles, point, self.levels)
+            quantiles = None if quantiles is None else ordered(quantiles, point, self.quantile_levels)
         return Prediction(point, quantiles)
 
     def panel(
@@ -220,7 +221,7 @@ class Bundle:
     @cached_property
     def intervals(self) -> dict[str, tuple[int, int]]:
         """The central intervals there are: `90` to the places of its two quantiles."""
-        return intervals(self.levels)
+        return intervals(self.quantile_levels)
 
     def part(self, horizon: Any = None, levels: Any = None) -> tuple[int, tuple[str, ...] | None]:
         """How many steps, and which intervals by name, a caller asks for; None are all levels.
@@ -264,7 +265,7 @@ class Bundle:
             channels=self.channels,
             values=values[:, :horizon],
             history=whole,
-            levels=self.levels if places is None else tuple(self.levels[i] for i in places),
+            quantile_levels=self.quantile_levels if places is None else tuple(self.quantile_levels[i] for i in places),
             quantiles=quantiles,
         )
 
@@ -303,7 +304,8 @@ class Bundle:
             forecast=True,
         )
         values = np.empty((len(whole), horizon, len(self.channels)), dtype=np.float32)
-        quantiles = np.empty((*values.shape, len(self.levels)), dtype=np.float32) if self.levels else None
+        shape = (*values.shape, len(self.quantile_levels))
+        quantiles = np.empty(shape, dtype=np.float32) if self.quantile_levels else None
         for index in windows.batches(_CHUNK):
             found = self.invert(self.predict(windows, index), series[index])
             values[index] = found.point
@@ -333,7 +335,7 @@ class Bundle:
             "features": [directory.spec(feature) for feature in self.features.features],
             "scaler": directory.spec(scaler, learned=scaler.state()),
             "forecaster": directory.spec(self.forecaster, learned=state),
-            "levels": self.levels,
+            "quantile_levels": self.quantile_levels,
             "missing": self.missing,
             "requires": self.forecaster.requires,
         }
@@ -411,7 +413,7 @@ class Bundle:
             static_names=tuple(body["static"]),
             freq=body["freq"],
             schema=Schema(**body["schema"]),
-            levels=tuple(body["levels"]),
+            quantile_levels=tuple(body["quantile_levels"]),
             offsets=fitted.get(_OFFSETS),
             missing=body["missing"],
             golden=None if golden is None else directory.parse_json(golden, path / "golden.json"),

@@ -73,18 +73,18 @@ class Pinball(nn.Module):
 
     Parameters
     ----------
-    levels
+    quantile_levels
         Q of them, the last axis of the forecast.
     """
 
-    def __init__(self, levels: Sequence[float]) -> None:
+    def __init__(self, quantile_levels: Sequence[float]) -> None:
         super().__init__()
-        self.register_buffer("levels", torch.tensor(levels), persistent=False)
+        self.register_buffer("quantile_levels", torch.tensor(quantile_levels), persistent=False)
 
     def forward(self, forecast: Tensor, label: Tensor) -> Tensor:
         """Of a forecast [... Q] and a label [...]: a number."""
         error = label[..., None] - forecast
-        return torch.maximum(self.levels * error, (self.levels - 1) * error).mean()
+        return torch.maximum(self.quantile_levels * error, (self.quantile_levels - 1) * error).mean()
 
 
 def masked(loss: Callable[[Tensor, Tensor], Tensor], forecast: Tensor, label: Tensor, missing: bool) -> Tensor:

@@ -78,7 +78,8 @@ def forecast_figure(
     for name, channel in islice(product(named, targets), CHARTS):
         i, c = list(forecast.ids).index(name), forecast.channels.index(channel)
         past = rows.time[rows.offsets[i] : rows.offsets[i + 1]] <= forecast.cutoff[i]
-        more = {"intervals": edges(forecast.quantiles, forecast.levels, i, c), "unit": (units or {}).get(channel, "")}
+        spread = edges(forecast.quantiles, forecast.quantile_levels, i, c)
+        more = {"intervals": spread, "unit": (units or {}).get(channel, "")}
         fans.append(Fan.at(rows, i, c, rows.offsets[i] + past.sum(), forecast.values[i, :, c], **more))
     count = len(named) * len(targets)
     figure = fan_figure(fans, f"The first {CHARTS} of {count:,} forecasts" if count > CHARTS else "")
@@ -86,9 +87,9 @@ def forecast_figure(
     return figure
 
 
-def edges(quantiles: Any, levels: Sequence[float], i: int, c: int) -> dict[str, tuple[Any, Any]]:
+def edges(quantiles: Any, quantile_levels: Sequence[float], i: int, c: int) -> dict[str, tuple[Any, Any]]:
     """The lower and the upper edge of each interval of forecast `i` of channel `c`; quantiles are [N H C Q]."""
-    return {name: tuple(quantiles[i, :, c, q] for q in pair) for name, pair in intervals(levels).items()}
+    return {name: tuple(quantiles[i, :, c, q] for q in pair) for name, pair in intervals(quantile_levels).items()}
 
 
 def fan_figure(fans: Sequence[Fan], title: str = "", subtitle: str = "") -> Any:

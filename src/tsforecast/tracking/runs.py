@@ -34,7 +34,7 @@ from tsforecast.tracking.client import (
     masked,
     store_errors,
 )
-from tsforecast.types import level_names
+from tsforecast.types import quantile_names
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ class Run:
             data = Dataset(name, digest[:36], "local", json.dumps({"uri": source}), profile=profile)
             self.client.log_inputs(self.id, [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
 
-    def log_bundle(self, path: Path, input_example: pd.DataFrame, levels: Sequence[float] = ()) -> str | None:
+    def log_bundle(self, path: Path, input_example: pd.DataFrame, quantile_levels: Sequence[float] = ()) -> str | None:
         """The bundle as a pyfunc model that any MLflow tool can load.
 
         Parameters
@@ -112,8 +112,8 @@ class Run:
             The bundle's directory.
         input_example
             What `tsforecast.tracking.pyfunc_model` can forecast from, kept beside the model.
-        levels
-            Quantile levels of the forecasts.
+        quantile_levels
+            Of the forecasts.
 
         Returns
         -------
@@ -130,7 +130,7 @@ class Run:
         # Any type, none required: MLflow's own check refuses whole numbers, time zones and dates as text, all of
         # which a bundle reads, and a bundle says better what is wrong.
         columns = Schema([ColSpec(AnyType(), str(name), required=False) for name in input_example.columns])
-        outputs = OUTPUT | {f"y_hat-{name}": "float" for name in level_names(levels) if name != "median"}
+        outputs = OUTPUT | {f"y_hat-{name}": "float" for name in quantile_names(quantile_levels) if name != "median"}
         signature = ModelSignature(columns, Schema([ColSpec(kind, name) for name, kind in outputs.items()]))
         model = self.client.create_logged_model(self.experiment, "model", self.id)
         with collector_paused(), tempfile.TemporaryDirectory() as scratch, store_errors(str(path), OSError):

@@ -21,7 +21,7 @@ class NoCalibration:
 
     fraction: float = 0.0
 
-    def check(self, windows: Windows, levels: tuple[float, ...], *, learned: bool) -> None:
+    def check(self, windows: Windows, quantiles: tuple[float, ...], *, learned: bool) -> None:
         """Before anything is fitted.
 
         Raises
@@ -29,14 +29,14 @@ class NoCalibration:
         ConfigError
             Levels are asked for that the model will not learn.
         """
-        if levels and not learned:
+        if quantiles and not learned:
             raise ConfigError("this model forecasts a point, and nothing places quantiles around it",
-                              where="quantiles", got=", ".join(map(str, levels)),
+                              where="quantiles", got=", ".join(map(str, quantiles)),
                               fix="calibration=conformal, or quantiles=[] for points alone")  # fmt: skip
 
-    def __call__(self, bundle: Bundle, windows: Windows, levels: tuple[float, ...]) -> Bundle:
-        """The bundle with the levels its model learned."""
-        return replace(bundle, levels=bundle.dims.quantiles, offsets=None)
+    def __call__(self, bundle: Bundle, windows: Windows, quantiles: tuple[float, ...]) -> Bundle:
+        """The bundle with the quantile levels its model learned."""
+        return replace(bundle, quantile_levels=bundle.dims.quantiles, offsets=None)
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Conformal:
                               where="calibration.fraction", allowed="above 0 and below 1",
                               fix="calibration.fraction=0.5")  # fmt: skip
 
-    def check(self, windows: Windows, levels: tuple[float, ...], *, learned: bool) -> None:
+    def check(self, windows: Windows, quantiles: tuple[float, ...], *, learned: bool) -> None:
         """Before anything is fitted.
 
         Raises
@@ -66,14 +66,14 @@ class Conformal:
             There are fewer calibration windows than the outermost level needs: n values tell apart n + 1 ranks. Or
             a step and channel has no observed label in any of them.
         """
-        needed = max((math.ceil(1 / min(q, 1 - q) - 1e-9) - 1 for q in levels), default=0)
+        needed = max((math.ceil(1 / min(q, 1 - q) - 1e-9) - 1 for q in quantiles), default=0)
         if len(windows) < needed:
-            raise DataError("too few windows fit into the calibration rows for the levels asked for",
+            raise DataError("too few windows fit into the calibration rows for the quantile levels asked for",
                             where="calibration", got=f"{len(windows)} windows", allowed=f"{needed} or more",
                             fix="more validation rows (split.val=...), calibration.fraction=0.8, levels nearer to 0.5 "
                             "(quantiles=...), or calibration=none quantiles=[]")  # fmt: skip
-        if levels:
-            self._chosen(windows, len(levels) if learned else 1)
+        if quantiles:
+            self._chosen(windows, len(quantiles) if learned else 1)
 
     @staticmethod
     def _chosen(windows: Windows, forecasts: int) -> Windows:
@@ -84,14 +84,14 @@ class Conformal:
                             fix="more validation rows (split=...), or calibration=none")  # fmt: skip
         return chosen
 
-    def __call__(self, bundle: Bundle, windows: Windows, levels: tuple[float, ...]) -> Bundle:
-        """The bundle with `levels`, and the offsets that the residuals of `windows` give; raises as `check` does."""
-        if not levels:
-            return replace(bundle, levels=(), offsets=None)
+    def __call__(self, bundle: Bundle, windows: Windows, quantiles: tuple[float, ...]) -> Bundle:
+        """The bundle with `quantiles`, and the offsets that the residuals of `windows` give; raises as `check` does."""
+        if not quantiles:
+            return replace(bundle, quantile_levels=(), offsets=None)
         dims, found = bundle.dims, []
         chosen = self._chosen(windows, max(len(dims.quantiles), 1))
         for index in chosen.batches(1024):
             window, label = chosen.batch(index)
             forecast = bundle.forecaster.predict(window)
             found.append(label[..., None] - (forecast if dims.quantiles else forecast[..., None]))
-        return replace(bundle, levels=levels, offsets=conformal(np.concatenate(found), levels))
+        return replace(bundle, quantile_levels=quantiles, offsets=conformal(np.concatenate(found), quantiles))

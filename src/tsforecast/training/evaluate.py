@@ -29,7 +29,7 @@ def evaluate(bundle: Bundle, panel: Panel, windows: Windows, scale: tuple[np.nda
         A forecast is not finite, or nothing in the rows to forecast was observed.
     """
     check_labels(windows)
-    scores = Scores(bundle.channels, bundle.dims.horizon, *scale, levels=bundle.levels)
+    scores = Scores(bundle.channels, bundle.dims.horizon, *scale, quantile_levels=bundle.quantile_levels)
     fitted = bundle.features.series(panel.ids)
     steps = np.arange(bundle.dims.horizon)
     dims = bundle.dims
@@ -67,7 +67,7 @@ def baselines(bundle: Bundle, estimators: Mapping[str, Estimator], windows: Wind
     for name, estimator in estimators.items():
         try:
             forecaster = estimator.fit(windows, windows, bundle.dims)
-            found[name] = replace(bundle, forecaster=forecaster, dims=dims, levels=(), offsets=None)
+            found[name] = replace(bundle, forecaster=forecaster, dims=dims, quantile_levels=(), offsets=None)
         except ConfigError as error:
             log.warning("Baseline %s is not scored: %s", name, error)
     return found

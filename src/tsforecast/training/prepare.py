@@ -132,7 +132,7 @@ def prepare(
     lookback: int,
     horizon: int,
     season: int | None = None,
-    levels: Sequence[float] = (),
+    quantile_levels: Sequence[float] = (),
     calibration: float = 0.0,
     stride: int = 1,
 ) -> Prepared:
@@ -142,7 +142,7 @@ def prepare(
     ----------
     season
         None: that of the frequency.
-    levels
+    quantile_levels
         Quantiles the model is to learn.
     calibration
         Share of the validation rows, the last of them, that is kept for calibration.
@@ -156,5 +156,5 @@ def prepare(
     borders = replace(borders, calibration=calibration)
     features = features.fit(panel.rows(borders.begin, borders.train_end))
     encoded = features.encode(panel)
-    dims = encoded.dims(lookback, horizon, season=season or seasonality(panel.freq), quantiles=levels)
+    dims = encoded.dims(lookback, horizon, season=season or seasonality(panel.freq), quantiles=quantile_levels)
     return Prepared(panel, schema, borders, features, encoded, dims, stride)

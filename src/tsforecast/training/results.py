@@ -41,9 +41,10 @@ def flatten(scores: Scores, prefix: str, *, detail: bool = False) -> dict[str, f
     return flat
 
 
-def check_objective(name: str, levels: tuple[float, ...]) -> None:
+def check_objective(name: str, quantiles: tuple[float, ...]) -> None:
     """Raise a ConfigError when no validation score has this name: what is chosen by test scores is not tested."""
-    names = [f"val/{each}" for each in Scores(("",), 1, np.ones((1, 1)), np.ones((1, 1)), levels=levels).summary()]
+    scores = Scores(("",), 1, np.ones((1, 1)), np.ones((1, 1)), quantiles)
+    names = [f"val/{each}" for each in scores.summary()]
     if name not in names:
         fix = f"objective={nearest(name, names) or 'val/mae'}"
         allowed = ", ".join(names)
@@ -146,7 +147,7 @@ def _examples(bundle: Bundle, rival: Bundle | None, panel: Panel, windows: Windo
     theirs = None if rival is None else rival.invert(rival.predict(chosen, everything), fitted).point
     found = []
     for i, (origin, series, (_, channel, label)) in enumerate(zip(chosen.origins, chosen.series, picks, strict=True)):
-        more = {"intervals": edges(spread, bundle.levels, i, channel), "label": label}
+        more = {"intervals": edges(spread, bundle.quantile_levels, i, channel), "label": label}
         baseline = None if theirs is None else theirs[i, :, channel]
         found.append(Fan.at(panel, series, channel, origin, ours[i, :, channel], baseline=baseline, **more))
     return found
