@@ -37,7 +37,7 @@ def predict(cfg: DictConfig) -> None:
         raise ConfigError("there is no such format", where="format", got=cfg.format, allowed="wide, long or null")
     levels: Any = OmegaConf.to_container(cfg.levels) if OmegaConf.is_config(cfg.levels) else cfg.levels
     bundle = Bundle.load(bundle_path)
-    bundle.part(cfg.horizon, levels)
+    bundle.asked(cfg.horizon, levels)
     reading = {name: cfg[name] for name in READING if cfg[name] is not None}
     bundle = replace(bundle, schema=replace(bundle.schema, **reading))
     static, future = (read_frame(x, bundle.schema) if x else None for x in (cfg.static, cfg.known_future))
@@ -47,7 +47,7 @@ def predict(cfg: DictConfig) -> None:
              bundle.context, used.time.min(), used.time.max())  # fmt: skip
     forecast = bundle.forecast(used, future, horizon=cfg.horizon, levels=levels, stale=cfg.stale)
     long = cfg.format == "long" or (cfg.format is None and bundle.schema.layout == "long")
-    frame = forecast.to_frame() if long else forecast.to_wide(bundle.time_name)
+    frame = forecast.to_frame() if long else forecast.to_wide(bundle.schema.stamp)
     with whole(output) as scratch:
         if output.suffix == ".csv":
             frame.to_csv(scratch, index=False)

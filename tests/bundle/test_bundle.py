@@ -46,19 +46,22 @@ def rewrite(bundle: Bundle, name: str, content: bytes) -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("channels", None),
-        ("channels", ["load"]),
+        ("schema.target", None),
+        ("schema.target", ["load"]),
         ("dims", {"lookback": 24}),
         ("dims", {"lookback": 24, "horizon": 0, "channels": 2}),
         ("quantile_levels", [0.5]),
         ("features", 7),
         ("schema", {"colour": "red"}),
-        ("freq", ...),
+        ("schema", ...),
+        ("schema.freq", ...),
     ],
 )
 def test_when_the_parts_do_not_fit_together_then_loading_says_so(bundle: Bundle, key: str, value: Any) -> None:
     body = json.loads((Path(str(bundle.path)) / "bundle.json").read_text())
-    body.pop(key) if value is ... else body.update({key: value})
+    *above, key = key.split(".")
+    within = body[above[0]] if above else body
+    within.pop(key) if value is ... else within.update({key: value})
     rewrite(bundle, "bundle.json", json.dumps(body).encode())
     with pytest.raises(BundleError, match="do not fit together"):
         Bundle.load(str(bundle.path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -43,7 +44,8 @@ def test_a_naive_forecast_is_the_very_rows_it_repeats(
     dims = encoded.dims(L, H, 1)
     forecaster = SeasonalNaive(4).fit(windows, windows, dims)
     levels, offsets = (0.1, 0.5, 0.9), np.zeros((H, 1, 3), np.float32)
-    bundle = Bundle(features, forecaster, dims, ("y",), (), (), (), "h", Schema("long", freq="h"), levels, offsets)
+    fitted = Bundle(schema=Schema("long", freq="h"), dims=dims, features=features, forecaster=forecaster)
+    bundle = replace(fitted, quantile_levels=levels, offsets=offsets)
     found = bundle.forecast(panel)
     filled = pd.DataFrame(values[:, -L:]).ffill(axis=1).bfill(axis=1).to_numpy()
     np.testing.assert_array_equal(found.values[:, :, 0], filled[:, [-4, -3, -2, -1, -4]])
@@ -60,9 +62,8 @@ def test_repeated_zeros_are_no_error_of_intermittent_demand() -> None:
     encoded = features.encode(panel)
     windows = Windows.over(encoded, lookback=L, horizon=H, begin=panel.offsets[:-1], end=panel.offsets[1:])
     dims = encoded.dims(L, H, 1)
-    bundle = Bundle(
-        features, SeasonalNaive().fit(windows, windows, dims), dims, panel.channels, (), (), (), "h", Schema(freq="h")
-    )
+    forecaster = SeasonalNaive().fit(windows, windows, dims)
+    bundle = Bundle(schema=Schema(freq="h").resolved(panel), dims=dims, features=features, forecaster=forecaster)
     smape = evaluate(bundle, panel, windows, (np.ones((1, 1)), np.ones((1, 1)))).summary()["smape"]
     truth = np.stack([demand[o : o + H] for o in windows.origins])
     last = demand[windows.origins - 1][:, None]

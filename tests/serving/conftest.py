@@ -102,11 +102,12 @@ def trained(data: pd.DataFrame, schema: Schema, place: Path, model: Estimator | 
     windows = Windows.over(encoded, lookback=L, horizon=H, begin=panel.offsets[:-1], end=panel.offsets[1:])
     dims = encoded.dims(L, H, 24)
     bundle = Bundle(
-        features=features, forecaster=(model or Ridge()).fit(windows, windows, dims), dims=dims,
-        channels=panel.channels,
-        past_names=panel.past_names, known_names=panel.known_names, static_names=panel.static_names,
-        freq=panel.freq, schema=schema.resolved(panel), metadata={"name": "test", "scores": {"test/mae": 1.0}},
-    )  # fmt: skip
+        schema=schema.resolved(panel),
+        dims=dims,
+        features=features,
+        forecaster=(model or Ridge()).fit(windows, windows, dims),
+        metadata={"name": "test", "scores": {"test/mae": 1.0}},
+    )
     bundle = Conformal()(bundle, windows, LEVELS)
     return golden.with_golden(bundle, panel).save(place)
 

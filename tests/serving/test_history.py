@@ -109,14 +109,14 @@ def test_short_and_unknown_series_are_left_out_and_listed_when_that_is_asked_for
     bundle, data = bundles("long"), SHAPES["long"][0]
     short = data[data["shop"] == "shop1"].tail(L - 1)
     more = pd.concat([data[data["shop"] != "shop1"], short, data[data["shop"] == "shop0"].assign(shop="new")])
-    with pytest.raises(DataError, match="fewer rows") as caught:
+    with pytest.raises(DataError, match="cannot be forecast") as caught:
         bundle.forecast(more)
     assert "short=drop" in str(caught.value.fix)
     found = bundle.forecast(more, short="drop")
     assert found.ids.tolist() == ["shop0", "shop2"]
     np.testing.assert_array_equal(found.values, bundle.forecast(data[data["shop"] != "shop1"]).values)
     assert f"2 of 4 series are left out: shop1 ({L - 1} rows), new (not trained on)" in caplog.text
-    with pytest.raises(DataError, match="no series can be forecast"):
+    with pytest.raises(DataError, match="cannot be forecast"):
         bundle.forecast(short, short="drop")
     with pytest.raises(ConfigError, match="there is no such"):
         bundle.forecast(more, short="maybe")

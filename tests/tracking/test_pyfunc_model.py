@@ -55,11 +55,8 @@ def saved(frame: pd.DataFrame, schema: Schema, path: Path) -> Bundle:
     encoded = features.encode(panel)
     windows = Windows.over(encoded, lookback=L, horizon=H, begin=panel.offsets[:-1], end=panel.offsets[1:])
     dims = encoded.dims(L, H, 24)
-    return Bundle(
-        features=features, forecaster=Ridge().fit(windows, windows, dims), dims=dims, channels=panel.channels,
-        past_names=panel.past_names, known_names=panel.known_names, static_names=panel.static_names,
-        freq=panel.freq, schema=schema,
-    ).save(path)  # fmt: skip
+    forecaster = Ridge().fit(windows, windows, dims)
+    return Bundle(schema=schema.resolved(panel), dims=dims, features=features, forecaster=forecaster).save(path)
 
 
 def logged(tracker: MLflowTracker, bundle: Bundle, example: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> Any:

@@ -37,8 +37,9 @@ def problem() -> tuple[Bundle, Panel, Windows]:
     windows = Windows.over(encoded, lookback=L, horizon=H, begin=np.array([0]), end=np.array([T]))
     dims = encoded.dims(L, H, 1)
     bundle = Bundle(
-        features, SeasonalNaive(1).fit(windows, windows, dims), dims, ("a", "b"), (), (), (), "h", Schema(),
-        quantile_levels=LEVELS, offsets=np.zeros((H, 2, 3), np.float32) + np.array([-1, 0, 1], np.float32),
+        schema=Schema().resolved(panel), dims=dims, features=features,
+        forecaster=SeasonalNaive(1).fit(windows, windows, dims), quantile_levels=LEVELS,
+        offsets=np.zeros((H, 2, 3), np.float32) + np.array([-1, 0, 1], np.float32),
     )  # fmt: skip
     return bundle, panel, windows
 

@@ -1,19 +1,31 @@
-"""A directory of data files with digests: written whole or not at all, read only as it was written."""
+"""A directory of data files with digests: written whole or not at all, read only as it was written.
+
+bundle.json           sizes, schema; features, scaler and forecaster as `_target_` + parameters
+features.npz          fitted arrays of the feature set, offsets of the calibration
+forecaster.safetensors, *.onnx, *.ubj
+                      what the forecaster learned
+metadata.json         name, configuration, scores, provenance
+golden.json           a request and its answer, which a server must give before it calls itself ready
+manifest.json         sha256 of every other file
+"""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib
+import io
 import json
 import os
 import re
-import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
+
+import numpy as np
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
 
 from tsforecast.errors import BundleError, OutputError
 
@@ -26,8 +38,18 @@ _OWN = re.compile(
 _AGAIN = "copy the whole directory again from where it was trained"
 
 
-def write(path: Path, files: Mapping[str, bytes]) -> None:
+def is_raw(name: str) -> bool:
+    """Whether a part of a forecaster's state is a file of its own, by its name."""
+    return name.endswith((".onnx", ".ubj"))
+
+
+def write(path: Path, files: Mapping[str, Any]) -> None:
     """Write the files and `manifest.json`, the sha256 of each, into a new directory.
+
+    Parameters
+    ----------
+    files
+        Values by name: of `.json` one that JSON has, of `.npz` and `.safetensors` arrays by name, else bytes of uint8.
 
     Raises
     ------
@@ -36,26 +58,21 @@ def write(path: Path, files: Mapping[str, bytes]) -> None:
     """
     if path.exists():
         raise OutputError("the bundle directory exists already", where=path, fix="choose another path")
-    manifest = {name: _sha256(files[name]) for name in sorted(files)}
-    scratch = None
+    raw = {name: _encoded(name, value) for name, value in files.items()}
+    raw["manifest.json"] = _json({name: _sha256(content) for name, content in raw.items()})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-        for name, content in {**files, "manifest.json": to_json(manifest)}.items():
-            with (scratch / name).open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        scratch.chmod(0o755)
-        scratch.rename(path)
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
+            (scratch := Path(folder, path.name)).mkdir()
+            for name, content in raw.items():
+                with (scratch / name).open("wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+            scratch.rename(path)
     except OSError as error:
-        raise OutputError(
-            "the bundle cannot be written", where=path, got=error.strerror or error, fix="free space or permissions"
-        ) from error
-    finally:
-        if scratch is not None:
-            with contextlib.suppress(FileNotFoundError):  # renamed: it succeeded
-                shutil.rmtree(scratch)
+        what, fix = "the bundle cannot be written", "free space or permissions"
+        raise OutputError(what, where=path, got=error.strerror or error, fix=fix) from error
 
 
 def read(path: Path, wanted: Iterable[str]) -> tuple[dict[str, bytes], str]:
@@ -66,43 +83,59 @@ def read(path: Path, wanted: Iterable[str]) -> tuple[dict[str, bytes], str]:
     BundleError
         There is no such directory or manifest, a wanted file is not in it, or a file is missing or altered.
     """
-    if not path.is_dir():
-        raise BundleError("there is no bundle here", where=path, allowed="a directory that train wrote",
-                          fix=f"give the path of a run's bundle/ folder, such as {path / 'bundle'}")  # fmt: skip
-    if not (path / "manifest.json").is_file():
-        fix = f"give {path / 'bundle'}" if (path / "bundle").is_dir() else "give the path of a run's bundle/ folder"
-        raise BundleError("this directory is not a bundle: it has no manifest.json", where=path, fix=fix)
-    raw = (path / "manifest.json").read_bytes()
-    manifest = parse_json(raw, path / "manifest.json")
-    for name in wanted:
-        if name not in manifest:
-            raise BundleError("the manifest lacks a file that every bundle has", where=path / "manifest.json", got=name,
-                              fix=_AGAIN)  # fmt: skip
+    place = path / "manifest.json"
+    if not place.is_file():
+        what = "this directory is not a bundle: it has no manifest.json" if path.is_dir() else "there is no bundle here"
+        fix = f"give the path of a run's bundle/ folder, such as {path / 'bundle'}"
+        raise BundleError(what, where=path, fix=fix)
+    manifest = parse_json(content := place.read_bytes(), place)
+    if absent := [name for name in wanted if name not in manifest]:
+        raise BundleError("the manifest lacks a file that every bundle has", where=place, got=absent, fix=_AGAIN)
     files: dict[str, bytes] = {}
     for name, digest in manifest.items():
         if Path(name).name != name:
-            raise BundleError("the manifest names a file outside the bundle", where=path / "manifest.json", got=name,
-                              allowed="names without a folder", fix=_AGAIN)  # fmt: skip
+            raise BundleError("the manifest names a file outside the bundle", where=place, got=name, fix=_AGAIN)
         try:
             files[name] = (path / name).read_bytes()
         except (OSError, ValueError) as error:
-            raise BundleError("a file of the bundle cannot be read", where=path / name, got=error,
-                              fix=_AGAIN) from error  # fmt: skip
+            what = "a file of the bundle cannot be read"
+            raise BundleError(what, where=path / name, got=error, fix=_AGAIN) from error
         if (found := _sha256(files[name])) != digest:
-            raise BundleError("a file of the bundle was altered or is damaged", where=path / name,
-                              got=f"sha256 {found[:16]}...", allowed=f"sha256 {str(digest)[:16]}...",
-                              fix=_AGAIN)  # fmt: skip
-    return files, _sha256(raw)
+            what = "a file of the bundle was altered or is damaged: its sha256 is another"
+            raise BundleError(what, where=path / name, got=found[:16], allowed=str(digest)[:16], fix=_AGAIN)
+    return files, _sha256(content)
+
+
+def _encoded(name: str, value: Any) -> bytes:
+    if name.endswith(".json"):
+        return _json(value, indent=None if name == "golden.json" else 2)
+    if name.endswith(".safetensors"):
+        return bytes(save_tensors(value))
+    if name.endswith(".npz"):
+        np.savez(archive := io.BytesIO(), **value)
+        return archive.getvalue()
+    return bytes(value)
+
+
+def decode(path: Path, raw: bytes) -> Any:
+    """What `write` was given, of the bytes of one file; of other kinds than JSON any error."""
+    if path.suffix == ".json":
+        return parse_json(raw, path)
+    if path.suffix == ".safetensors":
+        return load_tensors(raw)
+    if path.suffix == ".npz":
+        with np.load(io.BytesIO(raw), allow_pickle=False) as arrays:
+            if sum(each.file_size for each in arrays.zip.infolist()) > len(raw):  # `savez` packs nothing
+                raise ValueError(f"{path.name} unfolds to more than it is")
+            return {key: arrays[key] for key in arrays.files}
+    return np.frombuffer(raw, np.uint8)
 
 
 def spec(part: Any, learned: Iterable[str] = ()) -> dict[str, Any]:
     """A dataclass as `_target_` + parameters; what was `learned` is not among them."""
-    parameters = {
-        f.name: getattr(part, f.name)
-        for f in fields(part)
-        if f.init and not f.name.startswith("_") and f.name not in learned
-    }
-    return {"_target_": f"{type(part).__module__}.{type(part).__qualname__}", **parameters}
+    kept = [f.name for f in fields(part) if f.init and not f.name.startswith("_") and f.name not in learned]
+    target = f"{type(part).__module__}.{type(part).__qualname__}"
+    return {"_target_": target, **{name: getattr(part, name) for name in kept}}
 
 
 def allowed(*packages: str) -> tuple[str, ...]:
@@ -118,12 +151,11 @@ def required(body: Mapping[str, Any], allowed: tuple[str, ...]) -> list[str]:
     BundleError
         It asks for other packages than XGBoost and those allowed, or for more than a version.
     """
-    needed = [str(each) for each in body.get("requires", ())]
-    known = ("xgboost-cpu", "xgboost", *allowed[1:])
+    needed, known = [str(each) for each in body.get("requires", ())], ("xgboost-cpu", "xgboost", *allowed[1:])
     for each in needed:
         if not _REQUIREMENT.fullmatch(each) or each.partition("==")[0] not in known:
-            what, names = "the bundle asks for a package that is not allowed", ", ".join(known)
-            raise BundleError(what, where="bundle.json", got=each, allowed=names)
+            what = "the bundle asks for a package that is not allowed"
+            raise BundleError(what, where="bundle.json", got=each, allowed=known)
     return needed
 
 
@@ -155,43 +187,34 @@ def build(
     module, _, name = target.rpartition(".")
     package = module.partition(".")[0]
     if not (_OWN.fullmatch(module) if package == "tsforecast" else package in allowed):
+        what, own = "the bundle names a class that is not allowed", ("its own parts of tsforecast", *allowed[1:])
         trust = "" if package in ("", "tsforecast") else f"; if you trust it: TSFORECAST_ALLOW={package}"
-        raise BundleError("the bundle names a class that is not allowed", where=where, got=target,
-                          allowed=", ".join(["its own parts of tsforecast", *allowed[1:]]),
-                          fix=_AGAIN + trust)  # fmt: skip
+        raise BundleError(what, where=where, got=target, allowed=own, fix=_AGAIN + trust)
     if '"_target_"' in json.dumps(parameters):
-        raise BundleError("the bundle names a class where there is to be none", where=where, got=str(parameters)[:300],
-                          fix=f"do not trust it; {_AGAIN}")  # fmt: skip
+        what, fix = "the bundle names a class where there is to be none", f"do not trust it; {_AGAIN}"
+        raise BundleError(what, where=where, got=str(parameters)[:300], fix=fix)
     try:
         cls = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
-        fix = f"pip install {' '.join(requires) or 'the package that defines it'}"
-        raise BundleError(
-            "the bundle names a class that is not installed", where=where, got=f"{target}: {error}", fix=fix
-        ) from error
+        what, fix = "a class of the bundle is not installed", " ".join(requires) or "the package that defines it"
+        raise BundleError(what, where=where, got=f"{target}: {error}", fix=f"pip install {fix}") from error
     if not (isinstance(cls, type) and issubclass(cls, kind) and cls.__module__ == module):
-        raise BundleError("the bundle names something of the wrong kind", where=where, got=target,
-                          allowed=kind.__qualname__)  # fmt: skip
+        what = "the bundle names something of the wrong kind"
+        raise BundleError(what, where=where, got=target, allowed=kind.__qualname__)
     try:
         return cls(**parameters)
     except Exception as error:  # of a class of someone else's: anything
-        raise BundleError("the bundle has parameters that its class does not take", where=where,
-                          got=f"{target}: {error}", fix="install the version that wrote it") from error  # fmt: skip
+        what, fix = "the bundle has parameters that its class does not take", "install the version that wrote it"
+        raise BundleError(what, where=where, got=f"{target}: {error}", fix=fix) from error
 
 
-def to_json(value: object, indent: int | None = 2) -> bytes:
+def _json(value: object, indent: int | None = 2) -> bytes:
     """With sorted keys, so that the same value gives the same bytes."""
     return (json.dumps(value, indent=indent, sort_keys=True, default=list) + "\n").encode()
 
 
 def parse_json(raw: bytes, where: Path) -> dict[str, Any]:
-    """A JSON object.
-
-    Raises
-    ------
-    BundleError
-        It is none.
-    """
+    """A JSON object; a BundleError when it is none."""
     try:
         parsed = json.loads(raw)
     except (ValueError, RecursionError) as error:

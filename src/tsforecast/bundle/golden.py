@@ -6,26 +6,34 @@ import itertools
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
-from tsforecast.bundle.bundle import Bundle
+from tsforecast.bundle.inputs import GROUPS
 from tsforecast.data.panel import Panel
+from tsforecast.data.schema import NAIVE
 from tsforecast.errors import BundleError, ConfigError, DataError
+
+if TYPE_CHECKING:
+    from tsforecast.bundle.bundle import Bundle, Prediction
+
+_CELLS = 2**28  # more values than one forecast reads
+_DRAWN = 2**20  # values of the histories that are drawn
 
 
 def frame_of(bundle: Bundle, panel: Panel) -> pd.DataFrame:
     """A panel as a frame that `forecast` takes: laid out as `schema` says."""
     if bundle.schema.layout == "long":
-        frame = panel.to_frame(id=str(bundle.schema.id), time=bundle.time_name)
+        frame = panel.to_frame(id=str(bundle.schema.id), time=bundle.schema.stamp)
         frame = frame.rename(columns={"y": bundle.channels[0]}) if len(bundle.channels) == 1 else frame
     else:
-        frame = panel.to_wide(time=bundle.time_name)
+        frame = panel.to_wide(time=bundle.schema.stamp)
     if not isinstance(bundle.schema.time, str | None):  # assembled from columns such as year, month, day
         parts = pd.DataFrame({name: getattr(panel.time, name) for name in bundle.schema.time})
-        frame = pd.concat([parts, frame.drop(columns=bundle.time_name)], axis=1)
+        frame = pd.concat([parts, frame.drop(columns=bundle.schema.stamp)], axis=1)
     return frame
 
 
@@ -46,15 +54,14 @@ def example(bundle: Bundle, panel: Panel) -> pd.DataFrame:
         counts = np.concatenate([np.zeros_like(observed[:1], int), observed.cumsum(axis=0)])
         last = np.arange(bundle.context, end - begin - ahead + 1)  # where a history may end
         usable = (counts[last] > counts[last - bundle.context]).all(axis=1)
-        whole = usable & observed[last - 1].all(axis=1)  # better: its last row has all
+        complete = usable & observed[last - 1].all(axis=1)  # better: its last row has all
         if usable.any():
-            cutoff = begin + last[np.flatnonzero(whole if whole.any() else usable)[-1]]
+            cutoff = begin + last[np.flatnonzero(complete if complete.any() else usable)[-1]]
             break
     else:
         what = f"no {bundle.context} rows of a series hold a value of every channel, so no forecast can be made"
-        raise DataError(
-            what, where=", ".join(bundle.channels), fix="a longer lookback, or leave out the rarest channel"
-        )
+        fix = "a longer lookback, or leave out the rarest channel"
+        raise DataError(what, where=", ".join(bundle.channels), fix=fix)
     first = panel.select(panel.offsets[:-1] == begin)
     first = first.rows(*(np.array([cutoff - begin + rows]) for rows in (-bundle.context, ahead)))
     target, past = first.target.copy(), first.past.copy()
@@ -78,12 +85,9 @@ def split(bundle: Bundle, frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFra
     if bundle.known_names:
         future = (frame.groupby(key, sort=False) if set(key) & set(frame) else frame).tail(bundle.dims.horizon)
         if future.filter(bundle.channels).notna().any(axis=None):
-            raise DataError(
-                f"the last {bundle.dims.horizon} rows of every series are the ones to forecast",
-                where=", ".join(bundle.channels),
-                allowed="empty targets there, and values of the known covariates",
-                fix="append these rows to the history",
-            )
+            what = f"the last {bundle.dims.horizon} rows of every series are the ones to forecast"
+            allowed, fix = "empty targets there, and values of the known covariates", "append these rows to the history"
+            raise DataError(what, where=", ".join(bundle.channels), allowed=allowed, fix=fix)
         frame = frame.drop(index=future.index)
         future = future.drop(columns=[*bundle.channels, *bundle.past_names], errors="ignore")
     return frame, future, static
@@ -101,8 +105,48 @@ def with_golden(bundle: Bundle, train: Panel) -> Bundle:
     }
     for name, array in (("values", answer.values), ("quantiles", answer.quantiles)):
         golden[name] = None if array is None else array.astype(str).astype(float).tolist()
-    golden["probe"] = bundle.means().tolist()
+    golden["probe"] = means(bundle).tolist()
     return replace(bundle, golden=golden)
+
+
+def check(bundle: Bundle) -> None:
+    """Find what does not fit together in a loaded bundle, in whichever file, before it is used."""
+    dims, names = bundle.dims, [name for key in GROUPS.values() for name in getattr(bundle, key)]
+    if min(dims.lookback, dims.horizon, dims.channels) < 1 or len(bundle.channels) != dims.channels:
+        raise ValueError(f"{len(bundle.channels)} channels are named, and the sizes are {dims}")
+    if not all(isinstance(name, str) for name in bundle.schema.columns):
+        raise TypeError("a column is named by text")
+    if (dims.lookback + dims.horizon) * len(names) > _CELLS:
+        raise ValueError(f"sizes beyond any use: {dims}")
+    found = drawn(bundle, 1)
+    pd.Timestamp(bundle.metadata.get("chosen_until") or 0)
+    for name, array in (("values", found.point), ("quantiles", found.quantiles)):
+        golden = None if bundle.golden is None else bundle.golden[name]
+        if golden is not None and (array is None or np.asarray(golden, np.float32).shape != array.shape):
+            raise ValueError(f"the golden {name} have another shape than a forecast has")
+
+
+def means(bundle: Bundle) -> Float[np.ndarray, "G H C"]:
+    """Of the forecasts of drawn histories, by group: what tells a weight that is another one."""
+    point = drawn(bundle).point
+    return np.array([group.mean(axis=0) for group in np.array_split(point, 16) if len(group)], np.float32)
+
+
+def drawn(bundle: Bundle, most: int = 512) -> Prediction:
+    """Forecasts of up to `most` drawn histories as far apart as training's rows: hardly a weight is in none."""
+    rows = bundle.context + bundle.dims.horizon
+    columns: dict[str, Any] = {key: getattr(bundle, key) for key in GROUPS.values()}
+    names = list(columns.values())
+    n = max(1, min(most, _DRAWN // (rows * len(sum(names, ())))))
+    zone = None if bundle.schema.timezone == NAIVE else bundle.schema.timezone
+    time = pd.date_range(end="2020-01-01", periods=rows, freq=bundle.freq, tz=zone).as_unit("ns")
+    time = pd.DatetimeIndex(np.tile(time, n)) if n > 1 else time
+    ids, offsets, series = np.arange(n).astype(str).astype(object), np.arange(n + 1) * rows, np.zeros(n, dtype=np.int64)
+    with np.errstate(all="ignore"):
+        columns |= zip(GROUPS, bundle.features.drawn(names, (n * rows, n * rows, n * rows, n)), strict=True)
+        panel = Panel(ids, offsets, time, **columns, freq=bundle.freq, categories=bundle.features.categories)
+        bundle.remarks(panel, series)
+        return bundle.infer(panel, series)
 
 
 def rehearse(bundle: Bundle, train: Panel) -> None:

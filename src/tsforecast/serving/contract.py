@@ -21,8 +21,8 @@ from jaxtyping import Float, Int
 from pydantic_core import from_json
 
 from tsforecast.bundle import golden
-from tsforecast.bundle.bundle import Bundle
-from tsforecast.bundle.history import LACKING, check_covariates, check_observed, lacking, remarks
+from tsforecast.bundle.bundle import Bundle, Prediction
+from tsforecast.bundle.inputs import LACKING
 from tsforecast.data.columns import Problems, channel_columns, check_closed
 from tsforecast.data.frames import to_panel
 from tsforecast.data.panel import Panel
@@ -45,7 +45,7 @@ class Request:
     Attributes
     ----------
     whole
-        `context` rows a series with the horizon's rows behind them, as `Bundle.whole` gives it.
+        `context` rows a series with the horizon's rows behind them, as `Bundle.with_future` gives it.
     series
         Fitted position of each series, [N].
     horizon
@@ -123,7 +123,7 @@ class Contract:
         if "history" not in tables:
             raise RequestError("a request needs a history", where="history", got="nothing",
                                allowed="records or column lists")  # fmt: skip
-        horizon, levels = self.bundle.part(given.get("horizon"), given.get("levels"))
+        horizon, levels = self.bundle.asked(given.get("horizon"), given.get("levels"))
         whole, booleans = None, b"true" in body or b"false" in body
         if len(tables) == 1 and self._step is not None:
             whole = plain(self.bundle, self._step, tables["history"], booleans=booleans)
@@ -147,7 +147,7 @@ class Contract:
         DataError
             It cannot be read or forecast from.
         """
-        steps, names = self.bundle.part(horizon, levels)
+        steps, names = self.bundle.asked(horizon, levels)
         frame = read_csv(body, "the file", self.bundle.schema)
         history, future, static = golden.split(self.bundle, frame)
         whole = self._checked(history, future, static, first_row=2)
@@ -167,11 +167,11 @@ class Contract:
     def _request(self, whole: Panel, horizon: int, levels: tuple[str, ...] | None) -> Request:
         """Series and missing values held against what training saw."""
         bundle = self.bundle
-        if found := lacking(bundle, whole):
+        if found := bundle.lacking(whole):
             raise DataError(LACKING, where="history", got=listed(found), fix="fill them in")
-        check_observed(bundle, whole)
+        bundle.check_observed(whole)
         series = bundle.features.series(whole.ids)
-        return Request(whole, series, horizon, levels, remarks(bundle, whole, series))
+        return Request(whole, series, horizon, levels, bundle.remarks(whole, series))
 
     def _checked(
         self, history: pd.DataFrame, known_future: pd.DataFrame | None = None, static: pd.DataFrame | None = None,
@@ -181,14 +181,14 @@ class Contract:
         bundle = self.bundle
         if not first_row:  # JSON, whose timestamps are ISO 8601
             bundle = replace(bundle, schema=replace(bundle.schema, date_format=None))
-        check_covariates(bundle, known_future, static)
+        bundle.check_covariates(known_future, static)
         if static is not None and (twice := [name for name in bundle.static_names if name in history]):
             raise DataError("static covariates stand in two places", where="history", got=listed(twice),
                             allowed="in static, or repeated in every row of the history",
                             fix="leave them out of one")  # fmt: skip
         panel = to_panel(history, replace(bundle.schema, closed=True), static=static, where="history",
                          for_training=False, first_row=first_row, tail=bundle.context)  # fmt: skip
-        return bundle.whole(bundle.panel(panel).tail(bundle.context), known_future, first_row=first_row)
+        return bundle.with_future(bundle.panel(panel).tail(bundle.context), known_future, first_row=first_row)
 
     def _check_names(self, tables: Mapping[str, Columns]) -> None:
         """Refuse columns by their names, of which there may be very many, before a cell is looked at."""
@@ -197,7 +197,7 @@ class Contract:
         problems = Problems("history", 0)
         channel_columns(heads.pop("history"), schema, "static" not in tables, problems)
         problems.stop("mend the data")
-        check_covariates(self.bundle, **heads)
+        self.bundle.check_covariates(**heads)
         stamps = (*schema.stamp_columns, schema.stamp, *self.bundle.known_names)
         for where, named in (("known_future", stamps), ("static", self.bundle.static_names)):
             problems = Problems(where, 0)
@@ -260,13 +260,14 @@ class Contract:
 
     def forecast(self, request: Request, answer: Answer) -> Forecast:
         """The answer as `Bundle.forecast` gives it, at the request's horizon and levels."""
-        return self.bundle.told(request.whole, answer.values, answer.quantiles, request.horizon, request.levels)
+        found = Prediction(answer.values, answer.quantiles)
+        return self.bundle.answer(request.whole, found, request.horizon, request.levels)
 
     def write_csv(self, request: Request, answer: Answer) -> bytes:
         """The answer as a CSV file laid out as the bundle's own data: wide or long."""
         forecast = self.forecast(request, answer)
         wide = self.bundle.schema.layout == "wide"
-        frame = forecast.to_wide(self.bundle.time_name) if wide else forecast.to_frame()
+        frame = forecast.to_wide(self.bundle.schema.stamp) if wide else forecast.to_frame()
         return frame.to_csv(index=False).encode()
 
 

@@ -15,7 +15,9 @@ import orjson
 import pandas as pd
 
 import tsforecast
-from tsforecast.bundle.bundle import Bundle, not_finite
+from tsforecast.bundle.bundle import Bundle
+from tsforecast.bundle.golden import means
+from tsforecast.bundle.inputs import not_finite
 from tsforecast.data.panel import Panel
 from tsforecast.errors import BundleError, DataError, TsforecastError
 from tsforecast.serving.contract import Answer, Contract, Request
@@ -81,7 +83,7 @@ class Engine:
                 for name, got in (("values", answer.values), ("quantiles", answer.quantiles)):
                     if not close(got, golden.get(name)):
                         raise BundleError(f"it gave other {name} than are stored in the bundle", where=self.bundle.path)
-            if "probe" in golden and not close(self.bundle.means(), golden["probe"]):
+            if "probe" in golden and not close(means(self.bundle), golden["probe"]):
                 raise BundleError("drawn histories have other forecasts than are stored", where=self.bundle.path)
         except TsforecastError as error:
             log.error("not ready: the golden request failed: %s", error)
@@ -105,17 +107,18 @@ class Engine:
             batch = [requests[i] for i in places]
             try:
                 with np.errstate(over="ignore", invalid="ignore"):  # `finite` tells
-                    values, quantiles = self.bundle.infer(
+                    found = self.bundle.infer(
                         merged([request.whole for request in batch]), np.concatenate([r.series for r in batch])
                     )
             except TsforecastError as error:
-                found = [error] if len(batch) == 1 else [self.forecast([request])[0] for request in batch]
-                for i, each in zip(places, found, strict=True):
+                alone = [error] if len(batch) == 1 else [self.forecast([request])[0] for request in batch]
+                for i, each in zip(places, alone, strict=True):
                     answers[i] = each
                 continue
             ends = np.cumsum([len(request.whole) for request in batch])
             for i, begin, end in zip(places, (0, *ends[:-1]), ends, strict=True):
-                answer = Answer(values[begin:end], None if quantiles is None else quantiles[begin:end])
+                quantiles = None if found.quantiles is None else found.quantiles[begin:end]
+                answer = Answer(found.point[begin:end], quantiles)
                 answers[i] = answer if finite(answer) else not_finite()
         return answers
 

@@ -77,12 +77,8 @@ class Prepared:
 
     def bundle(self, forecaster: Forecaster) -> Bundle:
         """The fitted forecaster with all it needs to read a frame; points alone until it is calibrated."""
-        panel = self.panel
-        return Bundle(
-            features=self.features, forecaster=forecaster, dims=self.dims, channels=panel.channels,
-            past_names=panel.past_names, known_names=panel.known_names, static_names=panel.static_names,
-            freq=panel.freq, schema=self.schema.resolved(panel),
-        )  # fmt: skip
+        schema = self.schema.resolved(self.panel)
+        return Bundle(schema=schema, dims=self.dims, features=self.features, forecaster=forecaster)
 
 
 def trained_on(bundle: Bundle, part: str, given: Mapping[str, Any], data_dir: str) -> Any:

@@ -1,0 +1,269 @@
+"""From what a caller gives as history to a checked panel: one set of rules for Python, the commands and the servers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+
+from tsforecast.data.frames import read_known_future, to_panel
+from tsforecast.data.frequency import Axis, parse
+from tsforecast.data.panel import Panel
+from tsforecast.data.schema import Schema
+from tsforecast.errors import DataError, listed, one_of
+from tsforecast.features.base import FeatureSet
+from tsforecast.types import Dims
+
+log = logging.getLogger(__name__)
+LACKING = "more missing values than training saw in as many rows"
+# A panel's arrays, as a schema calls their columns, and what the panel calls them.
+GROUPS = {"target": "channels", "past": "past_names", "known": "known_names", "static": "static_names"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What a bundle reads: its columns at its frequency, held against the rows that it was trained on.
+
+    Attributes
+    ----------
+    schema
+        How frames are laid out, as `Schema.resolved` gives it: with all columns in the order of the arrays, and the
+        frequency.
+    dims
+        Sizes; `dims.lookback` rows are what a forecast needs.
+    features
+        Fitted.
+    missing
+        Column to the most missing values that `lookback` rows of the train rows hold; other columns had none.
+    """
+
+    schema: Schema
+    dims: Dims
+    features: FeatureSet
+    missing: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Targets, C of them."""
+        return tuple(self.schema.target)
+
+    @property
+    def past_names(self) -> tuple[str, ...]:
+        """Covariates known up to the cutoff, P of them."""
+        return tuple(self.schema.past)
+
+    @property
+    def known_names(self) -> tuple[str, ...]:
+        """Covariates known for the future too."""
+        return tuple(self.schema.known)
+
+    @property
+    def static_names(self) -> tuple[str, ...]:
+        """Covariates of a series, S of them."""
+        return tuple(self.schema.static)
+
+    @property
+    def freq(self) -> str:
+        """Pandas offset alias."""
+        return str(self.schema.freq)
+
+    @property
+    def context(self) -> int:
+        """Rows of history a forecast needs and reads."""
+        return self.dims.lookback
+
+    def panel(
+        self,
+        history: pd.DataFrame | Panel,
+        *,
+        static: pd.DataFrame | None = None,
+        short: str = "error",
+        keys: str | None = None,
+    ) -> Panel:
+        """The rows of a frame that a forecast reads, or a whole panel, with the channels in the order of training.
+
+        Parameters
+        ----------
+        static
+            Static covariates, one row a series; needed when there are some, unless `history` has them.
+        short
+            `error`, or `drop` the series with too few rows and those that were not trained on, and log which.
+        keys
+            As in `tsforecast.data.columns.Problems`.
+
+        Raises
+        ------
+        DataError
+            A column is missing, unknown or unreadable, the frequency is another one, or a series is shorter
+            than `context`.
+        """
+        one_of("short", short, ("error", "drop"))
+        if not isinstance(history, Panel | pd.DataFrame):
+            raise DataError("a history is a frame or a panel", where="history", got=type(history).__name__)
+        self.check_covariates(static=static)
+        if isinstance(history, pd.DataFrame):
+            how: dict[str, Any] = {"where": "history", "for_training": False, "keys": keys, "tail": self.context}
+            panel = to_panel(history, self.schema, static=static, **how)
+        elif static is None:
+            panel = self._in_order(history)
+        else:
+            raise DataError("a panel holds its static covariates", where="static", fix="leave static out")
+        if panel.freq != self.freq:
+            raise _other("frequency", panel.freq, self.freq)
+        few = panel.lengths < self.context
+        left = few | (self.features.places(panel.ids) < 0) if short == "drop" else few
+        rows = zip(panel.ids[left], panel.lengths[left], strict=True)
+        why = [f"{i} ({f'{n} rows' if n < self.context else 'not trained on'})" for i, n in rows]
+        if why and (short == "error" or left.all()):
+            what, allowed = f"{len(why)} series cannot be forecast", f"{self.context} rows or more, up to the cutoff"
+            fix = "give more history" + ", or leave these out: short=drop of predict and forecast" * (len(panel) > 1)
+            raise DataError(what, where="history", got=listed(why), allowed=allowed, fix=fix)
+        if why:
+            log.warning("%d of %d series are left out: %s", len(why), len(panel), ", ".join(why))
+        return panel.select(~left) if why else panel
+
+    def _in_order(self, panel: Panel) -> Panel:
+        """The panel with its columns, matched by name, and its timestamps as they were in training."""
+        changed: dict[str, Any] = {}
+        for group, key in GROUPS.items():
+            got, wanted = getattr(panel, key), getattr(self, key)
+            if sorted(got) != sorted(wanted):
+                raise _other(key.replace("_names", " covariates"), got, wanted)
+            if got != wanted:
+                changed |= {key: wanted, group: getattr(panel, group)[:, [got.index(name) for name in wanted]]}
+        if panel.categories.keys() != self.features.categories.keys():
+            raise _other("categories", sorted(panel.categories), sorted(self.features.categories))
+        time = self.schema.local(panel.time)
+        if time is None:
+            raise _other("timestamps", f"time zone {panel.time.tz}", f"they {self.schema.wanted_zone}")
+        if self.schema.off_grid(Axis.of(time, parse(panel.freq))).any():
+            raise _other("steps", time[0], f"timestamps on the grid of training, every {self.freq}")
+        return replace(panel, time=time, **changed)
+
+    def with_future(self, panel: Panel, known_future: pd.DataFrame | None = None, *, first_row: int = 2) -> Panel:
+        """`context` rows a series with the `horizon` rows to forecast behind them: all that a forecast is made from.
+
+        `first_row` is what messages call the first row of `known_future`.
+        """
+        self.check_covariates(known_future)
+        future = None  # which `extend` refuses when there are known covariates
+        if self.known_names and known_future is not None:
+            future, categories = read_known_future(known_future, panel, self.schema, self.dims.horizon, first_row)
+            panel = replace(panel, categories=categories)
+        return panel.extend(self.dims.horizon, future)
+
+    def check_covariates(self, known_future: pd.DataFrame | None = None, static: pd.DataFrame | None = None) -> None:
+        """Raise a DataError when covariates are given of a kind that there are none of, and would not be read."""
+        given = {"known_future": (known_future, self.known_names), "static": (static, self.static_names)}
+        for name, (frame, wanted) in given.items():
+            if frame is not None and not isinstance(frame, pd.DataFrame):
+                raise DataError(f"{name} is a frame", where=name, got=type(frame).__name__)
+            if frame is not None and not wanted:
+                what, got = f"the model has no {name.replace('_', ' ')} covariates", listed(frame.columns)
+                raise DataError(what, where=name, got=got, allowed="nothing", fix=f"leave {name} out")
+
+    def check_observed(self, panel: Panel) -> None:
+        """Raise a DataError when a channel of a panel `with_future` has nothing to forecast from."""
+        recent = self._rows(panel, "target")
+        empty = np.argwhere(np.isnan(recent).all(axis=1)) if np.isnan(recent.sum(dtype=np.float64)) else ()
+        if len(empty):
+            what = f"{len(empty)} channels have no observed value in the {self.context} rows a forecast reads"
+            got = listed(self._name(panel, i, self.channels[c]) for i, c in empty)
+            raise DataError(what, where="history", got=got, fix="leave these series out, or give rows with values")
+
+    def lacking(self, panel: Panel) -> list[str]:
+        """Columns with more missing values than `context` rows of training had: a server refuses, others warn."""
+        found = []
+        for group in ("target", "past"):
+            recent, names = self._rows(panel, group), getattr(self, GROUPS[group])
+            if np.isnan(recent.sum(dtype=np.float64)):
+                count, most = np.isnan(recent).sum(axis=1), [self.missing.get(name, 0) for name in names]
+                cells = np.argwhere(count > most)
+                found += [f"{self._name(panel, i, names[j])} ({count[i, j]}, {most[j]} at most)" for i, j in cells]
+        return found
+
+    def remarks(self, panel: Panel, series: Int[np.ndarray, " N"], stale: str = "warn") -> tuple[str, ...]:
+        """What a caller should know before using a forecast: whose rows are old, and which are unlike training's.
+
+        Parameters
+        ----------
+        panel
+            As `with_future` gives it.
+        series
+            Fitted position of each (`features.series(ids)`).
+        stale
+            `warn` of series that end before others and of channels whose last rows are empty, or `error`, or `ignore`.
+
+        Raises
+        ------
+        DataError
+            There are such, and `stale` is `error`.
+        """
+        one_of("stale", stale, ("warn", "error", "ignore"))
+        old = [] if stale == "ignore" else self._stale(panel)
+        if old and stale == "error":
+            fix = "give the latest rows, leave these out, or stale=ignore"
+            raise DataError("; ".join(old), where="history", fix=fix)
+        odd = {LACKING: self.lacking(panel), "unlike the rows of training": self._unlike(panel, series)}
+        return (*old, *(f"{what}: {listed(found)}" for what, found in odd.items() if found))
+
+    def _stale(self, panel: Panel) -> list[str]:
+        """Series that end before others, and channels whose last rows are empty."""
+        found, last = [], panel.offsets[:-1] + self.context - 1
+        ends = panel.time.asi8[last]
+        if (late := ends < ends.max()).any():
+            names = listed(f"{i} ({stamp})" for i, stamp in zip(panel.ids[late], panel.time[last[late]], strict=True))
+            found.append(f"{late.sum()} of {len(panel)} series end before {panel.time[last].max()}: {names}")
+        missing = np.isnan(self._rows(panel, "target")[:, ::-1])
+        empty = np.argwhere(missing[:, 0])
+        if len(empty):
+            rows = missing.argmin(axis=1)
+            names = listed(f"{self._name(panel, i, self.channels[c])} ({rows[i, c]})" for i, c in empty)
+            found.append(f"the last rows are empty, and count as history: {names}")
+        return found
+
+    def _unlike(self, panel: Panel, series: Int[np.ndarray, " N"]) -> list[str]:
+        """Columns far outside the range of training (by half of it), or constant for longer than ever there."""
+        found = []
+        for group, ranges in self.features.ranges.items():
+            if not (names := getattr(self, GROUPS[group])):
+                continue
+            values = self._rows(panel, group)
+            low, high = np.fmin.reduce(values, axis=1), np.fmax.reduce(values, axis=1)
+            least, most, run = ranges[:, series] if ranges.shape[1] > 1 else ranges
+            reach = (most - least) / 2
+            floor = np.where(least < 0, least - reach, np.maximum(least - reach, -reach / 5))  # what never was below 0
+            still = (low == high) & (run < (values.shape[1] if group in ("target", "past") else 0))
+            odd = (low < floor) | (high > most + reach) | still
+            odd[:, [name in self.features.categories for name in names]] = False
+            if odd.any():
+                least, most = (np.broadcast_to(bound, odd.shape) for bound in (least, most))
+            for i, j in np.argwhere(odd):
+                held = f"{low[i, j]:g} " + ("throughout" if low[i, j] == high[i, j] else f"to {high[i, j]:g}")
+                trained = f"{least[i, j]:g} to {most[i, j]:g}"
+                found.append(f"{self._name(panel, i, names[j])} is {held} (training: {trained})")
+        return found
+
+    def _rows(self, panel: Panel, group: str) -> Float[np.ndarray, "N R X"]:
+        """Of a panel `with_future`: `target` and `past` of the context, all rows of `known`, the one of `static`."""
+        values: np.ndarray = getattr(panel, group)
+        rows = values.reshape(len(panel), len(values) // len(panel), values.shape[1])
+        return rows[:, : self.context] if group in ("target", "past") else rows
+
+    def _name(self, panel: Panel, i: int, column: str) -> str:
+        return f"{column} of {panel.ids[i]}" if self.schema.id else column
+
+
+def _other(what: str, got: object, wanted: object) -> DataError:
+    return DataError(f"the data has other {what} than the bundle", where="history", got=got, allowed=wanted)
+
+
+def not_finite() -> DataError:
+    """What is said of a history whose forecast is none."""
+    what = "the forecast is not finite: the history holds values far beyond those of training"
+    return DataError(what, where="history", fix="look at the units of the data")
