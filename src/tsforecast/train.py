@@ -124,7 +124,8 @@ def train(cfg: DictConfig) -> float | None:
             bundle = bundle.save(out / "bundle")
             write_json(out / "metrics.json", flat)
             run.log_metrics(flat)
-            run.log_epochs(fitted.history)
+            for each in fitted.history:
+                run.epoch(each)
             run.log_dataset(**source)
         run.log_bundle(out / "bundle", golden.example(bundle, panel), bundle.quantile_levels)
         if fitted.insights:
@@ -137,7 +138,8 @@ def train(cfg: DictConfig) -> float | None:
             by_step={rival: each.by_step() for rival, each in scores.items()},
             insights=readable(fitted.insights, cfg.lookback),
         )
-        run.log_artifacts(out / "plots", "plots")
+        if (out / "plots").is_dir():
+            run.log_artifact(out / "plots", "plots")
         for file in ("config.yaml", "metrics.json", "train.log"):
             run.log_artifact(out / file)
     # After the run is closed: what goes wrong here loses nothing. One of a sweep is not yet the one to serve.

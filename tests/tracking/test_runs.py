@@ -56,9 +56,10 @@ def test_when_a_run_ends_well_then_everything_it_was_told_can_be_read_back(store
     origin = provenance({"seed": 1}) | {"git": {"commit": "c" * 40, "branch": "main", "dirty": False}}
     with tracker(store).run("etth1-ridge", params, {"dataset": "etth1"}, origin) as run:
         run.log_metrics({"test/mse": 0.25, "test/mae/channel/PM2.5 (µg|m³)": 2.0, "test/mape": np.nan})
-        run.log_epochs([{"epoch": 0, "val/loss": 3.0}, {"epoch": 1, "val/loss": 1.0}])
+        for record in ({"epoch": 0, "val/loss": 3.0}, {"epoch": 1, "val/loss": 1.0}):
+            run.epoch(record)
         run.log_dataset(name="etth1", digest="f" * 64, source='C:\\data\\"etth1".csv', rows=17420)
-        run.log_artifacts(tmp_path / "plots", "plots")
+        run.log_artifact(tmp_path / "plots", "plots")
     found = recorded(store, run.id)
     assert found.info.status == "FINISHED"
     assert found.info.run_name == "etth1-ridge"
@@ -74,6 +75,30 @@ def test_when_a_run_ends_well_then_everything_it_was_told_can_be_read_back(store
     artifacts = store / "mlartifacts" / run.id / "artifacts"
     assert (artifacts / "plots" / "a.png").read_bytes() == b"png"
     assert json.loads((artifacts / "provenance.json").read_text())["config"] == {"seed": 1}
+
+
+def test_an_epoch_is_recorded_when_it_is_over_and_once_however_often_it_is_told(
+    store: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from mlflow.exceptions import MlflowException
+
+    def away(*args: Any, **kwargs: Any) -> None:
+        raise MlflowException("the store is away")
+
+    history = [{"epoch": i, "val/loss": 3.0 - i} for i in range(3)]
+    with tracker(store).run("r", {}) as run:
+        run.epoch(history[0])
+        time.sleep(0.02)
+        with monkeypatch.context() as patched:
+            patched.setattr(run.client, "log_batch", away)
+            run.epoch(history[1])
+        assert "epoch 1 is not recorded yet: the store is away" in caplog.text
+        run.epoch(history[2])
+        for record in history:
+            run.epoch(record)
+    found = client(store).get_metric_history(run.id, "val/loss")
+    assert [(m.step, m.value) for m in sorted(found, key=lambda m: m.step)] == [(0, 3.0), (1, 2.0), (2, 1.0)]
+    assert found[0].timestamp < next(m for m in found if m.step == 2).timestamp
 
 
 @pytest.mark.parametrize(

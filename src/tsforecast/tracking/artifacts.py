@@ -22,8 +22,8 @@ def download_bundle(uri: str) -> Path:
         MLflow is not installed, does not find the model, or the model holds no bundle.
     """
     if find_spec("mlflow") is None:
-        raise BundleError("an MLflow address needs mlflow, which is not installed", where=uri,
-                          fix="pip install mlflow, or give the path of the bundle")  # fmt: skip
+        what, fix = "an MLflow address needs mlflow", "pip install mlflow, or give the path of the bundle"
+        raise BundleError(what, where=uri, fix=fix)
     from tsforecast.tracking.client import import_mlflow
 
     import_mlflow()
@@ -33,8 +33,8 @@ def download_bundle(uri: str) -> Path:
     try:
         folder = Path(download_artifacts(artifact_uri=uri))
     except (MlflowException, OSError) as error:
-        raise BundleError("MLflow does not give this model", where=uri, got=str(error).partition("\n")[0],
-                          fix="look at the address, and at MLFLOW_TRACKING_URI") from error  # fmt: skip
+        got, fix = str(error).partition("\n")[0], "look at the address, and at MLFLOW_TRACKING_URI"
+        raise BundleError("MLflow does not give this model", where=uri, got=got, fix=fix) from error
     found = sorted(folder.rglob("manifest.json"))
     if not found:
         raise BundleError("this MLflow model holds no bundle", where=uri, fix="give one that tsforecast logged")

@@ -58,15 +58,13 @@ def experiment_id(client: Any, name: str, uri: str) -> str:
     """The experiment's id; a new one keeps its artifacts beside the database."""
     from mlflow.exceptions import MlflowException
 
-    found = client.get_experiment_by_name(name)
-    if found is None:
+    if (found := client.get_experiment_by_name(name)) is None:
         path = database(uri)
         place = None if path is None else (path.parent / "mlartifacts").as_uri()
         try:
             return str(client.create_experiment(name, artifact_location=place))
         except MlflowException:  # another process made it in between
-            found = client.get_experiment_by_name(name)
-            if found is None:
+            if (found := client.get_experiment_by_name(name)) is None:
                 raise
     return str(found.experiment_id)
 
@@ -89,18 +87,17 @@ def view(uri: str) -> str:
 
 
 @contextlib.contextmanager
-def store_errors(where: str, *also: type[Exception]) -> Iterator[None]:
+def errors(where: str, *also: type[Exception]) -> Iterator[None]:
+    """What goes wrong in the store, as an OutputError that names it."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
     except (MlflowException, SQLAlchemyError, *also) as error:
-        raise OutputError(
-            "the run cannot be recorded: " + str(error).strip().partition("\n")[0],
-            where=masked(where),
-            fix="see that the store is there and may be written, or give tracking=none to record nothing",
-        ) from error
+        what = "the run cannot be recorded: " + str(error).strip().partition("\n")[0]
+        fix = "see that the store is there and may be written, or give tracking=none to record nothing"
+        raise OutputError(what, where=masked(where), fix=fix) from error
 
 
 @contextlib.contextmanager

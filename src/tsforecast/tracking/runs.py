@@ -14,9 +14,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -24,20 +23,12 @@ import pandas as pd
 
 from tsforecast.bundle.provenance import SERVED, packages
 from tsforecast.errors import ConfigError
-from tsforecast.tracking.client import (
-    SERVERS,
-    collector_paused,
-    connect,
-    database,
-    experiment_id,
-    import_mlflow,
-    masked,
-    store_errors,
-)
+from tsforecast.tracking import client
 from tsforecast.types import quantile_names
 
 log = logging.getLogger(__name__)
 
+Facts = Mapping[str, Any]
 OUTPUT = {"unique_id": "string", "ds": "datetime", "cutoff": "datetime", "channel": "string", "y_hat": "float"}
 
 
@@ -52,8 +43,9 @@ class Run:
     id: str = ""
     experiment: str = ""
     log_model: bool = False
+    _epochs: set[int] = field(default_factory=set)
 
-    def log_params(self, params: Mapping[str, Any]) -> None:
+    def log_params(self, params: Facts) -> None:
         """Settings; nested mappings become dotted names."""
         if self.client:
             from mlflow.entities import Param
@@ -64,34 +56,35 @@ class Run:
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         """Numbers of the whole run, or of one step of it; NaN is left out."""
-        self.log_epochs([{**metrics, "epoch": step}])
-
-    def log_epochs(self, epochs: Sequence[Mapping[str, float]]) -> None:
-        """Training curves: one mapping per epoch; `epoch` is its number, every other key a metric."""
         if self.client:
             from mlflow.entities import Metric
 
-            now = int(time.time() * 1000)
-            metrics = [
-                Metric(_key(key), float(value), now, int(epoch.get("epoch", i)))
-                for i, epoch in enumerate(epochs)
-                for key, value in epoch.items()
-                if key != "epoch" and not np.isnan(value)
-            ]
-            for i in range(0, len(metrics), 1000):
-                self.client.log_batch(self.id, metrics=metrics[i : i + 1000])
+            now, named = int(time.time() * 1000), {_key(name): float(value) for name, value in metrics.items()}
+            items = [Metric(name, value, now, step) for name, value in named.items() if not np.isnan(value)]
+            for i in range(0, len(items), 1000):
+                self.client.log_batch(self.id, metrics=items[i : i + 1000])
+
+    def epoch(self, record: Mapping[str, float]) -> None:
+        """The metrics of one epoch, when it is over: hours of training are not lost to a store that is away.
+
+        An epoch is recorded once, so that all may be told again at the end: those that the store missed, and those
+        before the checkpoint that a fit was resumed from.
+        """
+        if self.client and (step := int(record["epoch"])) not in self._epochs:
+            from mlflow.exceptions import MlflowException
+
+            try:
+                self.log_metrics({name: value for name, value in record.items() if name != "epoch"}, step)
+                self._epochs.add(step)
+            except MlflowException as error:
+                log.warning("epoch %d is not recorded yet: %s", step, error)
 
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
-        """One file."""
+        """One file, or all files below a directory."""
         if self.client:
-            with store_errors(str(path), OSError):
-                self.client.log_artifact(self.id, str(path), folder)
-
-    def log_artifacts(self, directory: Path, folder: str | None = None) -> None:
-        """All files below a directory; none when there is no such directory."""
-        if self.client and directory.is_dir():
-            with store_errors(str(directory), OSError):
-                self.client.log_artifacts(self.id, str(directory), folder)
+            with client.errors(str(path), OSError):
+                put = self.client.log_artifacts if path.is_dir() else self.client.log_artifact
+                put(self.id, str(path), folder)
 
     def log_dataset(self, *, name: str, digest: str, source: str, rows: int) -> None:
         """The data the run read: its name, sha256, place and number of rows."""
@@ -133,7 +126,7 @@ class Run:
         outputs = OUTPUT | {f"y_hat-{name}": "float" for name in quantile_names(quantile_levels) if name != "median"}
         signature = ModelSignature(columns, Schema([ColSpec(kind, name) for name, kind in outputs.items()]))
         model = self.client.create_logged_model(self.experiment, "model", self.id)
-        with collector_paused(), tempfile.TemporaryDirectory() as scratch, store_errors(str(path), OSError):
+        with client.collector_paused(), tempfile.TemporaryDirectory() as scratch, client.errors(str(path), OSError):
             pyfunc.save_model(
                 f"{scratch}/model",
                 mlflow_model=Model(run_id=self.id, model_id=model.model_id),
@@ -153,7 +146,7 @@ class NoTracker:
     """Records nothing and imports nothing: `tracking=none`."""
 
     @contextlib.contextmanager
-    def run(self, name: str, params: Any, tags: Any = None, provenance: Any = None) -> Iterator[Run]:
+    def run(self, *args: Any, **kwargs: Any) -> Iterator[Run]:
         """A run that forgets everything."""
         yield Run()
 
@@ -188,23 +181,16 @@ class MLflowTracker:
     def __post_init__(self) -> None:
         from_env = os.environ.get("MLFLOW_TRACKING_URI")
         uri = from_env or self.uri or ""
-        if database(uri) is None and not uri.startswith(SERVERS):
-            raise ConfigError(
-                "this is no place MLflow can record runs in",
-                where="the environment variable MLFLOW_TRACKING_URI" if from_env else "tracking.uri",
-                got=repr(masked(uri)),
-                allowed="sqlite:////absolute/path/mlflow.db, http://host:port, postgresql://..., mysql://...",
-                fix="give one of these, or tracking=none to record nothing",
-            )
+        if client.database(uri) is None and not uri.startswith(client.SERVERS):
+            what, fix = "MLflow cannot record runs there", "give one of these, or tracking=none to record nothing"
+            where = "the environment variable MLFLOW_TRACKING_URI" if from_env else "tracking.uri"
+            allowed = "sqlite:////absolute/path/mlflow.db, http://host:port, postgresql://..., mysql://..."
+            raise ConfigError(what, where=where, got=repr(client.masked(uri)), allowed=allowed, fix=fix)
         self.uri, self.experiment = uri, self.experiment or "tsforecast"
 
     @contextlib.contextmanager
     def run(
-        self,
-        name: str,
-        params: Mapping[str, Any],
-        tags: Mapping[str, str] | None = None,
-        provenance: Mapping[str, Any] | None = None,
+        self, name: str, params: Facts, tags: Facts | None = None, provenance: Facts | None = None
     ) -> Iterator[Run]:
         """A run that ends FINISHED, FAILED when an error leaves the block, KILLED on Ctrl-C or SIGTERM.
 
@@ -225,44 +211,37 @@ class MLflowTracker:
             The store cannot be opened or written.
         """
         uri, name = str(self.uri), self.run_name or name
-        import_mlflow()
-        with store_errors(uri, OSError):
-            client = connect(uri)
-            experiment = experiment_id(client, str(self.experiment), uri)
-            opened = client.create_run(experiment, run_name=name, tags={**_source(provenance), **(tags or {})})
-            run = Run(client, opened.info.run_id, experiment, self.log_model)
-        log.info("run %s '%s' in experiment '%s' at %s", run.id, name, self.experiment, masked(uri))
-        status = "FAILED"
+        client.import_mlflow()
+        with client.errors(uri, OSError):
+            connection = client.connect(uri)
+            experiment = client.experiment_id(connection, str(self.experiment), uri)
+            opened = connection.create_run(experiment, run_name=name, tags={**_source(provenance), **(tags or {})})
+            run = Run(connection, opened.info.run_id, experiment, self.log_model)
+        log.info("run %s '%s' in experiment '%s' at %s", run.id, name, self.experiment, client.masked(uri))
+        status = "FINISHED"
         try:
-            with _sigterm_interrupts(), store_errors(uri):
+            with _sigterm_interrupts(), client.errors(uri):
                 run.log_params(params)
                 if provenance is not None:
-                    client.log_dict(run.id, dict(provenance), "provenance.json")
+                    connection.log_dict(run.id, dict(provenance), "provenance.json")
                 yield run
-            status = "FINISHED"
         except BaseException as error:
             status = _status(error)
             raise
         finally:
-            with store_errors(uri):
-                client.set_terminated(run.id, status)
+            with client.errors(uri):
+                connection.set_terminated(run.id, status)
 
 
-def _source(provenance: Mapping[str, Any] | None) -> dict[str, str]:
+def _source(provenance: Facts | None) -> dict[str, str]:
     """MLflow's own tags, which its pages show."""
     git = (provenance or {}).get("git") or {}
-    tags = {
-        "mlflow.user": getpass.getuser(),
-        "mlflow.source.name": sys.argv[0],
-        "mlflow.source.type": "LOCAL",
-        "mlflow.source.git.commit": git.get("commit"),
-        "mlflow.source.git.branch": git.get("branch"),
-        "git.dirty": str(git["dirty"]).lower() if git else None,
-    }
-    return {key: value for key, value in tags.items() if value}
+    tags = {"mlflow.user": getpass.getuser(), "mlflow.source.name": sys.argv[0], "mlflow.source.type": "LOCAL"}
+    tags |= {f"mlflow.source.git.{key}": git[key] for key in ("commit", "branch") if git.get(key)}
+    return tags | ({"git.dirty": str(git["dirty"]).lower()} if git else {})
 
 
-def _flat(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _flat(params: Facts, prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in params.items():
         if isinstance(value, Mapping) and value:
             yield from _flat(value, f"{prefix}{key}.")
@@ -291,11 +270,7 @@ def _sigterm_interrupts() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt("SIGTERM")
-
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:
