@@ -23,9 +23,10 @@ def evaluate(cfg: DictConfig) -> None:
 
     from tsforecast.bundle.bundle import Bundle
     from tsforecast.errors import ConfigError
+    from tsforecast.report.examples import Run
     from tsforecast.training.evaluate import baselines, evaluate
     from tsforecast.training.prepare import Prepared, trained_on
-    from tsforecast.training.results import example_windows, flatten, table, write_json
+    from tsforecast.training.results import flatten, table, write_json
     from tsforecast.windows import check_sizes
 
     if part not in ("train", "val", "test"):
@@ -52,18 +53,15 @@ def evaluate(cfg: DictConfig) -> None:
                         "scores say little about new data.", early, until)  # fmt: skip
     log.info("%d %s windows of %d + %d rows", len(windows), part, dims.lookback, dims.horizon)
     bundles = {"bundle": bundle, **baselines(bundle, build(cfg.evaluation.baselines), windows)}
-    scores = {name: evaluate(each, panel, windows, data.scale) for name, each in bundles.items()}
+    scores = {name: evaluate(each, panel, windows, data.scale, keep=name == "bundle") for name, each in bundles.items()}
     flat = flatten(scores["bundle"], part, detail=True)
     for name, each in scores.items():
         if name != "bundle":
             flat |= flatten(each, f"baseline/{name}/{part}")
     write_json(out / "metrics.json", flat)
-    build(cfg.report).write(
-        out / "plots",
-        title=f"{bundle.metadata.get('name', 'bundle')}, {part} rows",
-        examples=lambda count: example_windows(bundle, bundles.get("seasonal_naive"), panel, windows, count),
-        by_step={name: each.by_step() for name, each in scores.items()},
-    )
+    title = f"{bundle.metadata.get('name', 'bundle')}, {part} rows"
+    run = Run(title, bundle, bundles.get("seasonal_naive"), scores, panel, windows)
+    build(cfg.report).write(out / "plots", run)
     show(f"\n{table(scores, 'bundle', part)}\n\nScores  {out / 'metrics.json'}")
 
 

@@ -40,12 +40,13 @@ def train(cfg: DictConfig) -> float | None:
     from tsforecast.features.base import FeatureSet
     from tsforecast.models.naive import SeasonalNaiveForecaster
     from tsforecast.quantiles import check_quantiles
+    from tsforecast.report.examples import Run
     from tsforecast.tracking.client import view
     from tsforecast.tracking.runs import NoTracker
     from tsforecast.training.evaluate import baselines, check_labels, evaluate
     from tsforecast.training.fit import check_covariates, fit, started
     from tsforecast.training.prepare import PARTS, prepare
-    from tsforecast.training.results import check_objective, example_windows, flatten, readable, table, write_json
+    from tsforecast.training.results import check_objective, flatten, table, write_json
     from tsforecast.windows import check_sizes
 
     chosen = choices()
@@ -111,7 +112,7 @@ def train(cfg: DictConfig) -> float | None:
             bundle = calibrate(bundle, held_out, quantiles)
             rivals = baselines(bundle, build(cfg.evaluation.baselines), fitting)
             began = time.perf_counter()
-            scores = {label: evaluate(bundle, panel, test, data.scale)}
+            scores = {label: evaluate(bundle, panel, test, data.scale, keep=True)}
             flat["time/score_seconds"] = time.perf_counter() - began
             flat |= flatten(scores[label], "test", detail=True)
             flat |= flatten(evaluate(bundle, panel, validation, data.scale), "val")
@@ -131,13 +132,8 @@ def train(cfg: DictConfig) -> float | None:
         if fitted.insights:
             write_json(out / "interpretation.json", fitted.insights)
             run.log_artifact(out / "interpretation.json")
-        report.write(
-            out / "plots",
-            title=f"{name}, horizon {cfg.horizon}",
-            examples=lambda count: example_windows(bundle, rivals.get("seasonal_naive"), panel, test, count),
-            by_step={rival: each.by_step() for rival, each in scores.items()},
-            insights=readable(fitted.insights, cfg.lookback),
-        )
+        title, seasonal = f"{name}, horizon {cfg.horizon}", rivals.get("seasonal_naive")
+        report.write(out / "plots", Run(title, bundle, seasonal, scores, panel, test, fitted.insights))
         if (out / "plots").is_dir():
             run.log_artifact(out / "plots", "plots")
         for file in ("config.yaml", "metrics.json", "train.log"):

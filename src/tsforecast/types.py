@@ -155,6 +155,8 @@ class Forecast:
         above 0.5.
     warnings
         What is stale in the history, and what is far from the rows of training.
+    units
+        Unit of each channel that has one, as the dataset states them.
     """
 
     ids: np.ndarray
@@ -166,27 +168,24 @@ class Forecast:
     quantile_levels: tuple[float, ...] = ()
     quantiles: Float[np.ndarray, "N H C Q"] | None = None
     warnings: tuple[str, ...] = ()
+    units: Mapping[str, str] = field(default_factory=dict)
 
-    def plot(
-        self, series: Sequence[str] = (), channels: Sequence[str] = (), units: Mapping[str, str] | None = None
-    ) -> Any:
+    def plot(self, series: Sequence[str] = (), channels: Sequence[str] = ()) -> Any:
         """A matplotlib figure: history, forecast and intervals, a chart for each series and channel.
 
         Parameters
         ----------
         series, channels
             Which to draw; all when empty, but no more than twelve charts.
-        units
-            Unit of each channel, written behind its name.
 
         Raises
         ------
         RequestError
             There is no such series or channel.
         """
-        from tsforecast.report.charts import forecast_figure  # matplotlib comes with the `train` extra
+        from tsforecast.plotting import forecast_figure  # matplotlib comes with the `train` extra
 
-        return forecast_figure(self, series, channels, units)
+        return forecast_figure(self, series, channels)
 
     def _columns(self) -> dict[str, np.ndarray]:
         """Suffix of a column to its values, [N H C]: the point, then every quantile but the median."""

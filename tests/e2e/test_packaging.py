@@ -50,7 +50,7 @@ def test_the_core_asks_for_nothing_that_training_alone_needs() -> None:
 # Needed, though nothing here imports them: torch.onnx exports with the first, the ASGI app is run by the second.
 UNSEEN = {"onnxscript", "uvicorn"}
 # What is imported by another name than it is installed by.
-NAMES = {"hydra": "hydra-core", "yaml": "pyyaml", "sklearn": "scikit-learn", "xgboost": "xgboost-cpu"}
+NAMES = {"PIL": "pillow", "hydra": "hydra-core", "yaml": "pyyaml", "sklearn": "scikit-learn", "xgboost": "xgboost-cpu"}
 TRAINING = {"train", "xgboost-cpu"}
 
 

@@ -214,6 +214,7 @@ class Bundle(Inputs):
             history=panel,
             quantile_levels=tuple(self.quantile_levels[i] for i in kept),
             quantiles=found.quantiles[:, :horizon, :, kept] if found.quantiles is not None and kept else None,
+            units=self.schema.units,
         )
 
     def save(self, path: str | os.PathLike[str]) -> Bundle:

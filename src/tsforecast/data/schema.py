@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 from zoneinfo import ZoneInfo
 
@@ -60,6 +60,8 @@ class Schema:
         Whether a column without a role is an error. A bundle trained on every column of its file asks for it.
     phase
         Nanoseconds after a whole step of `freq` at which timestamps stand, which a bundle learns; empty: any.
+    units
+        What each channel is measured in: `{load: MW}`; plots say it.
     sep, decimal, thousands
         Marks between the cells of a CSV file and within the numbers of text: themselves, or by name (`MARKS`), which
         neither a shell nor hydra takes for anything else.
@@ -88,6 +90,7 @@ class Schema:
     timezone: str | None = None
     closed: bool = False
     phase: Sequence[int] = ()
+    units: Mapping[str, str] = field(default_factory=dict)
     sep: str = ","
     decimal: str = "."
     thousands: str | None = None
@@ -124,6 +127,7 @@ class Schema:
             "static": static,
             "categorical": categorical,
             "phase": tuple(self.phase),
+            "units": dict(self.units),
         }
         for name, value in chosen.items():
             object.__setattr__(self, name, value)
@@ -162,7 +166,16 @@ class Schema:
         return (self.time,) if isinstance(self.time, str) else tuple(self.time or ())
 
     def resolved(self, panel: Panel) -> Schema:
-        """The schema of a request to a model trained on `panel`: its channels, its frequency, its time zone."""
+        """The schema of a request to a model trained on `panel`: its channels, its frequency, its time zone.
+
+        Raises
+        ------
+        ConfigError
+            A unit is of no column.
+        """
+        columns = (*panel.channels, *self.past, *self.known, *self.static)
+        if stray := [name for name in self.units if name not in columns]:
+            raise ConfigError("a unit is that of a column", where="dataset.units", got=stray, allowed=columns)
         zone = NAIVE if panel.time.tz is None else str(panel.time.tz)
         phase = np.unique(Axis.of(panel.time[panel.offsets[:-1]], parse(panel.freq)).phase).tolist()
         phase = phase if len(phase) < 100 else []

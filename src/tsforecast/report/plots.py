@@ -6,7 +6,7 @@ import base64
 import gc
 import html
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,26 +14,27 @@ from typing import Any
 import numpy as np
 
 from tsforecast.files import whole
-from tsforecast.report import charts
-from tsforecast.report.charts import ByStep, Fan, Insights
+from tsforecast.plotting import Draw, draw, png
+from tsforecast.report.charts import coverage_charts, error_charts, insight_charts
+from tsforecast.report.examples import Run, examples
 
-SUBTITLES = {
-    "forecast": "Example windows of the scored rows, in original units; forecasts in the shaded part",
-    "extremes": "The windows with the largest and the smallest error in scaled units; drawn in original units",
-    "error_by_step": "Error by horizon step over all scored windows and channels, in scaled units",
-    "coverage_by_step": "Share of the truth inside each interval by horizon step; dashed: what it should be",
-    "insights": "What the model leans on",
+FIGURES: dict[str, tuple[str, int, float]] = {  # what each is of, its columns (0: one for each chart) and their height
+    "forecast": ("Example windows of the scored rows, in original units; forecasts in the shaded part", 1, 1.7),
+    "extremes": (
+        "The windows with the largest and the smallest error in scaled units; drawn in original units",
+        1,
+        1.7,
+    ),
+    "error_by_step": ("Error by horizon step over all scored windows and channels, in scaled units", 0, 3.1),
+    "coverage_by_step": ("Share of the truth inside each interval by step; dashed: what it should be", 0, 3.1),
+    "insights": ("What the model leans on: the loss that each input saved, or the weight it has", 0, 4.4),
 }
-
-Examples = Callable[[int], Mapping[str, Sequence[Fan]]]
 
 
 class NoReport:
     """Draws nothing and imports nothing: `report=none`."""
 
-    def write(
-        self, directory: Path, *, title: str, examples: Examples, by_step: ByStep, insights: Insights | None = None
-    ) -> list[Path]:
+    def write(self, directory: Path, run: Run) -> list[Path]:
         """No file."""
         return []
 
@@ -54,24 +55,8 @@ class Report:
 
     windows: int = 3
 
-    def write(
-        self, directory: Path, *, title: str, examples: Examples, by_step: ByStep, insights: Insights | None = None
-    ) -> list[Path]:
-        """Draw, and return the files written.
-
-        Parameters
-        ----------
-        directory
-            Made when missing.
-        title
-            Of the run.
-        examples
-            Gives so many example windows each for `forecast` and `extremes`; called only when something is drawn.
-        by_step
-            For the model (first) and each baseline: `mae` and `mse` in scaled units by horizon step, [H], and for a
-            model with intervals `coverage-90`, ...
-        insights
-            Weight of each input by name, or by row before and after the cutoff (0 is the last one seen); a chart each.
+    def write(self, directory: Path, run: Run) -> list[Path]:
+        """Draw, and return the files written; the directory is made when missing.
 
         Raises
         ------
@@ -79,17 +64,20 @@ class Report:
             A file cannot be written.
         """
         gc.freeze()  # drawing makes small objects by the thousand: the collector would walk all of the run at each turn
-        given = examples(self.windows).items()
-        figures = {name: charts.fan_figure(fans, title, SUBTITLES[name]) for name, fans in given if fans}
-        for name, height, draws in (
-            ("error_by_step", 3.1, charts.error_charts(by_step)),
-            ("coverage_by_step", 3.1, charts.coverage_charts(by_step)),
-            ("insights", 4.4, charts.insight_charts(insights or {})),
-        ):
-            if draws:
-                figures[name] = charts.draw(draws, title, SUBTITLES[name], columns=len(draws), height=height)
-        files = {f"{name}.png": charts.png(figure) for name, figure in figures.items()}
-        files["report.html"] = _page(title, figures, files).encode()
+        by_step = {name: scores.by_step() for name, scores in run.scores.items()}
+        charts: dict[str, Sequence[Draw]] = {
+            **examples(run, self.windows),
+            "error_by_step": error_charts(by_step),
+            "coverage_by_step": coverage_charts(by_step),
+            "insights": insight_charts(run.insights, run.bundle.dims.lookback),
+        }
+        figures = {}
+        for name, drawn in charts.items():
+            if drawn:
+                subtitle, columns, height = FIGURES[name]
+                figures[name] = draw(drawn, run.title, subtitle, columns=columns or len(drawn), height=height)
+        files = {f"{name}.png": png(figure) for name, figure in figures.items()}
+        files["report.html"] = _page(run.title, figures, files).encode()
         gc.unfreeze()
         for name, content in files.items():
             with whole(directory / name) as file:
@@ -110,19 +98,16 @@ def _page(title: str, figures: Mapping[str, Any], pictures: Mapping[str, bytes])
 
 def _under_pointer(axes: Any) -> dict[str, Any]:
     """A chart for the page: its box in shares of the picture, where its points lie, what they are, and the values."""
-    lines = [line for line in axes.lines if not line.get_label().startswith("_")]
-    points = np.unique(np.concatenate([line.get_xdata(orig=False) for line in lines]))
+    lines = {line.get_label(): line for line in axes.lines if not line.get_label().startswith("_")}
+    first = next(iter(lines.values()))  # all have the same points
+    points, dates = first.get_xdata(orig=False), isinstance(first.get_xdata()[0], np.datetime64)
     (left, right), box = axes.get_xlim(), axes.get_position()
-    values = {}
-    for line in lines:
-        y = np.full(len(points), np.nan)
-        y[np.searchsorted(points, line.get_xdata(orig=False))] = line.get_ydata()
-        values[line.get_label()] = [None if np.isnan(each) else float(f"{each:.6g}") for each in y]
-    dates = isinstance(lines[0].get_xdata()[0], np.datetime64)
     return {
         "box": [round(each, 5) for each in (box.x0, 1 - box.y1, box.x1, 1 - box.y0)],
         "place": ((points - left) / (right - left)).round(5).tolist(),
         "point": (points * 86_400_000).round().tolist() if dates else points.tolist(),
-        "zone": axes.figure.axes[-1].get_xlabel() or "UTC" if dates else None,
-        "lines": values,
+        "zone": axes.get_xlabel() or "UTC" if dates else None,
+        "lines": {
+            name: [None if np.isnan(y) else float(f"{y:.6g}") for y in line.get_ydata()] for name, line in lines.items()
+        },
     }

@@ -20,8 +20,12 @@ log = logging.getLogger(__name__)
 _CELLS = 200_000  # values of the windows in flight: what they need fits into the processor's cache
 
 
-def evaluate(bundle: Bundle, panel: Panel, windows: Windows, scale: tuple[np.ndarray, np.ndarray]) -> Scores:
+def evaluate(
+    bundle: Bundle, panel: Panel, windows: Windows, scale: tuple[np.ndarray, np.ndarray], *, keep: bool = False
+) -> Scores:
     """Score the bundle on `windows`, in scaled and original units; `scale` is what `seasonal_scale` gives.
+
+    With `keep`, the loss of each window is kept too.
 
     Raises
     ------
@@ -29,7 +33,7 @@ def evaluate(bundle: Bundle, panel: Panel, windows: Windows, scale: tuple[np.nda
         A forecast is not finite, or nothing in the rows to forecast was observed.
     """
     check_labels(windows)
-    scores = Scores(bundle.channels, bundle.dims.horizon, *scale, quantile_levels=bundle.quantile_levels)
+    scores = Scores(bundle.channels, bundle.dims.horizon, *scale, quantile_levels=bundle.quantile_levels, keep=keep)
     fitted = bundle.features.series(panel.ids)
     steps = np.arange(bundle.dims.horizon)
     dims = bundle.dims
