@@ -146,7 +146,7 @@ def train(cfg: DictConfig) -> float | None:
     told = "\n".join(filter(None, (table(scores, label), fitted.note)))
     show(f"\n{told}\n\nRun directory  {place}\n\nNext\n"
          f"  python -m tsforecast.predict bundle={place}/bundle input={source_file} output=forecast.csv"
-         + f"{' known_future=FUTURE.csv' if bundle.known_names else ''}{' short=drop' if drops else ''}\n"
+         + f"{' known_future=FUTURE.csv' if bundle.schema.known else ''}{' short=drop' if drops else ''}\n"
          f"  python -m tsforecast.evaluate bundle={place}/bundle"
          + ("" if dataset.path in CATALOGUE else f" +dataset.path={source_file}")
          + (f"\n  TSFORECAST_BUNDLE={tag} bentoml serve tsforecast.serving.service:Forecaster" if tag else "")

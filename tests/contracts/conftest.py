@@ -99,7 +99,7 @@ class Trained:
     def future(self) -> pd.DataFrame | None:
         """The known covariates of the rows after that cutoff."""
         end = self.panel.offsets[1:]
-        return golden.frame_of(self.bundle, self.panel.rows(end - HORIZON, end)) if self.bundle.known_names else None
+        return golden.frame_of(self.bundle, self.panel.rows(end - HORIZON, end)) if self.bundle.schema.known else None
 
     def forecast(self, bundle: Bundle | None = None, rows: int | None = None) -> Forecast:
         """From the last `rows` rows before that cutoff, or all."""

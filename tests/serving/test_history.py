@@ -84,10 +84,10 @@ def test_a_value_below_zero_is_told_where_training_had_none(tmp_path: Path) -> N
 def test_rows_of_training_are_never_unlike_them(bundles: Bundles, shape: str) -> None:
     bundle, (data, schema) = bundles(shape), SHAPES[shape]
     groups = [part for _, part in data.groupby("shop")] if schema.id else [data]
-    static = data.groupby("shop")["size"].first().reset_index() if bundle.static_names else None
+    static = data.groupby("shop")["size"].first().reset_index() if bundle.schema.static else None
     for end in (L, 60, 90, 140):
         history = pd.concat([part.iloc[end - L : end] for part in groups]).drop(columns="size", errors="ignore")
-        future = pd.concat([part.iloc[end : end + 6] for part in groups]) if bundle.known_names else None
+        future = pd.concat([part.iloc[end : end + 6] for part in groups]) if bundle.schema.known else None
         assert bundle.forecast(history, future, static=static, stale="ignore").warnings == ()
 
 

@@ -216,12 +216,11 @@ def _json(value: object, indent: int | None = 2) -> bytes:
 def parse_json(raw: bytes, where: Path) -> dict[str, Any]:
     """A JSON object; a BundleError when it is none."""
     try:
-        parsed = json.loads(raw)
+        if isinstance(parsed := json.loads(raw), dict):
+            return parsed
+        raise ValueError(f"it is a {type(parsed).__name__}")
     except (ValueError, RecursionError) as error:
-        raise BundleError("this file is not JSON", where=where, got=error, fix=_AGAIN) from error
-    if not isinstance(parsed, dict):
-        raise BundleError("this file is not a JSON object", where=where, fix=_AGAIN)
-    return parsed
+        raise BundleError("this file is not a JSON object", where=where, got=error, fix=_AGAIN) from error
 
 
 def _sha256(content: bytes) -> str:

@@ -48,7 +48,7 @@ def example(bundle: Bundle, panel: Panel) -> pd.DataFrame:
     DataError
         No series has such rows.
     """
-    ahead = bundle.dims.horizon if bundle.known_names else 0
+    ahead = bundle.dims.horizon if bundle.schema.known else 0
     for begin, end in itertools.pairwise(panel.offsets):
         observed = ~np.isnan(panel.target[begin:end])
         counts = np.concatenate([np.zeros_like(observed[:1], int), observed.cumsum(axis=0)])
@@ -79,17 +79,17 @@ def split(bundle: Bundle, frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFra
     """
     frame, future, static = frame.reset_index(drop=True), None, None
     key = [bundle.schema.id] if bundle.schema.id else []
-    if bundle.static_names:
-        static = frame.filter([*key, *bundle.static_names]).drop_duplicates()
-        frame = frame.drop(columns=list(bundle.static_names), errors="ignore")
-    if bundle.known_names:
+    if bundle.schema.static:
+        static = frame.filter([*key, *bundle.schema.static]).drop_duplicates()
+        frame = frame.drop(columns=list(bundle.schema.static), errors="ignore")
+    if bundle.schema.known:
         future = (frame.groupby(key, sort=False) if set(key) & set(frame) else frame).tail(bundle.dims.horizon)
         if future.filter(bundle.channels).notna().any(axis=None):
             what = f"the last {bundle.dims.horizon} rows of every series are the ones to forecast"
             allowed, fix = "empty targets there, and values of the known covariates", "append these rows to the history"
             raise DataError(what, where=", ".join(bundle.channels), allowed=allowed, fix=fix)
         frame = frame.drop(index=future.index)
-        future = future.drop(columns=[*bundle.channels, *bundle.past_names], errors="ignore")
+        future = future.drop(columns=[*bundle.channels, *bundle.schema.past], errors="ignore")
     return frame, future, static
 
 
@@ -111,10 +111,10 @@ def with_golden(bundle: Bundle, train: Panel) -> Bundle:
 
 def check(bundle: Bundle) -> None:
     """Find what does not fit together in a loaded bundle, in whichever file, before it is used."""
-    dims, names = bundle.dims, [name for key in GROUPS.values() for name in getattr(bundle, key)]
+    dims, names = bundle.dims, bundle.schema.columns
     if min(dims.lookback, dims.horizon, dims.channels) < 1 or len(bundle.channels) != dims.channels:
         raise ValueError(f"{len(bundle.channels)} channels are named, and the sizes are {dims}")
-    if not all(isinstance(name, str) for name in bundle.schema.columns):
+    if not all(isinstance(name, str) for name in names):
         raise TypeError("a column is named by text")
     if (dims.lookback + dims.horizon) * len(names) > _CELLS:
         raise ValueError(f"sizes beyond any use: {dims}")
@@ -135,7 +135,7 @@ def means(bundle: Bundle) -> Float[np.ndarray, "G H C"]:
 def drawn(bundle: Bundle, most: int = 512) -> Prediction:
     """Forecasts of up to `most` drawn histories as far apart as training's rows: hardly a weight is in none."""
     rows = bundle.context + bundle.dims.horizon
-    columns: dict[str, Any] = {key: getattr(bundle, key) for key in GROUPS.values()}
+    columns: dict[str, Any] = {key: getattr(bundle.schema, group) for group, key in GROUPS.items()}
     names = list(columns.values())
     n = max(1, min(most, _DRAWN // (rows * len(sum(names, ())))))
     zone = None if bundle.schema.timezone == NAIVE else bundle.schema.timezone

@@ -53,21 +53,6 @@ class Inputs:
         return tuple(self.schema.target)
 
     @property
-    def past_names(self) -> tuple[str, ...]:
-        """Covariates known up to the cutoff, P of them."""
-        return tuple(self.schema.past)
-
-    @property
-    def known_names(self) -> tuple[str, ...]:
-        """Covariates known for the future too."""
-        return tuple(self.schema.known)
-
-    @property
-    def static_names(self) -> tuple[str, ...]:
-        """Covariates of a series, S of them."""
-        return tuple(self.schema.static)
-
-    @property
     def freq(self) -> str:
         """Pandas offset alias."""
         return str(self.schema.freq)
@@ -131,7 +116,7 @@ class Inputs:
         """The panel with its columns, matched by name, and its timestamps as they were in training."""
         changed: dict[str, Any] = {}
         for group, key in GROUPS.items():
-            got, wanted = getattr(panel, key), getattr(self, key)
+            got, wanted = getattr(panel, key), self._names(group)
             if sorted(got) != sorted(wanted):
                 raise _other(key.replace("_names", " covariates"), got, wanted)
             if got != wanted:
@@ -152,14 +137,14 @@ class Inputs:
         """
         self.check_covariates(known_future)
         future = None  # which `extend` refuses when there are known covariates
-        if self.known_names and known_future is not None:
+        if self.schema.known and known_future is not None:
             future, categories = read_known_future(known_future, panel, self.schema, self.dims.horizon, first_row)
             panel = replace(panel, categories=categories)
         return panel.extend(self.dims.horizon, future)
 
     def check_covariates(self, known_future: pd.DataFrame | None = None, static: pd.DataFrame | None = None) -> None:
         """Raise a DataError when covariates are given of a kind that there are none of, and would not be read."""
-        given = {"known_future": (known_future, self.known_names), "static": (static, self.static_names)}
+        given = {"known_future": (known_future, self.schema.known), "static": (static, self.schema.static)}
         for name, (frame, wanted) in given.items():
             if frame is not None and not isinstance(frame, pd.DataFrame):
                 raise DataError(f"{name} is a frame", where=name, got=type(frame).__name__)
@@ -180,7 +165,7 @@ class Inputs:
         """Columns with more missing values than `context` rows of training had: a server refuses, others warn."""
         found = []
         for group in ("target", "past"):
-            recent, names = self._rows(panel, group), getattr(self, GROUPS[group])
+            recent, names = self._rows(panel, group), self._names(group)
             if np.isnan(recent.sum(dtype=np.float64)):
                 count, most = np.isnan(recent).sum(axis=1), [self.missing.get(name, 0) for name in names]
                 cells = np.argwhere(count > most)
@@ -231,7 +216,7 @@ class Inputs:
         """Columns far outside the range of training (by half of it), or constant for longer than ever there."""
         found = []
         for group, ranges in self.features.ranges.items():
-            if not (names := getattr(self, GROUPS[group])):
+            if not (names := self._names(group)):
                 continue
             values = self._rows(panel, group)
             low, high = np.fmin.reduce(values, axis=1), np.fmax.reduce(values, axis=1)
@@ -254,6 +239,9 @@ class Inputs:
         values: np.ndarray = getattr(panel, group)
         rows = values.reshape(len(panel), len(values) // len(panel), values.shape[1])
         return rows[:, : self.context] if group in ("target", "past") else rows
+
+    def _names(self, group: str) -> tuple[str, ...]:
+        return tuple(getattr(self.schema, group))
 
     def _name(self, panel: Panel, i: int, column: str) -> str:
         return f"{column} of {panel.ids[i]}" if self.schema.id else column

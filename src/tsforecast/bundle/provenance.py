@@ -11,16 +11,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-# fmt: off
-PACKAGES = (
-    "tsforecast", "numpy", "pandas", "pyarrow", "holidays", "safetensors", "hydra-core", "omegaconf",
-    "torch", "lightning", "neuralforecast", "xgboost", "xgboost-cpu", "onnx", "onnxscript", "onnxruntime",
-    "mlflow", "scikit-learn",
-)
-SERVED = (
-    "tsforecast", "numpy", "pandas", "pyarrow", "holidays", "safetensors", "onnxruntime", "xgboost", "xgboost-cpu",
-)
-# fmt: on
+RUNTIMES = ("onnxruntime", "xgboost", "xgboost-cpu")
+NETWORKS = ("torch", "lightning", "neuralforecast", "onnx", "onnxscript")
+SERVED = ("tsforecast", "numpy", "pandas", "pyarrow", "holidays", "safetensors", *RUNTIMES)
+PACKAGES = (*SERVED, "hydra-core", "omegaconf", "mlflow", "scikit-learn", *NETWORKS)
 
 
 def provenance(config: dict[str, Any] | None = None) -> dict[str, Any]:

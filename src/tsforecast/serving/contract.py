@@ -158,7 +158,7 @@ class Contract:
                 where=", ".join(self.bundle.channels[:5]),
                 got=listed(whole.ids[blank]),
                 allowed=f"the {self.bundle.dims.horizon} rows to forecast without targets"
-                if self.bundle.known_names
+                if self.bundle.schema.known
                 else "a file that ends with an observation",
                 fix="leave the other rows without targets out",
             )
@@ -182,7 +182,7 @@ class Contract:
         if not first_row:  # JSON, whose timestamps are ISO 8601
             bundle = replace(bundle, schema=replace(bundle.schema, date_format=None))
         bundle.check_covariates(known_future, static)
-        if static is not None and (twice := [name for name in bundle.static_names if name in history]):
+        if static is not None and (twice := [name for name in bundle.schema.static if name in history]):
             raise DataError("static covariates stand in two places", where="history", got=listed(twice),
                             allowed="in static, or repeated in every row of the history",
                             fix="leave them out of one")  # fmt: skip
@@ -198,8 +198,8 @@ class Contract:
         channel_columns(heads.pop("history"), schema, "static" not in tables, problems)
         problems.stop("mend the data")
         self.bundle.check_covariates(**heads)
-        stamps = (*schema.stamp_columns, schema.stamp, *self.bundle.known_names)
-        for where, named in (("known_future", stamps), ("static", self.bundle.static_names)):
+        stamps = (*schema.stamp_columns, schema.stamp, *self.bundle.schema.known)
+        for where, named in (("known_future", stamps), ("static", self.bundle.schema.static)):
             problems = Problems(where, 0)
             check_closed([name for name in tables.get(where, ()) if name not in {schema.id, *named}], problems)
             problems.stop("mend the data")

@@ -130,9 +130,9 @@ class Engine:
             "model": bundle.metadata.get("name"), "version": self.contract.version, "digest": bundle.digest,
             "tsforecast": tsforecast.__version__, "layout": schema.layout, "time": schema.time, "id": schema.id,
             "freq": bundle.freq, "timezone": schema.timezone, "context": bundle.context, "horizon": bundle.dims.horizon,
-            "channels": bundle.channels, "past": bundle.past_names, "known": bundle.known_names,
-            "static": bundle.static_names, "categories": bundle.features.categories,
-            "missing": {name: bundle.missing.get(name, 0) for name in (*bundle.channels, *bundle.past_names)},
+            "channels": bundle.channels, "past": bundle.schema.past, "known": bundle.schema.known,
+            "static": bundle.schema.static, "categories": bundle.features.categories,
+            "missing": {name: bundle.missing.get(name, 0) for name in (*bundle.channels, *bundle.schema.past)},
             "levels": [float(level) for level in bundle.intervals],
             "series": len(bundle.features.ids) if per_series else None, "scores": bundle.metadata.get("scores", {}),
         }  # fmt: skip

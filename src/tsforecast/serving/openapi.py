@@ -27,7 +27,7 @@ def document(app: FastAPI, engine: Engine) -> dict[str, Any]:
         {"type": "object", "additionalProperties": {"type": "array", "items": _CELL}},
     ]}  # fmt: skip
     optional = [
-        name for name, names in (("known_future", bundle.known_names), ("static", bundle.static_names)) if names
+        name for name, names in (("known_future", bundle.schema.known), ("static", bundle.schema.static)) if names
     ]
     request = {
         "type": "object", "required": [name for name in ("history", *optional) if name != "static"],

@@ -30,7 +30,7 @@ _SPAN = np.datetime64(f"{FIRST_YEAR}-01-01", "s"), np.datetime64(f"{LAST_YEAR + 
 def step(bundle: Bundle) -> int | None:
     """Nanoseconds from row to row; None where requests to this bundle are never so plain."""
     schema, offset = bundle.schema, parse(bundle.freq)
-    numbers = not (bundle.known_names or bundle.static_names or schema.categorical)
+    numbers = not (bundle.schema.known or bundle.schema.static or schema.categorical)
     naive = isinstance(schema.time, str) and schema.timezone in (None, NAIVE)
     if not (numbers and naive and isinstance(offset, Tick | Day)):
         return None
@@ -44,7 +44,7 @@ def plain(bundle: Bundle, nanos: int, columns: Columns, *, booleans: bool) -> Pa
     numbers or null: what a program sends.
     """
     stamp, key = bundle.schema.stamp, bundle.schema.id
-    named = (*bundle.channels, *bundle.past_names)
+    named = (*bundle.channels, *bundle.schema.past)
     if columns.keys() != {stamp, *((key,) if key else ()), *named}:
         return None
     total, rows, ids = len(columns[stamp]), bundle.context, ["0"]
@@ -88,7 +88,8 @@ def plain(bundle: Bundle, nanos: int, columns: Columns, *, booleans: bool) -> Pa
         time=pd.DatetimeIndex(stamps.reshape(-1).view("datetime64[ns]")),
         target=np.ascontiguousarray(whole[:, :c]), past=np.ascontiguousarray(whole[:, c:]),
         known=np.empty((len(whole), 0), np.float32), static=np.empty((n, 0), np.float32),
-        channels=bundle.channels, past_names=bundle.past_names, known_names=(), static_names=(), freq=bundle.freq,
+        channels=bundle.channels, past_names=tuple(bundle.schema.past), known_names=(), static_names=(),
+        freq=bundle.freq,
     )  # fmt: skip
 
 
