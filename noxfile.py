@@ -17,6 +17,18 @@ heavy = {"torch", "lightning", "hydra", "mlflow"} & set(sys.modules)
 assert not heavy, heavy
 """
 
+# Each benchmark in its shortest form, and what it prints when it has come to its end: a timed test is no test.
+SMOKE = {
+    "scoring": (["--rounds", "1"], "scoring 2785 windows x 7 channels"),
+    "frames": (["--series", "20", "--rounds", "1"], "a long frame of 20 x 500"),
+    "throughput": (["--epochs", "2"], "channel-windows/s"),
+    "boosting": (["--ours", "--trees", "2"], '"mse"'),
+    "serving": (["--only", "many", "--rounds", "1", "--seconds", "0.1"], "1,000 series"),
+    "panel": (["--series", "20", "--rows", "300", "--rounds", "1"], "NeuralForecast, the same"),
+    "tft_step": (["--steps", "12", "--rounds", "1"], "| theirs |"),
+    "wholeprocess": (["--rounds", "1"], "creates mlflow.db"),
+}
+
 
 @nox.session(venv_backend="none")
 def lint(session: nox.Session) -> None:
@@ -52,12 +64,18 @@ def minimal(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """The bars of benchmarks/README.md, the peers beside us in an environment of their own."""
+    """The bars of benchmarks/README.md, the peers beside us; first, and alone with `-- --smoke`, the shortest runs."""
+    for script, (options, printed) in SMOKE.items():
+        out = session.run(sys.executable, f"benchmarks/{script}.py", *options, external=True, silent=True)
+        if printed not in str(out):
+            session.error(f"benchmarks/{script}.py does not print {printed!r}:\n{out}")
+    if "--smoke" in session.posargs:
+        return
     peers = ("darts==0.48.1", "pytorch-lightning", "torch", "skforecast", "mlforecast", "xgboost-cpu")
     session.install("-c", "constraints.txt", *peers)
     python = str(Path(session.virtualenv.location, "bin", "python"))
     beside = {"wholeprocess": ["--darts-python", python], "boosting": ["--peers-python", python]}
-    for script in ("wholeprocess", "throughput", "scoring", "panel", "boosting", "tft_step", "serving"):
+    for script in SMOKE:
         session.run(sys.executable, f"benchmarks/{script}.py", *beside.get(script, []), *session.posargs, external=True)
 
 

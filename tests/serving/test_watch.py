@@ -51,7 +51,7 @@ def post(body: Any, *headers: str) -> bytes:
 
 
 def test_a_connection_whose_head_does_not_come_is_closed_and_another_is_not(bundles: Bundles, serve: Serve) -> None:
-    client, whole = serve(bundles("wide"), patience=0.2), post(request(bundles("wide")))
+    client, whole = serve(bundles("wide"), patience=0.5), post(request(bundles("wide")))
 
     async def run() -> None:
         async with listening(client) as port:
