@@ -32,7 +32,7 @@ def ours(trees: int) -> dict[str, float]:
     from tsforecast.training.prepare import prepare
 
     dataset = Dataset(path="etth1", name="etth1", layout="wide", time="date", target=("OT",), freq="h")
-    data = prepare(dataset.load(), dataset.schema, RowSplit(train=8640, val=2880, test=2880), FeatureSet(),
+    data = prepare(dataset.load(), RowSplit(train=8640, val=2880, test=2880), FeatureSet(),
                    lookback=LOOKBACK, horizon=HORIZON, stride=HORIZON)  # fmt: skip
     train, val, test = (data.windows(part) for part in ("train", "val", "test"))
     plain = {"min_child_weight": 1.0, "subsample": 1.0, "colsample_bytree": 1.0}

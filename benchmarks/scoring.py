@@ -27,7 +27,7 @@ def etth1() -> Prepared:
     """ETTh1 by the published protocol: what `+experiment=etth1` is made of."""
     dataset = Dataset(path="etth1", name="etth1", layout="wide", time="date", freq="h")
     split = RowSplit(train=8640, val=2880, test=2880)
-    return prepare(dataset.load(), dataset.schema, split, FeatureSet(), lookback=336, horizon=96)
+    return prepare(dataset.load(), split, FeatureSet(), lookback=336, horizon=96)
 
 
 def milliseconds(task: Callable[[], object], rounds: int) -> list[float]:

@@ -174,8 +174,8 @@ def many(folder: Path) -> None:
     from dataclasses import replace
 
     from tsforecast.bundle import golden
-    from tsforecast.data.frames import to_panel
     from tsforecast.data.schema import Schema
+    from tsforecast.data.sources import FrameSource
     from tsforecast.data.splits import RowSplit
     from tsforecast.features.base import FeatureSet
     from tsforecast.features.scaling import StandardScaler
@@ -192,11 +192,11 @@ def many(folder: Path) -> None:
         }
     )
     schema = Schema("long", freq="h")
-    panel = to_panel(frame, schema)
+    loaded = FrameSource(frame, schema).load()
     split = RowSplit(train=rows - 192, val=96, test=96)
-    data = prepare(panel, schema, split, FeatureSet((), StandardScaler()), lookback=336, horizon=96)
+    data = prepare(loaded, split, FeatureSet((), StandardScaler()), lookback=336, horizon=96)
     bundle = data.bundle(Ridge([1.0]).fit(data.windows("val"), data.windows("val"), data.dims))
-    golden.with_golden(replace(bundle, metadata={"name": "many"}), panel).save(folder / "many")
+    golden.with_golden(replace(bundle, metadata={"name": "many"}), data.panel).save(folder / "many")
     last = frame.groupby("unique_id").tail(336)
     body = json.dumps({"history": {**last.astype({"ds": str}).to_dict("list")}}, separators=(",", ":")).encode()
     with server(SERVERS["ASGI"], folder, folder / "many") as (_, port, _seconds):

@@ -50,7 +50,8 @@ def ours(data: np.ndarray, steps: int) -> list[float]:
 
     from tsforecast.models.backbones import NeuralForecast
     from tsforecast.models.neural import Neural
-    from tsforecast.training.neural import Batches, ForecastModule
+    from tsforecast.training.fit import Fitting
+    from tsforecast.training.neural import ForecastModule
     from tsforecast.types import Encoded
     from tsforecast.windows import Windows
 
@@ -60,9 +61,8 @@ def ours(data: np.ndarray, steps: int) -> list[float]:
     backbone = NeuralForecast(partial(TFT, **PARAMETERS))
     model = Neural(backbone, batch_size=BATCH, learns_quantiles=True)
     torch.manual_seed(1)
-    network = backbone(encoded.dims(LOOKBACK, HORIZON, 24, LEVELS))
-    batches = Batches(windows, BATCH, seed=1)
-    module, timer = ForecastModule(network, model, batches, batches, LEVELS), clock(pl.Callback)
+    dims, timer = encoded.dims(LOOKBACK, HORIZON, 24, LEVELS), clock(pl.Callback)
+    module = ForecastModule(backbone(dims), model, windows, windows, Fitting(dims, pl.Trainer))
     pl.Trainer(accelerator="cpu", max_steps=steps, logger=False, enable_progress_bar=False, enable_checkpointing=False,
                enable_model_summary=False, limit_val_batches=0, callbacks=[timer]).fit(module)  # fmt: skip
     return timer.times

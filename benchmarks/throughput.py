@@ -10,6 +10,7 @@ import argparse
 import logging
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -22,7 +23,7 @@ from lightning.pytorch.callbacks import Callback
 
 from tsforecast.models.networks import NLinear
 from tsforecast.models.neural import Neural
-from tsforecast.training.fit import fit
+from tsforecast.training.fit import Fitting, fit
 from tsforecast.training.neural import Batches
 
 
@@ -66,19 +67,11 @@ def main() -> None:
     dims, train, val = data.dims, data.windows("train"), data.windows("val")
     clock = Clock()
 
-    def trainer(callbacks: list[Callback]) -> pl.Trainer:
-        return pl.Trainer(
-            accelerator="cpu",
-            max_epochs=epochs,
-            logger=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            callbacks=[*callbacks, clock],
-        )
-
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = partial(pl.Trainer, accelerator="cpu", max_epochs=epochs, callbacks=[clock], **quiet)
     with tempfile.TemporaryDirectory() as scratch:
         model = Neural(NLinear, patience=epochs)
-        fit(model, train, val, dims=dims, trainer=trainer, seed=1, run_dir=Path(scratch))
+        fit(model, train, val, Fitting(dims, trainer, out=Path(scratch)))
     loop = bare(Batches(train, 32, seed=1), NLinear(dims), epochs)
     print("| | channel-windows/s (median) | range |\n|---|---|---|")
     for name, seconds in (("under Lightning", clock.seconds[1:]), ("bare torch loop", loop[1:])):

@@ -23,7 +23,7 @@ from tsforecast.config.command import command
 from tsforecast.config.compose import CONF_DIR
 from tsforecast.data.catalogue import sha256
 from tsforecast.errors import ConfigError, DataError
-from tsforecast.train import train
+from tsforecast.train import main
 from tsforecast.training import fit as fitting
 
 ROWS, LOOKBACK, HORIZON = 300, 12, 4
@@ -57,7 +57,7 @@ def run(tmp_path: Path, frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) ->
             del cfg["hydra"]
         level, handlers = logging.root.level, list(logging.root.handlers)
         try:
-            train(cfg)
+            main(cfg)
         finally:
             for handler in [each for each in logging.root.handlers if each not in handlers]:
                 handler.close()
@@ -74,7 +74,7 @@ def never(*args: Any, **kwargs: Any) -> Any:
 @pytest.fixture
 def unfitted(monkeypatch: pytest.MonkeyPatch) -> None:
     """A fit is a failure of the test."""
-    monkeypatch.setattr("tsforecast.training.fit.fit", never)
+    monkeypatch.setattr("tsforecast.experiment.fit", never)
 
 
 def written(out: Path) -> tuple[Bundle, dict[str, float]]:
@@ -93,7 +93,7 @@ def test_the_digest_is_that_of_the_file_as_it_was_read(run: Run, monkeypatch: py
         return fitting_fit(*args, **kwargs)
 
     fitting_fit = fitting.fit
-    monkeypatch.setattr("tsforecast.training.fit.fit", fit)
+    monkeypatch.setattr("tsforecast.experiment.fit", fit)
     bundle, _ = written(run())
     assert bundle.metadata["data"]["digest"] == before[0]
 

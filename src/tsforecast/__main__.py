@@ -46,7 +46,7 @@ def main() -> None:
         from tsforecast.config.command import command
 
         module = importlib.import_module(f"tsforecast.{verb}")
-        command(getattr(module, verb), verb)
+        command(module.main, verb)
         return
     listing = "\n".join(f"  {name:<10}{text}" for name, text in VERBS.items())
     if verb in ("-h", "--help"):

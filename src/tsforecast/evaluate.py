@@ -11,13 +11,15 @@ from tsforecast.config.compose import build
 from tsforecast.config.job import limit_threads, log_to, record, run_dir, show
 
 
-def evaluate(cfg: DictConfig) -> None:
+def main(cfg: DictConfig) -> None:
     """Score the bundle, and the baselines beside it, on one part of the split."""
     limit_threads(cfg.threads)
     bundle_path, part = cfg.bundle, cfg.part  # a missing one is said before anything is imported
     out = run_dir("metrics.json")
     log = log_to(out / "evaluate.log")
     record(cfg, out)
+
+    from dataclasses import replace
 
     import pandas as pd
 
@@ -40,13 +42,14 @@ def evaluate(cfg: DictConfig) -> None:
         else trained_on(bundle, group, given[group] or {}, cfg.paths.data_dir)
         for group in ("dataset", "split")
     )  # fmt: skip
-    panel = bundle.panel(dataset.load(for_training=False), short=getattr(split, "short", "error"))
+    loaded = dataset.load(for_training=False)
+    panel = bundle.panel(loaded.panel, short=getattr(split, "short", "error"))
     panel, borders = split(panel, dims.lookback, dims.horizon).kept(panel)
-    data = Prepared(panel, dataset.schema, borders, bundle.features, bundle.features.encode(panel), dims,
-                    cfg.evaluation.stride)  # fmt: skip
+    encoded = bundle.features.encode(panel)
+    data = Prepared(replace(loaded, panel=panel), borders, bundle.features, encoded, dims, cfg.evaluation.stride)
     windows = data.windows(part)
     seen, until = bundle.metadata.get("data", {}).get("digest"), bundle.metadata.get("chosen_until")
-    if part == "test" and until and seen == dataset.describe(0)["digest"]:
+    if part == "test" and until and seen == loaded.fingerprint:
         early = int((panel.time[windows.origins] <= pd.Timestamp(until)).sum())
         if early:
             log.warning("%d of the windows lie in rows up to %s, on which this model was trained or chosen: their "
@@ -66,4 +69,4 @@ def evaluate(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    command(evaluate, "evaluate")
+    command(main, "evaluate")

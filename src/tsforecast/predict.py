@@ -10,7 +10,7 @@ from tsforecast.config.command import command
 from tsforecast.config.job import limit_threads, log_to, show
 
 
-def predict(cfg: DictConfig) -> None:
+def main(cfg: DictConfig) -> None:
     """Forecast the steps after the last row of every series of the input file."""
     limit_threads(cfg.threads)
     bundle_path, input_path, output_path = cfg.bundle, cfg.input, cfg.output
@@ -60,4 +60,4 @@ def predict(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    command(predict, "predict")
+    command(main, "predict")

@@ -1,158 +1,143 @@
-"""`python -m tsforecast.train`: fit, score, save, track. Try `--help`."""
+"""`python -m tsforecast.train`, and `tsf.train(...)` from Python: fit, score, save, track. Try `--help`."""
 
 from __future__ import annotations
 
-from typing import Any
+import os
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from tsforecast.config.command import command
 from tsforecast.config.compose import build
-from tsforecast.config.job import (
-    check_processes,
-    choices,
-    helps,
-    limit_threads,
-    log_to,
-    record,
-    run_dir,
-    show,
-    sweeping,
-    without_trainer,
-)
-from tsforecast.errors import ConfigError
+from tsforecast.config.job import choices, follows, limit_threads, log_to, record, run_dir, show, sweeping
+from tsforecast.config.mistakes import compose
+
+if TYPE_CHECKING:
+    from tsforecast.data.sources import Source
+    from tsforecast.experiment import Result
 
 
-def train(cfg: DictConfig) -> float | None:
-    """Run one experiment; returns the score that `objective` names, for a sweeper; a process that helps has none."""
+def main(cfg: DictConfig) -> float | None:
+    """Run one experiment; the score that `objective` names, for a sweeper; a process that follows another has none."""
     limit_threads(cfg.threads)
     out = run_dir("bundle")
-    log = log_to(out / "train.log", silent=helps())
+    log_to(out / "train.log", silent=follows())
+    if not follows():
+        record(cfg, out)
+    result = carry_out(cfg, choices(), out)
+    return result.metrics[cfg.objective] if result.parts else None
 
-    import os
-    import shlex
-    import time
-    from dataclasses import replace
 
+def carry_out(cfg: DictConfig, chosen: Mapping[str, str], out: Path | None, source: Source | None = None) -> Result:
+    """Run the experiment that a configuration describes; with `out`, keep, track, draw and publish what it finds."""
     from tsforecast.bundle import golden
-    from tsforecast.bundle.provenance import provenance
-    from tsforecast.data.catalogue import CATALOGUE
-    from tsforecast.features.base import FeatureSet
-    from tsforecast.models.naive import SeasonalNaiveForecaster
-    from tsforecast.quantiles import check_quantiles
+    from tsforecast.config.experiment import experiment
+    from tsforecast.experiment import PARTS, Keep, run_experiment
     from tsforecast.report.examples import Run
     from tsforecast.tracking.client import view
-    from tsforecast.tracking.runs import NoTracker
-    from tsforecast.training.evaluate import baselines, check_labels, evaluate
-    from tsforecast.training.fit import check_covariates, fit, started
-    from tsforecast.training.prepare import PARTS, prepare
-    from tsforecast.training.results import check_objective, flatten, table, write_json
-    from tsforecast.windows import check_sizes
+    from tsforecast.training.results import check_objective
 
-    chosen = choices()
-    label, name = chosen["model"], cfg.name or f"{chosen['dataset']}-{chosen['model']}"
-    resolved: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
-    if not helps():
-        record(cfg, out)
-    sizes = {"lookback": cfg.lookback, "horizon": cfg.horizon}
-    check_sizes(**sizes, season=cfg.season, **{"evaluation.stride": cfg.evaluation.stride})
-    if not 0 <= cfg.seed < 2**32:
-        raise ConfigError(
-            "a seed is a whole number", where="seed", got=cfg.seed, allowed="0 to 2**32 - 1", fix="seed=1"
-        )
-    origin = provenance(resolved)
-    model, calibrate, report, tracker, store = (
-        build(cfg[part]) for part in ("model", "calibration", "report", "tracking", "serving")
-    )
-    if not hasattr(model, "trained_by"):
-        check_processes()
-        if spare := without_trainer(cfg):
-            log.warning("Model %s has no trainer, so without effect: %s", label, ", ".join(spare))
-    learns = getattr(model, "learns_quantiles", False)
-    quantiles = check_quantiles(resolved["quantiles"], learned=learns)
-    check_objective(cfg.objective, quantiles)
-    dataset = build(cfg.dataset)
-    data = prepare(
-        dataset.load(), dataset.schema, build(cfg.split),
-        FeatureSet(tuple(build(cfg.feature).values()), build(cfg.scaler)), **sizes, season=cfg.season,
-        quantile_levels=quantiles if learns else (), calibration=calibrate.fraction if quantiles else 0.0,
-        stride=cfg.evaluation.stride,
-    )  # fmt: skip
-    panel, borders, dims = data.panel, data.borders, data.dims
-    check_covariates(model, data.encoded, label=label, unused=cfg.unused_covariates)
-    fitting, validation, held_out, test = (data.windows(part) for part in PARTS)
-    calibrate.check(held_out, quantiles, learned=learns)
-    for part in (validation, test):
-        check_labels(part)
-    training_rows = panel.rows(borders.begin, borders.train_end)
-    golden.rehearse(data.bundle(SeasonalNaiveForecaster(1, cfg.horizon)), training_rows)
-    log.info("%s: %d series, %d rows, %s; windows of %d + %d rows: %d train, %d val, %d calibration, %d test",
-             chosen["dataset"], len(panel), len(panel.time), " ".join(panel.channels), cfg.lookback, cfg.horizon,
-             len(fitting), len(validation), len(held_out), len(test))  # fmt: skip
-
-    def trainer(callbacks: Any) -> Any:  # built when called: a tabular model never pays for importing Lightning
-        built = started(build(cfg.trainer), callbacks)
-        check_processes(built.num_nodes, built.num_devices)
-        return built
-
-    with (NoTracker() if helps() else tracker).run(
-        name, resolved, {k: chosen[k] for k in ("dataset", "model")}, origin
-    ) as run:
-        began = time.perf_counter()
-        fitted = fit(model, fitting, validation, dims=dims, trainer=trainer, seed=cfg.seed, run_dir=out,
-                     ckpt_path=cfg.ckpt_path)  # fmt: skip
-        if helps():
-            return None
-        flat = {"time/fit_seconds": time.perf_counter() - began}
-        source = dataset.describe(len(panel.time))
-        until = str(panel.time[borders.val_end - 1].max())  # rows up to here chose something
-        metadata = {"name": name, "data": source, "chosen_until": until, "provenance": origin}
-        bundle = replace(data.bundle(fitted.forecaster), metadata=metadata)
+    planned = experiment(cfg, chosen, source)
+    check_objective(cfg.objective, planned.quantiles)
+    data = planned.prepare()  # before a run is opened: what is wrong with the data is told at once
+    if out is None or follows():
+        return run_experiment(planned, out, data=data, parts=() if follows() else PARTS)
+    report, tracker, store = build(cfg.report), build(cfg.tracking), build(cfg.serving)
+    tags = {key: chosen[key] for key in ("dataset", "model")}
+    with tracker.run(planned.name, planned.config, tags, planned.origin) as run:
+        keep = Keep(run)
         try:
-            bundle = calibrate(bundle, held_out, quantiles)
-            rivals = baselines(bundle, build(cfg.evaluation.baselines), fitting)
-            began = time.perf_counter()
-            scores = {label: evaluate(bundle, panel, test, data.scale, keep=True)}
-            flat["time/score_seconds"] = time.perf_counter() - began
-            flat |= flatten(scores[label], "test", detail=True)
-            flat |= flatten(evaluate(bundle, panel, validation, data.scale), "val")
-            for rival, other in rivals.items():
-                scores[rival] = scores[label] if rival == label else evaluate(other, panel, test, data.scale)
-                flat |= flatten(scores[rival], f"baseline/{rival}/test")
-            summary = {key: value for key, value in flat.items() if key.count("/") == 1 and not key.startswith("time/")}
-            bundle = golden.with_golden(replace(bundle, metadata={**metadata, "scores": summary}), training_rows)
+            result = run_experiment(planned, out, on=keep, data=data)
         finally:  # whatever goes wrong loses neither the weights nor the scores so far
-            bundle = bundle.save(out / "bundle")
-            write_json(out / "metrics.json", flat)
-            run.log_metrics(flat)
-            for each in fitted.history:
-                run.epoch(each)
-            run.log_dataset(**source)
-        run.log_bundle(out / "bundle", golden.example(bundle, panel), bundle.quantile_levels)
-        if fitted.insights:
-            write_json(out / "interpretation.json", fitted.insights)
-            run.log_artifact(out / "interpretation.json")
-        title, seasonal = f"{name}, horizon {cfg.horizon}", rivals.get("seasonal_naive")
-        report.write(out / "plots", Run(title, bundle, seasonal, scores, panel, test, fitted.insights))
+            if (found := keep.result) is not None:
+                found.save(out)
+                run.log_metrics(found.metrics)
+                run.log_dataset(**data.loaded.record)
+        run.log_bundle(out / "bundle", golden.example(result.bundle, data.panel), result.bundle.quantile_levels)
+        title = f"{planned.name}, horizon {planned.horizon}"
+        drawn = Run(title, result.bundle, result.rivals.get("seasonal_naive"), result.parts["test"], data.panel,
+                    data.windows("test"), result.fitted.insights)  # fmt: skip
+        report.write(out / "plots", drawn)
         if (out / "plots").is_dir():
             run.log_artifact(out / "plots", "plots")
-        for file in ("config.yaml", "metrics.json", "train.log"):
-            run.log_artifact(out / file)
+        for file in ("config.yaml", "metrics.json", "interpretation.json", "train.log"):
+            if (out / file).exists():
+                run.log_artifact(out / file)
     # After the run is closed: what goes wrong here loses nothing. One of a sweep is not yet the one to serve.
-    tag = None if sweeping() else store.put(out / "bundle", name)
+    tag = None if sweeping() else store.put(out / "bundle", planned.name)
+    show(_closing(result, out, tag, view(tracker.uri) if run.id else None))
+    return result
 
-    drops = cfg.split.get("short") == "drop"
-    place, source_file = (shlex.quote(os.path.relpath(path)) for path in (out, dataset.file))
-    told = "\n".join(filter(None, (table(scores, label), fitted.note)))
-    show(f"\n{told}\n\nRun directory  {place}\n\nNext\n"
-         f"  python -m tsforecast.predict bundle={place}/bundle input={source_file} output=forecast.csv"
-         + f"{' known_future=FUTURE.csv' if bundle.schema.known else ''}{' short=drop' if drops else ''}\n"
-         f"  python -m tsforecast.evaluate bundle={place}/bundle"
-         + ("" if dataset.path in CATALOGUE else f" +dataset.path={source_file}")
-         + (f"\n  TSFORECAST_BUNDLE={tag} bentoml serve tsforecast.serving.service:Forecaster" if tag else "")
-         + (f"\n  {view(tracker.uri)}" if run.id else ""))  # fmt: skip
-    return flat[cfg.objective]
 
+def _closing(result: Result, out: Path, tag: str | None, view: str | None) -> str:
+    """The table, and what to type next."""
+    from tsforecast.data.catalogue import CATALOGUE
+
+    place, data = (shlex.quote(os.path.relpath(path)) for path in (out, result.data.loaded.address))
+    more = " known_future=FUTURE.csv" * bool(result.bundle.schema.known)
+    more += " short=drop" * (getattr(result.experiment.split, "short", None) == "drop")
+    again = "" if result.experiment.config["dataset"]["path"] in CATALOGUE else f" +dataset.path={data}"
+    lines = [
+        f"python -m tsforecast.predict bundle={place}/bundle input={data} output=forecast.csv{more}",
+        f"python -m tsforecast.evaluate bundle={place}/bundle{again}",
+        tag and f"TSFORECAST_BUNDLE={tag} bentoml serve tsforecast.serving.service:Forecaster",
+        view,
+    ]
+    steps = "\n".join(f"  {line}" for line in lines if line)
+    return f"\n{result.table()}\n\nRun directory  {place}\n\nNext\n{steps}"
+
+
+def train(*overrides: str, data: Any = None, out: str | os.PathLike[str] | None = None, **dataset: Any) -> Result:
+    """Run one experiment from Python: the composition, the numbers and the errors of the command line.
+
+    Parameters
+    ----------
+    overrides
+        As on the command line: `"model=ridge"`, `"horizon=48"`, `"+experiment=etth1"`.
+    data
+        A frame in memory instead of a file: pandas, or what has the Arrow C stream interface (Polars, DuckDB, pyarrow).
+    out
+        A directory for what the command writes: the bundle, scores, plots, a tracked run. None: no file is written.
+    dataset
+        Keys of `dataset`, for `data`: `time="date"`, `target=["load"]`, `id="shop"` for a long frame.
+
+    Returns
+    -------
+    Result
+        `scores` (a table), `bundle` (which forecasts), `plot()`.
+
+    Raises
+    ------
+    TsforecastError
+        As the command would print it.
+    """
+    from tsforecast.data.sources import FrameSource
+
+    if data is not None:
+        layout = "long" if {"id", "static"} & dataset.keys() else "csv"
+        given = any(each.startswith("dataset=") for each in overrides)
+        overrides = (*[f"dataset={layout}"] * (not given), "dataset.path=memory", *overrides)
+    cfg, chosen = compose("train", overrides)
+    for key, value in dataset.items():
+        OmegaConf.update(cfg, f"dataset.{key}", value, force_add=True)  # its constructor says which keys there are
+    limit_threads(cfg.threads)
+    source = None if data is None else FrameSource(data, build(cfg.dataset).schema)
+    return carry_out(cfg, chosen, None if out is None else Path(out), source)
+
+
+class _Callable(ModuleType):
+    """Once this module is imported, `tsf.train` is the module: to call it is to call the function."""
+
+    def __call__(self, *overrides: str, **given: Any) -> Result:
+        return train(*overrides, **given)
+
+
+sys.modules[__name__].__class__ = _Callable
 
 if __name__ == "__main__":
-    command(train, "train")
+    command(main, "train")

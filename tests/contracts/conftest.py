@@ -20,11 +20,12 @@ from tsforecast.bundle import golden
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.config.compose import CONF_DIR, build, composed
 from tsforecast.data.panel import Panel
+from tsforecast.data.sources import Loaded
 from tsforecast.data.splits import Borders, FractionSplit
+from tsforecast.experiment import Experiment, run_experiment
 from tsforecast.features.base import FeatureSet
 from tsforecast.training.calibrate import Conformal
-from tsforecast.training.fit import check_covariates, fit
-from tsforecast.training.prepare import Prepared, prepare
+from tsforecast.training.prepare import Prepared
 from tsforecast.types import Forecast
 
 LOOKBACK, HORIZON, ROWS = 48, 8, 500
@@ -73,6 +74,16 @@ def small(node: Any, most: int = 16) -> Any:
     if isinstance(node, ListConfig):
         return [small(value, most) for value in node]
     return min(node, most) if isinstance(node, int) and not isinstance(node, bool) else node
+
+
+@dataclass(frozen=True)
+class Read:
+    """A source that was read before."""
+
+    loaded: Loaded
+
+    def load(self, *, for_training: bool = True) -> Loaded:
+        return self.loaded
 
 
 @dataclass(frozen=True)
@@ -125,14 +136,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Trained]:
     root = tmp_path_factory.mktemp("contracts")
 
     @cache
-    def panel(dataset: str) -> tuple[Any, Panel]:
-        cfg = compose("train", f"dataset={dataset}", *_files(dataset, root))
-        source = build(cfg.dataset)
-        return source, source.load().tail(ROWS)
+    def loaded(dataset: str) -> Loaded:
+        found = build(compose("train", f"dataset={dataset}", *_files(dataset, root)).dataset).load()
+        return replace(found, panel=found.panel.tail(ROWS))
 
     @cache
     def train(dataset: str, feature: str, model: str, *overrides: str) -> Trained:
-        source, data = panel(dataset)
         quick = ("trainer.enable_progress_bar=false", "trainer.max_epochs=1", "trainer.limit_train_batches=2")
         cfg = compose("train", f"model={model}", *quick, *overrides)
         made = build(compose("train", f"feature=[{feature}]").feature)
@@ -140,20 +149,21 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Trained]:
             cfg.model.rounds = 3
         if deep(model):
             cfg.model.backbone = small(cfg.model.backbone)
-        chosen = build(cfg.model)
-        prepared = prepare(
-            data, source.schema, FractionSplit(), FeatureSet(tuple(made.values()), build(cfg.scaler)),
-            lookback=LOOKBACK, horizon=HORIZON, season=24, calibration=0.5,
-            quantile_levels=LEVELS if getattr(chosen, "learns_quantiles", False) else (),
-        )  # fmt: skip
-        check_covariates(chosen, prepared.encoded, label=model, unused="ignore")
-        parts = (prepared.windows(part) for part in ("train", "val"))
-        fitted = fit(
-            chosen, *parts, dims=prepared.dims, trainer=build(cfg.trainer), seed=1,
-            run_dir=root / "-".join((dataset, feature, model, *overrides)),
-        )  # fmt: skip
-        bundle = Conformal()(prepared.bundle(fitted.forecaster), prepared.windows("cal"), LEVELS)
-        return Trained(bundle, prepared)
+        experiment = Experiment(
+            source=Read(loaded(dataset)),
+            split=FractionSplit(),
+            features=FeatureSet(tuple(made.values()), build(cfg.scaler)),
+            model=build(cfg.model),
+            trainer=build(cfg.trainer),
+            calibration=Conformal(0.6),  # 19 windows and more tell the outermost level apart
+            lookback=LOOKBACK,
+            horizon=HORIZON,
+            season=24,
+            quantiles=LEVELS,
+            unused_covariates="ignore",
+        )
+        result = run_experiment(experiment, parts=())
+        return Trained(result.bundle, result.data)
 
     return train
 

@@ -86,7 +86,7 @@ def read(path: Path) -> None:
             lambda: bundle.forecast(read_frame("own.csv", bundle.schema)),
             lambda: Engine(bundle).checked().describe(),
             lambda: trained_on(bundle, "split", {}, "data")(bundle.panel(frame()), 24, 6),
-            lambda: bundle.panel(trained_on(bundle, "dataset", {}, "data").load()),
+            lambda: bundle.panel(trained_on(bundle, "dataset", {}, "data").load().panel),
         ):
             with suppress(TsforecastError):
                 use()

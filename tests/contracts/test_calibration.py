@@ -15,7 +15,7 @@ from tsforecast.errors import ConfigError, DataError
 from tsforecast.features.base import FeatureSet
 from tsforecast.training.calibrate import Conformal, NoCalibration
 from tsforecast.training.evaluate import evaluate
-from tsforecast.training.fit import check_covariates
+from tsforecast.training.prepare import check_covariates
 
 
 def held_out(case: Trained, panel: Panel, part: str = "cal"):

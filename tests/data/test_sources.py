@@ -42,7 +42,7 @@ def complaint(path: Path, content: str | bytes) -> str:
 def test_beijing_is_read_as_python_itself_reads_it():
     parts = ["year", "month", "day", "hour"]
     panel = Dataset(path="beijing_pm25", time=parts, target=["pm2.5"], past=["DEWP", "Iws"], freq="h",
-                    data_dir=str(ROOT / "data")).load()  # fmt: skip
+                    data_dir=str(ROOT / "data")).load().panel  # fmt: skip
     with (ROOT / "data" / "beijing_pm25.csv").open() as handle:
         rows = list(csv.DictReader(handle))
     assert panel.target.shape == (43_824, 1) == (len(rows), 1)
@@ -56,7 +56,7 @@ def test_beijing_is_read_as_python_itself_reads_it():
 @pytest.mark.parametrize("name", ["etth1", "etth2"])
 def test_ett_has_its_published_span(name, tmp_path):
     assert "TSFORECAST_DATA_DIR" in os.environ, "set TSFORECAST_DATA_DIR to the folder with ETTh1.csv and ETTh2.csv"
-    panel = Dataset(path=name, data_dir=str(tmp_path)).load()
+    panel = Dataset(path=name, data_dir=str(tmp_path)).load().panel
     assert panel.channels == ("HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT")
     assert (len(panel.time), panel.freq) == (17_420, "h")
     assert list(map(str, panel.time[[0, -1]])) == ["2016-07-01 00:00:00", "2018-06-26 19:00:00"]
@@ -65,8 +65,8 @@ def test_ett_has_its_published_span(name, tmp_path):
 def test_csv_and_parquet_give_the_same_panel(file, tmp_path):
     pd.read_csv(file).to_parquet(tmp_path / "my.parquet")
     one, other = (
-        Dataset(path=str(file), past=["b"]).load(),
-        Dataset(path=str(tmp_path / "my.parquet"), past=["b"]).load(),
+        Dataset(path=str(file), past=["b"]).load().panel,
+        Dataset(path=str(tmp_path / "my.parquet"), past=["b"]).load().panel,
     )
     np.testing.assert_array_equal(one.target, other.target)
     np.testing.assert_array_equal(one.past, other.past)
@@ -90,7 +90,7 @@ def test_a_long_file_with_statics_of_their_own_is_one_panel(tmp_path):
     dataset = Dataset(
         "long", path=str(tmp_path / "long.csv"), static=["size"], static_path=str(tmp_path / "static.csv")
     )
-    panel = dataset.load()
+    panel = dataset.load().panel
     assert list(panel.ids) == ["x", "y"]
     assert panel.static.tolist() == [[1.0], [2.0]]
 
@@ -113,7 +113,7 @@ def test_ids_of_any_spelling_survive_whatever_the_format(ids):
             path, other = Path(folder, f"long{suffix}"), Path(folder, f"static{suffix}")
             write(frame.drop(columns="size"), path, index=False)
             write(static, other, index=False)
-            read.append(Dataset("long", path=str(path), static=["size"], static_path=str(other)).load())
+            read.append(Dataset("long", path=str(path), static=["size"], static_path=str(other)).load().panel)
     for panel in read:
         assert list(panel.ids) == ids
         np.testing.assert_array_equal(panel.target, read[0].target)
@@ -124,7 +124,7 @@ def test_two_products_that_are_one_number_stay_two(tmp_path):
     days = pd.date_range("2021-01-01", periods=40)
     lines = [f"{'01' if i < 20 else '1'},{day:%Y-%m-%d},{i}\n" for i, day in enumerate(days)]
     (tmp_path / "long.csv").write_text("unique_id,ds,y\n" + "".join(lines))
-    panel = Dataset("long", path=str(tmp_path / "long.csv")).load()
+    panel = Dataset("long", path=str(tmp_path / "long.csv")).load().panel
     assert dict(zip(panel.ids, panel.lengths, strict=True)) == {"01": 20, "1": 20}
 
 
@@ -146,7 +146,7 @@ def test_what_is_said_of_a_text_is_how_it_is_read(tmp_path, text, how):
     schema = Schema(**({"date_format": "%d.%m.%Y" if "." in row.split("2021")[0] else "%d/%m/%Y"} | how))
     pd.read_csv(path, sep=schema.sep, dtype=str).to_parquet(as_text)
     for file in (path, as_text):
-        panel = Dataset(**(asdict(schema) | {"path": str(file)})).load()
+        panel = Dataset(**(asdict(schema) | {"path": str(file)})).load().panel
         assert list(panel.time) == list(pd.date_range("2021-01-01", periods=20))
         np.testing.assert_array_equal(panel.target[[0, 19]], [[1234.5, 1], [1235.5, 20]])
 
@@ -165,14 +165,14 @@ def test_when_a_text_cannot_be_read_as_is_said_then_the_key_is_named(choice):
 def test_missing_cells_may_be_written_as_usual_and_quotes_may_hold_commas(tmp_path):
     path = tmp_path / "q.csv"
     path.write_text('"date",a,"b, squared"\n"2021-01-01",1,NA\n2021-01-02,,4\n2021-01-03,3,9\n')
-    panel = Dataset(path=str(path)).load()
+    panel = Dataset(path=str(path)).load().panel
     assert panel.channels == ("a", "b, squared")
     np.testing.assert_array_equal(panel.target, np.array([[1, np.nan], [np.nan, 4], [3, 9]], np.float32))
 
 
 def test_blank_lines_and_windows_line_ends_and_a_byte_order_mark_do_no_harm(file):
     file.write_bytes(b"\xef\xbb\xbf" + (HEADER + ROWS + "\n").replace("\n", "\r\n").encode())
-    assert len(Dataset(path=str(file)).load().time) == 20
+    assert len(Dataset(path=str(file)).load().panel.time) == 20
 
 
 def test_when_a_row_is_cut_short_then_it_is_named_and_not_read_as_missing(file):
@@ -207,17 +207,17 @@ def test_when_a_file_is_no_csv_then_the_reason_is_named(file, content, expected)
 
 @pytest.mark.parametrize("form", ["%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%Y/%m/%d"])
 def test_dates_in_another_form_are_read_when_only_one_reading_fits(file, form):
-    expected = Dataset(path=str(file)).load()
+    expected = Dataset(path=str(file)).load().panel
     days = [pd.Timestamp(2021, 1, day).strftime(form) for day in range(1, 21)]
     file.write_text(HEADER + "".join(f"{day},{i},{i * i}\n" for i, day in enumerate(days, 1)))
-    assert list(Dataset(path=str(file)).load().time) == list(expected.time)
+    assert list(Dataset(path=str(file)).load().panel.time) == list(expected.time)
 
 
 def test_when_float32_cannot_tell_the_values_apart_then_that_is_said(file):
     rows = "".join(f"2021-01-{d:02d},{1e9 + d},{d * d}\n" for d in range(1, 21))
     assert "column 'a' is too large for its variation" in complaint(file, HEADER + rows)
     file.write_text(HEADER + rows.replace("1000000", "1"))
-    assert Dataset(path=str(file)).load().target[0, 0] == 1001
+    assert Dataset(path=str(file)).load().panel.target[0, 0] == 1001
 
 
 def test_when_dates_can_begin_with_the_day_or_the_month_then_that_is_said(file):
@@ -257,13 +257,13 @@ def test_when_rows_are_too_few_then_it_says_how_many_there_are(file):
 def test_policies_reach_the_frame(file):
     lines = ROWS.splitlines(keepends=True)
     file.write_text(HEADER + "".join([*lines[:5], *lines[8:], lines[3]]))
-    panel = Dataset(path=str(file), unsorted="sort", gaps="fill", duplicates="last").load()
+    panel = Dataset(path=str(file), unsorted="sort", gaps="fill", duplicates="last").load().panel
     assert len(panel.time) == 20
     assert np.isnan(panel.target[:, 0]).sum() == 3
 
 
 def test_the_record_of_a_dataset_names_its_bytes(file):
-    record = Dataset(path=str(file)).describe(20)
+    record = Dataset(path=str(file)).load().record
     assert record["name"] == "my"
     assert record["rows"] == 20
     assert len(str(record["digest"])) == 64

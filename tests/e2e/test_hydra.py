@@ -109,7 +109,7 @@ def test_hydra_verbose_and_job_logging_have_their_effect(
     assert (
         cli("train", *SMALL, "hydra.run.dir=own", "hydra.job_logging.formatters.plain.format='MINE %(message)s'") == 0
     )
-    assert "MINE csv: 1 series" in capsys.readouterr().err
+    assert "MINE x: 1 series" in capsys.readouterr().err
     for name in ("run", "verbose", "own"):
         assert (tmp_path / name / "train.log").read_text().count("windows of 24 + 4 rows") == 1
 

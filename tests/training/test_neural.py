@@ -25,7 +25,7 @@ from tsforecast.models.linear import Ridge
 from tsforecast.models.networks import DLinear, NLinear
 from tsforecast.models.neural import Neural, Pinball, masked
 from tsforecast.training.export import to_onnx
-from tsforecast.training.fit import Fitted, fit
+from tsforecast.training.fit import Fitted, Fitting, Silent, fit
 from tsforecast.training.neural import Batches
 from tsforecast.types import Dims, Encoded, Window
 from tsforecast.windows import Windows
@@ -56,14 +56,15 @@ def window(dims: Dims, batch: int = 3) -> Window:
 
 
 def trained(
-    model: Neural, e: Encoded, folder: Path, epochs: int, quantiles: tuple[float, ...] = (),
-    ckpt_path: Path | None = None, horizon: int = 6, **settings: Any,
+    model: Neural, e: Encoded, folder: Path | None, epochs: int, quantiles: tuple[float, ...] = (),
+    ckpt_path: Path | None = None, horizon: int = 6, on: Any = None, **settings: Any,
 ) -> Fitted:  # fmt: skip
     trainer = partial(pl.Trainer, accelerator="cpu", max_epochs=epochs, logger=False, enable_progress_bar=False,
                       enable_model_summary=False, **settings)  # fmt: skip
     train, val = (windows(e, *rows, horizon=horizon) for rows in ((0, 300), (300, 400)))
-    return fit(model, train, val, dims=e.dims(24, horizon, 12, quantiles), trainer=trainer, seed=1, run_dir=folder,
-               ckpt_path=None if ckpt_path is None else str(ckpt_path))  # fmt: skip
+    path = None if ckpt_path is None else str(ckpt_path)
+    dims = e.dims(24, horizon, 12, quantiles)
+    return fit(model, train, val, Fitting(dims, trainer, out=folder, ckpt_path=path, on=on or Silent()))
 
 
 @pytest.mark.parametrize("missing", [False, True])
@@ -175,12 +176,58 @@ def test_every_epoch_leaves_a_checkpoint_to_resume_from(tmp_path: Path) -> None:
             files = [file.name for file in (tmp_path / "checkpoints").glob("*")]
             assert files == (["last.ckpt"] if trainer.current_epoch else [])
 
-    e, look = encoded(), Look()
-    trainer = partial(pl.Trainer, accelerator="cpu", max_epochs=3, logger=False, enable_progress_bar=False)
-    fit(Neural(NLinear, patience=9), windows(e, 0, 300), windows(e, 300, 400), dims=e.dims(24, 6, 12), seed=1,
-        trainer=lambda callbacks: trainer(callbacks=[*callbacks, look]), run_dir=tmp_path)  # fmt: skip
+    trained(Neural(NLinear, patience=9), encoded(), tmp_path, epochs=3, callbacks=[Look()])
     saved = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
     assert saved["epoch"] == 2
+
+
+def test_a_listener_hears_of_every_epoch_and_ends_the_fit_with_the_best_weights_so_far(tmp_path: Path) -> None:
+    class Third:
+        def __init__(self) -> None:
+            self.heard: list[dict[str, float]] = []
+
+        def epoch(self, record: Any) -> bool:
+            self.heard.append(dict(record))
+            return len(self.heard) == 3
+
+    e, on = encoded(), Third()
+    model = Neural(NLinear, optimizer=partial(torch.optim.SGD, lr=0.9), patience=9)  # it overshoots
+    fitted = trained(model, e, tmp_path, epochs=6, on=on)
+    assert on.heard == fitted.history
+    assert [record["epoch"] for record in on.heard] == [0, 1, 2]
+    shown, label = windows(e, 300, 400).batch(slice(None))
+    kept = float(np.mean((fitted.forecaster.predict(shown) - label) ** 2))
+    assert kept <= min(record["val/loss"] for record in on.heard) * (1 + 1e-4)
+
+
+def test_what_a_listener_raises_ends_the_fit(tmp_path: Path) -> None:
+    class Pruner:
+        def epoch(self, record: Any) -> None:
+            raise LookupError("pruned")
+
+    with pytest.raises(LookupError, match="pruned"):
+        trained(Neural(NLinear), encoded(), tmp_path, epochs=2, on=Pruner())
+
+
+def test_without_a_folder_nothing_is_written_and_the_forecasts_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    e, shown = encoded(), windows(encoded(), 300, 400).window(slice(None))
+    with_files = trained(Neural(DLinear), e, tmp_path / "run", epochs=2)
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    without = trained(Neural(DLinear), e, None, epochs=2)
+    assert not list((tmp_path / "empty").rglob("*"))
+    assert without.history == with_files.history
+    assert np.array_equal(without.forecaster.predict(shown), with_files.forecaster.predict(shown))
+
+
+def test_what_is_no_model_is_refused() -> None:
+    e = encoded()
+    parts = (windows(e, 0, 300), windows(e, 300, 400))
+    with pytest.raises(ConfigError) as refused:
+        fit(object(), *parts, Fitting(e.dims(24, 6, 12), pl.Trainer))
+    assert (refused.value.where, refused.value.got) == ("model._target_", "object")
 
 
 def test_processes_that_train_together_share_the_batches_of_an_epoch() -> None:

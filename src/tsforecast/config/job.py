@@ -39,10 +39,10 @@ def run_dir(result: str) -> Path:
 
 def sweeping() -> bool:
     """Whether this run is one of a sweep."""
-    return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
+    return HydraConfig.initialized() and bool(HydraConfig.get().mode == RunMode.MULTIRUN)
 
 
-def helps() -> bool:
+def follows() -> bool:
     """Whether another process leads: Lightning starts this very command once more for each further device."""
     ranks = ("RANK", "LOCAL_RANK", "NODE_RANK") if "LOCAL_RANK" in os.environ else ("NODE_RANK",)
     return any(os.environ.get(name, "0") != "0" for name in ranks)
@@ -62,7 +62,8 @@ def check_processes(nodes: int = 1, devices: int = 1) -> None:
 def without_trainer(cfg: DictConfig) -> list[str]:
     """Arguments of this run that set the trainer, or choose it, which a model without one does not read."""
     model = OmegaConf.to_yaml(cfg.model)  # which may refer to it: xgboost's device is the trainer's accelerator
-    keys = [argument.partition("=")[0].lstrip("+~") for argument in HydraConfig.get().overrides.task]
+    task = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    keys = [argument.partition("=")[0].lstrip("+~") for argument in task]
     return [key for key in keys if f"{key}.".startswith("trainer.") and f"${{{key}" not in model]
 
 

@@ -10,7 +10,7 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from tsforecast.config.compose import composed, groups, options
+from tsforecast.config.compose import check_root, composed, groups, options
 from tsforecast.errors import ConfigError, TsforecastError, nearest
 
 
@@ -58,3 +58,19 @@ def _keys(command: str, overrides: Sequence[str]) -> Iterator[str]:
 
     yield from walk(cfg, "")
     yield from groups()
+
+
+def compose(command: str, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, str]]:
+    """`composed`, and its mistakes told as the command tells them.
+
+    Raises
+    ------
+    ConfigError
+        It does not compose, or has a key that is not read.
+    """
+    try:
+        cfg, chosen = composed(command, overrides)
+    except (HydraException, OmegaConfBaseException, ValueError, yaml.YAMLError) as error:
+        raise explain(error, command, overrides) from error
+    check_root(cfg, command)
+    return cfg, chosen

@@ -21,6 +21,7 @@ class TrainConfig:
     scaler: Any = MISSING
     model: Any = MISSING
     trainer: Any = MISSING
+    callbacks: dict[str, Any] = field(default_factory=dict)
     calibration: Any = MISSING
     evaluation: Any = MISSING
     tracking: Any = MISSING

@@ -1,10 +1,12 @@
-"""CSV and Parquet files as panels."""
+"""Where series come from: files, frames in memory, and whatever else has a `load`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import hashlib
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
+from typing import Any, Protocol
 
 import pandas as pd
 import pyarrow
@@ -15,6 +17,92 @@ from tsforecast.data.panel import Panel
 from tsforecast.data.schema import Schema
 from tsforecast.data.tables import read_csv
 from tsforecast.errors import DataError, nearest
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a source gave.
+
+    Attributes
+    ----------
+    schema
+        How it was read.
+    name
+        What runs call it.
+    fingerprint
+        The sha256 of what was read.
+    address
+        Where it came from.
+    """
+
+    panel: Panel
+    schema: Schema
+    name: str
+    fingerprint: str
+    address: str
+
+    @property
+    def record(self) -> dict[str, str | int]:
+        """Name, digest, place and rows, for the record."""
+        rows = len(self.panel.time)
+        return {"name": self.name, "digest": self.fingerprint, "source": self.address, "rows": rows}
+
+
+class Source(Protocol):
+    """A place that series are read from."""
+
+    def load(self, *, for_training: bool = True) -> Loaded:
+        """Read and check it; `for_training`, a constant or empty channel is refused.
+
+        Raises
+        ------
+        DataError
+            It cannot be read, or its content cannot be used; all problems are listed.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class FrameSource:
+    """A frame in memory.
+
+    Parameters
+    ----------
+    frame
+        pandas, or what has the Arrow C stream interface (Polars, DuckDB, pyarrow).
+    static
+        Static covariates, one row a series.
+    """
+
+    frame: Any
+    schema: Schema = field(default_factory=Schema)
+    static: Any = None
+    name: str = "frame"
+
+    def load(self, *, for_training: bool = True) -> Loaded:
+        """See `Source`."""
+        frame, static = as_frame(self.frame), None if self.static is None else as_frame(self.static)
+        digest = hashlib.sha256(repr(list(frame.columns)).encode())
+        digest.update(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes())
+        panel = to_panel(frame, self.schema, static=static, for_training=for_training, keys="dataset.")
+        return Loaded(panel, self.schema, self.name, digest.hexdigest(), "memory")
+
+
+def as_frame(frame: Any) -> pd.DataFrame:
+    """A table of any library as a pandas frame, through the Arrow C stream interface; pandas' own as it is.
+
+    Raises
+    ------
+    DataError
+        It has no such interface.
+    """
+    if isinstance(frame, pd.DataFrame):
+        return frame
+    if not hasattr(frame, "__arrow_c_stream__"):
+        allowed = "a frame of pandas, Polars, DuckDB, pyarrow or another with __arrow_c_stream__"
+        raise DataError("this is no table", where="data", got=type(frame).__name__, allowed=allowed)
+    table: pd.DataFrame = pyarrow.table(frame).to_pandas()
+    return table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,18 +143,8 @@ class Dataset(Schema):
         """The sha256 of the file when it was first asked for, which `load` does."""
         return sha256(self.file)
 
-    def describe(self, rows: int) -> dict[str, str | int]:
-        """Name, sha256, place and rows, for the record."""
-        return {"name": self.name or self.file.stem, "digest": self.digest, "source": str(self.file), "rows": rows}
-
-    def load(self, min_rows: int = 1, *, for_training: bool = True) -> Panel:
-        """Read and check the file; every series must have `min_rows` rows, and `for_training` no constant channel.
-
-        Raises
-        ------
-        DataError
-            It cannot be read, or its content cannot be used; all problems are listed.
-        """
+    def load(self, min_rows: int = 1, *, for_training: bool = True) -> Loaded:
+        """See `Source`; every series must have `min_rows` rows."""
         static = read_frame(self.static_path, self) if self.static_path else None
         frame = read_frame(self.file, self)
         _ = self.digest  # of what was read, not of what the file may become while a model is trained
@@ -74,7 +152,7 @@ class Dataset(Schema):
                          for_training=for_training, keys="dataset.")  # fmt: skip
         del frame
         pyarrow.default_memory_pool().release_unused()  # what reading took: as much again as the panel
-        return panel
+        return Loaded(panel, self.schema, self.name or self.file.stem, self.digest, str(self.file))
 
 
 def read_frame(path: str | Path, schema: Schema) -> pd.DataFrame:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -57,7 +57,6 @@ class Neural:
     warm_start: Ridge | None = None
     learns_quantiles: bool = False
     uses: frozenset[str] = field(init=False, default=frozenset())
-    trained_by: ClassVar[str] = "tsforecast.training.neural"
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "val_batch_size", "patience"):

@@ -2,21 +2,66 @@
 
 from __future__ import annotations
 
-import importlib
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, singledispatch
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from tsforecast.errors import ConfigError, one_of
+from tsforecast.errors import ConfigError
 from tsforecast.models.base import Estimator, Forecaster
-from tsforecast.types import Dims, Encoded
+from tsforecast.types import Dims
 from tsforecast.windows import Windows
 
-log = logging.getLogger(__name__)
-_GROUPS = ("past", "known", "static", "tabular")
+
+class Events(Protocol):
+    """Listens to a fit: a progress bar, a tracker, a pruner."""
+
+    def epoch(self, record: Mapping[str, float]) -> bool | None:
+        """After each epoch of a model trained in steps.
+
+        Parameters
+        ----------
+        record
+            `epoch`, `train/loss`, `val/loss` and `lr`, as in `Fitted.history`.
+
+        Returns
+        -------
+        bool or None
+            True ends the fit here; the weights of the best epoch so far are kept.
+        """
+        ...
+
+
+class Silent:
+    """Nobody listens."""
+
+    def epoch(self, record: Mapping[str, float]) -> None:
+        """Go on."""
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """How a model is fitted, whichever it is.
+
+    Attributes
+    ----------
+    trainer
+        A partial of `lightning.pytorch.Trainer`; models that are not trained in steps do not call it.
+    out
+        Where checkpoints go; None: nothing is written.
+    ckpt_path
+        A checkpoint to resume from.
+    on
+        Is told of every epoch.
+    """
+
+    dims: Dims
+    trainer: Callable[..., Any]
+    seed: int = 1
+    out: Path | None = None
+    ckpt_path: str | None = None
+    on: Events = field(default_factory=Silent)
 
 
 @dataclass(frozen=True)
@@ -46,107 +91,34 @@ class Fitted:
         return self.explain()
 
 
-def started(trainer: Callable[..., Any], callbacks: Sequence[Any]) -> Any:
+def started(trainer: Callable[..., Any], callbacks: Sequence[Any], **settings: Any) -> Any:
     """The trainer, with `callbacks` beside those that it is configured with."""
     own = getattr(trainer, "keywords", {}).get("callbacks") or []
-    return trainer(callbacks=[*(own if isinstance(own, Sequence) else [own]), *callbacks])
-
-
-def check_covariates(model: Any, encoded: Encoded, *, label: str, unused: str) -> None:
-    """What to do about covariates that the model cannot use: `error` or `ignore`, never silently.
-
-    Raises
-    ------
-    ConfigError
-        There are some, and `unused` is `error`.
-    """
-    one_of("unused_covariates", unused, ("error", "ignore"))
-    uses: frozenset[str] | None = getattr(model, "uses", frozenset())
-    names = {**encoded.names, "tabular": tuple(type(f).__name__.lower() for f in encoded.window_features)}
-    spare = {} if uses is None else {group: names[group] for group in _GROUPS if names.get(group) and group not in uses}
-    if not spare:
-        return
-    listing = "; ".join(f"{'window features' if g == 'tabular' else g}: {', '.join(spare[g])}" for g in spare)
-    if unused == "ignore":
-        log.warning("Model %s does not use %s", label, listing)
-        return
-    drop = {"past": "dataset.past=[]", "known": "feature=[] dataset.known=[]", "static": "dataset.static=[]",
-            "tabular": "feature=[]"}  # fmt: skip
-    without = " ".join(drop[group] for group in spare)
-    if spare.keys() & encoded.cardinality.keys():
-        coded = {group: zip(names[group], sizes, strict=True) for group, sizes in encoded.cardinality.items()}
-        kept = [name for group in coded if group not in spare for name, size in coded[group] if size]
-        without += f" dataset.categorical=[{','.join(kept)}]"
-    raise ConfigError(
-        f"model {label} cannot use these covariates",
-        where="model",
-        got=listing,
-        allowed=", ".join(sorted(uses or ())) or "none: this model sees the target alone",
-        fix=f"unused_covariates=ignore, or another model, or leave them out: {without}",
-    )
+    return trainer(callbacks=[*(own if isinstance(own, Sequence) else [own]), *callbacks], **settings)
 
 
 @singledispatch
-def fit(
-    model: object,
-    train: Windows,
-    val: Windows,
-    *,
-    dims: Dims,
-    trainer: Callable[..., Any],
-    seed: int,
-    run_dir: Path,
-    ckpt_path: str | None = None,
-) -> Fitted:
+def fit(model: object, train: Windows, val: Windows, fitting: Fitting) -> Fitted:
     """Fit `model` on the train windows, with early stopping or hyperparameters chosen on the validation windows.
-
-    Parameters
-    ----------
-    trainer
-        A partial of `lightning.pytorch.Trainer`; models that are not trained in steps do not call it.
-    run_dir
-        Where checkpoints go.
-    ckpt_path
-        A checkpoint to resume from.
 
     Raises
     ------
     ConfigError
         The model is of no known family, or cannot be resumed.
     """
-    home = getattr(model, "trained_by", None)
-    if home is not None:  # its fit is registered by a module that imports torch: only now is that worth its seconds
-        importlib.import_module(home)
-        if fit.dispatch(type(model)) is not fit.dispatch(object):
-            return fit(model, train, val, dims=dims, trainer=trainer, seed=seed, run_dir=run_dir, ckpt_path=ckpt_path)
-    raise ConfigError(
-        "this object is not a model",
-        where="model._target_",
-        got=type(model).__qualname__,
-        allowed="an Estimator, or tsforecast.models.neural.Neural around a network",
-        fix="see docs/own-model.md",
-    )
+    from tsforecast.training import neural  # noqa: F401 - registers the networks' own: only now is torch worth its seconds
+
+    if fit.dispatch(type(model)) is not fit.dispatch(object):
+        return fit(model, train, val, fitting)
+    what, allowed = "this object is not a model", "an Estimator, or tsforecast.models.neural.Neural around a network"
+    got, fix = type(model).__qualname__, "see docs/own-model.md"
+    raise ConfigError(what, where="model._target_", got=got, allowed=allowed, fix=fix)
 
 
 @fit.register
-def _(
-    model: Estimator,
-    train: Windows,
-    val: Windows,
-    *,
-    dims: Dims,
-    trainer: Callable[..., Any],
-    seed: int,
-    run_dir: Path,
-    ckpt_path: str | None = None,
-) -> Fitted:
-    if ckpt_path is not None:
-        raise ConfigError(
-            "only models trained in steps can be resumed",
-            where="ckpt_path",
-            got=f"{ckpt_path} with model {type(model).__name__}",
-            allowed="null",
-            fix="drop ckpt_path: this model is fitted in one pass",
-        )
-    forecaster = model.fit(train, val, dims)
+def _(model: Estimator, train: Windows, val: Windows, fitting: Fitting) -> Fitted:
+    if fitting.ckpt_path is not None:
+        got = f"{fitting.ckpt_path} with model {type(model).__name__}"
+        raise ConfigError("only models trained in steps can be resumed", where="ckpt_path", got=got, allowed="null")
+    forecaster = model.fit(train, val, fitting.dims)
     return Fitted(forecaster, explain=lambda: {"importance": weights} if (weights := forecaster.importance()) else {})

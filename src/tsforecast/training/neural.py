@@ -6,10 +6,9 @@ import logging
 import math
 import signal
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -20,6 +19,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
+from tsforecast import errors
 from tsforecast.errors import ConfigError
 from tsforecast.models.backbones import network as build
 from tsforecast.models.base import Forecaster
@@ -27,7 +27,7 @@ from tsforecast.models.networks import Linear
 from tsforecast.models.neural import Neural, Pinball, masked
 from tsforecast.training.checkpoints import Best, check_checkpoint
 from tsforecast.training.export import to_onnx
-from tsforecast.training.fit import Fitted, fit, started
+from tsforecast.training.fit import Fitted, Fitting, fit, started
 from tsforecast.types import Dims, Window
 from tsforecast.windows import Windows
 
@@ -82,12 +82,11 @@ def _tensors(window: Window) -> Window:
 class ForecastModule(pl.LightningModule):
     """Loss, optimizer and schedule around any network."""
 
-    def __init__(
-        self, network: nn.Module, model: Neural, train: Batches, val: Batches, quantiles: Sequence[float] = ()
-    ) -> None:
+    def __init__(self, network: nn.Module, model: Neural, train: Windows, val: Windows, fitting: Fitting) -> None:
         super().__init__()
-        self.network, self.model, self.batches = network, model, {"train": train, "val": val}
-        self.loss = Pinball(quantiles) if quantiles else model.loss
+        shuffled, ordered = Batches(train, model.batch_size, seed=fitting.seed), Batches(val, model.val_batch_size)
+        self.network, self.model, self.batches = network, model, {"train": shuffled, "val": ordered}
+        self.loss, self.on = Pinball(quantiles) if (quantiles := fitting.dims.quantiles) else model.loss, fitting.on
         self.history: list[dict[str, float]] = []
         self._sums: dict[str, list[Tensor]] = {"train": [], "val": []}
         self._judged = 0  # validation windows
@@ -118,6 +117,12 @@ class ForecastModule(pl.LightningModule):
             rate = float(self.trainer.optimizers[0].param_groups[0]["lr"])
             self.history.append({"epoch": self.current_epoch, "train/loss": train, "val/loss": float(val), "lr": rate})
             self._sums["train"].clear()
+
+    def on_validation_end(self) -> None:
+        """Tell the listener; the best weights know of the epoch already, and all processes end it together."""
+        if not self.trainer.sanity_checking and self.history and self.history[-1]["epoch"] == self.current_epoch:
+            end = bool(self.on.epoch(self.history[-1]))
+            self.trainer.should_stop |= self.trainer.strategy.reduce_boolean_decision(end, all=False)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """With the epochs so far, so that the curve of a resumed run is whole."""
@@ -158,27 +163,19 @@ class ForecastModule(pl.LightningModule):
 
 
 @fit.register
-def _(
-    model: Neural,
-    train: Windows,
-    val: Windows,
-    *,
-    dims: Dims,
-    trainer: Callable[..., Any],
-    seed: int,
-    run_dir: Path,
-    ckpt_path: str | None = None,
-) -> Fitted:
-    best = Best(model.patience)
-    # The last of every epoch; `save_last` without a top k would wait for the end of the training.
-    checkpoints = ModelCheckpoint(run_dir / "checkpoints", filename="last", save_top_k=1, enable_version_counter=False)
+def _(model: Neural, train: Windows, val: Windows, fitting: Fitting) -> Fitted:
+    dims, best = fitting.dims, Best(model.patience)
     for name in ("lightning.pytorch", "lightning.fabric"):  # hints about devices and paid services
         logging.getLogger(name).setLevel(logging.WARNING)
-    driver = _built("trainer", started, trainer, [best, checkpoints])
-    if not isinstance(driver.max_epochs, int | None):
-        raise ConfigError("epochs are counted", where="trainer.max_epochs", got=driver.max_epochs, allowed="1, 2, ...",
-                          fix="trainer.max_epochs=10")  # fmt: skip
-    torch.manual_seed(seed)
+    if fitting.out is None:
+        driver = _built("trainer", started, fitting.trainer, [best], enable_checkpointing=False, logger=False)
+    else:  # the last of every epoch; `save_last` without a top k would wait for the end of the training
+        folder = fitting.out / "checkpoints"
+        last = ModelCheckpoint(folder, filename="last", save_top_k=1, enable_version_counter=False)
+        driver = _built("trainer", started, fitting.trainer, [best, last])
+    if driver.max_epochs is not None:
+        errors.count("trainer.max_epochs", driver.max_epochs, -1)
+    torch.manual_seed(fitting.seed)
     network = build(model.backbone, dims)
     _probe(network, train, dims, getattr(model.backbone, "strides", lambda _: {})(dims.lookback))
     if model.warm_start is not None:
@@ -187,21 +184,15 @@ def _(
             raise ConfigError("this network cannot start from a ridge solution", where="model.warm_start",
                               got=type(network).__name__, allowed="NLinear", fix="model.warm_start=null")  # fmt: skip
         start(model.warm_start.fit(train, val, dims))
-    module = ForecastModule(
-        network,
-        model,
-        Batches(train, model.batch_size, seed=seed),
-        Batches(val, model.val_batch_size),
-        dims.quantiles,
-    )
-    if ckpt_path is not None:
-        check_checkpoint(ckpt_path, module, driver.max_epochs)
+    module = ForecastModule(network, model, train, val, fitting)
+    if fitting.ckpt_path is not None:
+        check_checkpoint(fitting.ckpt_path, module, driver.max_epochs)
     interrupted = signal.getsignal(signal.SIGINT)
     with warnings.catch_warnings():
         # No workers on purpose, and the length of an iterable dataset is known here.
         warnings.filterwarnings("ignore", ".*does not have many workers.*|.*has `__len__` defined.*|.*LeafSpec.*")
         try:
-            driver.fit(module, ckpt_path=ckpt_path, weights_only=True)
+            driver.fit(module, ckpt_path=fitting.ckpt_path, weights_only=True)
         except SystemExit:  # Lightning turns Ctrl-C into an exit and leaves the signal switched off
             signal.signal(signal.SIGINT, interrupted)
             raise KeyboardInterrupt from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,21 +12,26 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
-from tsforecast.bundle import directory
+from tsforecast.bundle import directory, golden
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.data.catalogue import CATALOGUE
 from tsforecast.data.panel import Panel, seasonality
-from tsforecast.data.schema import Schema
-from tsforecast.data.sources import Dataset
+from tsforecast.data.sources import Dataset, Loaded
 from tsforecast.data.splits import Borders
-from tsforecast.errors import BundleError
+from tsforecast.errors import BundleError, ConfigError, one_of
 from tsforecast.features.base import FeatureSet
 from tsforecast.metrics import seasonal_scale
 from tsforecast.models.base import Forecaster
+from tsforecast.models.naive import SeasonalNaiveForecaster
+from tsforecast.training.calibrate import Calibration
+from tsforecast.training.evaluate import check_labels
 from tsforecast.types import Dims, Encoded
 from tsforecast.windows import Windows
 
-PARTS = ("train", "val", "cal", "test")
+log = logging.getLogger(__name__)
+# what to say so that there are none: covariates by group, window features
+DROP = {"past": "dataset.past=[]", "known": "feature=[] dataset.known=[]", "static": "dataset.static=[]"}
+DROP |= {"tabular": "feature=[]"}
 
 
 @runtime_checkable
@@ -43,31 +49,69 @@ class Prepared:
 
     Attributes
     ----------
-    panel
-        Without the series that the split leaves out.
+    loaded
+        What was read, without the series that the split leaves out.
     stride
         Rows from one test origin to the next; the other parts have every window.
     """
 
-    panel: Panel
-    schema: Schema
+    loaded: Loaded
     borders: Borders
     features: FeatureSet
     encoded: Encoded
     dims: Dims
     stride: int = 1
 
+    @property
+    def panel(self) -> Panel:
+        """The series."""
+        return self.loaded.panel
+
+    def rows(self, part: str) -> Panel:
+        """The `train`, `val`, `cal` or `test` rows."""
+        return self.panel.rows(*self.borders.rows(part))
+
     def windows(self, part: str) -> Windows:
         """The windows whose targets lie in the `train`, `val`, `cal` or `test` rows."""
-        begin, end = self.borders.rows(part)
-        return Windows.over(
-            self.encoded,
-            lookback=self.dims.lookback,
-            horizon=self.dims.horizon,
-            begin=begin,
-            end=end,
-            stride=self.stride if part == "test" else 1,
-        )
+        (begin, end), dims = self.borders.rows(part), self.dims
+        sizes: dict[str, Any] = {"lookback": dims.lookback, "horizon": dims.horizon, "begin": begin, "end": end}
+        return Windows.over(self.encoded, **sizes, stride=self.stride if part == "test" else 1)
+
+    def check(
+        self,
+        model: Any,
+        calibration: Calibration,
+        quantiles: tuple[float, ...] = (),
+        *,
+        parts: Sequence[str] = ("val", "test"),
+        label: str = "model",
+        unused: str = "error",
+    ) -> None:
+        """Find before a fit what would go wrong after it.
+
+        Parameters
+        ----------
+        quantiles
+            What the bundle is to forecast beside the point.
+        parts
+            What is to be scored.
+        label
+            The model's name, in messages.
+        unused
+            What to do about covariates that the model cannot use: `error` or `ignore`.
+
+        Raises
+        ------
+        ConfigError
+            The model cannot use a covariate, quantiles cannot be had, or a feature cannot be saved.
+        DataError
+            There is too little to calibrate on, to score, or to forecast from.
+        """
+        check_covariates(model, self.encoded, label=label, unused=unused)
+        calibration.check(self.windows("cal"), quantiles, learned=getattr(model, "learns_quantiles", False))
+        for part in parts:
+            check_labels(self.windows(part))
+        golden.rehearse(self.bundle(SeasonalNaiveForecaster(1, self.dims.horizon)), self.rows("train"))
 
     @cached_property
     def scale(self) -> tuple[Float[np.ndarray, "N C"], Float[np.ndarray, "N C"]]:
@@ -77,8 +121,34 @@ class Prepared:
 
     def bundle(self, forecaster: Forecaster) -> Bundle:
         """The fitted forecaster with all it needs to read a frame; points alone until it is calibrated."""
-        schema = self.schema.resolved(self.panel)
+        schema = self.loaded.schema.resolved(self.panel)
         return Bundle(schema=schema, dims=self.dims, features=self.features, forecaster=forecaster)
+
+
+def check_covariates(model: Any, encoded: Encoded, *, label: str, unused: str) -> None:
+    """What to do about covariates that the model cannot use: `error` or `ignore`, never silently.
+
+    Raises
+    ------
+    ConfigError
+        There are some, and `unused` is `error`.
+    """
+    one_of("unused_covariates", unused, ("error", "ignore"))
+    uses: frozenset[str] | None = getattr(model, "uses", frozenset())
+    names = {**encoded.names, "tabular": tuple(type(f).__name__.lower() for f in encoded.window_features)}
+    spare = {} if uses is None else {group: names[group] for group in DROP if names.get(group) and group not in uses}
+    listing = "; ".join(f"{'window features' if g == 'tabular' else g}: {', '.join(spare[g])}" for g in spare)
+    if spare and unused == "ignore":
+        log.warning("Model %s does not use %s", label, listing)
+    elif spare:
+        without = [DROP[group] for group in spare]
+        if spare.keys() & encoded.cardinality.keys():
+            left = {group: sizes for group, sizes in encoded.cardinality.items() if group not in spare}
+            kept = [name for group in left for name, size in zip(names[group], left[group], strict=True) if size]
+            without.append(f"dataset.categorical=[{','.join(kept)}]")
+        what, allowed = f"model {label} cannot use these covariates", sorted(uses or ()) or "the target alone"
+        fix = f"unused_covariates=ignore, or another model, or leave them out: {' '.join(without)}"
+        raise ConfigError(what, where="model", got=listing, allowed=allowed, fix=fix)
 
 
 def trained_on(bundle: Bundle, part: str, given: Mapping[str, Any], data_dir: str) -> Any:
@@ -120,8 +190,7 @@ def _followed(bundle: Bundle, key: str, file: Path, data_dir: str, paths: Mappin
 
 
 def prepare(
-    panel: Panel,
-    schema: Schema,
+    loaded: Loaded,
     split: Split,
     features: FeatureSet,
     *,
@@ -139,7 +208,7 @@ def prepare(
     season
         None: that of the frequency.
     quantile_levels
-        Quantiles the model is to learn.
+        What the model is to learn.
     calibration
         Share of the validation rows, the last of them, that is kept for calibration.
 
@@ -148,9 +217,9 @@ def prepare(
     DataError
         A part has too few rows, or the features cannot be fitted.
     """
-    panel, borders = split(panel, lookback, horizon).kept(panel)
+    panel, borders = split(loaded.panel, lookback, horizon).kept(loaded.panel)
     borders = replace(borders, calibration=calibration)
     features = features.fit(panel.rows(borders.begin, borders.train_end))
     encoded = features.encode(panel)
     dims = encoded.dims(lookback, horizon, season=season or seasonality(panel.freq), quantiles=quantile_levels)
-    return Prepared(panel, schema, borders, features, encoded, dims, stride)
+    return Prepared(replace(loaded, panel=panel), borders, features, encoded, dims, stride)

@@ -1,0 +1,69 @@
+"""From a composed configuration to an `Experiment`: the last place that knows a DictConfig."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from tsforecast.config.compose import build
+from tsforecast.config.job import check_processes, without_trainer
+from tsforecast.data.sources import Source
+from tsforecast.experiment import Experiment
+from tsforecast.features.base import FeatureSet
+from tsforecast.models.base import Estimator
+from tsforecast.training.fit import started
+
+log = logging.getLogger(__name__)
+
+
+def experiment(cfg: DictConfig, chosen: Mapping[str, str], source: Source | None = None) -> Experiment:
+    """The experiment that the configuration of `train` describes.
+
+    Parameters
+    ----------
+    chosen
+        The option chosen in each config group, which names the run and the model.
+    source
+        In place of the one that `dataset` describes.
+
+    Raises
+    ------
+    ConfigError
+        A class cannot be built from its node.
+    """
+    model = build(cfg.model)
+    resolved: Any = OmegaConf.to_container(cfg, resolve=True)
+    if isinstance(model, Estimator):
+        check_processes()
+        if spare := without_trainer(cfg):
+            log.warning("Model %s has no trainer, so without effect: %s", chosen["model"], ", ".join(spare))
+
+    def trainer(callbacks: Sequence[Any], **settings: Any) -> Any:  # built when called: it imports Lightning
+        beside = [*build(cfg.callbacks).values(), *callbacks]
+        built = started(build(cfg.trainer), beside, **settings)
+        check_processes(built.num_nodes, built.num_devices)
+        return built
+
+    return Experiment(
+        source=source or build(cfg.dataset),
+        split=build(cfg.split),
+        features=FeatureSet(tuple(build(cfg.feature).values()), build(cfg.scaler)),
+        model=model,
+        trainer=trainer,
+        calibration=build(cfg.calibration),
+        baselines=build(cfg.evaluation.baselines),
+        lookback=cfg.lookback,
+        horizon=cfg.horizon,
+        season=cfg.season,
+        stride=cfg.evaluation.stride,
+        quantiles=tuple(cfg.quantiles),
+        unused_covariates=cfg.unused_covariates,
+        seed=cfg.seed,
+        ckpt_path=cfg.ckpt_path,
+        name=cfg.name or f"{chosen['dataset']}-{chosen['model']}",
+        label=chosen["model"],
+        config=resolved,
+    )

@@ -1,0 +1,287 @@
+"""One experiment, one call: read, split, encode, fit, calibrate, score. It knows no hydra, no mlflow and no plots.
+
+The commands, folds, trials and re-runs are callers of `run_experiment` with an `Experiment` of their own.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import pandas as pd
+
+from tsforecast.bundle import golden
+from tsforecast.bundle.bundle import Bundle
+from tsforecast.bundle.provenance import provenance
+from tsforecast.data.sources import Source
+from tsforecast.errors import ConfigError, count
+from tsforecast.features.base import FeatureSet
+from tsforecast.metrics import Scores
+from tsforecast.models.base import Estimator
+from tsforecast.quantiles import check_quantiles
+from tsforecast.training.calibrate import Calibration, NoCalibration
+from tsforecast.training.evaluate import baselines, evaluate
+from tsforecast.training.fit import Events as Epochs
+from tsforecast.training.fit import Fitted, Fitting, Silent, fit
+from tsforecast.training.prepare import Prepared, Split, prepare
+from tsforecast.training.results import flatten, table, write_json
+from tsforecast.types import Forecast
+
+log = logging.getLogger(__name__)
+PARTS = ("val", "test")
+
+
+class Events(Epochs, Protocol):
+    """Who listens to an experiment: a tracker, a progress bar, a tuner that prunes."""
+
+    def update(self, result: Result) -> None:
+        """What is known so far: after the fit, the calibration and each score, and at the end."""
+        ...
+
+
+class Keep:
+    """Keeps what is known so far, and passes epochs on to another listener."""
+
+    def __init__(self, other: Epochs | None = None) -> None:
+        self.epoch = (other or Silent()).epoch
+        self.result: Result | None = None
+
+    def update(self, result: Result) -> None:
+        """See `Events`."""
+        self.result = result
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """What a run is made from: numbers and objects, never a configuration node.
+
+    Parameters
+    ----------
+    source
+        Where the series come from.
+    split
+        Which rows are trained on, which choose, which judge.
+    features
+        Row features, window features and the scaler, not fitted.
+    model
+        An `Estimator`, or a `tsforecast.models.neural.Neural`.
+    trainer
+        Called with `callbacks`, gives the `lightning.pytorch.Trainer`; a model fitted in one pass does not call it.
+    calibration
+        Where intervals come from.
+    baselines
+        Scored beside the model on the test windows, by name.
+    lookback, horizon, stride
+        Rows a forecast sees, rows ahead, rows between two test origins.
+    season
+        Rows of one season; None: that of the frequency.
+    quantiles
+        Levels in (0, 1) to forecast beside the point.
+    unused_covariates
+        `error`, or `ignore` those that the model cannot use.
+    ckpt_path
+        A checkpoint to resume from.
+    name, label
+        What the run and its bundle are called, and what tables of scores call the model.
+    config
+        The configuration it was built from, as JSON values: kept in the bundle.
+
+    Raises
+    ------
+    ConfigError
+        A size, the seed or a quantile level is none.
+    """
+
+    source: Source
+    split: Split
+    model: Any
+    trainer: Callable[..., Any]
+    lookback: int
+    horizon: int
+    features: FeatureSet = field(default_factory=FeatureSet)
+    calibration: Calibration = field(default_factory=NoCalibration)
+    baselines: Mapping[str, Estimator] = field(default_factory=dict)
+    season: int | None = None
+    stride: int = 1
+    quantiles: tuple[float, ...] = ()
+    unused_covariates: str = "error"
+    seed: int = 1
+    ckpt_path: str | None = None
+    name: str = "experiment"
+    label: str = "model"
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("lookback", "horizon", "stride", *["season"] * (self.season is not None)):
+            count(name, getattr(self, name))
+        if not 0 <= self.seed < 2**32:
+            raise ConfigError("a seed is a whole number", where="seed", got=self.seed, allowed="0 to 2**32 - 1")
+        object.__setattr__(self, "quantiles", check_quantiles(self.quantiles, learned=self.learned))
+
+    @cached_property
+    def origin(self) -> dict[str, Any]:
+        """Commit, packages, host and configuration: what a result was made from."""
+        return provenance(dict(self.config))
+
+    @property
+    def learned(self) -> bool:
+        """Whether the model learns the quantiles; else calibration places them."""
+        return bool(getattr(self.model, "learns_quantiles", False))
+
+    def prepare(self) -> Prepared:
+        """Read, split, fit the features on the train rows, encode, and check all that can be before a fit.
+
+        Raises
+        ------
+        TsforecastError
+            Data, split, features, model and calibration do not fit together.
+        """
+        data = prepare(
+            self.source.load(),
+            self.split,
+            self.features,
+            lookback=self.lookback,
+            horizon=self.horizon,
+            season=self.season,
+            quantile_levels=self.quantiles if self.learned else (),
+            calibration=self.calibration.fraction if self.quantiles else 0.0,
+            stride=self.stride,
+        )
+        data.check(self.model, self.calibration, self.quantiles, label=self.label, unused=self.unused_covariates)
+        return data
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run has found; while it goes on, what it has found so far.
+
+    Attributes
+    ----------
+    data
+        The panel with its borders, the fitted features, and windows over each part.
+    fitted
+        The forecaster, its training curve, what it says about itself.
+    bundle
+        What forecasts, calibrated; saved by `save`.
+    rivals
+        The baselines as bundles, by name.
+    parts
+        `val`, `test` to the model's and the baselines' scores by name.
+    metrics
+        All scores by name: `test/mse`, `test/mse/channel/OT`, `baseline/naive/test/mae`, `time/fit_seconds`, ...
+    """
+
+    experiment: Experiment
+    data: Prepared
+    fitted: Fitted
+    bundle: Bundle
+    rivals: Mapping[str, Bundle] = field(default_factory=dict)
+    parts: Mapping[str, Mapping[str, Scores]] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def scores(self) -> pd.DataFrame:
+        """The test scores (of the last part scored): a row for the model and for each baseline, a column a score."""
+        part = list(self.parts)[-1]
+        return pd.DataFrame({name: each.summary() for name, each in self.parts[part].items()}).T.rename_axis(part)
+
+    def table(self) -> str:
+        """The scores as text, and how they compare."""
+        part = list(self.parts)[-1]
+        return "\n".join(filter(None, (table(self.parts[part], self.experiment.label, part), self.fitted.note)))
+
+    def forecast(self) -> Forecast:
+        """Of the rows after the last; with known covariates, which nobody has given for these, of the last rows."""
+        panel, horizon = self.data.panel, self.bundle.dims.horizon
+        if not self.bundle.schema.known:
+            return self.bundle.forecast(panel)
+        begin, end = panel.offsets[:-1], panel.offsets[1:]
+        future = golden.frame_of(self.bundle, panel.rows(end - horizon, end))
+        return self.bundle.forecast(panel.rows(begin, end - horizon), future)
+
+    def plot(self, series: Sequence[str] = (), channels: Sequence[str] = ()) -> Any:
+        """What `forecast` gives, behind the history: as `Forecast.plot`."""
+        return self.forecast().plot(series, channels)
+
+    def save(self, out: Path) -> Bundle:
+        """Write `bundle/`, `metrics.json` and what the model says about itself; the bundle with its path and digest.
+
+        Raises
+        ------
+        OutputError
+            The directory holds a bundle already, or cannot be written.
+        """
+        bundle = self.bundle.save(out / "bundle")
+        write_json(out / "metrics.json", self.metrics)
+        if self.fitted.insights:
+            write_json(out / "interpretation.json", self.fitted.insights)
+        return bundle
+
+
+def run_experiment(
+    experiment: Experiment,
+    out: Path | None = None,
+    *,
+    parts: Sequence[str] = PARTS,
+    on: Events | None = None,
+    data: Prepared | None = None,
+) -> Result:
+    """Fit, calibrate and score one experiment.
+
+    Parameters
+    ----------
+    out
+        Where checkpoints go, and nothing else; None: nothing is written.
+    parts
+        What to score: `val`, `test`, both or neither; the baselines are scored on the test windows.
+    on
+        Who listens.
+    data
+        What `experiment.prepare()` gave, where it is there already.
+
+    Raises
+    ------
+    TsforecastError
+        The parts of the experiment do not fit together, or the fit fails; what was found until then was told to `on`.
+    """
+    on = on or Keep()
+    data = data or experiment.prepare()
+    train, val, held_out = (data.windows(part) for part in ("train", "val", "cal"))
+    panel, dims, counts = data.panel, data.dims, (len(train), len(val), len(held_out), len(data.windows("test")))
+    rows = f"{len(panel)} series, {len(panel.time)} rows, {' '.join(panel.channels)}"
+    sizes = "windows of %d + %d rows: %d train, %d val, %d calibration, %d test"
+    log.info("%s: %s; " + sizes, data.loaded.name, rows, dims.lookback, dims.horizon, *counts)
+    began = time.perf_counter()
+    fitting = Fitting(data.dims, experiment.trainer, experiment.seed, out, experiment.ckpt_path, on)
+    fitted = fit(experiment.model, train, val, fitting)
+    until = str(data.panel.time[data.borders.val_end - 1].max())  # rows up to here chose something
+    origin = {"data": data.loaded.record, "chosen_until": until, "provenance": experiment.origin}
+    metadata = {"name": experiment.name, **origin}
+    bundle = replace(data.bundle(fitted.forecaster), metadata=metadata)
+    result = Result(experiment, data, fitted, bundle, metrics={"time/fit_seconds": time.perf_counter() - began})
+    on.update(result)
+    bundle = experiment.calibration(bundle, held_out, experiment.quantiles)
+    rivals = baselines(bundle, experiment.baselines, train) if "test" in parts else {}
+    result = replace(result, bundle=bundle, rivals=rivals)
+    on.update(result)
+    for part in parts:
+        began, windows, test = time.perf_counter(), data.windows(part), part == "test"
+        own = evaluate(bundle, data.panel, windows, data.scale, keep=test)
+        flat = {"time/score_seconds": time.perf_counter() - began, **flatten(own, part, detail=test)}
+        scores = {experiment.label: own}
+        for name, rival in rivals.items() if test else ():
+            scores[name] = own if name in scores else evaluate(rival, data.panel, windows, data.scale)
+            flat |= flatten(scores[name], f"baseline/{name}/{part}")
+        result = replace(result, parts={**result.parts, part: scores}, metrics={**result.metrics, **flat})
+        on.update(result)
+    summary = {name: value for name, value in result.metrics.items() if name.partition("/")[0] in parts}
+    summary = {name: value for name, value in summary.items() if name.count("/") == 1}
+    bundle = golden.with_golden(replace(bundle, metadata={**metadata, "scores": summary}), data.rows("train"))
+    result = replace(result, bundle=bundle)
+    on.update(result)
+    return result

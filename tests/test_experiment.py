@@ -1,0 +1,147 @@
+"""One experiment is one call, from the command line and from Python: same numbers, same errors, no files unasked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import tsforecast as tsf
+from tsforecast.config.experiment import experiment
+from tsforecast.config.mistakes import compose
+from tsforecast.data.frames import to_panel
+from tsforecast.data.schema import Schema
+from tsforecast.data.sources import FrameSource, Loaded
+from tsforecast.errors import ConfigError, DataError
+from tsforecast.experiment import Experiment, Result, run_experiment
+
+SMALL = ("lookback=24", "horizon=4", "tracking=none", "report=none", "serving=none")
+NETWORK = ("model=dlinear", "trainer.enable_progress_bar=false", "trainer.max_epochs=4", "model.patience=9")
+
+
+@pytest.fixture
+def frame() -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    time = pd.date_range("2024-01-01", periods=600, freq="h")
+    wave = np.sin(np.arange(600) / 24 * 2 * np.pi)
+    return pd.DataFrame({"date": time, "load": wave + 0.1 * rng.standard_normal(600), "b": rng.standard_normal(600)})
+
+
+def small(frame: pd.DataFrame, *overrides: str) -> Experiment:
+    cfg, chosen = compose("train", ["dataset=csv", "dataset.path=memory", *SMALL, *overrides])
+    return experiment(cfg, chosen, FrameSource(frame, Schema(target=["load"])))
+
+
+@pytest.mark.parametrize("model", ["ridge", "nlinear"])
+def test_python_and_the_command_give_the_same_bits(
+    frame: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    frame.to_csv("x.csv", index=False)
+    own = (f"model={model}", "dataset.target=[load]", "trainer.enable_progress_bar=false", *SMALL)
+    of_a_file = tsf.train("dataset=csv", "dataset.path=x.csv", *own, out="run")
+    before = set(tmp_path.iterdir())
+    in_memory = tsf.train(f"model={model}", *own[2:], data=pd.read_csv("x.csv"), target=["load"])
+    assert set(tmp_path.iterdir()) == before
+    assert of_a_file.scores.equals(in_memory.scores)
+    found = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert found["test/mse"] == in_memory.metrics["test/mse"]
+    saved = tsf.load_bundle("run/bundle").forecast(frame.drop(columns="b"))
+    np.testing.assert_array_equal(saved.values, in_memory.bundle.forecast(frame.drop(columns="b")).values)
+
+
+def test_a_run_from_python_tells_its_scores_and_draws_its_forecast(frame: pd.DataFrame) -> None:
+    run = tsf.train("model=ridge", *SMALL, data=frame, time="date", target=["load"])
+    assert list(run.scores.index) == ["ridge", "naive", "seasonal_naive"]
+    assert run.scores.loc["ridge", "mase"] == run.metrics["test/mase"]
+    assert run.plot().axes
+    assert "ridge has a" in run.table()
+
+
+def test_the_arguments_of_python_are_checked_as_the_command_lines(frame: pd.DataFrame) -> None:
+    with pytest.raises(ConfigError) as caught:
+        tsf.train("modle=ridge", data=frame)
+    assert caught.value.fix == "did you mean model?"
+    with pytest.raises(ConfigError) as caught:
+        tsf.train(*SMALL, data=frame, tme="date")
+    assert caught.value.where == "dataset"
+    assert "dataset.time" in str(caught.value.fix)
+    with pytest.raises(DataError, match="did you mean 'load'"):
+        tsf.train(*SMALL, data=frame, target=["laod"])
+    with pytest.raises(DataError, match="no table"):
+        tsf.train(*SMALL, data=[1, 2, 3])
+
+
+def test_a_long_frame_has_ids(frame: pd.DataFrame) -> None:
+    long = pd.concat([frame.assign(shop=name) for name in ("01", "1")])
+    run = tsf.train("model=naive", *SMALL, data=long, id="shop", time="date", target=["load"])
+    assert list(run.bundle.features.ids) == ["01", "1"]
+
+
+def test_any_table_with_the_arrow_interface_is_a_frame(frame: pd.DataFrame) -> None:
+    import pyarrow
+
+    table = pyarrow.Table.from_pandas(frame, preserve_index=False)
+    runs = [tsf.train("model=ridge", *SMALL, data=each, target=["load"]) for each in (frame, table)]
+    assert runs[0].scores.equals(runs[1].scores)
+
+
+def test_scoring_can_be_limited_and_windows_keep_to_their_part(frame: pd.DataFrame) -> None:
+    planned = small(frame, "model=ridge")
+    both, val = run_experiment(planned), run_experiment(planned, parts=("val",))
+    assert set(val.parts) == {"val"}
+    assert not val.rivals
+    assert val.metrics["val/mse"] == both.metrics["val/mse"]
+    assert not any(name.startswith(("test", "baseline")) for name in val.metrics)
+
+
+def test_another_split_of_the_same_experiment_leaves_the_first_as_it_was(frame: pd.DataFrame) -> None:
+    from tsforecast.data.splits import RowSplit
+
+    planned = small(frame, "model=ridge")
+    first = run_experiment(planned)
+    other = run_experiment(replace(planned, split=RowSplit(train=200, val=100, test=100)))
+    assert other.metrics["test/mse"] != first.metrics["test/mse"]
+    assert run_experiment(planned).metrics["test/mse"] == first.metrics["test/mse"]
+
+
+def test_a_listener_hears_every_epoch_and_may_end_the_fit(frame: pd.DataFrame, tmp_path: Path) -> None:
+    seen: list[Mapping[str, float]] = []
+
+    class Listener:
+        def epoch(self, record: Mapping[str, float]) -> bool:
+            seen.append(record)
+            return record["epoch"] >= 1
+
+        def update(self, result: Result) -> None:
+            seen.append({"parts": len(result.parts)})
+
+    result = run_experiment(small(frame, *NETWORK), on=Listener())
+    assert [record["epoch"] for record in seen if "epoch" in record] == [0, 1]
+    assert result.fitted.history == [record for record in seen if "epoch" in record]
+    assert [record["parts"] for record in seen if "parts" in record] == [0, 0, 1, 2, 2]
+    assert not list(tmp_path.iterdir())
+
+
+@dataclass(frozen=True)
+class Store:
+    """A store of one's own: no other file is touched."""
+
+    rows: list[tuple[str, float]]
+
+    def load(self, *, for_training: bool = True) -> Loaded:
+        frame = pd.DataFrame(self.rows, columns=["date", "y"])
+        schema = Schema(target=["y"])
+        return Loaded(to_panel(frame, schema, for_training=for_training), schema, "mine", "digest", "here")
+
+
+def test_a_store_of_ones_own_is_a_class_with_a_load(frame: pd.DataFrame) -> None:
+    rows = list(zip(frame["date"].astype(str), frame["load"], strict=True))
+    result = run_experiment(replace(small(frame, "model=ridge"), source=Store(rows)))
+    assert result.bundle.metadata["data"]["name"] == "mine"
+    assert result.metrics["test/mse"] > 0
