@@ -32,3 +32,14 @@ def ett_dir() -> Path:
     if not (place / "ETTh1.csv").is_file():
         pytest.fail(f"ETTh1.csv is not in {place}: set TSFORECAST_DATA_DIR to the folder that holds it")
     return place
+
+
+@pytest.fixture(scope="session")
+def tracking_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database in which nothing is recorded yet, to be copied: making one takes seconds."""
+    from tsforecast.tracking.client import connect, import_mlflow
+
+    file = tmp_path_factory.mktemp("tracking") / "mlflow.db"
+    import_mlflow()
+    connect(f"sqlite:///{file}")
+    return file

@@ -318,7 +318,8 @@ def test_when_predict_would_write_over_what_it_reads_then_it_does_not(run: Run, 
     assert (demo / "plan.csv").read_text() == "date\n"
 
 
-def test_two_processes_train_one_model_and_leave_one_run(demo: Path) -> None:
+def test_two_processes_train_one_model_and_leave_one_run(demo: Path, tracking_database: Path) -> None:
+    shutil.copy(tracking_database, demo / "ddp.db")
     short = ("trainer.accelerator=cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=20", "report=none")
     where = ("tracking.uri=sqlite:///ddp.db", "hydra.run.dir=ddp")
     done = process(demo, "tsforecast.train", "model=dlinear", "trainer=ddp", *short, *where)

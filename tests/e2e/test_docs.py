@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tsforecast.metrics import Scores
+
+from .conftest import Run
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -27,24 +32,73 @@ def blocks(page: Path) -> list[tuple[str, str]]:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A working directory that has the repository's data, as a clone has."""
-    (tmp_path / "data").symlink_to(ROOT / "data")
+    (tmp_path / "data").mkdir()
+    for file in (ROOT / "data").iterdir():  # not the folder: what is generated is not to lie in the repository
+        (tmp_path / "data" / file.name).symlink_to(file)
     return tmp_path
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.stem)
-def test_when_a_reader_types_what_a_page_says_then_it_works(page: Path, folder: Path) -> None:
+@pytest.fixture
+def shell(folder: Path) -> Callable[[str], tuple[int, str]]:
+    """A shell of a process of its own in that folder: the exit status of a text, and the end of what it printed."""
     environment = {
         **{key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")},
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         "OMP_NUM_THREADS": "1",
     }
+
+    def call(text: str) -> tuple[int, str]:
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", text], cwd=folder, env=environment, capture_output=True, text=True
+        )
+        return done.returncode, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+
+    return call
+
+
+COMMAND = re.compile(r"(\w+=\w+ )?python -m tsforecast\.\w+ [^|&;<>`$]*$")
+
+
+def lines(page: Path, text: str) -> list[str]:
+    """The lines of a block that stand for themselves, so that the commands among them need no process; or the block.
+
+    README's is one block: a reader types it first, so `python -m` and the shell are tried with it.
+    """
+    each = re.sub(r"\\\n", " ", text).strip().splitlines()
+    apart = page.stem != "README" and all(COMMAND.match(line) or line.startswith("head ") for line in each)
+    return each if apart else [text]
+
+
+@pytest.fixture
+def typed(folder: Path, shell: Callable[[str], tuple[int, str]], run: Run) -> Callable[[str], tuple[int, str]]:
+    """As `shell`, but a line that is a command alone runs in this process."""
+
+    def call(line: str) -> tuple[int, str]:
+        if "\n" in line or not COMMAND.match(line):
+            return shell(line)
+        words = shlex.split(line, comments=True)
+        start = words.index("python")
+        with pytest.MonkeyPatch.context() as environment:
+            for name, _, value in (word.partition("=") for word in words[:start]):
+                environment.setenv(name, value)
+            done = run(folder, words[start + 2].removeprefix("tsforecast."), *words[start + 3 :])
+        return done.returncode, done.stderr[-4000:]
+
+    return call
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.stem)
+def test_when_a_reader_types_what_a_page_says_then_it_works(
+    page: Path, folder: Path, typed: Callable[[str], tuple[int, str]], tracking_database: Path
+) -> None:
+    if page.stem != "README":  # which shows that a database is made where there is none
+        shutil.copy(tracking_database, folder)
     for language, text in blocks(page):
         if language == "bash":
-            done = subprocess.run(
-                ["bash", "-euo", "pipefail", "-c", text], cwd=folder, env=environment, capture_output=True, text=True
-            )
-            assert done.returncode == 0, f"{page.name}:\n{text}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+            for line in lines(page, text):
+                status, told = typed(line)
+                assert status == 0, f"{page.name}:\n{text}\n{told}"
         else:  # a file, named by the comment on its first line
             file = folder / text.splitlines()[0].removeprefix("#").strip()
             file.parent.mkdir(parents=True, exist_ok=True)

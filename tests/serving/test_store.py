@@ -109,9 +109,9 @@ def test_an_unknown_tag_is_an_error_that_names_those_there_are(bundles: Bundles)
 
 
 def test_a_model_in_mlflow_is_found_by_its_address(
-    bundles: Bundles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bundles: Bundles, tracking_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bundle, uri = bundles("wide"), f"sqlite:///{tmp_path}/mlflow.db"
+    bundle, uri = bundles("wide"), f"sqlite:///{shutil.copy(tracking_database, tmp_path)}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     with MLflowTracker(uri).run("name", {}) as run:
         address = run.log_bundle(Path(str(bundle.path)), golden.example(bundle, bundle.panel(_history(bundle))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -26,8 +27,8 @@ L, H = 12, 4
 
 
 @pytest.fixture(scope="module")
-def tracker(tmp_path_factory: pytest.TempPathFactory) -> MLflowTracker:
-    return MLflowTracker(f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db")
+def tracker(tracking_database: Path, tmp_path_factory: pytest.TempPathFactory) -> MLflowTracker:
+    return MLflowTracker(f"sqlite:///{shutil.copy(tracking_database, tmp_path_factory.mktemp('store'))}")
 
 
 def wide(rows: int = 120, tz: str | None = None) -> pd.DataFrame:

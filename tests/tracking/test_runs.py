@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,11 +23,10 @@ from tsforecast.tracking.runs import MLflowTracker, NoTracker
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory whose `mlflow.db` all tests share: making one takes seconds."""
+def store(tracking_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory whose `mlflow.db` all tests share."""
     directory = tmp_path_factory.mktemp("store")
-    with MLflowTracker(f"sqlite:///{directory}/mlflow.db", "first").run("warm-up", {}):
-        pass
+    shutil.copy(tracking_database, directory)
     return directory
 
 
