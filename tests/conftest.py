@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
@@ -43,3 +44,14 @@ def tracking_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import_mlflow()
     connect(f"sqlite:///{file}")
     return file
+
+
+@pytest.fixture(autouse=True)
+def own_logger(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a server of an earlier test did to the package's logger, in this process, is not seen outside of servers."""
+    if "serving" not in str(request.path):
+        ours = logging.getLogger("tsforecast")
+        monkeypatch.setattr(ours, "propagate", True)
+        monkeypatch.setattr(ours, "handlers", [])
+        monkeypatch.setattr(ours, "level", logging.NOTSET)
+        logging.root.manager._clear_cache()  # type: ignore[attr-defined]

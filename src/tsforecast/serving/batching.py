@@ -58,6 +58,7 @@ class Batcher:
         self.engine, self.limit, self.observe = engine, limit, observe
         self.waiting: deque[Job] = deque()
         self.running = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="forecast")
 
     async def forecast(self, read: Callable[[], Request], write: Callable[[Request, Answer], bytes]) -> bytes:
@@ -69,6 +70,8 @@ class Batcher:
             It cannot be read or answered.
         """
         loop = asyncio.get_running_loop()
+        if self._loop is not loop:  # the one before it ended, perhaps before it was told that its jobs were done
+            self._loop, self.running = loop, False
         job = Job(read, write, loop.create_future())
         self.waiting.append(job)
         if not self.running:
