@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from tests.errors import has, refused
 from tsforecast.errors import ConfigError
 from tsforecast.metrics import QuantileScores
 from tsforecast.quantiles import check_quantiles, conformal, intervals, ordered
@@ -19,13 +20,13 @@ RNG = np.random.default_rng(0)
 
 @pytest.mark.parametrize("bad", [[0.0, 0.5], [0.5, 1.0], [0.5, 1.5], [-0.1, 0.5], [True, 0.5], ["a", 0.5], [0.5, 0.5]])
 def test_when_a_level_is_not_between_0_and_1_or_there_twice_then_it_is_refused(bad: list) -> None:
-    with pytest.raises(ConfigError, match="quantile level"):
+    with refused(ConfigError, where="quantiles", fix=has("quantiles=[")):
         check_quantiles(bad, learned=False)
 
 
 def test_only_a_model_that_learns_quantiles_needs_the_median() -> None:
     assert check_quantiles([0.9, 0.1], learned=False) == (0.1, 0.9)
-    with pytest.raises(ConfigError, match="median"):
+    with refused(ConfigError, where="quantiles", got=[0.9, 0.1], allowed="0.5 among them"):
         check_quantiles([0.9, 0.1], learned=True)
 
 

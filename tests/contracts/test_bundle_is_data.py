@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.errors import refused
 from tests.serving.conftest import frame, trained
 from tsforecast import load_bundle
 from tsforecast.bundle.bundle import Bundle
@@ -178,5 +179,5 @@ def test_a_path_outside_is_followed_only_when_the_caller_names_it(
 @pytest.mark.parametrize("spec", ["tsforecast.features.base.FeatureSet", "tsforecast.features.scaling.NoScaler"])
 def test_what_is_no_feature_is_refused_as_one(bundle: Bundle, tmp_path: Path, spec: str) -> None:
     path = forged(bundle, "bundle.json", put(("features",), [{"_target_": spec}]), tmp_path / "b")
-    with pytest.raises(BundleError, match="wrong kind"):
+    with refused(BundleError, where="bundle.json", allowed="Feature"):
         load_bundle(path)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.contracts.conftest import LEVELS, Trained, changed, compose
+from tests.errors import has, refused
 from tsforecast.config.compose import build
 from tsforecast.data.panel import Panel
 from tsforecast.data.splits import Borders
@@ -53,7 +54,7 @@ def test_calibration_needs_as_many_windows_as_the_outermost_level_tells_ranks_ap
     case = trained("etth1", "calendar", "ridge")
     windows = held_out(case, case.panel, "train")
     Conformal().check(windows.subset(np.arange(needed)), levels, learned=False)
-    with pytest.raises(DataError, match=f"{needed} or more"):
+    with refused(DataError, where="calibration", got=f"{needed - 1} windows", allowed=f"{needed} or more"):
         Conformal().check(windows.subset(np.arange(needed - 1)), levels, learned=False)
 
 
@@ -61,20 +62,20 @@ def test_no_calibration_serves_what_was_learned_and_refuses_what_was_not(trained
     case = trained("etth1", "calendar", "ridge")
     assert NoCalibration()(case.bundle, held_out(case, case.panel), ()).quantile_levels == ()
     NoCalibration().check(held_out(case, case.panel), LEVELS, learned=True)
-    with pytest.raises(ConfigError, match="calibration=conformal"):
+    with refused(ConfigError, where="quantiles", got=[0.05, 0.5, 0.95], fix=has("calibration=conformal")):
         NoCalibration().check(held_out(case, case.panel), LEVELS, learned=False)
 
 
 def test_when_there_is_nothing_to_calibrate_on_then_the_error_says_what_to_change(trained) -> None:
     case = trained("etth1", "calendar", "ridge")
     windows = held_out(case, case.panel)
-    with pytest.raises(DataError, match="too few windows"):
+    with refused(DataError, where="calibration", got="0 windows", allowed="19 or more"):
         Conformal().check(windows.subset(slice(0, 0)), LEVELS, learned=False)
     target = case.panel.target.copy()
     target[case.borders.cal_start[0] :, 2] = np.nan
-    with pytest.raises(DataError, match="no observed value"):
+    with refused(DataError, where="calibration", what=has("no observed value")):
         Conformal()(case.bundle, held_out(case, replace(case.panel, target=target)), LEVELS)
-    with pytest.raises(ConfigError, match="share"):
+    with refused(ConfigError, where="calibration.fraction", got=1.0, allowed="above 0 and below 1"):
         Conformal(fraction=1.0)
 
 
@@ -87,7 +88,7 @@ def test_when_a_model_cannot_use_a_covariate_then_composition_stops_unless_told_
     panel = trained("panel", "calendar", "ridge").panel
     features = FeatureSet(tuple(build(compose("train", "feature=[calendar,lags]").feature).values()))
     encoded = features.fit(panel).encode(panel)
-    with pytest.raises(ConfigError, match="static: category, size") as error:
+    with refused(ConfigError, where="model", allowed=["past"]) as error:
         check_covariates(Univariate(), encoded, label="mine", unused="error")
     assert "known: promo, price, event" in str(error.value)
     assert "window features: lags" in str(error.value)
@@ -103,6 +104,6 @@ def test_when_a_model_cannot_use_a_covariate_then_composition_stops_unless_told_
     Univariate.uses = frozenset({"past"})
     check_covariates(Univariate(), encoded, label="mine", unused="ignore")
     assert "does not use known: promo" in caplog.text
-    with pytest.raises(ConfigError, match="unused_covariates"):
+    with refused(ConfigError, where="unused_covariates", got="maybe", allowed=["error", "ignore"]):
         check_covariates(Univariate(), encoded, label="mine", unused="maybe")
     check_covariates(build(compose("train", "model=naive").model), encoded, label="naive", unused="error")

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.errors import has, refused
 
 from tsforecast.data.frames import to_panel
 from tsforecast.data.schema import Schema
@@ -228,29 +229,29 @@ def test_when_dates_can_begin_with_the_day_or_the_month_then_that_is_said(file):
 def test_when_a_parquet_file_is_damaged_then_it_is_a_data_error(tmp_path):
     path = tmp_path / "my.parquet"
     path.write_bytes(b"PAR1 and no more")
-    with pytest.raises(DataError, match="cannot be read"):
+    with refused(DataError, what=has("cannot be read")):
         read_frame(path, Schema())
 
 
 def test_when_a_path_is_misspelt_then_the_nearest_file_is_named(file):
-    with pytest.raises(DataError, match=r"did you mean .*my\.csv"):
+    with refused(DataError, got="nothing", fix=has("my.csv")):
         read_frame(file.with_name("mi.csv"), Schema())
 
 
 def test_when_the_suffix_is_unknown_then_the_known_ones_are_named(tmp_path):
     (tmp_path / "my.xlsx").write_bytes(b"x")
-    with pytest.raises(DataError, match=r"\.csv, \.parquet"):
+    with refused(DataError, got=".xlsx", allowed=".csv, .parquet"):
         read_frame(tmp_path / "my.xlsx", Schema())
 
 
 def test_when_a_target_is_misspelt_then_the_nearest_column_of_the_file_is_named(file):
     file.write_text("date,load,b\n" + ROWS)
-    with pytest.raises(DataError, match="'laod' is missing; did you mean 'load'"):
+    with refused(DataError, what=has("'laod' is missing", "'load'")):
         Dataset(path=str(file), target=["laod"]).load()
 
 
 def test_when_rows_are_too_few_then_it_says_how_many_there_are(file):
-    with pytest.raises(DataError, match="too few rows: 100 are needed, there are 20"):
+    with refused(DataError, what=has("100 are needed", "there are 20")):
         Dataset(path=str(file)).load(min_rows=100)
 
 

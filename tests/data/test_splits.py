@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.errors import has, refused
 
 from tsforecast.data.frames import to_panel
 from tsforecast.data.panel import Panel, seasonality
@@ -68,9 +69,9 @@ def test_when_there_is_no_last_date_then_the_test_goes_to_the_end():
 def test_a_part_with_exactly_one_window_is_enough_and_one_row_less_is_not():
     panel = panel_of(14)
     RowSplit(train=8, val=3, test=3)(panel, 5, 3)
-    with pytest.raises(DataError, match="train needs 8 rows, it has 7"):
+    with refused(DataError, where="split, with lookback 5 and horizon 3", what=has("train needs 8 rows, it has 7")):
         RowSplit(train=7, val=3, test=3)(panel, 5, 3)
-    with pytest.raises(DataError, match="validation needs 3 rows, it has 2"):
+    with refused(DataError, where=has("lookback 5", "horizon 3"), what=has("validation needs 3 rows, it has 2")):
         RowSplit(train=8, val=2, test=3)(panel, 5, 3)
 
 
@@ -103,7 +104,7 @@ def test_a_tail_split_counts_from_each_series_end() -> None:
     assert borders.train_end.tolist() == [70, 120]
     assert borders.val_end.tolist() == [90, 140]
     assert borders.test_end.tolist() == [100, 150]
-    with pytest.raises(ConfigError, match="positive"):
+    with refused(ConfigError, where="split", got="val=0 test=1", allowed="1 or more"):
         TailSplit(val=0, test=1)
 
 
@@ -147,7 +148,7 @@ def test_when_windows_do_not_fit_then_sizes_that_do_are_named_for_the_frequency(
 
 def test_short_series_are_dropped_when_that_is_stated_and_named_otherwise(caplog: pytest.LogCaptureFixture) -> None:
     panel = panel_of(100, 20, 60)
-    with pytest.raises(DataError, match=r"split\.short=drop"):
+    with refused(DataError, where="split, with lookback 10 and horizon 5", fix=has("split.short=drop")):
         TailSplit(val=10, test=10)(panel, 10, 5)
     with caplog.at_level("INFO"):
         kept, borders = TailSplit(val=10, test=10, short="drop")(panel, 10, 5).kept(panel)
@@ -157,7 +158,7 @@ def test_short_series_are_dropped_when_that_is_stated_and_named_otherwise(caplog
     np.testing.assert_array_equal(kept.target, np.delete(panel.target, slice(100, 120), axis=0))
     assert borders.begin.tolist() == [0, 100]
     assert borders.test_end.tolist() == [100, 160]
-    with pytest.raises(DataError, match="too few rows"):
+    with refused(DataError, where="split, with lookback 10 and horizon 5", what=has("train needs 15 rows, it has 0")):
         TailSplit(val=10, test=10, short="drop")(panel_of(20), 10, 5)
-    with pytest.raises(ConfigError, match="there is no such"):
+    with refused(ConfigError, where="split.short", got="maybe", allowed=["error", "drop"]):
         TailSplit(val=1, test=1, short="maybe")

@@ -7,6 +7,7 @@ import datetime
 import numpy as np
 import pandas as pd
 import pytest
+from tests.errors import has, refused
 
 from tsforecast.errors import ConfigError
 from tsforecast.features.calendar import Calendar, Fourier, Holidays
@@ -64,20 +65,20 @@ def test_window_features_are_what_a_loop_finds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "name"),
+    ("make", "where", "said"),
     [
-        (lambda: Calendar(["hourr"]), "hour"),
-        (lambda: Calendar(encoding="no"), "cyclical"),  # type: ignore[arg-type]
-        (lambda: Fourier("x"), "7D"),
-        (lambda: Holidays("XX"), "XX"),
-        (lambda: Lags([0]), "1, 2"),
-        (lambda: Rolling(5, ["meen"]), "mean"),
-        (lambda: Lags([31]).names(30), "lookback=31"),
-        (lambda: Differences([30]).names(30), "lookback=31"),
+        (lambda: Calendar(["hourr"]), "calendar.fields", {"got": "hourr", "fix": "did you mean hour?"}),
+        (lambda: Calendar(encoding="no"), "calendar.encoding", {"got": "no", "allowed": "cyclical, scaled"}),  # type: ignore[arg-type]
+        (lambda: Fourier("x"), "fourier.period", {"got": "x", "allowed": has("7D")}),
+        (lambda: Holidays("XX"), "holidays", {"got": "XX"}),
+        (lambda: Lags([0]), "lags.steps", {"got": [0], "allowed": "1, 2, ..."}),
+        (lambda: Rolling(5, ["meen"]), "rolling.stats", {"got": "meen", "allowed": "mean, std, min, max, median"}),
+        (lambda: Lags([31]).names(30), "lags", {"got": "31 rows, lookback 30", "fix": has("lookback=31")}),
+        (lambda: Differences([30]).names(30), "differences", {"allowed": "1 to 30 rows", "fix": has("lookback=31")}),
     ],
 )
-def test_a_wrong_setting_is_refused_with_what_is_allowed(make: object, name: str) -> None:
-    with pytest.raises(ConfigError, match=name):
+def test_a_wrong_setting_is_refused_with_what_is_allowed(make: object, where: str, said: dict) -> None:
+    with refused(ConfigError, where=f"feature.{where}", **said):
         make()  # type: ignore[operator]
 
 

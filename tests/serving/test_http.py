@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.errors import has, refused
 from tests.serving.conftest import Client, L, request
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.errors import BundleError, ConfigError
@@ -293,7 +294,7 @@ def test_a_bundle_without_a_golden_request_is_not_served(bundles: Bundles, tmp_p
 
     old = replace(bundles("wide"), golden=None).save(tmp_path / "old")
     assert old.golden is None
-    with pytest.raises(BundleError, match="with_golden"):
+    with refused(BundleError, what=has("golden request"), fix=has("with_golden")):
         Engine.open(str(old.path))
 
 
@@ -322,7 +323,7 @@ def test_a_setting_that_is_no_number_is_an_error_that_names_it(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv(name, value)
-    with pytest.raises(ConfigError, match=name):
+    with refused(ConfigError, where=name, got=repr(value), allowed="a number above 0"):
         Settings.from_environment()
 
 
@@ -424,5 +425,5 @@ def test_a_damaged_bundle_is_told_by_its_file(bundles: Bundles, tmp_path: Path) 
     copy = tmp_path / "copy"
     shutil.copytree(str(bundles("wide").path), copy)
     (copy / "golden.json").write_text("{}")
-    with pytest.raises(BundleError, match=r"golden\.json"):
+    with refused(BundleError, where=has("golden.json"), what=has("sha256")):
         Bundle.load(copy)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from tests.errors import has, refused
 
 from tsforecast.bundle.provenance import provenance
 from tsforecast.errors import ConfigError, OutputError
@@ -189,13 +190,13 @@ def test_when_the_environment_names_a_store_then_it_wins(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("uri", [None, "mlruns", "file:///tmp/mlruns", "sqlite://"])
 def test_when_the_store_is_of_a_kind_mlflow_refuses_then_the_error_names_the_key_and_the_cure(uri: str | None) -> None:
-    with pytest.raises(ConfigError, match=r"tracking\.uri(.|\n)*sqlite:////absolute(.|\n)*tracking=none"):
+    with refused(ConfigError, where="tracking.uri", allowed=has("sqlite:////absolute"), fix=has("tracking=none")):
         MLflowTracker(uri)
 
 
 def test_when_the_database_is_not_one_then_the_error_says_where(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_text("this is not a database" * 100)
-    with pytest.raises(OutputError, match=r"cannot be recorded(.|\n)*mlflow\.db"), tracker(tmp_path).run("r", {}):
+    with refused(OutputError, where=has("mlflow.db"), what=has("cannot be recorded")), tracker(tmp_path).run("r", {}):
         pass
 
 
