@@ -27,14 +27,19 @@ class has:  # noqa: N801 (it reads as a verb)
         return f"has{tuple(self.words)}"
 
 
+def has_parts(error: TsforecastError, **parts: object) -> bool:
+    """Whether the error's parts are these, of `code`, `what`, `where`, `got`, `allowed`, `fix`; a path by its text."""
+    for name, expected in parts.items():
+        found = getattr(error, name)
+        found, expected = (str(each) if isinstance(each, Path) else each for each in (found, expected))
+        assert found == expected, f"{name}: {found!r} is not {expected!r}"
+    return True
+
+
 @contextmanager
 def refused(kind: type[TsforecastError], **parts: object) -> Iterator[pytest.ExceptionInfo]:
-    """`pytest.raises` exactly this kind of error with these parts: `code`, `what`, `where`, `got`, `allowed`, `fix`."""
+    """`pytest.raises` exactly this kind of error with these parts."""
     with pytest.raises(kind) as caught:
         yield caught
     assert caught.type is kind
-    for name, expected in parts.items():
-        found = getattr(caught.value, name)
-        assert (str(found) if isinstance(found, Path) else found) == (
-            str(expected) if isinstance(expected, Path) else expected
-        ), f"{name}: {found!r} is not {expected!r}"
+    assert has_parts(caught.value, **parts)
