@@ -30,6 +30,16 @@ def test_every_option_composes_and_builds(
     assert build(cfg[group]) is not None
 
 
+@pytest.mark.parametrize("option", options("callbacks"))
+def test_every_callback_composes_with_the_others_and_builds(option: str) -> None:
+    from lightning.pytorch.callbacks import Callback
+
+    chosen = {option, *options("callbacks")[:1]}
+    built = build(compose("train", "model=nhits", f"callbacks=[{','.join(sorted(chosen))}]").callbacks)
+    assert len(built) == len(chosen)
+    assert all(isinstance(each, Callback) for each in built.values())
+
+
 @pytest.mark.parametrize("option", options("model/optimizer"))
 def test_every_optimizer_composes_with_a_network_and_builds(option: str) -> None:
     import torch
