@@ -18,8 +18,9 @@ from tsforecast.config.mistakes import compose
 from tsforecast.data.frames import to_panel
 from tsforecast.data.schema import Schema
 from tsforecast.data.sources import FrameSource, Loaded
-from tsforecast.errors import ConfigError, DataError
+from tsforecast.errors import BundleError, ConfigError, DataError, OutputError
 from tsforecast.experiment import Experiment, Result, run_experiment
+from tsforecast.training.prepare import trained_on
 
 SMALL = ("lookback=24", "horizon=4", "tracking=none", "report=none", "serving=none")
 NETWORK = ("model=dlinear", "trainer.enable_progress_bar=false", "trainer.max_epochs=4", "model.patience=9")
@@ -78,6 +79,33 @@ def test_the_arguments_of_python_are_checked_as_the_command_lines(frame: pd.Data
         tsf.train(*SMALL, data=[1, 2, 3])
 
 
+def test_a_directory_that_is_taken_is_told_before_anything_is_read(frame: pd.DataFrame, tmp_path: Path) -> None:
+    (tmp_path / "bundle").mkdir()
+    with pytest.raises(OutputError) as caught:
+        tsf.train(*SMALL, data=[1, 2, 3], out=tmp_path)
+    assert caught.value.where == "out"
+
+
+def test_what_is_printed_after_a_frame_in_memory_names_no_file_that_is_not_there(
+    frame: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tsf.train("model=ridge", *SMALL, data=frame, target=["load"], out=tmp_path / "run")
+    said = capsys.readouterr().out
+    assert "input=HISTORY.csv" in said
+    assert "evaluate" not in said
+    with pytest.raises(BundleError) as caught:
+        trained_on(tsf.load_bundle(tmp_path / "run" / "bundle"), "dataset", {}, "data")
+    assert caught.value.where == "dataset.path"
+
+
+def test_what_a_model_without_a_trainer_does_not_read_is_told_from_python_too(
+    frame: pd.DataFrame, caplog: pytest.LogCaptureFixture
+) -> None:
+    tsf.train("model=ridge", *SMALL, "trainer.max_epochs=3", "callbacks=[timer]", data=frame, target=["load"])
+    told = [record.message for record in caplog.records if "without effect" in record.message]
+    assert told == ["Model ridge has no trainer, so without effect: trainer.max_epochs, callbacks"]
+
+
 def test_a_long_frame_has_ids(frame: pd.DataFrame) -> None:
     long = pd.concat([frame.assign(shop=name) for name in ("01", "1")])
     run = tsf.train("model=naive", *SMALL, data=long, id="shop", time="date", target=["load"])
@@ -90,6 +118,8 @@ def test_any_table_with_the_arrow_interface_is_a_frame(frame: pd.DataFrame) -> N
     table = pyarrow.Table.from_pandas(frame, preserve_index=False)
     runs = [tsf.train("model=ridge", *SMALL, data=each, target=["load"]) for each in (frame, table)]
     assert runs[0].scores.equals(runs[1].scores)
+    ahead = [runs[0].bundle.forecast(each) for each in (frame, table)]
+    np.testing.assert_array_equal(ahead[0].values, ahead[1].values)
 
 
 def test_scoring_can_be_limited_and_windows_keep_to_their_part(frame: pd.DataFrame) -> None:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from tsforecast.config import job
 from tsforecast.config.command import command
 from tsforecast.config.compose import build
-from tsforecast.config.job import choices, follows, limit_threads, log_to, record, run_dir, show, sweeping
+from tsforecast.config.job import follows, free, limit_threads, log_to, record, run_dir, show, sweeping
 from tsforecast.config.mistakes import compose
 
 if TYPE_CHECKING:
@@ -29,11 +30,17 @@ def main(cfg: DictConfig) -> float | None:
     log_to(out / "train.log", silent=follows())
     if not follows():
         record(cfg, out)
-    result = carry_out(cfg, choices(), out)
+    result = carry_out(cfg, job.choices(), out, overrides=job.overrides())
     return result.metrics[cfg.objective] if result.parts else None
 
 
-def carry_out(cfg: DictConfig, chosen: Mapping[str, str], out: Path | None, source: Source | None = None) -> Result:
+def carry_out(
+    cfg: DictConfig,
+    chosen: Mapping[str, str],
+    out: Path | None,
+    source: Source | None = None,
+    overrides: Sequence[str] = (),
+) -> Result:
     """Run the experiment that a configuration describes; with `out`, keep, track, draw and publish what it finds."""
     from tsforecast.bundle import golden
     from tsforecast.config.experiment import experiment
@@ -42,7 +49,7 @@ def carry_out(cfg: DictConfig, chosen: Mapping[str, str], out: Path | None, sour
     from tsforecast.tracking.client import view
     from tsforecast.training.results import check_objective
 
-    planned = experiment(cfg, chosen, source)
+    planned = experiment(cfg, chosen, source, overrides)
     check_objective(cfg.objective, planned.quantiles)
     data = planned.prepare()  # before a run is opened: what is wrong with the data is told at once
     if out is None or follows():
@@ -78,13 +85,15 @@ def _closing(result: Result, out: Path, tag: str | None, view: str | None) -> st
     """The table, and what to type next."""
     from tsforecast.data.catalogue import CATALOGUE
 
-    place, data = (shlex.quote(os.path.relpath(path)) for path in (out, result.data.loaded.address))
+    place, address = shlex.quote(os.path.relpath(out)), result.data.loaded.address
+    file = Path(address).is_file()  # not a frame in memory, or another store's
+    data = shlex.quote(os.path.relpath(address)) if file else "HISTORY.csv"
     more = " known_future=FUTURE.csv" * bool(result.bundle.schema.known)
     more += " short=drop" * (getattr(result.experiment.split, "short", None) == "drop")
     again = "" if result.experiment.config["dataset"]["path"] in CATALOGUE else f" +dataset.path={data}"
     lines = [
         f"python -m tsforecast.predict bundle={place}/bundle input={data} output=forecast.csv{more}",
-        f"python -m tsforecast.evaluate bundle={place}/bundle{again}",
+        f"python -m tsforecast.evaluate bundle={place}/bundle{again}" if file else None,
         tag and f"TSFORECAST_BUNDLE={tag} bentoml serve tsforecast.serving.service:Forecaster",
         view,
     ]
@@ -127,7 +136,7 @@ def train(*overrides: str, data: Any = None, out: str | os.PathLike[str] | None 
         OmegaConf.update(cfg, f"dataset.{key}", value, force_add=True)  # its constructor says which keys there are
     limit_threads(cfg.threads)
     source = None if data is None else FrameSource(data, build(cfg.dataset).schema)
-    return carry_out(cfg, chosen, None if out is None else Path(out), source)
+    return carry_out(cfg, chosen, None if out is None else free(Path(out), "bundle", "out"), source, overrides)
 
 
 class _Callable(ModuleType):

@@ -28,7 +28,7 @@ LAYERS = {
     "models": {"errors", "types", "windows", "features"},
     "bundle": BUNDLE,
     "report": {"files", "quantiles", "data", "windows", "bundle", "metrics", "plotting"},  # which commands alone import
-    "training": BUNDLE | {"bundle", "metrics", "experiment"},
+    "training": BUNDLE | {"bundle", "metrics"},
     "experiment": BUNDLE | {"bundle", "metrics", "training"},
     "tracking": BUNDLE | {"bundle", "__init__"},
     "serving": BUNDLE | {"bundle", "tracking", "__init__"},  # tracking fetches a bundle from MLflow

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
+from tsforecast.data.columns import as_frame
 from tsforecast.data.frames import read_known_future, to_panel
 from tsforecast.data.frequency import Axis, parse
 from tsforecast.data.panel import Panel
@@ -88,12 +89,10 @@ class Inputs:
             than `context`.
         """
         one_of("short", short, ("error", "drop"))
-        if not isinstance(history, Panel | pd.DataFrame):
-            raise DataError("a history is a frame or a panel", where="history", got=type(history).__name__)
         self.check_covariates(static=static)
-        if isinstance(history, pd.DataFrame):
+        if not isinstance(history, Panel):
             how: dict[str, Any] = {"where": "history", "for_training": False, "keys": keys, "tail": self.context}
-            panel = to_panel(history, self.schema, static=static, **how)
+            panel = to_panel(as_frame(history, "history"), self.schema, static=static, **how)
         elif static is None:
             panel = self._in_order(history)
         else:

@@ -19,7 +19,9 @@ from tsforecast.training.fit import started
 log = logging.getLogger(__name__)
 
 
-def experiment(cfg: DictConfig, chosen: Mapping[str, str], source: Source | None = None) -> Experiment:
+def experiment(
+    cfg: DictConfig, chosen: Mapping[str, str], source: Source | None = None, overrides: Sequence[str] = ()
+) -> Experiment:
     """The experiment that the configuration of `train` describes.
 
     Parameters
@@ -28,6 +30,8 @@ def experiment(cfg: DictConfig, chosen: Mapping[str, str], source: Source | None
         The option chosen in each config group, which names the run and the model.
     source
         In place of the one that `dataset` describes.
+    overrides
+        What was asked for: what of it has no effect is told.
 
     Raises
     ------
@@ -38,7 +42,7 @@ def experiment(cfg: DictConfig, chosen: Mapping[str, str], source: Source | None
     resolved: Any = OmegaConf.to_container(cfg, resolve=True)
     if isinstance(model, Estimator):
         check_processes()
-        if spare := without_trainer(cfg):
+        if spare := without_trainer(cfg, overrides):
             log.warning("Model %s has no trainer, so without effect: %s", chosen["model"], ", ".join(spare))
 
     def trainer(callbacks: Sequence[Any], **settings: Any) -> Any:  # built when called: it imports Lightning

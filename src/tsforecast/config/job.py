@@ -6,6 +6,7 @@ import logging
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +24,21 @@ def choices() -> dict[str, str]:
 
 
 def run_dir(result: str) -> Path:
-    """Directory of this run, which holds no `result` of another.
+    """Directory of this run, which holds no `result` of another."""
+    return free(Path(HydraConfig.get().runtime.output_dir), result, "hydra.run.dir")
+
+
+def free(out: Path, result: str, where: str) -> Path:
+    """The directory itself.
 
     Raises
     ------
     OutputError
-        It does.
+        It holds the `result` of another run.
     """
-    out = Path(HydraConfig.get().runtime.output_dir)
     if (out / result).exists():
-        raise OutputError(f"this directory holds the {result} of another run", where="hydra.run.dir", got=out,
-                          fix="name another one, or delete it")  # fmt: skip
+        what = f"this directory holds the {result} of another run"
+        raise OutputError(what, where=where, got=out, fix="name another one, or delete it")
     return out
 
 
@@ -59,12 +64,16 @@ def check_processes(nodes: int = 1, devices: int = 1) -> None:
             raise ConfigError(what, where=name, got=rank, allowed=f"0 to {count - 1}", fix=f"unset {name}")
 
 
-def without_trainer(cfg: DictConfig) -> list[str]:
-    """Arguments of this run that set the trainer, or choose it, which a model without one does not read."""
+def overrides() -> list[str]:
+    """The arguments of this run."""
+    return list(HydraConfig.get().overrides.task)
+
+
+def without_trainer(cfg: DictConfig, overrides: Sequence[str]) -> list[str]:
+    """Those arguments that are about the trainer or its callbacks, which a model without one does not read."""
     model = OmegaConf.to_yaml(cfg.model)  # which may refer to it: xgboost's device is the trainer's accelerator
-    task = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    keys = [argument.partition("=")[0].lstrip("+~") for argument in task]
-    return [key for key in keys if f"{key}.".startswith("trainer.") and f"${{{key}" not in model]
+    keys = [argument.partition("=")[0].lstrip("+~") for argument in overrides]
+    return [key for key in keys if f"{key}.".startswith(("trainer.", "callbacks.")) and f"${{{key}" not in model]
 
 
 def record(cfg: DictConfig, out: Path) -> None:

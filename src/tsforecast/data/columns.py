@@ -5,9 +5,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow
 from jaxtyping import Float
 from pandas.api import types
 
@@ -74,8 +76,26 @@ def missing_columns(wanted: Iterable[str], available: Iterable[object]) -> list[
     ]
 
 
-def text_columns(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
+def as_frame(frame: Any, where: str = "data") -> pd.DataFrame:
+    """A table of any library as a pandas frame, through the Arrow C stream interface; pandas' own as it is.
+
+    Raises
+    ------
+    DataError
+        It has no such interface.
+    """
+    if isinstance(frame, pd.DataFrame):
+        return frame
+    if not hasattr(frame, "__arrow_c_stream__"):
+        allowed = "a frame of pandas, Polars, DuckDB, pyarrow or another with __arrow_c_stream__"
+        raise DataError("this is no table", where=where, got=type(frame).__name__, allowed=allowed)
+    table: pd.DataFrame = pyarrow.table(frame).to_pandas()
+    return table
+
+
+def text_columns(given: Any, schema: Schema) -> pd.DataFrame:
     """The frame with text as column names, and an index that is a wanted column as a column."""
+    frame = as_frame(given)
     if any(name in schema.columns and name not in frame.columns for name in frame.index.names):
         frame = frame.reset_index()
     return frame if all(isinstance(c, str) for c in frame.columns) else frame.set_axis(frame.columns.map(str), axis=1)

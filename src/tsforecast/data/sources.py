@@ -12,10 +12,11 @@ import pandas as pd
 import pyarrow
 
 from tsforecast.data.catalogue import CATALOGUE, fetch, sha256
+from tsforecast.data.columns import as_frame
 from tsforecast.data.frames import to_panel
 from tsforecast.data.panel import Panel
 from tsforecast.data.schema import Schema
-from tsforecast.data.tables import read_csv
+from tsforecast.data.tables import read_csv, unreadable
 from tsforecast.errors import DataError, nearest
 
 
@@ -86,23 +87,6 @@ class FrameSource:
         digest.update(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes())
         panel = to_panel(frame, self.schema, static=static, for_training=for_training, keys="dataset.")
         return Loaded(panel, self.schema, self.name, digest.hexdigest(), "memory")
-
-
-def as_frame(frame: Any) -> pd.DataFrame:
-    """A table of any library as a pandas frame, through the Arrow C stream interface; pandas' own as it is.
-
-    Raises
-    ------
-    DataError
-        It has no such interface.
-    """
-    if isinstance(frame, pd.DataFrame):
-        return frame
-    if not hasattr(frame, "__arrow_c_stream__"):
-        allowed = "a frame of pandas, Polars, DuckDB, pyarrow or another with __arrow_c_stream__"
-        raise DataError("this is no table", where="data", got=type(frame).__name__, allowed=allowed)
-    table: pd.DataFrame = pyarrow.table(frame).to_pandas()
-    return table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,11 +168,6 @@ def read_frame(path: str | Path, schema: Schema) -> pd.DataFrame:
             table: pd.DataFrame = file.read(columns=wanted).to_pandas(split_blocks=True, self_destruct=True)
             return table
     except (ValueError, OSError) as error:  # pandas' and pyarrow's parse errors are ValueErrors or OSErrors
-        raise DataError(
-            "the file cannot be read: it is empty, cut short or of another kind",
-            where=path,
-            got=str(error).strip(),
-            fix="look at the line the message names, or copy the file again",
-        ) from error
+        raise unreadable(path, error) from error
     raise DataError("the kind of a file is told by its suffix", where=path, got=path.suffix or "none",
                     allowed=".csv, .parquet", fix="rename or convert it")  # fmt: skip

@@ -43,12 +43,13 @@ def read_csv(raw: bytes, where: object, schema: Schema) -> pd.DataFrame:
             fix="save it as UTF-8: pandas.read_csv(path, encoding='cp1252').to_csv(path, index=False)",
         ) from error
     except (ValueError, csv.Error) as error:  # pandas' parse errors are ValueErrors
-        raise DataError(
-            "the file cannot be read: it is empty, cut short or of another kind",
-            where=where,
-            got=str(error).strip(),
-            fix="look at the line the message names, or copy the file again",
-        ) from error
+        raise unreadable(where, error) from error
+
+
+def unreadable(where: object, error: Exception) -> DataError:
+    """What is said of a file that its reader refuses."""
+    what, fix = "the file cannot be read: it is empty, cut short or of another kind", "look at it, or copy it again"
+    return DataError(what, where=where, got=str(error).strip(), fix=fix)
 
 
 def _check_cells(raw: bytes, where: object, sep: str) -> list[str]:

@@ -163,6 +163,9 @@ def trained_on(bundle: Bundle, part: str, given: Mapping[str, Any], data_dir: st
         The bundle does not say, or names a class, a value or a place that it may not.
     """
     kind: type = {"dataset": Dataset, "split": Split}[part]
+    if part == "dataset" and "path" not in given and bundle.metadata.get("data", {}).get("source") == "memory":
+        what, fix = "the bundle was trained on a frame in memory", "say which rows: +dataset.path=FILE.csv"
+        raise BundleError(what, where="dataset.path", fix=fix)
     try:
         config = bundle.metadata["provenance"]["config"]
         spec, paths = {**config[part], **given}, config.get("paths") or {}
