@@ -11,7 +11,7 @@ from tsforecast.errors import OutputError
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def atomic(path: Path) -> Iterator[Path]:
     """Yield a scratch path beside `path`; move it into place when the block ends well, remove it when not.
 
     Raises

@@ -23,7 +23,7 @@ def main(cfg: DictConfig) -> None:
     from tsforecast.data.schema import READING
     from tsforecast.data.sources import read_frame
     from tsforecast.errors import ConfigError
-    from tsforecast.files import whole
+    from tsforecast.files import atomic
 
     output, picture = Path(output_path), Path(cfg.plot) if cfg.plot else None
     for key, file, kinds in (("output", output, (".csv", ".parquet")), ("plot", picture, (".png", ".svg", ".pdf"))):
@@ -48,13 +48,13 @@ def main(cfg: DictConfig) -> None:
     forecast = bundle.forecast(used, future, horizon=cfg.horizon, levels=levels, stale=cfg.stale)
     long = cfg.format == "long" or (cfg.format is None and bundle.schema.layout == "long")
     frame = forecast.to_frame() if long else forecast.to_wide(bundle.schema.stamp)
-    with whole(output) as scratch:
+    with atomic(output) as scratch:
         if output.suffix == ".csv":
             frame.to_csv(scratch, index=False)
         else:
             frame.to_parquet(scratch, index=False)
     if picture:
-        with whole(picture) as scratch:
+        with atomic(picture) as scratch:
             forecast.plot().savefig(scratch)
     show(f"{len(frame)} rows, {len(forecast.time[0])} steps ahead of {used.time.max()}, written to {output}")
 

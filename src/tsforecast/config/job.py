@@ -15,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from tsforecast.errors import ConfigError, OutputError
-from tsforecast.files import whole
+from tsforecast.files import atomic
 
 
 def choices() -> dict[str, str]:
@@ -82,10 +82,10 @@ def record(cfg: DictConfig, out: Path) -> None:
     Hydra would write the latter before a run knows that its directory is not taken.
     """
     overrides = HydraConfig.get().overrides.task
-    with whole(out / "config.yaml") as scratch:
+    with atomic(out / "config.yaml") as scratch:
         scratch.write_text(f"# {shlex.join(overrides)}\n{OmegaConf.to_yaml(cfg, resolve=True)}", encoding="utf-8")
     for name, node in (("config", cfg), ("hydra", HydraConfig.instance().cfg), ("overrides", overrides)):
-        with whole(out / ".hydra" / f"{name}.yaml") as scratch:
+        with atomic(out / ".hydra" / f"{name}.yaml") as scratch:
             OmegaConf.save(node, scratch)
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from tsforecast.data.sources import Dataset
 from tsforecast.errors import ConfigError
-from tsforecast.files import whole
+from tsforecast.files import atomic
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class GeneratedPanel(Dataset):
         if not path.is_file():
             log.info("generating %d series into %s", self.series, path)
             frame = panel_frame(self.series, self.rows, self.shortest, self.seed)
-            with whole(path) as scratch:
+            with atomic(path) as scratch:
                 frame.to_parquet(scratch, index=False)
         return path
 

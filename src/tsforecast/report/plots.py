@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tsforecast.files import whole
+from tsforecast.files import atomic
 from tsforecast.plotting import Draw, draw, png
 from tsforecast.report.charts import coverage_charts, error_charts, insight_charts
 from tsforecast.report.examples import Run, examples
@@ -80,7 +80,7 @@ class Report:
         files["report.html"] = _page(run.title, figures, files).encode()
         gc.unfreeze()
         for name, content in files.items():
-            with whole(directory / name) as file:
+            with atomic(directory / name) as file:
                 file.write_bytes(content)
         return [directory / name for name in files]
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tsforecast.errors import BundleError, OutputError
-from tsforecast.files import whole
+from tsforecast.files import atomic
 
 VARIABLE = "TSFORECAST_BUNDLE"
 _LABEL = {"framework": "tsforecast"}
@@ -165,7 +165,7 @@ class BentoStore:
             raise OutputError("the bundle cannot be put into the Bento model store", where=error.filename or place,
                               got=error.strerror or error, fix="see that BENTOML_HOME may be written, or serving=none",
                               ) from error  # fmt: skip
-        with whole(place.parent / "latest") as latest:
+        with atomic(place.parent / "latest") as latest:
             latest.write_text(version, encoding="utf-8")
         return f"{name}:{version}"
 

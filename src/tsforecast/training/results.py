@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tsforecast.errors import ConfigError, nearest
-from tsforecast.files import whole
+from tsforecast.files import atomic
 from tsforecast.metrics import Scores
 
 FEW = 10  # windows on which a score still says little
@@ -46,7 +46,7 @@ def check_objective(name: str, quantiles: tuple[float, ...]) -> None:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write JSON, whole or not at all."""
-    with whole(path) as scratch:
+    with atomic(path) as scratch:
         strict = {key: None if isinstance(each, float) and not math.isfinite(each) else each
                   for key, each in value.items()}  # JSON has no NaN  # fmt: skip
         scratch.write_text(json.dumps(strict, indent=2, default=str) + "\n", encoding="utf-8")
