@@ -35,7 +35,7 @@ def frame() -> pd.DataFrame:
 
 
 def small(frame: pd.DataFrame, *overrides: str) -> Experiment:
-    cfg, chosen = compose("train", ["dataset=csv", "dataset.path=memory", *SMALL, *overrides])
+    cfg, chosen = compose("train", ["dataset=wide", "dataset.path=memory", *SMALL, *overrides])
     return experiment(cfg, chosen, FrameSource(frame, Schema(target=["load"])))
 
 
@@ -46,7 +46,7 @@ def test_python_and_the_command_give_the_same_bits(
     monkeypatch.chdir(tmp_path)
     frame.to_csv("x.csv", index=False)
     own = (f"model={model}", "dataset.target=[load]", "trainer.enable_progress_bar=false", *SMALL)
-    of_a_file = tsf.train("dataset=csv", "dataset.path=x.csv", *own, out="run")
+    of_a_file = tsf.train("dataset=wide", "dataset.path=x.csv", *own, out="run")
     before = set(tmp_path.iterdir())
     in_memory = tsf.train(f"model={model}", *own[2:], data=pd.read_csv("x.csv"), target=["load"])
     assert set(tmp_path.iterdir()) == before

@@ -128,7 +128,7 @@ def train(*overrides: str, data: Any = None, out: str | os.PathLike[str] | None 
     from tsforecast.data.sources import FrameSource
 
     if data is not None:
-        layout = "long" if {"id", "static"} & dataset.keys() else "csv"
+        layout = "long" if {"id", "static"} & dataset.keys() else "wide"
         given = any(each.startswith("dataset=") for each in overrides)
         overrides = (*[f"dataset={layout}"] * (not given), "dataset.path=memory", *overrides)
     cfg, chosen = compose("train", overrides)

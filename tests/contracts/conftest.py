@@ -173,13 +173,13 @@ def _files(dataset: str, root: Path) -> list[str]:
     if dataset == "panel":
         few = ("dataset.series=4", f"dataset.rows={ROWS}", f"dataset.shortest={ROWS - 60}")
         return [f"paths.data_dir={root}", *few]
-    if dataset not in ("csv", "long"):
+    if dataset not in ("wide", "long"):
         return []
     rng = np.random.default_rng(0)
     time = pd.date_range("2024-01-01", periods=ROWS, freq="h")
     wave = np.sin(np.arange(ROWS) / 24 * 2 * np.pi)[:, None]
     file = root / f"{dataset}.csv"
-    if dataset == "csv":
+    if dataset == "wide":
         values = wave + rng.standard_normal((ROWS, 2))
         pd.DataFrame({"date": time, "a": values[:, 0], "b": values[:, 1]}).to_csv(file, index=False)
     else:

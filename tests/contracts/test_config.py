@@ -17,7 +17,7 @@ GROUPS = ["dataset", "split", "scaler", "model", "evaluation", "tracking", "repo
 UNTOLD = ("hydra", "paths", "evaluation")
 FILES = sorted(path for path in CONF_DIR.rglob("[!_]*.yaml") if path.parent.name not in UNTOLD)
 NEEDS = {"split/tail": ["split.val=20", "split.test=20"],
-         "dataset/csv": ["dataset.path=x.csv"], "dataset/long": ["dataset.path=x.csv"],
+         "dataset/wide": ["dataset.path=x.csv"], "dataset/long": ["dataset.path=x.csv"],
          "split/dates": ["split.val_start=2014-01-01", "split.test_start=2014-06-01"]}  # fmt: skip
 
 

@@ -118,7 +118,7 @@ def test_when_a_channel_is_missing_or_renamed_then_the_error_names_it(trained: T
 
 
 def test_when_a_file_of_channels_has_one_more_at_prediction_then_the_error_names_it(trained: Train) -> None:
-    case = trained("csv", "calendar", "naive")
+    case = trained("wide", "calendar", "naive")
     with refused(DataError, where="history", what=has("'surplus' is not to be here")):
         case.bundle.forecast(case.history().assign(surplus=1.0))
 
@@ -157,7 +157,7 @@ def test_a_saved_bundle_can_be_loaded_and_forecast_without_the_training_packages
     import subprocess
     import sys
 
-    case = trained("csv", "calendar", "nlinear")
+    case = trained("wide", "calendar", "nlinear")
     case.bundle.save(tmp_path / "bundle")
     case.history().to_csv(tmp_path / "history.csv", index=False)
     program = (

@@ -67,7 +67,7 @@ def call(port: int, path: str, body: bytes | None = None) -> tuple[int, bytes]:
         return 0, b""
 
 
-@pytest.mark.parametrize(("dataset", "model"), [("csv", "nlinear")])
+@pytest.mark.parametrize(("dataset", "model"), [("wide", "nlinear")])
 def test_both_servers_give_the_same_bytes(trained: Train, tmp_path: Path, dataset: str, model: str) -> None:
     bundle = trained(dataset, "calendar", model).saved(tmp_path / "bundle")
     asked = request(bundle)

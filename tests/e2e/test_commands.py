@@ -173,8 +173,8 @@ LAMBDAS = {"where": "model.lambdas", "what": has("non-negative, finite")}
         ("split.train=abc", {"where": "split", "allowed": has("train: float")}),
         ("lookback=50000", {"where": has("split", "lookback 50000"), "fix": has("lookback=72 horizon=24")}),
         ("feature=[lags] feature.lags.steps=[999]", {"where": "feature.lags", "fix": has("lookback=999")}),
-        ("dataset=csv", {"where": "dataset.path", "fix": has("dataset.path=")}),
-        ("dataset=csv dataset.path=data/beijing.csv", {"where": "data/beijing.csv", "fix": has("beijing_pm25.csv")}),
+        ("dataset=wide", {"where": "dataset.path", "fix": has("dataset.path=")}),
+        ("dataset=wide dataset.path=data/beijing.csv", {"where": "data/beijing.csv", "fix": has("beijing_pm25.csv")}),
         ("model=nlinear trainer.max_epochs=abc", {"where": "trainer.max_epochs", "got": "abc"}),
         ("model=nlinear ckpt_path=data/beijing_pm25.csv", {"where": "ckpt_path", "got": has("beijing_pm25.csv")}),
         ("model=nlinear ckpt_path=nowhere.ckpt", {"where": "ckpt_path", "fix": has("checkpoints/last.ckpt")}),
@@ -215,7 +215,7 @@ def test_a_finished_run_is_not_written_over(run: Run, demo: Path) -> None:
 def test_evaluate_finds_a_relative_dataset_from_elsewhere_and_warns_of_rows_that_were_trained_on(
     run: Run, demo: Path
 ) -> None:
-    own = ("dataset=csv", "dataset.path=data/beijing_pm25.csv", "dataset.target=[pm2.5]", "dataset.past=[]")
+    own = ("dataset=wide", "dataset.path=data/beijing_pm25.csv", "dataset.target=[pm2.5]", "dataset.past=[]")
     own = (*own, "dataset.time=[year,month,day,hour]", "model=seasonal_naive", "hydra.run.dir=own")
     done = run(demo, "train", *QUIET, *own)
     assert done.returncode == 0, done.stderr
@@ -283,7 +283,7 @@ def test_a_run_resumed_from_its_checkpoint_ends_where_the_whole_run_ends(run: Ru
     assert rest["test/mse"] == pytest.approx(whole["test/mse"], rel=1e-6)
 
 
-@pytest.mark.parametrize(("verb", "argument"), [("evaluate", "model=ridge"), ("predict", "dataset=csv")])
+@pytest.mark.parametrize(("verb", "argument"), [("evaluate", "model=ridge"), ("predict", "dataset=wide")])
 def test_a_group_of_another_command_is_named(run: Run, demo: Path, verb: str, argument: str) -> None:
     assert argument.partition("=")[0] in str(run(demo, verb, "bundle=run/bundle", argument).error)
 

@@ -37,7 +37,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, __name__, sys.modules[Watch.__module__])
 
 
-SMALL = ("dataset=csv", "dataset.path=x.csv", "model=ridge", "lookback=24", "horizon=4", "quantiles=[]",
+SMALL = ("dataset=wide", "dataset.path=x.csv", "model=ridge", "lookback=24", "horizon=4", "quantiles=[]",
          "report=none", "tracking=none")  # fmt: skip
 TINY = ("train", *SMALL, "hydra.run.dir=run")
 

@@ -6,7 +6,7 @@ import pytest
 
 from .conftest import Cli
 
-TINY = ("train", "dataset=csv", "dataset.path=x.csv", "model=ridge", "lookback=24", "horizon=4", "quantiles=[]",
+TINY = ("train", "dataset=wide", "dataset.path=x.csv", "model=ridge", "lookback=24", "horizon=4", "quantiles=[]",
         "report=none", "tracking=none", "hydra.run.dir=run")  # fmt: skip
 
 MESSAGES = {
@@ -23,7 +23,7 @@ Error: there is no feature called 'calender'
   allowed: calendar, differences, fourier, holidays, lags, rolling
   fix:     did you mean feature=calendar?
 """,
-    ("train", "dataset=csv"): """
+    ("train", "dataset=wide"): """
 Error: Missing mandatory value: dataset.path full_key: dataset.path
   where:   dataset.path
   fix:     add dataset.path=... to the command

@@ -47,8 +47,8 @@ def test_the_core_asks_for_nothing_that_training_alone_needs() -> None:
     assert core.isdisjoint({"torch", "lightning", "hydra-core", "omegaconf", "mlflow", "bentoml", "matplotlib"})
 
 
-# Needed, though nothing here imports them: torch.onnx exports with the first, the ASGI app is run by the second.
-UNSEEN = {"onnxscript", "uvicorn"}
+# Needed, though nothing here imports them: to export by torch.onnx, to run the ASGI app, to show the progress of pooch.
+UNSEEN = {"onnxscript", "uvicorn", "tqdm"}
 # What is imported by another name than it is installed by.
 NAMES = {"PIL": "pillow", "hydra": "hydra-core", "yaml": "pyyaml", "sklearn": "scikit-learn", "xgboost": "xgboost-cpu"}
 TRAINING = {"train", "xgboost-cpu"}

@@ -26,7 +26,7 @@ Examples
   python -m tsforecast.train +experiment=etth1                NLinear on ETTh1
   python -m tsforecast.train +experiment=etth1 model=ridge horizon=720
   python -m tsforecast.train -m +experiment=etth1 model=ridge,nlinear horizon=96,192
-  python -m tsforecast.train dataset=csv dataset.path=my.csv  your own file
+  python -m tsforecast.train dataset=wide dataset.path=my.csv  your own file
   python -m tsforecast.evaluate bundle=RUN/bundle dataset=etth2 split=ltsf
   python -m tsforecast.predict bundle=RUN/bundle input=x.csv output=y.csv
 
