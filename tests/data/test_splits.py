@@ -29,9 +29,7 @@ def panel_of(*lengths: int, tz: str | None = None) -> Panel:
 
 def test_the_ltsf_rows_are_those_of_the_protocol():
     borders = RowSplit()(panel_of(17_420), 336, 96)
-    assert [int(b[0]) for b in (borders.begin, borders.train_end, borders.val_end, borders.test_end)] == [
-        0, 8640, 11520, 14400,
-    ]  # fmt: skip
+    assert [int(edge[0]) for edge in (borders.begin, *borders.ends)] == [0, 8640, 11520, 14400]
 
 
 def test_fractions_hold_for_each_series_and_use_every_row():
@@ -45,7 +43,7 @@ def test_fractions_hold_for_each_series_and_use_every_row():
 @pytest.mark.parametrize("n", range(40, 140))
 def test_when_shares_add_up_to_one_then_no_row_is_lost_to_rounding(n):
     borders = FractionSplit()(panel_of(n), 2, 1)
-    ends = [int(b[0]) for b in (borders.begin, borders.train_end, borders.val_end, borders.test_end)]
+    ends = [int(edge[0]) for edge in (borders.begin, *borders.ends)]
     assert ends == sorted(ends)
     assert ends[-1] == n
 
@@ -104,7 +102,7 @@ def test_a_tail_split_counts_from_each_series_end() -> None:
     assert borders.train_end.tolist() == [70, 120]
     assert borders.val_end.tolist() == [90, 140]
     assert borders.test_end.tolist() == [100, 150]
-    with refused(ConfigError, where="split", got="val=0 test=1", allowed="1 or more"):
+    with refused(ConfigError, where="split.val", got=0, allowed="1, 2, ..."):
         TailSplit(val=0, test=1)
 
 

@@ -10,7 +10,9 @@ A window belongs to the part its targets lie in. Its lookback may reach back acr
 
 from __future__ import annotations
 
+import datetime
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -19,7 +21,7 @@ import pandas as pd
 from jaxtyping import Int
 
 from tsforecast.data.panel import Panel, seasonality
-from tsforecast.errors import ConfigError, DataError, one_of
+from tsforecast.errors import ConfigError, DataError, count, listed, one_of
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +35,11 @@ class Borders:
     val_end: Int[np.ndarray, " N"]
     test_end: Int[np.ndarray, " N"]
     calibration: float = field(default=0.0, kw_only=True)  # share of the validation rows, the last of them
+
+    @property
+    def ends(self) -> tuple[Int[np.ndarray, " N"], ...]:
+        """Where train, validation and test end."""
+        return self.train_end, self.val_end, self.test_end
 
     @property
     def cal_start(self) -> Int[np.ndarray, " N"]:
@@ -58,35 +65,30 @@ class Borders:
             Naming the parts, the series and how many rows they would need.
         """
         needs = {"train": lookback + horizon, "validation": horizon, "test": horizon}
-        has = {
-            "train": self.train_end - self.begin,
-            "validation": self.val_end - self.train_end,
-            "test": self.test_end - self.val_end,
-        }
+        rows = np.diff([self.begin, *self.ends], axis=0)  # [parts N]
+        few = rows < np.array([*needs.values()])[:, None]
+        lacking = few.any(axis=0)
+        if not lacking.any():
+            return self
+        if short == "drop" and not lacking.all():
+            names = listed(panel.ids[lacking])
+            log.info("%d of %d series are too short and left out: %s", lacking.sum(), len(panel), names)
+            return Borders(self.begin, *[np.where(lacking, self.begin, end) for end in self.ends])
         problems = []
-        if short == "drop":
-            lacking = np.any([has[part] < need for part, need in needs.items()], axis=0)
-            if lacking.any() and not lacking.all():
-                names = ", ".join(map(str, panel.ids[lacking][:5])) + ", ..." * (int(lacking.sum()) > 5)
-                log.info("%d of %d series are too short and left out: %s", lacking.sum(), len(panel), names)
-                parts = (self.train_end, self.val_end, self.test_end)
-                return Borders(self.begin, *[np.where(lacking, self.begin, end) for end in parts])
-        for part, need in needs.items():
-            if (few := has[part] < need).any():
-                names = ", ".join(f"{i} has {n}" for i, n in zip(panel.ids[few][:3], has[part][few], strict=False))
-                which = f"it has {has[part][0]}" if len(panel) == 1 else f"{few.sum()} series are short: {names}"
-                problems.append(f"{part} needs {need} rows, {which}")
-        if problems:
-            train, val, test = (int(has[part].min()) for part in needs)
-            fits = _fitting(train, val, test, seasonality(panel.freq))
-            raise DataError(
-                "too few rows for the split and windows: " + "; ".join(problems),
-                where=f"split, with lookback {lookback} and horizon {horizon}",
-                fix=(f"{fits}, say, fit into rows of freq {panel.freq!r}" if fits else "give more rows")
-                + ", or change the split"
-                + (", or leave short series out: split.short=drop" if len(panel) > 1 else ""),
-            )
-        return self
+        for (part, need), has, which in zip(needs.items(), rows, few, strict=True):
+            if which.any():
+                names = ", ".join(f"{i} has {n}" for i, n in zip(panel.ids[which][:3], has[which], strict=False))
+                said = f"it has {has[0]}" if len(panel) == 1 else f"{which.sum()} series are short: {names}"
+                problems.append(f"{part} needs {need} rows, {said}")
+        train, val, test = (int(has.min()) for has in rows)
+        fits = _fitting(train, val, test, seasonality(panel.freq))
+        raise DataError(
+            "too few rows for the split and windows: " + "; ".join(problems),
+            where=f"split, with lookback {lookback} and horizon {horizon}",
+            fix=(f"{fits}, say, fit into rows of freq {panel.freq!r}" if fits else "give more rows")
+            + ", or change the split"
+            + (", or leave short series out: split.short=drop" if len(panel) > 1 else ""),
+        )
 
     def kept(self, panel: Panel) -> tuple[Panel, Borders]:
         """The panel and the borders without the series that were dropped; rows in no part of the split are told."""
@@ -101,8 +103,8 @@ class Borders:
             return panel, self
         subset = panel.select(kept)
         moved = subset.offsets[:-1] - panel.offsets[:-1][kept]
-        parts = (self.begin, self.train_end, self.val_end, self.test_end)
-        return subset, Borders(*[rows[kept] + moved for rows in parts], calibration=self.calibration)
+        edges = [rows[kept] + moved for rows in (self.begin, *self.ends)]
+        return subset, Borders(*edges, calibration=self.calibration)
 
 
 def _fitting(train: int, val: int, test: int, season: int) -> str:
@@ -114,8 +116,8 @@ def _fitting(train: int, val: int, test: int, season: int) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Split:
-    """What the splits share.
+class Split:
+    """What the splits share: each says how many rows of a series lie before the ends of its three parts.
 
     Parameters
     ----------
@@ -128,9 +130,19 @@ class _Split:
     def __post_init__(self) -> None:
         one_of("split.short", self.short, ("error", "drop"))
 
+    def ends(self, panel: Panel) -> Sequence[np.ndarray]:
+        """Rows of each series before the end of train, of validation and of test, [N] each; cut to what it has."""
+        raise NotImplementedError
+
+    def __call__(self, panel: Panel, lookback: int, horizon: int) -> Borders:
+        """Borders of each series, checked."""
+        first = panel.offsets[:-1]
+        ends = [first + np.clip(rows, 0, panel.lengths) for rows in self.ends(panel)]
+        return Borders(first, *ends).check(panel, lookback, horizon, self.short)
+
 
 @dataclass(frozen=True)
-class FractionSplit(_Split):
+class FractionSplit(Split):
     """Shares of each series' rows, in time order; what is left after the three is not used."""
 
     train: float = 0.7
@@ -141,24 +153,20 @@ class FractionSplit(_Split):
         super().__post_init__()
         shares = (self.train, self.val, self.test)
         if not all(share > 0 for share in shares) or sum(shares) > 1 + 1e-9:
-            raise ConfigError(
+            what, got = (
                 "split shares must be positive and add up to 1 at most",
-                where="split",
-                got=f"train={self.train} val={self.val} test={self.test}",
-                fix="0.7, 0.1, 0.2, say",
+                "train={} val={} test={}".format(*shares),
             )
+            raise ConfigError(what, where="split", got=got, fix="0.7, 0.1, 0.2, say")
 
-    def __call__(self, panel: Panel, lookback: int, horizon: int) -> Borders:
-        """Borders of each series, checked."""
-        ends = [
-            panel.offsets[:-1] + np.round(panel.lengths * share).astype(np.int64)
-            for share in (self.train, self.train + self.val, min(1.0, self.train + self.val + self.test))
-        ]
-        return Borders(panel.offsets[:-1], *ends).check(panel, lookback, horizon, self.short)
+    def ends(self, panel: Panel) -> Sequence[np.ndarray]:
+        """See `Split`."""
+        shares = np.cumsum([self.train, self.val, self.test])
+        return [np.round(panel.lengths * share).astype(np.int64) for share in shares]
 
 
 @dataclass(frozen=True)
-class RowSplit(_Split):
+class RowSplit(Split):
     """Numbers of rows; the LTSF protocol on hourly ETT is 8640, 2880, 2880 (12, 4 and 4 months of 30 days)."""
 
     train: int = 8640
@@ -167,23 +175,16 @@ class RowSplit(_Split):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if min(self.train, self.val, self.test) < 1:
-            raise ConfigError(
-                "split rows must be positive",
-                where="split",
-                got=f"train={self.train} val={self.val} test={self.test}",
-                allowed="1 or more",
-            )
+        for part in ("train", "val", "test"):
+            count(f"split.{part}", getattr(self, part))
 
-    def __call__(self, panel: Panel, lookback: int, horizon: int) -> Borders:
-        """Borders of each series, checked."""
-        counts = np.cumsum([self.train, self.val, self.test])
-        ends = [np.minimum(panel.offsets[:-1] + count, panel.offsets[1:]) for count in counts]
-        return Borders(panel.offsets[:-1], *ends).check(panel, lookback, horizon, self.short)
+    def ends(self, panel: Panel) -> Sequence[np.ndarray]:
+        """See `Split`."""
+        return [np.full(len(panel), rows) for rows in np.cumsum([self.train, self.val, self.test])]
 
 
 @dataclass(frozen=True)
-class TailSplit(_Split):
+class TailSplit(Split):
     """Rows counted from each series' end: the last `test` are test, the `val` before them validation, the rest train.
 
     The split of a panel whose series start at different times.
@@ -194,55 +195,45 @@ class TailSplit(_Split):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if min(self.val, self.test) < 1:
-            raise ConfigError("split rows must be positive", where="split", got=f"val={self.val} test={self.test}",
-                              allowed="1 or more")  # fmt: skip
+        count("split.val", self.val)
+        count("split.test", self.test)
 
-    def __call__(self, panel: Panel, lookback: int, horizon: int) -> Borders:
-        """Borders of each series, checked."""
-        first, end = panel.offsets[:-1], panel.offsets[1:]
-        parts = (np.maximum(end - self.test - self.val, first), np.maximum(end - self.test, first), end)
-        return Borders(first, *parts).check(panel, lookback, horizon, self.short)
+    def ends(self, panel: Panel) -> Sequence[np.ndarray]:
+        """See `Split`."""
+        return [panel.lengths - rows for rows in (self.test + self.val, self.test, 0)]
 
 
 @dataclass(frozen=True)
-class DateSplit(_Split):
+class DateSplit(Split):
     """Dates: train before `val_start`, validation before `test_start`, test before `test_end` (None: to the end)."""
 
     val_start: str
     test_start: str
     test_end: str | None = None
 
-    def __call__(self, panel: Panel, lookback: int, horizon: int) -> Borders:
-        """Borders of each series, checked.
+    def ends(self, panel: Panel) -> Sequence[np.ndarray]:
+        """See `Split`.
 
         Raises
         ------
         ConfigError
             A date cannot be read, or they are out of order.
         """
-        dates = []
-        for name in ("val_start", "test_start", "test_end"):
-            given = getattr(self, name)
-            if given is None:
-                continue
-            try:
-                stamp = pd.Timestamp(given)
-            except ValueError as error:
-                raise ConfigError("a date cannot be read", where=f"split.{name}", got=given,
-                                  fix="write 2014-07-01") from error  # fmt: skip
-            if stamp.tz is None and panel.time.tz is not None:
-                stamp = stamp.tz_localize(panel.time.tz)
-            elif stamp.tz is not None and panel.time.tz is None:
-                raise ConfigError("a date has a time zone and the data has none", where=f"split.{name}", got=given,
-                                  fix="leave the zone out")  # fmt: skip
-            dates.append(stamp)
-        if dates != sorted(dates):
-            raise ConfigError("split dates must go forward", where="split", got=" ".join(map(str, dates)))
-        ends = [
-            panel.offsets[:-1] + np.add.reduceat(np.asarray(panel.time < stamp, dtype=np.int64), panel.offsets[:-1])
-            for stamp in dates
-        ]
-        if len(ends) < 3:
-            ends.append(panel.offsets[1:])
-        return Borders(panel.offsets[:-1], *ends).check(panel, lookback, horizon, self.short)
+        dates = {name: getattr(self, name) for name in ("val_start", "test_start", "test_end")}
+        stamps = [_moment(f"split.{name}", date, panel.time.tz) for name, date in dates.items() if date is not None]
+        if stamps != sorted(stamps):
+            raise ConfigError("split dates must go forward", where="split", got=" ".join(map(str, stamps)))
+        before = [np.add.reduceat(panel.time < stamp, panel.offsets[:-1], dtype=np.int64) for stamp in stamps]
+        return [*before, panel.lengths][:3]
+
+
+def _moment(where: str, date: str, zone: datetime.tzinfo | None) -> pd.Timestamp:
+    """A date in a time zone."""
+    try:
+        stamp = pd.Timestamp(date)
+    except ValueError as error:
+        raise ConfigError("a date cannot be read", where=where, got=date, fix="write 2014-07-01") from error
+    if stamp.tz is not None and zone is None:
+        what = "a date has a time zone and the data has none"
+        raise ConfigError(what, where=where, got=date, fix="leave the zone out")
+    return stamp.tz_localize(zone) if stamp.tz is None else stamp
