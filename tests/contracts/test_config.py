@@ -61,11 +61,6 @@ def test_every_feature_composes_with_the_others(option: str) -> None:
     assert len(build(cfg.feature)) == 2
 
 
-@pytest.mark.parametrize("option", [*options("experiment")])
-def test_every_experiment_composes(option: str) -> None:
-    assert compose("train", f"+experiment={option}").lookback > 0
-
-
 @pytest.mark.parametrize("option", [*options("debug")])
 def test_every_debug_option_composes(option: str) -> None:
     cfg = compose("train", "model=nlinear", f"+debug={option}")
@@ -92,5 +87,11 @@ def test_every_trainer_composes_as_a_partial(option: str) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONF_DIR)))
 def test_the_first_comment_is_the_command_that_runs_it(path: Path) -> None:
-    comments = [line for line in path.read_text().splitlines()[:2] if line.startswith("# ")]
-    assert any(line.startswith("# python -m tsforecast.") for line in comments), path
+    first = next(line for line in path.read_text().splitlines() if not line.startswith("# @package"))
+    assert first.startswith("# python -m tsforecast."), path
+    assert path.stem in first, path
+    words = first.removeprefix("# ").split()[3:]
+    if path.parent.name in ("experiment", "debug"):
+        assert f"+{path.parent.name}={path.stem}" in words
+        given = [word.partition(",")[0] for word in words if word != "-m"]  # of a sweep the first
+        assert compose("train", *given).lookback > 0
