@@ -102,6 +102,13 @@ def test_an_epoch_is_recorded_when_it_is_over_and_once_however_often_it_is_told(
     assert found[0].timestamp < next(m for m in found if m.step == 2).timestamp
 
 
+def test_a_run_that_is_part_of_another_is_shown_below_it(store: Path) -> None:
+    with tracker(store).run("backtest", {}) as whole, tracker(store).run("fold 1", {}, parent=whole.id) as part:
+        pass
+    assert recorded(store, part.id).data.tags["mlflow.parentRunId"] == whole.id
+    assert "mlflow.parentRunId" not in recorded(store, whole.id).data.tags
+
+
 @pytest.mark.parametrize(
     ("error", "status"),
     [

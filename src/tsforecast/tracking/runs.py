@@ -45,24 +45,13 @@ class Run:
     log_model: bool = False
     _epochs: set[int] = field(default_factory=set)
 
-    def log_params(self, params: Facts) -> None:
-        """Settings; nested mappings become dotted names."""
-        if self.client:
-            from mlflow.entities import Param
-
-            items = [Param(_key(key), str(value)) for key, value in _flat(params)]
-            for i in range(0, len(items), 100):  # as many as MLflow takes at a time
-                self.client.log_batch(self.id, params=items[i : i + 100])
-
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         """Numbers of the whole run, or of one step of it; NaN is left out."""
         if self.client:
             from mlflow.entities import Metric
 
-            now, named = int(time.time() * 1000), {_key(name): float(value) for name, value in metrics.items()}
-            items = [Metric(name, value, now, step) for name, value in named.items() if not np.isnan(value)]
-            for i in range(0, len(items), 1000):
-                self.client.log_batch(self.id, metrics=items[i : i + 1000])
+            now, known = int(time.time() * 1000), {name: x for name, x in metrics.items() if not np.isnan(x)}
+            self.client.log_batch(self.id, metrics=[Metric(_key(name), x, now, step) for name, x in known.items()])
 
     def epoch(self, record: Mapping[str, float]) -> None:
         """The metrics of one epoch, when it is over: hours of training are not lost to a store that is away.
@@ -190,7 +179,7 @@ class MLflowTracker:
 
     @contextlib.contextmanager
     def run(
-        self, name: str, params: Facts, tags: Facts | None = None, provenance: Facts | None = None
+        self, name: str, params: Facts, tags: Facts | None = None, origin: Facts | None = None, parent: str = ""
     ) -> Iterator[Run]:
         """A run that ends FINISHED, FAILED when an error leaves the block, KILLED on Ctrl-C or SIGTERM.
 
@@ -199,31 +188,36 @@ class MLflowTracker:
         name
             Shown in the run list.
         params
-            The configuration.
+            The configuration; nested mappings become dotted names.
         tags
             Free text by key.
-        provenance
+        origin
             What `tsforecast.bundle.provenance.provenance` gave: kept as `provenance.json`; the commit is a tag too.
+        parent
+            The run that this one is a part of, under which MLflow shows it.
 
         Raises
         ------
         OutputError
             The store cannot be opened or written.
         """
-        uri, name = str(self.uri), self.run_name or name
         client.import_mlflow()
+        from mlflow.entities import Param
+
+        uri, name = str(self.uri), self.run_name or name
+        tags = {**_source(origin), **(tags or {}), **({"mlflow.parentRunId": parent} if parent else {})}
         with client.errors(uri, OSError):
             connection = client.connect(uri)
             experiment = client.experiment_id(connection, str(self.experiment), uri)
-            opened = connection.create_run(experiment, run_name=name, tags={**_source(provenance), **(tags or {})})
+            opened = connection.create_run(experiment, run_name=name, tags=tags)
             run = Run(connection, opened.info.run_id, experiment, self.log_model)
         log.info("run %s '%s' in experiment '%s' at %s", run.id, name, self.experiment, client.masked(uri))
         status = "FINISHED"
         try:
             with _sigterm_interrupts(), client.errors(uri):
-                run.log_params(params)
-                if provenance is not None:
-                    connection.log_dict(run.id, dict(provenance), "provenance.json")
+                connection.log_batch(run.id, params=[Param(_key(key), str(value)) for key, value in _flat(params)])
+                if origin is not None:
+                    connection.log_dict(run.id, dict(origin), "provenance.json")
                 yield run
         except BaseException as error:
             status = _status(error)
@@ -233,9 +227,9 @@ class MLflowTracker:
                 connection.set_terminated(run.id, status)
 
 
-def _source(provenance: Facts | None) -> dict[str, str]:
+def _source(origin: Facts | None) -> dict[str, str]:
     """MLflow's own tags, which its pages show."""
-    git = (provenance or {}).get("git") or {}
+    git = (origin or {}).get("git") or {}
     tags = {"mlflow.user": getpass.getuser(), "mlflow.source.name": sys.argv[0], "mlflow.source.type": "LOCAL"}
     tags |= {f"mlflow.source.git.{key}": git[key] for key in ("commit", "branch") if git.get(key)}
     return tags | ({"git.dirty": str(git["dirty"]).lower()} if git else {})
@@ -243,10 +237,8 @@ def _source(provenance: Facts | None) -> dict[str, str]:
 
 def _flat(params: Facts, prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in params.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+        nested = isinstance(value, Mapping) and value
+        yield from _flat(value, f"{prefix}{key}.") if nested else [(f"{prefix}{key}", value)]
 
 
 def _key(name: str) -> str:
