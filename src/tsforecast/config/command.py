@@ -7,7 +7,6 @@ import signal
 import sys
 import textwrap
 from collections.abc import Callable
-from types import FrameType
 from typing import Any
 
 import hydra
@@ -67,7 +66,7 @@ def command(task: Callable[[DictConfig], Any], config_name: str) -> None:
     if not any(each.startswith(("--config-dir", "-cd")) for each in sys.argv):
         sys.argv += [f"--config-dir={root}" for root in folders()[1:]]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions to us instead of printing and exiting
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     running = False
 
     def checked(cfg: DictConfig) -> Any:
@@ -111,7 +110,3 @@ def _told(error: Exception, command: str, overrides: list[str], running: bool) -
 
 def _is_override(argument: str) -> bool:
     return not argument.startswith("-") and ("=" in argument or argument.startswith("~"))
-
-
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
