@@ -93,8 +93,11 @@ def split(bundle: Bundle, frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFra
     return frame, future, static
 
 
-def with_golden(bundle: Bundle, train: Panel) -> Bundle:
-    """The bundle with what a server checks requests and itself against: `missing` and `golden`, of train rows."""
+def with_golden(bundle: Bundle, train: Panel, probes: int = 512) -> Bundle:
+    """The bundle with what a server checks requests and itself against: `missing` and `golden`, of train rows.
+
+    `probes` is how many drawn histories the golden means are of, at most.
+    """
     bundle = replace(bundle, missing=train.missing_rows(bundle.context))
     history, future, static = split(bundle, example(bundle, train))
     answer = bundle.forecast(history, future, static=static, stale="ignore")
@@ -105,7 +108,7 @@ def with_golden(bundle: Bundle, train: Panel) -> Bundle:
     }
     for name, array in (("values", answer.values), ("quantiles", answer.quantiles)):
         golden[name] = None if array is None else array.astype(str).astype(float).tolist()
-    golden["probe"] = means(bundle).tolist()
+    golden["probe"] = means(bundle, probes).tolist()
     return replace(bundle, golden=golden)
 
 
@@ -126,13 +129,13 @@ def check(bundle: Bundle) -> None:
             raise ValueError(f"the golden {name} have another shape than a forecast has")
 
 
-def means(bundle: Bundle) -> Float[np.ndarray, "G H C"]:
+def means(bundle: Bundle, most: int = 512) -> Float[np.ndarray, "G H C"]:
     """Of the forecasts of drawn histories, by group: what tells a weight that is another one."""
-    point = drawn(bundle).point
+    point = drawn(bundle, most).point
     return np.array([group.mean(axis=0) for group in np.array_split(point, 16) if len(group)], np.float32)
 
 
-def drawn(bundle: Bundle, most: int = 512) -> Prediction:
+def drawn(bundle: Bundle, most: int) -> Prediction:
     """Forecasts of up to `most` drawn histories as far apart as training's rows: hardly a weight is in none."""
     rows = bundle.context + bundle.dims.horizon
     columns: dict[str, Any] = {key: getattr(bundle.schema, group) for group, key in GROUPS.items()}
@@ -167,7 +170,7 @@ def rehearse(bundle: Bundle, train: Panel) -> None:
     bundle, rows = replace(bundle, dims=replace(bundle.dims, quantiles=())), train.tail(bundle.context)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            loaded = with_golden(bundle, train).save(Path(folder) / "bundle")
+            loaded = with_golden(bundle, train, probes=1).save(Path(folder) / "bundle")
         for before, after in zip(_encoded(bundle, rows), _encoded(loaded, rows), strict=True):
             if not np.array_equal(before, after, equal_nan=True):
                 raise ValueError("one of them gives other values once it is loaded again")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -59,6 +60,7 @@ def command(task: Callable[[DictConfig], Any], config_name: str) -> None:
     if {"--help", "-h"} & set(sys.argv[1:]):
         show(help_text(config_name))
         return
+    gc.set_threshold(200_000)  # what imports make, hundreds of thousands of objects, lives to the end: do not search it
     trace = "--trace" in sys.argv or os.environ.get("HYDRA_FULL_ERROR") == "1"
     # Options first, in the order given: argparse reads key=value up to the next option and not after it.
     sys.argv[1:] = sorted((each for each in sys.argv[1:] if each != "--trace"), key=_is_override)
