@@ -6,6 +6,7 @@ K known covariates, S static covariates, F window features, Q quantile levels.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -124,6 +125,11 @@ class Window:
     scale: Float[np.ndarray, "B 1 C"] | None = None
 
 
+def joined(stamps: Sequence[pd.DatetimeIndex]) -> pd.DatetimeIndex:
+    """The timestamps of all series, back to back."""
+    return pd.DatetimeIndex(stamps[0].append(list(stamps[1:])) if len(stamps) else [])
+
+
 def quantile_names(quantiles: Sequence[float]) -> list[str]:
     """`lo-90` for the quantile 0.05, `hi-90` for 0.95, `median` for 0.5, as NeuralForecast names them."""
     percents = [round(100 - 200 * q, 6) for q in quantiles]
@@ -198,12 +204,11 @@ class Forecast:
     def to_frame(self) -> pd.DataFrame:
         """The long frame `unique_id, ds, cutoff, channel, y_hat, y_hat-lo-90, ...`: a row per series, channel, step."""
         n, h, c = self.values.shape
-        stamps = self.time[0].append(list(self.time[1:])) if n else pd.DatetimeIndex([])
         rows = np.repeat(np.arange(n * h).reshape(n, 1, h), c, axis=1).reshape(-1)
         return pd.DataFrame(
             {
                 "unique_id": np.repeat(np.asarray(self.ids), h * c),
-                "ds": stamps[rows],
+                "ds": joined(self.time)[rows],
                 "cutoff": self.cutoff.repeat(h * c),
                 "channel": np.tile(np.repeat(np.asarray(self.channels, dtype=object), h), n),
                 **{f"y_hat{key}": value.transpose(0, 2, 1).reshape(-1) for key, value in self._columns().items()},
@@ -213,12 +218,8 @@ class Forecast:
     def to_wide(self, time: str = "date") -> pd.DataFrame:
         """`unique_id, <time>, OT, OT-lo-90, ...`; without `unique_id` when there is one series."""
         n, h, _ = self.values.shape
-        stamps = self.time[0].append(list(self.time[1:])) if n else pd.DatetimeIndex([])
-        frame = pd.DataFrame({
-            f"{channel}{key}": value[..., j].reshape(-1)
-            for j, channel in enumerate(self.channels) for key, value in self._columns().items()
-        })  # fmt: skip
-        frame.insert(0, time, stamps)
-        if n != 1:
-            frame.insert(0, "unique_id", np.repeat(np.asarray(self.ids), h))
-        return frame
+        cells: dict[str, Any] = {} if n == 1 else {"unique_id": np.repeat(np.asarray(self.ids), h)}
+        cells[time] = joined(self.time)
+        for (j, channel), (key, value) in itertools.product(enumerate(self.channels), self._columns().items()):
+            cells[f"{channel}{key}"] = value[..., j].reshape(-1)
+        return pd.DataFrame(cells)

@@ -109,7 +109,7 @@ def to_panel(
         same = codes[1:] == codes[:-1]
 
     axis = Axis.of(time, parse(freq))
-    steps, stray = axis.steps(codes, same)
+    steps, stray = axis.steps(same)
     gaps = np.flatnonzero(same & (steps > 1))
     if stray.any():
         prevailing = infer(_longest(time, codes))
@@ -252,7 +252,7 @@ def _fill(
     row = np.repeat(gaps, count)
     ahead = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count) + 1
     place = np.insert(np.arange(len(codes)), row + 1, -1)  # -1: a new row
-    time = axis.time.append(axis.fill(row, ahead))
+    time = axis.time.append(axis.ahead(row, ahead))
     order = place.copy()
     order[place < 0] = len(codes) + np.arange(len(row))
     grown = []

@@ -15,7 +15,7 @@ from pandas.tseries.offsets import BaseOffset, Day, Tick
 from tsforecast.errors import ConfigError, nearest
 
 _HOUR = 3_600_000_000_000
-_DAY = 24 * _HOUR
+DAY = 24 * _HOUR
 _RUN = 8  # stamps in a row; a run this long crosses a weekend, so business days are not taken for days
 ALIASES = ("min", "15min", "30min", "h", "D", "B", "W", "MS", "ME", "QS", "QE", "YS", "YE")
 
@@ -33,17 +33,24 @@ def parse(freq: str) -> BaseOffset:
     except ValueError as error:
         near = nearest(freq, ALIASES) or nearest(freq.lower(), ALIASES)
         fix = f"did you mean {near!r}?" if near else "leave freq out to have it inferred"
-        raise ConfigError(
-            "freq is not a pandas offset alias",
-            where="dataset.freq",
-            got=freq,
-            allowed=", ".join(ALIASES) + ", ...",
-            fix=fix,
-        ) from error
+        what, allowed = "freq is not a pandas offset alias", ", ".join(ALIASES) + ", ..."
+        raise ConfigError(what, where="dataset.freq", got=freq, allowed=allowed, fix=fix) from error
     if step is None or step.n < 1:
-        raise ConfigError("freq must go forward", where="dataset.freq", got=freq,
-                          allowed="a positive step such as h or 15min")  # fmt: skip
+        allowed = "a positive step such as h or 15min"
+        raise ConfigError("freq must go forward", where="dataset.freq", got=freq, allowed=allowed)
     return step
+
+
+def is_clock(step: BaseOffset) -> bool:
+    """Whether it is a step of the clock: hours and less, which a daylight-saving change neither stretches nor cuts."""
+    return isinstance(step, Tick) and not isinstance(step, Day)
+
+
+def length(step: BaseOffset) -> int | None:
+    """Nanoseconds of a step; None where it varies, as that of months does."""
+    if isinstance(step, Day):
+        return int(step.n) * DAY
+    return int(step.nanos) if isinstance(step, Tick) else None
 
 
 def infer(time: pd.DatetimeIndex) -> str | None:
@@ -66,9 +73,9 @@ def infer(time: pd.DatetimeIndex) -> str | None:
 
 def nearest_alias(time: pd.DatetimeIndex) -> str:
     """The alias whose step is nearest to the median one."""
-    step = float(np.median(np.abs(np.diff(time.asi8)))) if len(time) > 1 else _DAY
+    step = float(np.median(np.abs(np.diff(time.asi8)))) if len(time) > 1 else DAY
     days = {"min": 1 / 1440, "15min": 1 / 96, "h": 1 / 24, "D": 1, "W": 7, "MS": 30, "QS": 91, "YS": 365}
-    return min(days, key=lambda alias: abs(np.log(max(step, 1) / (days[alias] * _DAY))))
+    return min(days, key=lambda alias: abs(np.log(max(step, 1) / (days[alias] * DAY))))
 
 
 def _inferred(time: pd.DatetimeIndex) -> str | None:
@@ -78,87 +85,67 @@ def _inferred(time: pd.DatetimeIndex) -> str | None:
 
 @dataclass(frozen=True)
 class Axis:
-    """Timestamps as nanoseconds: UTC for steps of the clock, local wall time for a day and longer.
+    """Timestamps counted in steps: in UTC for steps of the clock, in local wall time for a day and longer.
 
     A day of 23 hours is one day, and an hour is one hour on any day.
 
     Attributes
     ----------
-    stamps
+    time
         [T], series back to back and sorted.
+    position
+        Number of the last whole step that is not after each stamp.
+    rest
+        Nanoseconds from there to the stamp. A series keeps its distance: the 15th of each month is 14 days behind `MS`.
     calendar
-        For steps of varying length (months, quarters, business days): every stamp of the step in the span. A series
-        may keep its distance to them: the 15th of each month is 14 days behind `MS`.
+        For steps of varying length (months, quarters, business days): every stamp of the step in the span.
     """
 
     time: pd.DatetimeIndex
     step: BaseOffset
-    stamps: Int[np.ndarray, " T"]
+    position: Int[np.ndarray, " T"]
+    rest: Int[np.ndarray, " T"]
     calendar: Int[np.ndarray, " D"] | None
 
     @classmethod
     def of(cls, time: pd.DatetimeIndex, step: BaseOffset) -> Axis:
         """The axis of `time` (nanoseconds) in units of `step`."""
-        clock = isinstance(step, Tick) and not isinstance(step, Day)
-        wall = time if clock or time.tz is None else time.tz_localize(None)
-        calendar = None
-        if not clock and not isinstance(step, Day):
-            calendar = pd.date_range(step.rollback(wall.min().normalize()), wall.max(), freq=step).as_unit("ns").asi8
-        return cls(time, step, wall.asi8, calendar)
-
-    @property
-    def nanos(self) -> int:
-        """Length of one step; only where it does not vary."""
-        return self.step.n * _DAY if isinstance(self.step, Day) else int(self.step.nanos)
+        wall = time if is_clock(step) or time.tz is None else time.tz_localize(None)
+        if nanos := length(step):
+            position = wall.asi8 // nanos
+            return cls(time, step, position, wall.asi8 - position * nanos, None)
+        calendar = pd.date_range(step.rollback(wall.min().normalize()), wall.max(), freq=step).as_unit("ns").asi8
+        position = np.searchsorted(calendar, wall.asi8, side="right") - 1
+        return cls(time, step, position, wall.asi8 - calendar[position], calendar)
 
     @property
     def phase(self) -> Int[np.ndarray, " T"]:
         """Nanoseconds of each stamp after the last whole step, or after midnight where the steps vary."""
-        return self.stamps % (_DAY if self.calendar is not None else self.nanos)
+        return self.rest if self.calendar is None else self.rest % DAY
 
-    def steps(
-        self, codes: Int[np.ndarray, " T"], same: Bool[np.ndarray, " T-1"]
-    ) -> tuple[Int[np.ndarray, " T-1"], Bool[np.ndarray, " T"]]:
-        """Steps from each row to the next (1 across series), and which rows are not on the grid of the step."""
-        stray = np.zeros(len(self.stamps), dtype=bool)
-        if self.calendar is not None:
-            position = self._position(slice(None))
-            steps = np.where(same, np.diff(position), 1)
-            return steps, self._stray(self.stamps - self.calendar[position], same)
-        ahead, nanos = np.diff(self.stamps), self.nanos
-        steps = np.ones(len(ahead), dtype=np.int32)
-        odd = np.flatnonzero(same & (ahead != nanos))
-        wide = np.where(ahead[odd] < 0, np.iinfo(np.int64).max, ahead[odd])  # three centuries wrap around
-        whole, rest = np.divmod(wide, nanos)
-        steps[odd] = np.minimum(whole, np.iinfo(np.int32).max)
-        if rest.any():  # the phase of a series is that of its first row
-            stray = self._stray(self.stamps % nanos, same)
-        return steps, stray
+    def steps(self, same: Bool[np.ndarray, " T-1"]) -> tuple[Int[np.ndarray, " T-1"], Bool[np.ndarray, " T"]]:
+        """Steps from each row to the next, 1 where that is of another series, and which rows are off the grid.
 
-    def _position(self, row: slice | Int[np.ndarray, " G"]) -> Int[np.ndarray, " G"]:
-        """The last stamp of the calendar that is not after each row."""
-        assert self.calendar is not None
-        return np.searchsorted(self.calendar, self.stamps[row], side="right") - 1
+        The grid of a series is that of its first row.
+        """
+        steps = np.diff(self.position)
+        steps[~same] = 1
+        if not (same & (self.rest[1:] != self.rest[:-1])).any():
+            return steps, np.zeros(len(self.rest), dtype=bool)
+        first = np.flatnonzero(np.append(True, ~same))
+        return steps, self.rest != np.repeat(self.rest[first], np.diff(np.append(first, len(self.rest))))
 
-    @staticmethod
-    def _stray(phase: Int[np.ndarray, " T"], same: Bool[np.ndarray, " T-1"]) -> Bool[np.ndarray, " T"]:
-        first = np.concatenate([[0], np.flatnonzero(~same) + 1])
-        return np.asarray(phase != np.repeat(phase[first], np.diff(np.append(first, len(phase)))))
-
-    def fill(self, row: Int[np.ndarray, " G"], ahead: Int[np.ndarray, " G"]) -> pd.DatetimeIndex:
-        """The stamps `ahead` steps after each `row`."""
-        if self.calendar is not None:
-            position = self._position(row)
-            stamps = self.calendar[position + ahead] + self.stamps[row] - self.calendar[position]
-        else:
-            stamps = self.stamps[row] + ahead * self.nanos
-        filled = pd.DatetimeIndex(stamps.astype("datetime64[ns]"))
+    def ahead(self, row: Int[np.ndarray, " G"], steps: Int[np.ndarray, " G"]) -> pd.DatetimeIndex:
+        """The stamps `steps` after each `row`, none of them after the last."""
+        position = self.position[row] + steps
+        start = position * (length(self.step) or 0) if self.calendar is None else self.calendar[position]
+        stamps = pd.DatetimeIndex((start + self.rest[row]).view("datetime64[ns]"))
         if self.time.tz is None:
-            return filled
-        if isinstance(self.step, Tick) and not isinstance(self.step, Day):
-            return filled.tz_localize("UTC").tz_convert(self.time.tz)
-        first = np.ones(len(filled), dtype=bool)  # of a wall time that occurs twice, the first
-        return filled.tz_localize(self.time.tz, ambiguous=first, nonexistent="shift_forward")
+            return stamps
+        if is_clock(self.step):
+            return stamps.tz_localize("UTC").tz_convert(self.time.tz)
+        first = np.ones(len(stamps), dtype=bool)  # of a wall time that occurs twice, the first
+        return stamps.tz_localize(self.time.tz, ambiguous=first, nonexistent="shift_forward")
 
     def daylight(self, row: Int[np.ndarray, " G"]) -> Bool[np.ndarray, " G"]:
         """Which rows have a daylight-saving change between them and the next.
@@ -166,14 +153,14 @@ class Axis:
         With a time zone this is known. Without one it is recognised: an hour skipped or told twice, early on a Sunday
         of March, April, September, October or November.
         """
-        if not isinstance(self.step, Tick) or isinstance(self.step, Day):
+        if not is_clock(self.step):
             return np.zeros(len(row), dtype=bool)
         before, after = self.time[row], self.time[row + 1]
         ahead = after.asi8 - before.asi8
         if after.tz is not None:
             return np.asarray(after.tz_localize(None).asi8 - before.tz_localize(None).asi8 != ahead)
         early = (after.day_of_week == 6) & after.month.isin([3, 4, 9, 10, 11]) & (after.hour <= 3)
-        return np.asarray(early & ((ahead == 0) | (ahead == self.nanos + _HOUR)))
+        return np.asarray(early & ((ahead == 0) | (ahead == int(self.step.nanos) + _HOUR)))
 
 
 def named_days(time: pd.DatetimeIndex, limit: int = 3) -> str:

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from tsforecast.data.frequency import ahead, parse
+from tsforecast.data.frequency import DAY, ahead, is_clock, parse
 from tsforecast.errors import DataError
+from tsforecast.types import joined
 
 
 def seasonality(freq: str) -> int:
@@ -19,12 +20,11 @@ def seasonality(freq: str) -> int:
 
     Hourly 24, 15 minutes 96, daily 7, business days 5, weekly 52, monthly 12, quarterly 4, yearly 1.
     """
-    offset = pd.tseries.frequencies.to_offset(freq)
-    by_name = {"D": 7, "B": 5, "W": 52, "M": 12, "Q": 4, "Y": 1}
-    name = offset.name.split("-")[0].removeprefix("B") or "B"
-    if isinstance(offset, pd.tseries.offsets.Tick) and offset.name != "D":
-        return max(1, round(pd.Timedelta(days=1) / pd.Timedelta(offset)))
-    return max(1, by_name.get(name[0], 1) // offset.n)
+    step = parse(freq)
+    if is_clock(step):
+        return max(1, round(DAY / int(step.nanos)))
+    name = step.rule_code.removeprefix("B") or "B"  # of business months those of months
+    return max(1, {"D": 7, "B": 5, "W": 52, "M": 12, "Q": 4, "Y": 1}.get(name[0], 1) // step.n)
 
 
 @dataclass(frozen=True)
@@ -85,14 +85,8 @@ class Panel:
             take: slice | np.ndarray = slice(int(begin[0]), int(end[0]))
         else:
             take = np.repeat(np.asarray(begin) - offsets[:-1], lengths) + np.arange(offsets[-1])
-        return replace(
-            self,
-            offsets=offsets,
-            time=self.time[take],
-            target=self.target[take],
-            past=self.past[take],
-            known=self.known[take],
-        )
+        taken: dict[str, Any] = {name: getattr(self, name)[take] for name in ("time", "target", "past", "known")}
+        return replace(self, offsets=offsets, **taken)
 
     def select(self, series: Bool[np.ndarray, " N"]) -> Panel:
         """The series where the mask is true."""
@@ -132,35 +126,24 @@ class Panel:
             The panel has known covariates and `known_future` is None.
         """
         if self.known_names and known_future is None:
-            raise DataError(
-                f"the future values of {len(self.known_names)} known covariates are needed",
-                where=", ".join(self.known_names),
-                fix=f"give them for the {horizon} steps after the last row of every series",
-            )
-        n = len(self)
-        offsets = self.offsets + np.arange(n + 1) * horizon
-        future = (offsets[1:, None] - horizon + np.arange(horizon)).reshape(-1)
-        history = np.ones(int(offsets[-1]), dtype=bool)
-        history[future] = False
+            what = f"the future values of {len(self.known_names)} known covariates are needed"
+            fix = f"give them for the {horizon} steps after the last row of every series"
+            raise DataError(what, where=", ".join(self.known_names), fix=fix)
+        at = np.repeat(self.offsets[1:], horizon)
+        return self.insert(at, joined(self.future_time(horizon)), 0.0 if known_future is None else known_future)
 
-        def grow(old: np.ndarray, new: np.ndarray | float) -> np.ndarray:
-            grown = np.empty((len(history), *old.shape[1:]), dtype=old.dtype)
-            grown[history] = old
-            grown[future] = new
-            return grown
-
-        stamps = self.future_time(horizon)
-        appended = stamps[0].append(list(stamps[1:]))
-        order = np.empty(len(history), dtype=np.int64)
-        order[history] = np.arange(len(self.time))
-        order[future] = len(self.time) + np.arange(len(appended))
+    def insert(
+        self, at: Int[np.ndarray, " R"], time: pd.DatetimeIndex, known: Float[np.ndarray, "R K"] | float = np.nan
+    ) -> Panel:
+        """The panel with R rows of NaN target and past before its rows `at`; those behind a series belong to it."""
+        rows = len(self.time)
         return replace(
             self,
-            offsets=offsets,
-            time=pd.DatetimeIndex(self.time.append(appended))[order],
-            target=grow(self.target, np.nan),
-            past=grow(self.past, np.nan),
-            known=grow(self.known, 0.0 if known_future is None else known_future),
+            offsets=self.offsets + np.searchsorted(at, self.offsets, side="right"),
+            time=joined([self.time, time])[np.insert(np.arange(rows), at, rows + np.arange(len(at)))],
+            target=np.insert(self.target, at, np.nan, axis=0),
+            past=np.insert(self.past, at, np.nan, axis=0),
+            known=np.insert(self.known, at, known, axis=0),
         )
 
     def to_frame(self, *, id: str = "unique_id", time: str = "ds") -> pd.DataFrame:

@@ -11,11 +11,10 @@ import numpy as np
 import orjson
 import pandas as pd
 from jaxtyping import Int
-from pandas.tseries.offsets import Day, Tick
 
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.data.columns import LARGEST
-from tsforecast.data.frequency import Axis, parse
+from tsforecast.data.frequency import length, parse
 from tsforecast.data.panel import Panel
 from tsforecast.data.schema import NAIVE
 from tsforecast.data.stamps import FIRST_YEAR, LAST_YEAR
@@ -29,12 +28,10 @@ _SPAN = np.datetime64(f"{FIRST_YEAR}-01-01", "s"), np.datetime64(f"{LAST_YEAR + 
 
 def step(bundle: Bundle) -> int | None:
     """Nanoseconds from row to row; None where requests to this bundle are never so plain."""
-    schema, offset = bundle.schema, parse(bundle.freq)
+    schema = bundle.schema
     numbers = not (bundle.schema.known or bundle.schema.static or schema.categorical)
     naive = isinstance(schema.time, str) and schema.timezone in (None, NAIVE)
-    if not (numbers and naive and isinstance(offset, Tick | Day)):
-        return None
-    return Axis(pd.DatetimeIndex([]), offset, np.empty(0, np.int64), None).nanos
+    return length(parse(bundle.freq)) if numbers and naive else None
 
 
 def plain(bundle: Bundle, nanos: int, columns: Columns, *, booleans: bool) -> Panel | None:
