@@ -66,7 +66,7 @@ def test_the_short_way_and_the_checked_way_read_the_same(bundles: Bundles, shape
     history = pd.concat([part.tail(L + extra) for part in groups])
     history["date"] = history["date"].astype(str)
     asked = {"history": history.replace({np.nan: None}).to_dict("list")}
-    short = plain(bundle, contract._step, asked["history"], booleans=False)
+    short = plain(bundle, contract._step, asked["history"])
     assert short is not None
     long = contract._checked(contract._frame(asked["history"], "history"), first_row=0)
     for field in fields(short):
@@ -104,7 +104,7 @@ def test_what_is_not_evidently_fine_is_left_to_the_checks(bundles: Bundles, spoi
         history.update({name: cells[1:] for name, cells in history.items()})
     else:
         history["date"][0] = None
-    assert plain(bundle, contract._step, history, booleans=spoil == "boolean") is None
+    assert plain(bundle, contract._step, history) is None
     with pytest.raises(TsforecastError):
         contract.read(orjson.dumps(asked))
 
@@ -125,31 +125,12 @@ def test_timestamps_count_in_the_zone_of_training(bundles: Bundles) -> None:
 
 
 @pytest.mark.parametrize("number", ["1e999", "-1e400", "1" + "0" * 400, "NaN", "[1]", '"1"', "true", "{}", "1.5.5"])
-def test_a_long_body_is_refused_as_a_short_one_is(
-    bundles: Bundles, monkeypatch: pytest.MonkeyPatch, number: str
-) -> None:
+def test_a_cell_that_is_no_number_of_json_is_refused(bundles: Bundles, number: str) -> None:
     contract = Contract(bundles("wide"))
     body = orjson.dumps(request(bundles("wide")))
     first = body.index(b'"load":[') + len(b'"load":[')
-    spoilt = body[:first] + number.encode() + body[body.index(b",", first) :]
-    said = []
-    for limit in (0, len(spoilt)):
-        monkeypatch.setattr("tsforecast.serving.contract._REPETITIVE", limit)
-        with pytest.raises(TsforecastError) as caught:
-            contract.read(spoilt)
-        said.append(str(caught.value))
-    assert said[0] == said[1]
-
-
-@pytest.mark.parametrize("shape", ["wide", "long", "covariates", "holes"])
-def test_a_long_body_is_read_as_a_short_one_is(bundles: Bundles, monkeypatch: pytest.MonkeyPatch, shape: str) -> None:
-    contract, body = Contract(bundles(shape)), orjson.dumps(request(bundles(shape)))
-    short = contract.read(body).whole
-    monkeypatch.setattr("tsforecast.serving.contract._REPETITIVE", 0)
-    long = contract.read(body).whole
-    np.testing.assert_array_equal(long.target, short.target)
-    np.testing.assert_array_equal(long.known, short.known)
-    assert long.time.equals(short.time)
+    with pytest.raises(TsforecastError):
+        contract.read(body[:first] + number.encode() + body[body.index(b",", first) :])
 
 
 @pytest.mark.parametrize("table", ["history", "known_future", "static"])

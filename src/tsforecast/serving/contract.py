@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -18,7 +17,6 @@ import numpy as np
 import orjson
 import pandas as pd
 from jaxtyping import Float, Int
-from pydantic_core import from_json
 
 from tsforecast.bundle import golden
 from tsforecast.bundle.bundle import Bundle, Prediction
@@ -32,9 +30,6 @@ from tsforecast.serving.body import check_keys, columns_of, head, series_of
 from tsforecast.serving.plain import MISSING, NUMBER, Columns, plain, step
 from tsforecast.types import Forecast
 
-# Bytes from which on a body is read by a parser that knows the strings it has seen: many series repeat their names and
-# timestamps. Reading one series takes it longer; it also takes numbers beyond float64, which are left to the other.
-_REPETITIVE = 256 * 1024
 KEYS = ("history", "known_future", "static", "horizon", "levels")
 
 
@@ -96,21 +91,11 @@ class Contract:
         DataError
             The rows in it cannot be forecast from; the message lists all that is wrong.
         """
-        if self._step is not None and len(body) > _REPETITIVE:
-            with suppress(ValueError, TsforecastError):  # whatever it is, the strict way tells it below
-                return self._read(from_json(body, allow_inf_nan=False, cache_strings="all"), body, strict=False)
         try:
-            return self._read(orjson.loads(body), body, strict=True)
+            given = orjson.loads(body)
         except orjson.JSONDecodeError as error:
-            raise RequestError(
-                "the body is not JSON",
-                code="json",
-                where="body",
-                got=error,
-                allowed="a JSON object; a missing value is null, infinity cannot be told",
-            ) from None
-
-    def _read(self, given: Any, body: bytes, *, strict: bool) -> Request:
+            allowed = "a JSON object; a missing value is null, infinity cannot be told"
+            raise RequestError("the body is not JSON", code="json", where="body", got=error, allowed=allowed) from None
         if not isinstance(given, dict):
             raise RequestError("the body is not a JSON object", where="body", got=type(given).__name__,
                                allowed=f"an object with {', '.join(KEYS)}")  # fmt: skip
@@ -124,12 +109,10 @@ class Contract:
             raise RequestError("a request needs a history", where="history", got="nothing",
                                allowed="records or column lists")  # fmt: skip
         horizon, levels = self.bundle.asked(given.get("horizon"), given.get("levels"))
-        whole, booleans = None, b"true" in body or b"false" in body
+        whole = None
         if len(tables) == 1 and self._step is not None:
-            whole = plain(self.bundle, self._step, tables["history"], booleans=booleans)
+            whole = plain(self.bundle, self._step, tables["history"])
         if whole is None:
-            if not strict:
-                raise ValueError("not plain")
             self._check_names(tables)
             frames = {name: self._frame(columns, name) for name, columns in tables.items()}
             whole = self._checked(**frames, first_row=0)

@@ -34,7 +34,7 @@ def step(bundle: Bundle) -> int | None:
     return length(parse(bundle.freq)) if numbers and naive else None
 
 
-def plain(bundle: Bundle, nanos: int, columns: Columns, *, booleans: bool) -> Panel | None:
+def plain(bundle: Bundle, nanos: int, columns: Columns) -> Panel | None:
     """The whole panel, when a few sums show that all is well; None: let the checks look and say.
 
     Series stand one after another with as many rows each, timestamps are plain ISO 8601 and regular, cells are
@@ -60,17 +60,12 @@ def plain(bundle: Bundle, nanos: int, columns: Columns, *, booleans: bool) -> Pa
     if starts is None or (bundle.schema.phase and not {*(starts % nanos).tolist()} <= {*bundle.schema.phase}):
         return None
     cells = [columns[name] for name in named]
-    try:
-        values: np.ndarray = np.array(cells)
-    except ValueError:  # a list of lists
+    if not set(map(type, chain.from_iterable(cells))) <= {*NUMBER, MISSING}:
         return None
-    if booleans or values.ndim != 2 or values.dtype.kind not in "if":  # nothing else becomes a number unasked
-        if not set(map(type, chain.from_iterable(cells))) <= {*NUMBER, MISSING}:
-            return None
-        try:
-            values = np.array(cells, dtype=np.float64)
-        except OverflowError:  # whole numbers beyond float64
-            return None
+    try:
+        values: np.ndarray = np.array(cells, dtype=np.float64)
+    except OverflowError:  # whole numbers beyond float64
+        return None
     with np.errstate(over="ignore"):  # beyond float32 is infinite
         values = values.astype(np.float32)
     if (np.abs(values) > LARGEST).any():
