@@ -248,10 +248,10 @@ def test_a_bundle_reads_a_frame_as_it_was_read_for_training(tmp_path: Path) -> N
     (tmp_path / "x.csv").write_text(text.to_csv(index=False, sep="|", decimal=","))
     contract = Contract(bundle)
     over_http = contract.read_csv((tmp_path / "x.csv").read_bytes())
-    assert over_http.whole.time.equals(contract.read(json.dumps({"history": {
+    assert over_http.panel.time.equals(contract.read(json.dumps({"history": {
         name: list(column) for name, column in data.assign(date=data["date"].map(lambda t: t.isoformat())).items()
-    }}).encode()).whole.time)  # fmt: skip
-    whole = over_http.whole
+    }}).encode()).panel.time)  # fmt: skip
+    whole = over_http.panel
     sent = bundle.forecast(whole.rows(whole.offsets[:-1], whole.offsets[:-1] + L))
     for other in (sent, bundle.forecast(read_frame(tmp_path / "x.csv", bundle.schema))):
         np.testing.assert_array_equal(told.values, other.values)
@@ -276,8 +276,8 @@ def test_rows_before_those_that_are_read_do_no_harm(tmp_path: Path, spoil: str, 
         data.loc[at, column] = {"text": "x", "time": "soon", "huge": 1e30, "nameless": None}[spoil]
     requests: list[Callable[[], Panel]] = [
         lambda: bundle.panel(data).tail(L),
-        lambda: Contract(bundle).read_csv(data.to_csv(index=False).encode()).whole,
-        lambda: Contract(bundle).read(json.dumps({"history": data.to_dict("list")}).encode()).whole,
+        lambda: Contract(bundle).read_csv(data.to_csv(index=False).encode()).panel,
+        lambda: Contract(bundle).read(json.dumps({"history": data.to_dict("list")}).encode()).panel,
     ]
     for read in requests[: 2 if spoil in ("text", "nameless") else 3]:  # JSON has types, which all cells must have
         if far:

@@ -19,10 +19,11 @@ from hypothesis import strategies as st
 from tests.errors import has, refused
 from tests.serving.conftest import SHAPES, Client, H, L, frame, request, trained
 from tsforecast.bundle.bundle import Bundle
+from tsforecast.bundle.request import Prediction
 from tsforecast.data.schema import Schema
 from tsforecast.data.sources import read_frame
 from tsforecast.errors import DataError, RequestError, TsforecastError
-from tsforecast.serving.contract import Answer, Contract
+from tsforecast.serving.contract import Contract
 from tsforecast.serving.engine import Engine
 from tsforecast.serving.plain import plain
 
@@ -73,7 +74,7 @@ def test_the_short_way_and_the_checked_way_read_the_same(bundles: Bundles, shape
         a, b = getattr(short, field.name), getattr(long, field.name)
         np.testing.assert_array_equal(a, b, err_msg=field.name)
     records = history.replace({np.nan: None}).to_dict("records")
-    again = contract.read(orjson.dumps({"history": records})).whole
+    again = contract.read(orjson.dumps({"history": records})).panel
     np.testing.assert_array_equal(again.target, short.target)
 
 
@@ -114,9 +115,9 @@ def test_timestamps_count_in_the_zone_of_training(bundles: Bundles) -> None:
     contract, asked = Contract(bundle), request(bundle)
     local = pd.DatetimeIndex(asked["history"]["date"])
     assert str(local.tz) != "UTC"
-    whole = contract.read(orjson.dumps(asked)).whole
+    whole = contract.read(orjson.dumps(asked)).panel
     told = {**asked["history"], "date": [stamp.isoformat() for stamp in local.tz_convert("UTC")]}
-    again = contract.read(orjson.dumps({**asked, "history": told})).whole
+    again = contract.read(orjson.dumps({**asked, "history": told})).panel
     assert str(again.time.tz) == "Europe/Berlin"
     assert again.time.equals(whole.time)
     naive = {**asked["history"], "date": [stamp[:19] for stamp in asked["history"]["date"]]}
@@ -182,8 +183,8 @@ def test_what_was_trained_at_half_past_is_forecast_at_half_past(tmp_path: Path) 
     data, schema = SHAPES["wide"]
     bundle = trained(data.assign(date=data["date"] + pd.Timedelta(minutes=30)), schema, tmp_path / "bundle")
     asked = request(bundle)
-    assert Contract(bundle).read(orjson.dumps(asked)).whole.time[0].minute == 30
-    panel = Contract(bundle).read(orjson.dumps(asked)).whole
+    assert Contract(bundle).read(orjson.dumps(asked)).panel.time[0].minute == 30
+    panel = Contract(bundle).read(orjson.dumps(asked)).panel
     with refused(DataError, where="history", allowed="timestamps on the grid of training, every h"):
         bundle.forecast(replace(panel, time=panel.time - pd.Timedelta(minutes=30)))
 
@@ -227,7 +228,7 @@ def test_a_series_may_have_any_name(bundles: Bundles, name: str) -> None:
     asked = request(bundle)
     asked["history"]["shop"] = [name] * L
     for body in (orjson.dumps(asked), json.dumps(asked).encode()):
-        assert list(contract.read(body).whole.ids) == [name]
+        assert list(contract.read(body).panel.ids) == [name]
 
 
 def test_columns_and_keys_may_come_in_any_order(bundles: Bundles, client: Client) -> None:
@@ -279,10 +280,11 @@ def test_names_of_series_come_back_as_they_were_sent(tmp_path: Path) -> None:
     bundle = trained(read_frame(tmp_path / "x.csv", schema), schema, tmp_path / "bundle")
     contract = Contract(bundle)
     request = contract.read_csv((tmp_path / "x.csv").read_bytes())
-    assert list(request.whole.ids) == list(bundle.forecast(data).ids) == list(names.values())
+    assert list(request.panel.ids) == list(bundle.forecast(data).ids) == list(names.values())
     sent = {"history": data.assign(date=data["date"].map(lambda t: t.isoformat())).to_dict("list")}
-    assert list(contract.read(orjson.dumps(sent)).whole.ids) == list(names.values())
-    answer = Answer(*bundle.infer(request.whole, request.series)[:2])
+    assert list(contract.read(orjson.dumps(sent)).panel.ids) == list(names.values())
+    answer = bundle.predictions([request])[0]
+    assert isinstance(answer, Prediction)
     assert b"\n001,2024-01-07 06:00:00,2024-01-07 05:00:00,load," in contract.write_csv(request, answer)
     with refused(DataError, where="history", got="01", allowed="001, 1, NA"):
         bundle.forecast(data.assign(shop=data["shop"].replace("001", "01")))
@@ -296,14 +298,14 @@ def test_requests_forecast_together_are_forecast_as_alone(bundles: Bundles) -> N
     wrong = orjson.loads(orjson.dumps(one))
     wrong["known_future"]["weather"] = ["hail"] * len(wrong["known_future"]["weather"])
     asked = [engine.contract.read(orjson.dumps(each)) for each in (one, wrong, two, one)]
-    together = engine.forecast(asked)
+    together = engine.bundle.predictions(asked)
     for request_, answer in zip(asked, together, strict=True):
-        (alone,) = engine.forecast([request_])
+        (alone,) = engine.bundle.predictions([request_])
         if isinstance(answer, TsforecastError):
             assert "hail" in str(answer)
             assert str(answer) == str(alone)
         else:
-            np.testing.assert_array_equal(answer.values, alone.values)
+            np.testing.assert_array_equal(answer.point, alone.point)
             np.testing.assert_array_equal(answer.quantiles, alone.quantiles)
     assert isinstance(together[1], TsforecastError)
     assert sum(isinstance(answer, TsforecastError) for answer in together) == 1

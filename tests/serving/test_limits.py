@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from tests.serving.conftest import Client, request
 from tsforecast.bundle.bundle import Bundle
-from tsforecast.serving.engine import Engine
 from tsforecast.serving.limits import check_head
 from tsforecast.serving.refusals import RequestError
 from tsforecast.serving.settings import Settings
@@ -84,13 +83,13 @@ def test_whoever_holds_most_gives_way_to_a_request_that_comes_whole(bundles: Bun
 
 
 def slow(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    forecast = Engine.forecast
+    predictions = Bundle.predictions
 
-    def late(self: Engine, requests: Any) -> Any:
+    def late(self: Bundle, requests: Any) -> Any:
         time.sleep(seconds)
-        return forecast(self, requests)
+        return predictions(self, requests)
 
-    monkeypatch.setattr(Engine, "forecast", late)
+    monkeypatch.setattr(Bundle, "predictions", late)
 
 
 def test_while_many_wait_for_a_forecast_then_probes_are_answered_and_the_time_counts_from_the_arrival(

@@ -5,20 +5,21 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
 from tsforecast.bundle import directory, golden
-from tsforecast.bundle.inputs import Inputs, not_finite
+from tsforecast.bundle.inputs import Inputs
+from tsforecast.bundle.request import Prediction, Request, predict_all
 from tsforecast.data.panel import Panel
 from tsforecast.data.schema import Schema
-from tsforecast.errors import BundleError, DataError, RequestError, listed
+from tsforecast.errors import BundleError, DataError, RequestError, TsforecastError, listed
 from tsforecast.features.base import Feature, FeatureSet
 from tsforecast.features.scaling import Scaler
 from tsforecast.models.base import Forecaster
@@ -32,14 +33,6 @@ FORMAT = 2
 _CHUNK = 1024  # windows predicted at a time
 _FILES = ("bundle.json", "metadata.json", "features.npz", "forecaster.safetensors")
 _OFFSETS = "calibration.offsets"
-
-
-class Prediction(NamedTuple):
-    """Forecasts: the point, quantiles where the bundle has some, and of a model that repeats rows these as read."""
-
-    point: Float[np.ndarray, "B H C"]
-    quantiles: Float[np.ndarray, "B H C Q"] | None = None
-    rows: Float[np.ndarray, "B H C"] | None = None  # in original units; NaN where a window holds nothing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,17 +131,13 @@ class Bundle(Inputs):
         panel = self.panel(history, static=static, short=short).tail(self.context)
         if not len(panel):
             raise DataError("the history holds no series", where="history", fix="give at least one series")
-        panel = self.with_future(panel, known_future)
-        self.check_observed(panel)
-        series = self.features.series(panel.ids)
-        warnings = self.remarks(panel, series, stale)
-        for warning in warnings:
+        request = self.request(self.with_future(panel, known_future), steps, names, stale=stale)
+        for warning in request.warnings:
             log.warning("%s", warning)
-        with np.errstate(over="ignore", invalid="ignore"):  # told by the next line
-            found = self.infer(panel, series)
-        if not np.isfinite(found.point).all():
-            raise not_finite()
-        return replace(self.answer(panel, found, steps, names), warnings=warnings)
+        (found,) = self.predictions([request])
+        if isinstance(found, TsforecastError):
+            raise found
+        return self.answer(request, found)
 
     @cached_property
     def intervals(self) -> dict[str, tuple[int, int]]:
@@ -178,6 +167,13 @@ class Bundle(Inputs):
             raise RequestError(what, where="levels", got=levels, allowed=allowed)
         return horizon or most, names
 
+    def predictions(self, requests: Sequence[Request]) -> list[Prediction | TsforecastError]:
+        """The forecasts of many requests in one call, each the same to the bit as if it were alone.
+
+        One that cannot be answered has its error in its place.
+        """
+        return predict_all(self.infer, requests)
+
     def infer(self, panel: Panel, series: Int[np.ndarray, " N"]) -> Prediction:
         """Point forecasts and quantiles in original units, all series in one call.
 
@@ -200,21 +196,23 @@ class Bundle(Inputs):
                 quantiles[index] = found.quantiles
         return Prediction(values, quantiles if self.quantile_levels else None)
 
-    def answer(self, panel: Panel, found: Prediction, horizon: int, levels: tuple[str, ...] | None) -> Forecast:
-        """What `infer` gave, as a forecast of the steps and intervals that `asked` found."""
-        begin, kept = panel.offsets[:-1] + self.context, list(range(len(self.quantile_levels)))
-        if levels is not None:
-            kept = sorted({i for name in levels for i in self.intervals[name]})
+    def answer(self, request: Request, found: Prediction) -> Forecast:
+        """The steps and intervals of a prediction that were asked for."""
+        panel, kept = request.panel, list(range(len(self.quantile_levels)))
+        begin, steps = panel.offsets[:-1] + self.context, slice(0, request.horizon)
+        if request.levels is not None:
+            kept = sorted({i for name in request.levels for i in self.intervals[name]})
         return Forecast(
             ids=panel.ids,
             cutoff=panel.time[begin - 1],
-            time=tuple(panel.time[i : i + horizon] for i in begin),
+            time=tuple(panel.time[i:][steps] for i in begin),
             channels=self.channels,
-            values=found.point[:, :horizon],
+            values=found.point[:, steps],
             history=panel,
             quantile_levels=tuple(self.quantile_levels[i] for i in kept),
-            quantiles=found.quantiles[:, :horizon, :, kept] if found.quantiles is not None and kept else None,
+            quantiles=found.quantiles[:, steps, :, kept] if found.quantiles is not None and kept else None,
             units=self.schema.units,
+            warnings=request.warnings,
         )
 
     def save(self, path: str | os.PathLike[str]) -> Bundle:

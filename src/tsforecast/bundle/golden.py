@@ -18,7 +18,8 @@ from tsforecast.data.schema import NAIVE
 from tsforecast.errors import BundleError, ConfigError, DataError
 
 if TYPE_CHECKING:
-    from tsforecast.bundle.bundle import Bundle, Prediction
+    from tsforecast.bundle.bundle import Bundle
+    from tsforecast.bundle.request import Prediction
 
 _CELLS = 2**28  # more values than one forecast reads
 _DRAWN = 2**20  # values of the histories that are drawn

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
+from tsforecast.bundle.request import Request
 from tsforecast.data.columns import as_frame
 from tsforecast.data.frames import read_known_future, to_panel
 from tsforecast.data.frequency import Axis, parse
@@ -151,27 +152,29 @@ class Inputs:
                 what, got = f"the model has no {name.replace('_', ' ')} covariates", listed(frame.columns)
                 raise DataError(what, where=name, got=got, allowed="nothing", fix=f"leave {name} out")
 
-    def check_observed(self, panel: Panel) -> None:
-        """Raise a DataError when a channel of a panel `with_future` has nothing to forecast from."""
-        recent = self._rows(panel, "target")
-        empty = np.argwhere(np.isnan(recent).all(axis=1)) if np.isnan(recent.sum(dtype=np.float64)) else ()
-        if len(empty):
-            what = f"{len(empty)} channels have no observed value in the {self.context} rows a forecast reads"
-            got = listed(self._name(panel, i, self.channels[c]) for i, c in empty)
-            raise DataError(what, where="history", got=got, fix="leave these series out, or give rows with values")
+    def request(
+        self, panel: Panel, horizon: int, levels: tuple[str, ...] | None, *, stale: str = "warn", lacking: str = "warn"
+    ) -> Request:
+        """What is asked of a panel `with_future`, once its rows are held against those of training.
 
-    def lacking(self, panel: Panel) -> list[str]:
-        """Columns with more missing values than `context` rows of training had: a server refuses, others warn."""
-        found = []
-        for group in ("target", "past"):
-            recent, names = self._rows(panel, group), self._names(group)
-            if np.isnan(recent.sum(dtype=np.float64)):
-                count, most = np.isnan(recent).sum(axis=1), [self.missing.get(name, 0) for name in names]
-                cells = np.argwhere(count > most)
-                found += [f"{self._name(panel, i, names[j])} ({count[i, j]}, {most[j]} at most)" for i, j in cells]
-        return found
+        Parameters
+        ----------
+        horizon, levels
+            As `asked` gives them.
+        stale, lacking
+            As in `remarks`.
 
-    def remarks(self, panel: Panel, series: Int[np.ndarray, " N"], stale: str = "warn") -> tuple[str, ...]:
+        Raises
+        ------
+        DataError
+            A series was not trained on, or `remarks` refuses the rows.
+        """
+        series = self.features.series(panel.ids)
+        return Request(panel, series, horizon, levels, self.remarks(panel, series, stale, lacking))
+
+    def remarks(
+        self, panel: Panel, series: Int[np.ndarray, " N"], stale: str = "warn", lacking: str = "warn"
+    ) -> tuple[str, ...]:
         """What a caller should know before using a forecast: whose rows are old, and which are unlike training's.
 
         Parameters
@@ -182,19 +185,44 @@ class Inputs:
             Fitted position of each (`features.series(ids)`).
         stale
             `warn` of series that end before others and of channels whose last rows are empty, or `error`, or `ignore`.
+        lacking
+            `warn` of columns with more missing values than training saw, or `error`.
 
         Raises
         ------
         DataError
-            There are such, and `stale` is `error`.
+            A channel has nothing to forecast from, or something is to be an error.
         """
         one_of("stale", stale, ("warn", "error", "ignore"))
+        gone = self._lacking(panel)
+        if gone and lacking == "error":
+            raise DataError(LACKING, where="history", got=listed(gone), fix="fill them in")
+        self._check_observed(panel)
         old = [] if stale == "ignore" else self._stale(panel)
         if old and stale == "error":
             fix = "give the latest rows, leave these out, or stale=ignore"
             raise DataError("; ".join(old), where="history", fix=fix)
-        odd = {LACKING: self.lacking(panel), "unlike the rows of training": self._unlike(panel, series)}
+        odd = {LACKING: gone, "unlike the rows of training": self._unlike(panel, series)}
         return (*old, *(f"{what}: {listed(found)}" for what, found in odd.items() if found))
+
+    def _check_observed(self, panel: Panel) -> None:
+        recent = self._rows(panel, "target")
+        empty = np.argwhere(np.isnan(recent).all(axis=1)) if np.isnan(recent.sum(dtype=np.float64)) else ()
+        if len(empty):
+            what = f"{len(empty)} channels have no observed value in the {self.context} rows a forecast reads"
+            got = listed(self._name(panel, i, self.channels[c]) for i, c in empty)
+            raise DataError(what, where="history", got=got, fix="leave these series out, or give rows with values")
+
+    def _lacking(self, panel: Panel) -> list[str]:
+        """Columns with more missing values than `context` rows of training had."""
+        found = []
+        for group in ("target", "past"):
+            recent, names = self._rows(panel, group), self._names(group)
+            if np.isnan(recent.sum(dtype=np.float64)):
+                count, most = np.isnan(recent).sum(axis=1), [self.missing.get(name, 0) for name in names]
+                cells = np.argwhere(count > most)
+                found += [f"{self._name(panel, i, names[j])} ({count[i, j]}, {most[j]} at most)" for i, j in cells]
+        return found
 
     def _stale(self, panel: Panel) -> list[str]:
         """Series that end before others, and channels whose last rows are empty."""
@@ -248,9 +276,3 @@ class Inputs:
 
 def _other(what: str, got: object, wanted: object) -> DataError:
     return DataError(f"the data has other {what} than the bundle", where="history", got=got, allowed=wanted)
-
-
-def not_finite() -> DataError:
-    """What is said of a history whose forecast is none."""
-    what = "the forecast is not finite: the history holds values far beyond those of training"
-    return DataError(what, where="history", fix="look at the units of the data")

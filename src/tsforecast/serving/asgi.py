@@ -15,10 +15,10 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
 import tsforecast
+from tsforecast.bundle.request import Prediction
+from tsforecast.bundle.request import Request as Asked
 from tsforecast.errors import RequestError, TsforecastError
 from tsforecast.serving.batching import Batcher
-from tsforecast.serving.contract import Answer
-from tsforecast.serving.contract import Request as Asked
 from tsforecast.serving.engine import Engine
 from tsforecast.serving.front import Front
 from tsforecast.serving.limits import Bodies
@@ -65,7 +65,7 @@ class Server:
         self.watcher = Watch(self, shared=shared)
 
     async def forecast(
-        self, read: Callable[[bytes], Asked], write: Callable[[Asked, Answer], bytes], body: bytes
+        self, read: Callable[[bytes], Asked], write: Callable[[Asked, Prediction], bytes], body: bytes
     ) -> bytes:
         """Read, forecast with whoever else is waiting, write."""
         if not self.engine.ready:
@@ -129,7 +129,7 @@ def create_app() -> FastAPI:
         body = await _file(request, server.settings)
         headers = {}
 
-        def write(asked: Asked, answer: Answer) -> bytes:
+        def write(asked: Asked, answer: Prediction) -> bytes:
             if asked.warnings:
                 headers["X-Tsforecast-Warnings"] = json.dumps([text[:1000] for text in asked.warnings])
             return contract.write_csv(asked, answer)

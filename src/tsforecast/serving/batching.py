@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from tsforecast.serving.contract import Answer, Request
+from tsforecast.bundle.request import Prediction, Request
 from tsforecast.serving.engine import Engine
 
 _SHORT = 0.005  # seconds a lone forecast may hold the event loop: handing it to a thread costs other requests more
@@ -20,7 +20,7 @@ class Job:
     """A request from its body to the bytes of its answer; it is read when its turn comes, and once."""
 
     read: Callable[[], Request]
-    write: Callable[[Request, Answer], bytes]
+    write: Callable[[Request, Prediction], bytes]
     future: asyncio.Future[bytes]
     asked: Request | Exception | None = None
 
@@ -32,12 +32,12 @@ class Job:
                 self.asked = self.read()
             except Exception as error:  # told to its caller
                 self.asked = error
-        return len(self.asked.whole) if isinstance(self.asked, Request) else 0
+        return len(self.asked.panel) if isinstance(self.asked, Request) else 0
 
-    def told(self, answer: Answer | Exception) -> bytes | Exception:
+    def told(self, answer: Prediction | Exception) -> bytes | Exception:
         """What its caller is told."""
         try:
-            return self.write(self.asked, answer) if isinstance(answer, Answer) else answer  # type: ignore[arg-type]
+            return self.write(self.asked, answer) if isinstance(answer, Prediction) else answer  # type: ignore[arg-type]
         except Exception as error:
             return error
 
@@ -61,7 +61,7 @@ class Batcher:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="forecast")
 
-    async def forecast(self, read: Callable[[], Request], write: Callable[[Request, Answer], bytes]) -> bytes:
+    async def forecast(self, read: Callable[[], Request], write: Callable[[Request, Prediction], bytes]) -> bytes:
         """The answer to one request, as `write` gives it.
 
         Raises
@@ -80,7 +80,7 @@ class Batcher:
         return await job.future
 
     def _next(self) -> None:
-        """Answer what waits: on the loop, where it is short, else in the thread until nothing waits any more."""
+        """Prediction what waits: on the loop, where it is short, else in the thread until nothing waits any more."""
         loop = asyncio.get_running_loop()
         if len(self.waiting) == 1 and self.waiting[0].series * self.engine.seconds < _SHORT:
             _settle(self._answers())
@@ -106,7 +106,7 @@ class Batcher:
             batch.append(self.waiting.popleft())
         requests = [job.asked for job in batch if isinstance(job.asked, Request)]
         try:
-            found = iter(self.engine.forecast(requests) if requests else ())
+            found = iter(self.engine.bundle.predictions(requests) if requests else ())
             each = [job.asked if isinstance(job.asked, Exception) else next(found) for job in batch]
         except Exception as error:  # told to every caller
             each = [error] * len(batch)

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import orjson
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from tsforecast.bundle import golden
-from tsforecast.bundle.bundle import Bundle, Prediction
-from tsforecast.bundle.inputs import LACKING
+from tsforecast.bundle.bundle import Bundle
+from tsforecast.bundle.request import Prediction, Request
 from tsforecast.data.columns import Problems, channel_columns, check_closed
 from tsforecast.data.frames import to_panel
 from tsforecast.data.panel import Panel
@@ -28,42 +28,8 @@ from tsforecast.data.tables import read_csv
 from tsforecast.errors import DataError, RequestError, TsforecastError, listed, nearest
 from tsforecast.serving.body import check_keys, columns_of, head, series_of
 from tsforecast.serving.plain import MISSING, NUMBER, Columns, plain, step
-from tsforecast.types import Forecast
 
 KEYS = ("history", "known_future", "static", "horizon", "levels")
-
-
-@dataclass(frozen=True)
-class Request:
-    """What one caller asks for, checked.
-
-    Attributes
-    ----------
-    whole
-        `context` rows a series with the horizon's rows behind them, as `Bundle.with_future` gives it.
-    series
-        Fitted position of each series, [N].
-    horizon
-        Steps to answer with, at most the trained ones.
-    levels
-        Names of the central intervals to answer with: `90`; None are all.
-    warnings
-        What is stale in the history, and what is far from the rows of training.
-    """
-
-    whole: Panel
-    series: Int[np.ndarray, " N"]
-    horizon: int
-    levels: tuple[str, ...] | None
-    warnings: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Forecasts of one request at the trained horizon: points [N H C] and quantiles [N H C Q]."""
-
-    values: Float[np.ndarray, "N H C"]
-    quantiles: Float[np.ndarray, "N H C Q"] | None
 
 
 @dataclass(frozen=True)
@@ -109,18 +75,18 @@ class Contract:
             raise RequestError("a request needs a history", where="history", got="nothing",
                                allowed="records or column lists")  # fmt: skip
         horizon, levels = self.bundle.asked(given.get("horizon"), given.get("levels"))
-        whole = None
+        panel = None
         if len(tables) == 1 and self._step is not None:
-            whole = plain(self.bundle, self._step, tables["history"])
-        if whole is None:
+            panel = plain(self.bundle, self._step, tables["history"])
+        if panel is None:
             self._check_names(tables)
             frames = {name: self._frame(columns, name) for name, columns in tables.items()}
-            whole = self._checked(**frames, first_row=0)
+            panel = self._checked(**frames, first_row=0)
             strings = sum([*map(type, cells)].count(str) for table in tables.values() for cells in table.values())
         else:
             strings = len(tables["history"][self.bundle.schema.stamp]) * (2 if self.bundle.schema.id else 1)
         check_keys(body, given, tables, strings)
-        return self._request(whole, horizon, levels)
+        return self.bundle.request(panel, horizon, levels, lacking="error")
 
     def read_csv(self, body: bytes, horizon: int | None = None, levels: Sequence[Any] | None = None) -> Request:
         """A CSV file as a request: the rows of `golden.example`, known futures behind the history.
@@ -133,28 +99,19 @@ class Contract:
         steps, names = self.bundle.asked(horizon, levels)
         frame = read_csv(body, "the file", self.bundle.schema)
         history, future, static = golden.split(self.bundle, frame)
-        whole = self._checked(history, future, static, first_row=2)
-        last = whole.target.reshape(len(whole), -1, len(self.bundle.channels))[:, self.bundle.context - 1]
+        panel = self._checked(history, future, static, first_row=2)
+        last = panel.target.reshape(len(panel), -1, len(self.bundle.channels))[:, self.bundle.context - 1]
         if (blank := np.isnan(last).all(axis=1)).any():  # null in JSON says that nothing was observed
             raise DataError(
                 f"the last rows of {int(blank.sum())} series have no targets: are they history, or to be forecast?",
                 where=", ".join(self.bundle.channels[:5]),
-                got=listed(whole.ids[blank]),
+                got=listed(panel.ids[blank]),
                 allowed=f"the {self.bundle.dims.horizon} rows to forecast without targets"
                 if self.bundle.schema.known
                 else "a file that ends with an observation",
                 fix="leave the other rows without targets out",
             )
-        return self._request(whole, steps, names)
-
-    def _request(self, whole: Panel, horizon: int, levels: tuple[str, ...] | None) -> Request:
-        """Series and missing values held against what training saw."""
-        bundle = self.bundle
-        if found := bundle.lacking(whole):
-            raise DataError(LACKING, where="history", got=listed(found), fix="fill them in")
-        bundle.check_observed(whole)
-        series = bundle.features.series(whole.ids)
-        return Request(whole, series, horizon, levels, bundle.remarks(whole, series))
+        return self.bundle.request(panel, steps, names, lacking="error")
 
     def _checked(
         self, history: pd.DataFrame, known_future: pd.DataFrame | None = None, static: pd.DataFrame | None = None,
@@ -195,7 +152,7 @@ class Contract:
             what = "numbers"
             if name in schema.stamp_columns or name == schema.stamp:
                 one = name == schema.stamp
-                allowed, what = {str if one else int}, "timestamps as text" if one else "whole numbers"
+                allowed, what = {str if one else int}, "timestamps as text" if one else "panel numbers"
             elif name == schema.id:
                 allowed, what = {str, int}, "names"
             elif name in schema.categorical:
@@ -207,26 +164,26 @@ class Contract:
         problems.stop("mend the data")
         return pd.DataFrame({name: series_of(cells) for name, cells in columns.items()})
 
-    def write(self, request: Request, answer: Answer) -> bytes:
+    def write(self, request: Request, found: Prediction) -> bytes:
         """The answer as JSON: numbers are float32 with the fewest digits that tell them apart."""
-        bundle, whole, steps = self.bundle, request.whole, slice(0, request.horizon)
-        n, context = len(whole), bundle.context
+        bundle, panel, steps = self.bundle, request.panel, slice(0, request.horizon)
+        n, context = len(panel), bundle.context
 
         def named(values: Float[np.ndarray, "N H C"]) -> list[dict[str, np.ndarray]]:
             rows = np.ascontiguousarray(values[:, steps].transpose(0, 2, 1))
             return [dict(zip(bundle.channels, each, strict=True)) for each in rows]
 
-        if whole.time.tz is None:
-            stamps: Any = whole.time.asi8.view("datetime64[ns]").reshape(n, -1)[
+        if panel.time.tz is None:
+            stamps: Any = panel.time.asi8.view("datetime64[ns]").reshape(n, -1)[
                 :, context - 1 : context + request.horizon
             ]
         else:
-            stamps = [[stamp.isoformat() for stamp in whole.time[begin + context - 1 :][: request.horizon + 1]]
-                      for begin in whole.offsets[:-1]]  # fmt: skip
-        point, spread = named(answer.values), {}
+            stamps = [[stamp.isoformat() for stamp in panel.time[begin + context - 1 :][: request.horizon + 1]]
+                      for begin in panel.offsets[:-1]]  # fmt: skip
+        point, spread = named(found.point), {}
         levels = tuple(bundle.intervals) if request.levels is None else request.levels
-        if answer.quantiles is not None:
-            spread = {level: [named(answer.quantiles[..., q]) for q in bundle.intervals[level]] for level in levels}
+        if found.quantiles is not None:
+            spread = {level: [named(found.quantiles[..., q]) for q in bundle.intervals[level]] for level in levels}
         body = {
             "model": bundle.metadata.get("name"), "version": self.version, "digest": bundle.digest, "freq": bundle.freq,
             "channels": bundle.channels, "levels": [float(level) for level in levels], "warnings": request.warnings,
@@ -236,19 +193,14 @@ class Contract:
                     "timestamps": stamps[i][1:], "point": point[i],
                     "intervals": {level: {"lower": low[i], "upper": high[i]} for level, (low, high) in spread.items()},
                 }
-                for i, name in enumerate(whole.ids)
+                for i, name in enumerate(panel.ids)
             ],
         }  # fmt: skip
         return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE)
 
-    def forecast(self, request: Request, answer: Answer) -> Forecast:
-        """The answer as `Bundle.forecast` gives it, at the request's horizon and levels."""
-        found = Prediction(answer.values, answer.quantiles)
-        return self.bundle.answer(request.whole, found, request.horizon, request.levels)
-
-    def write_csv(self, request: Request, answer: Answer) -> bytes:
+    def write_csv(self, request: Request, found: Prediction) -> bytes:
         """The answer as a CSV file laid out as the bundle's own data: wide or long."""
-        forecast = self.forecast(request, answer)
+        forecast = self.bundle.answer(request, found)
         wide = self.bundle.schema.layout == "wide"
         frame = forecast.to_wide(self.bundle.schema.stamp) if wide else forecast.to_frame()
         return frame.to_csv(index=False).encode()

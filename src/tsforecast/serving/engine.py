@@ -5,22 +5,18 @@ from __future__ import annotations
 import gc
 import logging
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import orjson
-import pandas as pd
 
 import tsforecast
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.bundle.golden import means
-from tsforecast.bundle.inputs import not_finite
-from tsforecast.data.panel import Panel
-from tsforecast.errors import BundleError, DataError, TsforecastError
-from tsforecast.serving.contract import Answer, Contract, Request
+from tsforecast.errors import BundleError, TsforecastError
+from tsforecast.serving.contract import Contract
 from tsforecast.serving.store import locate
 
 log = logging.getLogger(__name__)
@@ -41,10 +37,11 @@ class Engine:
     bundle: Bundle
     ready: bool = False
     seconds: float = 0.0
-    contract: Contract = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "contract", Contract(self.bundle))
+    @cached_property
+    def contract(self) -> Contract:
+        """Reads what is asked of the bundle, and writes its answers."""
+        return Contract(self.bundle)
 
     @classmethod
     def open(cls, where: str | None = None) -> Engine:
@@ -75,12 +72,12 @@ class Engine:
             for _ in range(3):
                 request = self.contract.read(body)
                 began = time.perf_counter()
-                (answer,) = self.forecast([request])
+                (answer,) = self.bundle.predictions([request])
                 took.append(time.perf_counter() - began)
                 if isinstance(answer, TsforecastError):
                     raise answer
                 self.contract.write(request, answer)
-                for name, got in (("values", answer.values), ("quantiles", answer.quantiles)):
+                for name, got in (("values", answer.point), ("quantiles", answer.quantiles)):
                     if not close(got, golden.get(name)):
                         raise BundleError(f"it gave other {name} than are stored in the bundle", where=self.bundle.path)
             if "probe" in golden and not close(means(self.bundle), golden["probe"]):
@@ -95,32 +92,6 @@ class Engine:
         """The golden request: one that runs as it stands."""
         return {name: (self.bundle.golden or {})[name] for name in ("history", "known_future", "static")
                 if name in (self.bundle.golden or {})}  # fmt: skip
-
-    def forecast(self, requests: Sequence[Request]) -> list[Answer | TsforecastError]:
-        """All requests in one vectorised call; one that cannot be answered has its error in its place."""
-        answers: list[Answer | TsforecastError] = [DataError("not answered")] * len(requests)
-        groups: dict[Any, list[int]] = {}
-        for i, request in enumerate(requests):
-            whole = request.whole
-            groups.setdefault(tuple(sorted(whole.categories.items())), []).append(i)
-        for places in groups.values():
-            batch = [requests[i] for i in places]
-            try:
-                with np.errstate(over="ignore", invalid="ignore"):  # `finite` tells
-                    found = self.bundle.infer(
-                        merged([request.whole for request in batch]), np.concatenate([r.series for r in batch])
-                    )
-            except TsforecastError as error:
-                alone = [error] if len(batch) == 1 else [self.forecast([request])[0] for request in batch]
-                for i, each in zip(places, alone, strict=True):
-                    answers[i] = each
-                continue
-            ends = np.cumsum([len(request.whole) for request in batch])
-            for i, begin, end in zip(places, (0, *ends[:-1]), ends, strict=True):
-                quantiles = None if found.quantiles is None else found.quantiles[begin:end]
-                answer = Answer(found.point[begin:end], quantiles)
-                answers[i] = answer if finite(answer) else not_finite()
-        return answers
 
     def describe(self) -> dict[str, Any]:
         """What a caller has to know of the model."""
@@ -138,27 +109,9 @@ class Engine:
         }  # fmt: skip
 
 
-def merged(panels: Sequence[Panel]) -> Panel:
-    """Panels of one bundle, back to back."""
-    first = panels[0]
-    if len(panels) == 1:
-        return first
-    lengths = np.concatenate([panel.lengths for panel in panels])
-    rows: dict[str, Any] = {name: np.concatenate([getattr(panel, name) for panel in panels])
-            for name in ("ids", "target", "past", "known", "static")}  # fmt: skip
-    time = pd.DatetimeIndex(first.time.append([panel.time for panel in panels[1:]]))
-    return replace(first, offsets=np.concatenate([[0], np.cumsum(lengths)]), time=time, **rows)
-
-
 def close(got: np.ndarray | None, golden: Any) -> bool:
     """Equal but for the last bits, in which processors differ."""
     if got is None or golden is None:
         return got is golden
     wanted = np.asarray(golden, dtype=np.float32)
     return got.shape == wanted.shape and bool(np.all(np.abs(got - wanted) <= 1e-5 * np.abs(wanted).max(initial=1e-6)))
-
-
-def finite(answer: Answer) -> bool:
-    """Whether every number is one."""
-    arrays = (answer.values, answer.quantiles)
-    return all(array is None or bool(np.isfinite(array).all()) for array in arrays)
