@@ -114,7 +114,7 @@ def cpu(process: psutil.Process) -> float:
 
 def etth1(folder: Path) -> Path:
     """The bundle of `+experiment=etth1`."""
-    command = [*PYTHON, "tsforecast.train", "+experiment=etth1", "tracking=none", "report=none", "serving=none"]
+    command = [*PYTHON, "tsforecast.train", "+experiment=etth1", "tracking=none", "report=none"]
     subprocess.run([*command, f"hydra.run.dir={folder}/run"], check=True, stdout=subprocess.DEVNULL, cwd=folder)
     return folder / "run" / "bundle"
 

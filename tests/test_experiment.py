@@ -22,7 +22,7 @@ from tsforecast.errors import BundleError, ConfigError, DataError, OutputError
 from tsforecast.experiment import Experiment, Result, run_experiment
 from tsforecast.training.prepare import trained_on
 
-SMALL = ("lookback=24", "horizon=4", "tracking=none", "report=none", "serving=none")
+SMALL = ("lookback=24", "horizon=4", "tracking=none", "report=none")
 NETWORK = ("model=dlinear", "trainer.enable_progress_bar=false", "trainer.max_epochs=4", "model.patience=9")
 
 

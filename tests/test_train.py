@@ -29,7 +29,7 @@ from tsforecast.training import fit as fitting
 
 ROWS, LOOKBACK, HORIZON = 300, 12, 4
 SMALL = ("dataset=wide", "feature=[]", f"lookback={LOOKBACK}", f"horizon={HORIZON}", "quantiles=[0.25,0.5,0.75]",
-         "tracking=none", "report=none", "serving=none")  # fmt: skip
+         "tracking=none", "report=none")  # fmt: skip
 Run = Callable[..., Path]
 
 

@@ -14,6 +14,7 @@ VERBS = {
     "train": "fit, score, save and track one experiment",
     "evaluate": "score a bundle on any dataset",
     "predict": "a file in, forecasts out",
+    "publish": "put a bundle into the Bento model store, to serve it",
 }
 
 

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from tsforecast.config import job
 from tsforecast.config.command import command
 from tsforecast.config.compose import build
-from tsforecast.config.job import follows, free, limit_threads, log_to, record, run_dir, show, sweeping
+from tsforecast.config.job import follows, free, limit_threads, log_to, record, run_dir, show
 from tsforecast.config.mistakes import compose
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def carry_out(
     data = planned.prepare()  # before a run is opened: what is wrong with the data is told at once
     if out is None or follows():
         return run_experiment(planned, out, data=data, parts=() if follows() else PARTS)
-    report, tracker, store = build(cfg.report), build(cfg.tracking), build(cfg.serving)
+    report, tracker, store = build(cfg.report), build(cfg.tracking), build(cfg.publish)
     tags = {key: chosen[key] for key in ("dataset", "model")}
     with tracker.run(planned.name, planned.config, tags, planned.origin) as run:
         keep = Keep(run)
@@ -75,8 +75,7 @@ def carry_out(
         for file in ("config.yaml", "metrics.json", "interpretation.json", "train.log"):
             if (out / file).exists():
                 run.log_artifact(out / file)
-    # After the run is closed: what goes wrong here loses nothing. One of a sweep is not yet the one to serve.
-    tag = None if sweeping() else store.put(out / "bundle", planned.name)
+    tag = store.publish(out / "bundle") if store else None  # after the run is closed: what goes wrong loses nothing
     show(_closing(result, out, tag, view(tracker.uri) if run.id else None))
     return result
 
@@ -84,6 +83,7 @@ def carry_out(
 def _closing(result: Result, out: Path, tag: str | None, view: str | None) -> str:
     """The table, and what to type next."""
     from tsforecast.data.catalogue import CATALOGUE
+    from tsforecast.serving.store import SERVE, VARIABLE
 
     place, address = shlex.quote(os.path.relpath(out)), result.data.loaded.address
     file = Path(address).is_file()  # not a frame in memory, or another store's
@@ -94,7 +94,8 @@ def _closing(result: Result, out: Path, tag: str | None, view: str | None) -> st
     lines = [
         f"python -m tsforecast.predict bundle={place}/bundle input={data} output=forecast.csv{more}",
         f"python -m tsforecast.evaluate bundle={place}/bundle{again}" if file else None,
-        tag and f"TSFORECAST_BUNDLE={tag} bentoml serve tsforecast.serving.service:Forecaster",
+        None if tag else f"python -m tsforecast.publish bundle={place}/bundle",
+        f"{VARIABLE}={tag or f'{place}/bundle'} {SERVE}",
         view,
     ]
     steps = "\n".join(f"  {line}" for line in lines if line)

@@ -101,7 +101,7 @@ def test_when_bento_has_nothing_to_serve_then_it_says_what_to_run(tmp_path: Path
         cwd=tmp_path,
     )
     assert done.returncode != 0
-    assert "python -m tsforecast.train" in done.stderr
+    assert "python -m tsforecast.publish" in done.stderr
     assert "Traceback" not in done.stderr
 
 

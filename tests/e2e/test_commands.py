@@ -145,6 +145,37 @@ def test_evaluate_scores_what_predict_would_read_constant_channels_among_it(run:
     assert json.loads((demo / "flat" / "metrics.json").read_text())["baseline/naive/test/mae_raw"] == 0
 
 
+def test_publish_names_what_serves_the_bundle_and_train_prints_both_commands(run: Run, demo: Path) -> None:
+    done = run(demo, "train", *QUIET, "model=naive", "hydra.run.dir=naive")
+    assert "python -m tsforecast.publish bundle=naive/bundle" in done.stdout
+    assert "TSFORECAST_BUNDLE=naive/bundle bentoml serve tsforecast.serving.service:Forecaster" in done.stdout
+    done = run(demo, "publish", "bundle=naive/bundle", "name=My naive")
+    assert done.returncode == 0, done.stderr
+    digest = hashlib.sha256((demo / "naive" / "bundle" / "manifest.json").read_bytes()).hexdigest()
+    serve = f"TSFORECAST_BUNDLE=my-naive:{digest[:12]} bentoml serve tsforecast.serving.service:Forecaster"
+    assert serve in done.stdout
+    assert has_parts(run(demo, "publish", "bundle=naive").error, where="naive", fix=has("naive/bundle"))
+
+
+def test_train_publishes_when_asked_to(run: Run, demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    naive = ("train", *QUIET, "model=naive", "publish=bento")
+    done = run(demo, *naive, "hydra.run.dir=published")
+    assert done.returncode == 0, done.stderr
+    assert "TSFORECAST_BUNDLE=beijing_pm25-naive:" in done.stdout
+    assert "tsforecast.publish" not in done.stdout
+    monkeypatch.setitem(sys.modules, "bentoml", None)
+    assert has_parts(run(demo, *naive, "hydra.run.dir=absent").error, fix=has("pip install 'tsforecast[serve]'"))
+    assert not (demo / "absent" / "metrics.json").exists()  # told before the fit
+
+
+def test_train_alone_imports_nothing_that_publishes_or_serves(demo: Path) -> None:
+    words = ["train", *QUIET, "model=naive", "hydra.run.dir=alone"]
+    script = f"import sys; sys.argv = {words}; from tsforecast import __main__; sys.argv.insert(0, ''); __main__.main()"
+    script += "; sys.exit('bentoml' in sys.modules or 'fastapi' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], cwd=demo).returncode == 0
+    assert (demo / "alone" / "bundle").is_dir()
+
+
 HELP = "python -m tsforecast.train --help lists the groups, --cfg job the keys and values"
 LAMBDAS = {"where": "model.lambdas", "what": has("non-negative, finite")}
 
@@ -153,6 +184,7 @@ LAMBDAS = {"where": "model.lambdas", "what": has("non-negative, finite")}
     ("arguments", "parts"),
     [
         ("horizn=24", {"where": "horizn", "fix": "did you mean horizon?"}),
+        ("serving=bento", {"where": "serving", "fix": "did you mean publish?"}),
         ("+horizn=24", {"got": "+horizn", "fix": "did you mean horizon=...?"}),
         ("model=rigde", {"where": "model", "got": "rigde", "fix": "did you mean model=ridge?"}),
         ("feature=[calender]", {"where": "feature", "got": "calender", "fix": "did you mean feature=calendar?"}),

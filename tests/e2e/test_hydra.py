@@ -114,15 +114,12 @@ def test_hydra_verbose_and_job_logging_have_their_effect(
         assert (tmp_path / name / "train.log").read_text().count("windows of 24 + 4 rows") == 1
 
 
-def test_runs_of_a_sweep_have_a_log_each_and_leave_the_bento_store_alone(cli: Cli, tmp_path: Path) -> None:
+def test_runs_of_a_sweep_have_a_log_each(cli: Cli, tmp_path: Path) -> None:
     assert cli("train", *SMALL, "-m", "hydra.sweep.dir=sweep", WATCH, "horizon=3,4") == 0
     assert [status for status, _ in Watch.seen] == ["COMPLETED"] * 2
     for job, horizon in enumerate((3, 4)):
         assert f"windows of 24 + {horizon} rows" in (tmp_path / "sweep" / str(job) / "train.log").read_text()
         assert f"horizon={horizon}" in (tmp_path / "sweep" / str(job) / ".hydra" / "overrides.yaml").read_text()
-    assert not (tmp_path / "bentoml").exists()
-    assert cli(*TINY) == 0
-    assert (tmp_path / "bentoml" / "models").is_dir()
 
 
 @pytest.mark.parametrize("option", [["-m"], ["--multirun"]])

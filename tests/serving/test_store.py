@@ -6,10 +6,12 @@ import importlib
 import importlib.metadata
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from itertools import count
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -20,10 +22,10 @@ from tests.errors import has, refused
 from tests.serving.conftest import SHAPES, trained
 from tsforecast.bundle import directory, golden
 from tsforecast.bundle.bundle import Bundle
-from tsforecast.errors import BundleError, OutputError
+from tsforecast.errors import BundleError
 from tsforecast.models.boosting import XGBoost
 from tsforecast.serving import store
-from tsforecast.serving.store import BentoStore, NoStore, locate
+from tsforecast.serving.store import BentoStore, locate
 from tsforecast.tracking.runs import MLflowTracker
 
 Bundles = Callable[[str], Bundle]
@@ -35,17 +37,16 @@ def test_the_newest_bundle_in_the_store_is_served_and_a_tag_names_an_older_one(
     monkeypatch.delenv("TSFORECAST_BUNDLE", raising=False)
     store = BentoStore()
     first, second = bundles("wide"), bundles("daily")
-    tags = [store.put(Path(str(bundle.path)), f"Shop {i}") for i, bundle in enumerate((first, second))]
+    tags = [store.publish(Path(str(bundle.path)), f"Shop {i}") for i, bundle in enumerate((first, second))]
     assert tags == [f"shop-{i}:{str(bundle.digest)[:12]}" for i, bundle in enumerate((first, second))]
     assert Bundle.load(locate()).digest == second.digest
     assert Bundle.load(locate(tags[0])).digest == first.digest
-    assert store.put(Path(str(first.path)), "Shop 0") == tags[0]  # trained again, to the same bytes
+    assert store.publish(Path(str(first.path)), "Shop 0") == tags[0]  # trained again, to the same bytes
     assert Bundle.load(locate()).digest == first.digest
     monkeypatch.setenv("TSFORECAST_BUNDLE", "")  # as an empty field of a compose file
     assert Bundle.load(locate()).digest == first.digest
     monkeypatch.setenv("TSFORECAST_BUNDLE", str(second.path))
     assert locate() == second.path
-    assert NoStore().put(Path(str(first.path)), "x") is None
 
 
 def test_bentoml_reads_what_was_put_in_as_its_own(
@@ -54,7 +55,7 @@ def test_bentoml_reads_what_was_put_in_as_its_own(
     import bentoml
 
     bundle = Path(str(bundles("wide").path))
-    tag = str(BentoStore().put(bundle, "read"))
+    tag = str(BentoStore().publish(bundle, "read"))
     model = bentoml.models.get(tag)
     assert model.tag == bentoml.models.get("read:latest").tag
     assert Bundle.load(model.path).digest == bundles("wide").digest
@@ -68,25 +69,69 @@ def test_bentoml_reads_what_was_put_in_as_its_own(
     bentoml.models.delete(tag)
 
 
-def test_processes_that_put_the_same_bundle_at_the_same_time_leave_one(bundles: Bundles) -> None:
+def _publish(bundle: Path, name: str, killed_at: int = 0) -> str:
+    """Publish in a process of its own; one that is killed at its first, second, ... move of a file or directory."""
+    moves, replace = count(1), Path.replace
+
+    def move(path: Path, target: Path) -> Path:
+        if next(moves) == killed_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return replace(path, target)
+
+    Path.replace = move  # type: ignore[assignment, method-assign]
+    return BentoStore().publish(bundle, name)
+
+
+def test_processes_that_publish_the_same_bundle_at_the_same_time_leave_one(bundles: Bundles) -> None:
     import bentoml
 
     bundle = Path(str(bundles("daily").path))
-    with ProcessPoolExecutor(4, get_context("spawn")) as pool:
-        tags = {*pool.map(BentoStore().put, [bundle] * 12, ["crowd"] * 12)}
+    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
+        tags = {*pool.map(_publish, [bundle] * 12, ["crowd"] * 12)}
     assert len(tags) == 1
     assert [str(model.tag) for model in bentoml.models.list("crowd")] == [*tags]
     home = Path(bentoml.models.get("crowd:latest").path).parents[2]
+    assert Bundle.load(bentoml.models.get("crowd:latest").path).digest == bundles("daily").digest
     assert not list(home.glob(".tsforecast-*"))
 
 
-def test_a_store_that_cannot_be_written_is_told(
-    bundles: Bundles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("killed_at", "left"), [(1, []), (2, ["wide"]), (5, ["wide"])])
+def test_what_is_killed_while_it_publishes_leaves_nothing_half_written(
+    bundles: Bundles, killed_at: int, left: list[str]
 ) -> None:
+    import bentoml
+
+    name = f"killed-{killed_at}"
+    for shape in left:  # there before
+        BentoStore().publish(Path(str(bundles(shape).path)), name)
+    process = get_context("spawn").Process(target=_publish, args=(Path(str(bundles("wide").path)), name, killed_at))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    found = [model for model in bentoml.models.list() if model.tag.name == name]
+    assert [Bundle.load(model.path).digest for model in found] == [bundles(shape).digest for shape in left]
+    tag = BentoStore().publish(Path(str(bundles("wide").path)), name)
+    assert str(BentoStore().get().tag) == tag
+
+
+def test_a_store_that_cannot_be_written_is_told(bundles: Bundles, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv("BENTOML_HOME", str(tmp_path / "file"))
-    with refused(OutputError, got="Not a directory", fix=has("BENTOML_HOME")):
-        BentoStore().put(Path(str(bundles("wide").path)), "nowhere")
+    command = [sys.executable, "-m", "tsforecast.publish", f"bundle={bundles('wide').path}"]
+    environment = {**os.environ, "BENTOML_HOME": str(tmp_path / "file")}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert f"where:   {tmp_path / 'file'}" in done.stderr
+    assert "not a directory" in done.stderr
+    assert "BENTOML_HOME" in done.stderr
+
+
+def test_what_is_no_bundle_is_not_published(bundles: Bundles, tmp_path: Path) -> None:
+    with refused(BundleError, where=str(tmp_path)):
+        BentoStore().publish(tmp_path)
+    altered = shutil.copytree(str(bundles("wide").path), tmp_path / "altered")
+    (altered / "metadata.json").write_text("{}")
+    with refused(BundleError, what=has("altered"), where=str(altered / "metadata.json")):
+        BentoStore().publish(altered, "altered")
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "name: x", "\0"])
@@ -100,11 +145,11 @@ def test_a_damaged_model_in_the_store_is_an_error_of_ours(
 
     monkeypatch.setattr("bentoml.models.list", ModelStore(str(tmp_path)).list)
     with pytest.raises(BundleError, match="cannot be read"):
-        store.stored(tag)
+        BentoStore().get(tag)
 
 
 def test_an_unknown_tag_is_an_error_that_names_those_there_are(bundles: Bundles) -> None:
-    tag = BentoStore().put(Path(str(bundles("wide").path)), "known")
+    tag = BentoStore().publish(Path(str(bundles("wide").path)), "known")
     with refused(BundleError, where=has("TSFORECAST_BUNDLE"), got="nothing:here", allowed=has(tag)):
         locate("nothing:here")
 
@@ -126,12 +171,12 @@ def test_what_is_newest_is_found_once_for_all_workers(
     bundles: Bundles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, link: bool
 ) -> None:
     first, second = (Path(str(bundles(shape).path)) for shape in ("wide", "daily"))
-    BentoStore().put(first, "newest")
+    BentoStore().publish(first, "newest")
     monkeypatch.setenv("TSFORECAST_BUNDLE", str(tmp_path / "link") if link else "newest:latest")
     (tmp_path / "link").symlink_to(first)
     service = importlib.import_module("tsforecast.serving.service")
     service.Forecaster.inner.look()  # the parent, before any worker starts
-    BentoStore().put(second, "newest")
+    BentoStore().publish(second, "newest")
     (tmp_path / "link").unlink()
     (tmp_path / "link").symlink_to(second)
     assert Bundle.load(locate()).digest == bundles("wide").digest
@@ -142,7 +187,7 @@ def test_one_of_several_uvicorn_workers_is_told_an_exact_version(
     bundles: Bundles, monkeypatch: pytest.MonkeyPatch, where: str | None
 ) -> None:
     monkeypatch.delenv("TSFORECAST_BUNDLE", raising=False)
-    tag = BentoStore().put(Path(str(bundles("wide").path)), "asked")
+    tag = BentoStore().publish(Path(str(bundles("wide").path)), "asked")
     monkeypatch.setattr(store, "parent_process", object)
     assert locate(tag).is_dir()
     with pytest.raises(BundleError) as caught:
@@ -187,7 +232,7 @@ def test_an_image_has_what_its_bundle_needs_and_no_file_that_git_does_not_track(
     for command in (["init", "-q"], ["add", "."]):
         subprocess.run(["git", *command], cwd=tmp_path, check=True)
     (tmp_path / "src/tsforecast/models/secret.py").write_text("")
-    tag = str(BentoStore().put(Path(str(boosted.path)), "boosted"))
+    tag = str(BentoStore().publish(Path(str(boosted.path)), "boosted"))
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "src"), "TSFORECAST_BUNDLE": tag}
     build = [sys.executable, "-m", "bentoml", "build", "--version", "test"]
     subprocess.run(build, cwd=tmp_path, env=environment, check=True, capture_output=True)
@@ -201,7 +246,7 @@ def test_an_image_has_what_its_bundle_needs_and_no_file_that_git_does_not_track(
 def test_an_image_of_a_bundle_that_is_not_in_the_store_is_refused(
     bundles: Bundles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    BentoStore().put(Path(str(bundles("wide").path)), "any")
+    BentoStore().publish(Path(str(bundles("wide").path)), "any")
     service = importlib.import_module("tsforecast.serving.service")
     monkeypatch.setattr(service, "_packed", None)  # as with TSFORECAST_BUNDLE=RUN/bundle
     with pytest.raises(service.BentoMLException, match="TSFORECAST_BUNDLE=TAG"):

@@ -29,6 +29,7 @@ Examples
   python -m tsforecast.train dataset=wide dataset.path=my.csv  your own file
   python -m tsforecast.evaluate bundle=RUN/bundle dataset=etth2 split=ltsf
   python -m tsforecast.predict bundle=RUN/bundle input=x.csv output=y.csv
+  python -m tsforecast.publish bundle=RUN/bundle
 
 --cfg job shows the composed configuration, --info the search path and defaults, --hydra-help Hydra's own options,
 --trace the traceback of an error."""

@@ -13,6 +13,8 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from tsforecast.config.compose import check_root, composed, groups, options
 from tsforecast.errors import ConfigError, TsforecastError, nearest
 
+_NEW = {"serving": "publish"}  # what was called otherwise before
+
 
 def explain(error: Exception, command: str, overrides: Sequence[str]) -> TsforecastError:
     """An error of the composition of `command` with `overrides`, as one of ours."""
@@ -34,7 +36,7 @@ def explain(error: Exception, command: str, overrides: Sequence[str]) -> Tsforec
     fix = f"python -m tsforecast.{command} --help lists the groups, --cfg job the keys and values"
     if isinstance(error, MissingMandatoryValue):
         fix = f"add {key}=... to the command"
-    elif key and key not in (known := list(_keys(command, overrides))) and (near := nearest(key, known)):
+    elif key and key not in (known := list(_keys(command, overrides))) and (near := nearest(_NEW.get(key, key), known)):
         fix = f"did you mean {near}?"
     got = str(cause).splitlines()[0] if cause else None
     what = " ".join(map(str.strip, lines[:1] if got else lines[:2])) or type(error).__name__

@@ -26,7 +26,7 @@ class TrainConfig:
     evaluation: Any = MISSING
     tracking: Any = MISSING
     report: Any = MISSING
-    serving: Any = MISSING
+    publish: Any = MISSING
     paths: Any = MISSING
     name: str | None = MISSING
     lookback: int = MISSING
@@ -81,7 +81,17 @@ class PredictConfig:
     threads: int = MISSING
 
 
+@dataclass
+class PublishConfig:
+    """Root of `publish`."""
+
+    bundle: str = MISSING
+    name: str | None = MISSING
+    paths: Any = MISSING
+
+
 ROOTS: dict[str, type] = {"train": TrainConfig, "evaluate": EvaluateConfig, "predict": PredictConfig}
+ROOTS["publish"] = PublishConfig
 
 for _name, _root in ROOTS.items():
     ConfigStore.instance().store(name=f"{_name}_root", node=_root)

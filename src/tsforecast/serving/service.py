@@ -21,7 +21,7 @@ import tsforecast
 from tsforecast.bundle import directory
 from tsforecast.errors import BundleError, TsforecastError
 from tsforecast.serving.settings import Settings
-from tsforecast.serving.store import VARIABLE, asked, in_store, is_uri, stored
+from tsforecast.serving.store import VARIABLE, BentoStore, asked, in_store, is_uri, locate
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -30,20 +30,19 @@ log = logging.getLogger(__name__)
 _state: dict[str, Any] = {}  # the app of a worker; the parent process, which only watches it, never imports it
 
 
-class Everything:
+def forecaster_app(app: ASGIApp) -> ASGIApp:
     """The app of `asgi.py` in place of BentoML's routes: its answers, limits and probes are the same in both."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    async def call(scope: Scope, receive: Receive, send: Send) -> None:
+        await (app if scope["type"] == "lifespan" else _state["app"])(scope, receive, send)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await (self.app if scope["type"] == "lifespan" else _state["app"])(scope, receive, send)
+    return call
 
 
 def _model() -> bentoml.models.BentoModel | None:
     """What `bentoml build` packs: the bundle in the model store, when it is to come from there."""
     try:
-        return bentoml.models.BentoModel(stored(asked()).tag) if in_store() else None
+        return bentoml.models.BentoModel(BentoStore().get(asked()).tag) if in_store(asked()) else None
     except TsforecastError as error:
         raise BentoMLException(str(error)) from None
 
@@ -67,12 +66,15 @@ class _Image(bentoml.images.Image):
         return super().freeze(bento_fs, *rest)
 
 
-def _fetched() -> str:
+def _located() -> Path:
+    """The bundle's directory; an address is fetched by a process that may import what this one need not."""
+    if not is_uri(asked()):
+        return locate().resolve()
     command = "from tsforecast.serving.store import locate; print(locate())"
     done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True)
     if done.returncode:
         raise BundleError(done.stderr.strip().partition("BundleError: ")[2] or done.stderr.strip())
-    return done.stdout.splitlines()[-1]
+    return Path(done.stdout.splitlines()[-1])
 
 
 _packed = _model()
@@ -114,16 +116,10 @@ class Forecaster:
     @staticmethod
     def look() -> None:
         """A wrong setting or bundle is told once, before any worker starts; this process stays small."""
-        where = asked() or ""
         try:
             Settings.from_environment()
-            if in_store():
-                model = stored(where or None)
-                path, where = Path(model.path), str(model.tag)
-            else:  # an address is fetched once, by a process that may import what this one need not
-                path = Path(_fetched() if is_uri(where) else where).resolve()
-                where = str(path)
-            os.environ[VARIABLE] = where  # exactly what every worker serves, also one started after a crash
+            path = _located()
+            os.environ[VARIABLE] = str(path)  # exactly what every worker serves, also one started after a crash
             directory.read(path, ())
         except TsforecastError as error:
             raise BentoMLException(str(error)) from None
@@ -133,4 +129,4 @@ class Forecaster:
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 
-Forecaster.add_asgi_middleware(Everything)  # type: ignore[attr-defined]
+Forecaster.add_asgi_middleware(forecaster_app)  # type: ignore[attr-defined]
