@@ -6,13 +6,17 @@ import csv
 import io
 import re
 from collections import Counter
+from typing import Any
 
 import pandas as pd
+import pyarrow
+import pyarrow.csv
 
 from tsforecast.data.schema import Schema, mark_name
-from tsforecast.errors import DataError
+from tsforecast.errors import DataError, listed
 
 MISSING = ("NA", "N/A", "NaN", "nan", "null", "None", "")
+_MAGIC = {b"\x1f\x8b": "gzip", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"PK": "zip"}
 
 
 def read_csv(raw: bytes, where: object, schema: Schema) -> pd.DataFrame:
@@ -25,24 +29,28 @@ def read_csv(raw: bytes, where: object, schema: Schema) -> pd.DataFrame:
     DataError
         It is empty, cut short, not UTF-8, or names a column twice.
     """
+    binary = "binary" if b"\0" in raw[:4096] else None
+    if kind := next((name for magic, name in _MAGIC.items() if raw.startswith(magic)), binary):
+        fix = "unpack it, save it as CSV in UTF-8, or name it .parquet where it is that"
+        raise DataError(f"the file is {kind}, and plain text in UTF-8 is wanted", where=where, got=raw[:8], fix=fix)
     try:
-        header = _check_cells(raw, where, schema.sep)
+        if not raw.isascii():
+            raw.decode()
+        header = _header(raw, where, schema.sep)
+        _check_cells(raw, schema.sep)
         as_text = {schema.id, schema.stamp if schema.date_format or schema.thousands else None} & set(header)
         wanted = schema.of_file(header)
         missing = {name: [""] if name == schema.id else list(MISSING) for name in wanted or header}
-        return pd.read_csv(
-            io.BytesIO(raw), sep=schema.sep, decimal=schema.decimal, thousands=schema.thousands, na_values=missing,
-            dtype=dict.fromkeys(as_text, str), usecols=wanted, keep_default_na=False, low_memory=False,
-        )  # fmt: skip
+        marks: Any = {"sep": schema.sep, "decimal": schema.decimal, "thousands": schema.thousands}
+        text: Any = {"dtype": dict.fromkeys(as_text, str), "na_values": missing, "keep_default_na": False}
+        frame: pd.DataFrame = pd.read_csv(io.BytesIO(raw), usecols=wanted, low_memory=False, **marks, **text)
+        return frame
     except UnicodeDecodeError as error:
         row = raw.count(b"\n", 0, error.start)
-        raise DataError(
-            f"the file is not UTF-8: row {row + 1}",
-            where=where,
-            got=raw.splitlines()[row].decode("latin-1")[:80],
-            fix="save it as UTF-8: pandas.read_csv(path, encoding='cp1252').to_csv(path, index=False)",
-        ) from error
-    except (ValueError, csv.Error) as error:  # pandas' parse errors are ValueErrors
+        what, got = f"the file is not UTF-8: row {row + 1}", raw.splitlines()[row].decode("latin-1")[:80]
+        fix = "save it as UTF-8: pandas.read_csv(path, encoding='cp1252').to_csv(path, index=False)"
+        raise DataError(what, where=where, got=got, fix=fix) from error
+    except (ValueError, csv.Error) as error:  # the parse errors of pandas and pyarrow are ValueErrors
         raise unreadable(where, error) from error
 
 
@@ -52,39 +60,25 @@ def unreadable(where: object, error: Exception) -> DataError:
     return DataError(what, where=where, got=str(error).strip(), fix=fix)
 
 
-def _check_cells(raw: bytes, where: object, sep: str) -> list[str]:
-    """The header; every row must have as many cells: pandas would fill a row cut short with missing values."""
-    for kind, start in (("gzip", b"\x1f\x8b"), ("UTF-16", b"\xff\xfe"), ("UTF-16", b"\xfe\xff"), ("zip", b"PK")):
-        if raw.startswith(start):
-            raise DataError(f"the file is {kind}, and plain text in UTF-8 is wanted", where=where,
-                            fix="unpack it" if "zip" in kind else "save it as UTF-8")  # fmt: skip
-    if b"\0" in raw[:4096]:
-        raise DataError("the file is binary, and plain text in UTF-8 is wanted", where=where, got=raw[:8],
-                        fix="export it as CSV, or name it .parquet where it is that")  # fmt: skip
-    if not raw.isascii():
-        raw.decode()
+def _header(raw: bytes, where: object, sep: str) -> list[str]:
+    """The names of the columns, each there once, separated by the mark that is wanted."""
     first, _, below = raw.partition(b"\n")
     own = first.count(sep.encode())
-    if other := next((mark for mark in (",", ";", "\t") if first.count(mark.encode()) > own), None):
-        keys = f"sep={mark_name(other)}"
-        if other != "," and re.search(rb"\d,\d", below[:4096]):
-            keys += " decimal=comma"
-        raise DataError(f"the cells are separated by {other!r}, and {sep!r} is wanted", where=where,
-                        fix=f"say so: {keys} (to train: dataset.{keys.replace(' ', ' dataset.')})")  # fmt: skip
+    if other := next((mark for mark in ",;\t" if first.count(mark.encode()) > own), None):
+        comma = ["decimal=comma"] if other != "," and re.search(rb"\d,\d", below[:4096]) else []
+        keys = [f"sep={mark_name(other)}", *comma]
+        fix = f"say so: {' '.join(keys)} (to train: {' '.join(f'dataset.{key}' for key in keys)})"
+        raise DataError(f"the cells are separated by {other!r}, and {sep!r} is wanted", where=where, fix=fix)
     names = next(csv.reader([first.decode("utf-8-sig").rstrip("\r")], delimiter=sep), [])
     if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise DataError("columns are there more than once", where=where, got=", ".join(twice[:5]), fix="name each once")
-    if raw.count(sep.encode()) == own * (raw.rstrip(b"\r\n").count(b"\n") + 1) and b'"' not in raw:
-        return names
-    rows = csv.reader(io.StringIO(raw.decode("utf-8-sig"), newline=""), delimiter=sep)
-    width = len(next(rows, []))
-    if ragged := [(rows.line_num, len(row)) for row in rows if row and len(row) != width]:
-        listing = ", ".join(f"row {line} has {cells}" for line, cells in ragged[:5])
-        raise DataError(
-            f"{len(ragged)} rows have not as many cells as the header: the file was cut short, or a cell holds a comma",
-            where=where,
-            got=listing + (", ..." if len(ragged) > 5 else ""),
-            allowed=f"{width} cells",
-            fix="copy the file again, or mend those rows",
-        )
+        raise DataError("columns are there more than once", where=where, got=listed(twice), fix="name each once")
     return names
+
+
+def _check_cells(raw: bytes, sep: str) -> None:
+    """Have pyarrow refuse a row with other cells than the header, which pandas would fill with missing values."""
+    size = min(len(raw) + 1, 1 << 30)  # a block holds the longest row
+    read = pyarrow.csv.ReadOptions(use_threads=False, block_size=size, autogenerate_column_names=True)
+    parse = pyarrow.csv.ParseOptions(delimiter=sep, newlines_in_values=True)
+    convert = pyarrow.csv.ConvertOptions(include_columns=["f0"], column_types={"f0": pyarrow.binary()})
+    pyarrow.csv.read_csv(pyarrow.BufferReader(raw), read, parse, convert)
