@@ -94,6 +94,16 @@ def one_of(where: str, got: object, allowed: Iterable[object]) -> None:
         raise ConfigError(what, where=where, got=got, allowed=options, fix=fix)
 
 
+def each_of(where: str, got: Iterable[object], allowed: Iterable[object]) -> None:
+    """Raise a ConfigError, with the nearest option, when one of a list is none of those there are."""
+    for name in got:
+        if name not in (options := list(allowed)):
+            near = nearest(str(name), map(str, options))
+            what = f"there is no such {where.rpartition('.')[2].removesuffix('s')}"
+            fix = near and f"did you mean {near}?"
+            raise ConfigError(what, where=where, got=name, allowed=options, fix=fix)
+
+
 def count(where: str, got: object, least: int = 1) -> None:
     """Raise a ConfigError when `got`, a number of things, is no whole number from `least` on."""
     if isinstance(got, bool) or not isinstance(got, int) or got < least:

@@ -68,11 +68,15 @@ def test_window_features_are_what_a_loop_finds() -> None:
     ("make", "where", "said"),
     [
         (lambda: Calendar(["hourr"]), "calendar.fields", {"got": "hourr", "fix": "did you mean hour?"}),
-        (lambda: Calendar(encoding="no"), "calendar.encoding", {"got": "no", "allowed": "cyclical, scaled"}),  # type: ignore[arg-type]
+        (lambda: Calendar(encoding="no"), "calendar.encoding", {"got": "no", "allowed": ["cyclical", "scaled"]}),  # type: ignore[arg-type]
         (lambda: Fourier("x"), "fourier.period", {"got": "x", "allowed": has("7D")}),
+        (lambda: Fourier("-1D"), "fourier.period", {"got": "-1D", "allowed": has("7D")}),
+        (lambda: Fourier("7D", 0), "fourier.order", {"got": 0, "allowed": "1, 2, ..."}),
         (lambda: Holidays("XX"), "holidays", {"got": "XX"}),
-        (lambda: Lags([0]), "lags.steps", {"got": [0], "allowed": "1, 2, ..."}),
-        (lambda: Rolling(5, ["meen"]), "rolling.stats", {"got": "meen", "allowed": "mean, std, min, max, median"}),
+        (lambda: Lags([0]), "lags.steps", {"got": 0, "allowed": "1, 2, ..."}),
+        (lambda: Lags([]), "lags.steps", {"allowed": "1, 2, ..."}),
+        (lambda: Rolling(0), "rolling.window", {"got": 0, "allowed": "1, 2, ..."}),
+        (lambda: Rolling(5, ["meen"]), "rolling.stats", {"got": "meen", "fix": "did you mean mean?"}),
         (lambda: Lags([31]).names(30), "lags", {"got": "31 rows, lookback 30", "fix": has("lookback=31")}),
         (lambda: Differences([30]).names(30), "differences", {"allowed": "1 to 30 rows", "fix": has("lookback=31")}),
     ],

@@ -26,7 +26,11 @@ def test_the_inverse_gives_back_what_was_scaled(kind: type[Scaler], scope: str) 
 
 @pytest.mark.parametrize(
     ("kind", "reference"),
-    [(StandardScaler, preprocessing.StandardScaler()), (MinMaxScaler, preprocessing.MinMaxScaler())],
+    [
+        (StandardScaler, preprocessing.StandardScaler()),
+        (MinMaxScaler, preprocessing.MinMaxScaler()),
+        (RobustScaler, preprocessing.RobustScaler()),
+    ],
 )
 def test_scaled_values_are_scikit_learns(kind: type[Scaler], reference: object) -> None:
     scaled = kind().fit(VALUES, OFFSETS).transform(VALUES, OF_ROW)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,7 +11,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from tsforecast.errors import ConfigError, nearest
+from tsforecast.errors import ConfigError, count, each_of, one_of
 
 # field -> (value of a stamp, counted from 0; how many values there are)
 FIELDS: dict[str, tuple[Callable[[pd.DatetimeIndex], Any], int]] = {
@@ -25,15 +26,21 @@ FIELDS: dict[str, tuple[Callable[[pd.DatetimeIndex], Any], int]] = {
 }
 
 
-def per_stamp(time: pd.DatetimeIndex, compute: Callable[[pd.DatetimeIndex], np.ndarray]) -> Float[np.ndarray, "T F"]:
-    """`compute` on the distinct stamps only: a panel repeats them once per series."""
-    codes, unique = pd.factorize(time)
-    values = np.asarray(compute(pd.DatetimeIndex(unique)), dtype=np.float32)
-    return values if len(unique) == len(time) else values[codes]
+class _OfStamp(ABC):
+    """Computed on the distinct stamps only: a panel repeats them once per series."""
+
+    def transform(self, time: pd.DatetimeIndex, freq: str) -> Float[np.ndarray, "T F"]:
+        """One float32 row per timestamp, of its wall-clock time."""
+        codes, unique = pd.factorize(time.tz_localize(None))
+        values = self._compute(pd.DatetimeIndex(unique)).astype(np.float32)
+        return values if len(unique) == len(time) else values[codes]
+
+    @abstractmethod
+    def _compute(self, wall: pd.DatetimeIndex) -> Float[np.ndarray, "T F"]: ...
 
 
 @dataclass(frozen=True)
-class Calendar:
+class Calendar(_OfStamp):
     """Fields of the timestamp, each as sine and cosine of its cycle or scaled to [-0.5, 0.5].
 
     Parameters
@@ -49,14 +56,8 @@ class Calendar:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fields", tuple(self.fields))
-        for name in self.fields:
-            if name not in FIELDS:
-                near = nearest(name, FIELDS)
-                raise ConfigError("there is no such calendar field", where="feature.calendar.fields", got=name,
-                                  allowed=", ".join(FIELDS), fix=f"did you mean {near}?" if near else None)  # fmt: skip
-        if self.encoding not in ("cyclical", "scaled"):
-            raise ConfigError("there is no such encoding", where="feature.calendar.encoding", got=self.encoding,
-                              allowed="cyclical, scaled")  # fmt: skip
+        each_of("feature.calendar.fields", self.fields, FIELDS)
+        one_of("feature.calendar.encoding", self.encoding, ("cyclical", "scaled"))
 
     def names(self) -> tuple[str, ...]:
         """`hour sin, hour cos, ...` or `hour, ...`."""
@@ -64,24 +65,20 @@ class Calendar:
             return tuple(self.fields)
         return tuple(f"{name} {wave}" for name in self.fields for wave in ("sin", "cos"))
 
-    def transform(self, time: pd.DatetimeIndex, freq: str) -> Float[np.ndarray, "T F"]:
-        """One float32 row per timestamp."""
-        return per_stamp(time, self._compute)
-
-    def _compute(self, time: pd.DatetimeIndex) -> np.ndarray:
+    def _compute(self, wall: pd.DatetimeIndex) -> np.ndarray:
         columns: list[np.ndarray] = []
         for name in self.fields:
             value, count = FIELDS[name]
-            position = np.asarray(value(time), dtype=np.float64)
+            position = np.asarray(value(wall), dtype=np.float64)
             if self.encoding == "scaled":
                 columns.append(position / (count - 1) - 0.5)
             else:
                 columns += [np.sin(2 * np.pi * position / count), np.cos(2 * np.pi * position / count)]
-        return np.stack(columns, axis=1) if columns else np.zeros((len(time), 0))
+        return np.stack(columns, axis=1) if columns else np.zeros((len(wall), 0))
 
 
 @dataclass(frozen=True)
-class Fourier:
+class Fourier(_OfStamp):
     """`order` sines and cosines of a period, counted from 1970-01-01 in local time.
 
     Parameters
@@ -97,32 +94,30 @@ class Fourier:
 
     def __post_init__(self) -> None:
         try:
-            length = pd.Timedelta(self.period)
-        except ValueError as error:
-            raise ConfigError("this is no length of time", where="feature.fourier.period", got=self.period,
-                              allowed="1D, 7D, 365.25D, 12h, ...") from error  # fmt: skip
-        if length <= pd.Timedelta(0) or self.order < 1:
-            raise ConfigError("Fourier terms need a positive period and order", where="feature.fourier",
-                              got=f"period={self.period} order={self.order}", allowed="order of 1 or more")  # fmt: skip
+            positive = pd.Timedelta(self.period) > pd.Timedelta(0)
+        except ValueError:
+            positive = False
+        if not positive:
+            allowed = "1D, 7D, 365.25D, 12h, ..."
+            raise ConfigError(
+                "this is no length of time", where="feature.fourier.period", got=self.period, allowed=allowed
+            )
+        count("feature.fourier.order", self.order)
 
     def names(self) -> tuple[str, ...]:
         """`7D sin 1, 7D cos 1, ...`."""
         return tuple(f"{self.period} {wave} {k}" for k in range(1, self.order + 1) for wave in ("sin", "cos"))
 
-    def transform(self, time: pd.DatetimeIndex, freq: str) -> Float[np.ndarray, "T F"]:
-        """One float32 row per timestamp."""
-        return per_stamp(time, self._compute)
-
-    def _compute(self, time: pd.DatetimeIndex) -> np.ndarray:
-        wall = (time if time.tz is None else time.tz_localize(None)).as_unit("ns").asi8
+    def _compute(self, wall: pd.DatetimeIndex) -> np.ndarray:
+        length = pd.Timedelta(self.period).as_unit("ns").value
         # The remainder is taken in whole nanoseconds: a float would lose the hours of a date far from 1970.
-        phase = (wall % pd.Timedelta(self.period).as_unit("ns").value) / pd.Timedelta(self.period).as_unit("ns").value
+        phase = (wall.as_unit("ns").asi8 % length) / length
         waves = [f(2 * np.pi * k * phase) for k in range(1, self.order + 1) for f in (np.sin, np.cos)]
         return np.stack(waves, axis=1)
 
 
 @dataclass(frozen=True)
-class Holidays:
+class Holidays(_OfStamp):
     """Public holidays of a country (package `holidays`): 1 on the day, 0 otherwise.
 
     Parameters
@@ -141,14 +136,9 @@ class Holidays:
         """`holiday DE`."""
         return (f"holiday {self.country}" + (f"-{self.subdiv}" if self.subdiv else ""),)
 
-    def transform(self, time: pd.DatetimeIndex, freq: str) -> Float[np.ndarray, "T F"]:
-        """One float32 row per timestamp."""
-        return per_stamp(time, self._compute)
-
-    def _compute(self, time: pd.DatetimeIndex) -> np.ndarray:
-        wall = time if time.tz is None else time.tz_localize(None)
+    def _compute(self, wall: pd.DatetimeIndex) -> np.ndarray:
         days = pd.DatetimeIndex(sorted(self._days(sorted(set(wall.year)))))
-        return np.asarray(wall.normalize().isin(days), dtype=np.float32)[:, None]
+        return wall.normalize().isin(days)[:, None]
 
     def _days(self, years: list[int]) -> list[pd.Timestamp]:
         import holidays
@@ -156,6 +146,6 @@ class Holidays:
         try:
             return [pd.Timestamp(day) for day in holidays.country_holidays(self.country, self.subdiv, years=years)]
         except NotImplementedError as error:
-            raise ConfigError("the package holidays does not know this place", where="feature.holidays",
-                              got=f"{self.country} {self.subdiv or ''}".strip(), allowed="ISO codes, such as DE and BY",
-                              fix=str(error)) from error  # fmt: skip
+            what, got = "the package holidays does not know this place", f"{self.country} {self.subdiv or ''}".strip()
+            where, allowed = "feature.holidays", "ISO codes, such as DE and BY"
+            raise ConfigError(what, where=where, got=got, allowed=allowed, fix=str(error)) from error

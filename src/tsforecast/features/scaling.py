@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, Self
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float, Int
 
-from tsforecast.errors import ConfigError, DataError
+from tsforecast.errors import DataError, listed, one_of
 
 Statistics = tuple[np.ndarray, np.ndarray]  # center and scale, [N C] float64
 
@@ -43,14 +44,7 @@ class Scaler(ABC):
     scale: Float[np.ndarray, "N C"] = field(repr=False, compare=False, default_factory=_nothing)
 
     def __post_init__(self) -> None:
-        if self.scope not in ("series", "global", "window"):
-            raise ConfigError(
-                "unknown scope of a scaler",
-                where="scaler.scope",
-                got=repr(self.scope),
-                allowed="series, global, window",
-                fix="scaler.scope=series",
-            )
+        one_of("scaler.scope", self.scope, ("series", "global", "window"))
 
     def fit(self, values: Float[np.ndarray, "T C"], offsets: Int[np.ndarray, " N+1"]) -> Self:
         """Take the statistics of series i from rows `offsets[i]:offsets[i+1]`; a scaler with them."""
@@ -135,19 +129,10 @@ class RobustScaler(Scaler):
     """Median and interquartile range, which outliers do not move; a channel whose range is 0 keeps scale 1."""
 
     def _statistics(self, values: np.ndarray, offsets: np.ndarray) -> Statistics:
-        n, channels = len(offsets) - 1, values.shape[1]
-        quartiles = np.full((3, n, channels), np.nan)
-        series = np.repeat(np.arange(n), np.diff(offsets))
-        for c in range(channels):
-            column = values[:, c]
-            ranked = column[np.lexsort((column, series))].astype(np.float64)  # NaN last within its series
-            count = np.bincount(series[~np.isnan(column)], minlength=n)
-            seen = count > 0
-            position = offsets[:-1][seen] + np.array([[0.25], [0.5], [0.75]]) * (count[seen] - 1)
-            below = np.floor(position).astype(np.int64)
-            above = np.ceil(position).astype(np.int64)
-            quartiles[:, seen, c] = ranked[below] + (position - below) * (ranked[above] - ranked[below])
-        return quartiles[1], quartiles[2] - quartiles[0]
+        series = np.arange(len(offsets) - 1)
+        by_series = pd.DataFrame(values.astype(np.float64)).groupby(np.repeat(series, np.diff(offsets)))
+        low, median, high = (by_series.quantile(q).reindex(series).to_numpy() for q in (0.25, 0.5, 0.75))
+        return median, high - low
 
 
 @dataclass(frozen=True)
@@ -155,16 +140,11 @@ class LogScaler(StandardScaler):
     """`log1p`, then mean and standard deviation: for counts and sales, whose spread grows with their level."""
 
     def _bend(self, values: np.ndarray) -> np.ndarray:
-        negative = values < 0
-        if negative.any():
-            columns = np.flatnonzero(negative.any(axis=0))
-            raise DataError(
-                f"log1p scaling of {int(negative.sum())} negative values",
-                where=f"target columns {', '.join(str(c + 1) for c in columns[:5])} (counted from 1)",
-                got=f"{values[negative].min():g} and others",
-                allowed="values of 0 and above",
-                fix="scaler=standard",
-            )
+        if (negative := values < 0).any():
+            columns = listed(np.flatnonzero(negative.any(axis=0)) + 1)
+            what, where = f"log1p scaling of {negative.sum()} negative values", f"target columns {columns} (from 1)"
+            got, allowed = f"{values[negative].min():g} and others", "values of 0 and above"
+            raise DataError(what, where=where, got=got, allowed=allowed, fix="scaler=standard")
         return np.log1p(values.astype(np.float64))
 
     def _unbend(self, values: np.ndarray) -> np.ndarray:

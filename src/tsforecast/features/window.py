@@ -6,35 +6,23 @@ Nothing outside the window is read, so that serving needs no more than the lookb
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Float
 
-from tsforecast.errors import ConfigError
+from tsforecast.errors import ConfigError, count, each_of
 
-STATISTICS: dict[str, Callable[..., np.ndarray]] = {
-    "mean": np.mean,
-    "std": np.std,
-    "min": np.min,
-    "max": np.max,
-    "median": np.median,
-}
+STATISTICS = ("mean", "std", "min", "max", "median")  # functions of numpy
 
 
-def _fit(name: str, rows: int, lookback: int) -> None:
+def _check_reach(name: str, rows: int, lookback: int) -> None:
     if rows > lookback:
-        raise ConfigError("a window feature reaches back further than the window", where=f"feature.{name}",
-                          got=f"{rows} rows, lookback {lookback}", allowed=f"1 to {lookback} rows",
-                          fix=f"set lookback={rows} or more")  # fmt: skip
-
-
-def _positive(name: str, steps: Sequence[int]) -> tuple[int, ...]:
-    if not steps or any(isinstance(s, bool) or not isinstance(s, int) or s < 1 for s in steps):
-        raise ConfigError("steps count rows back", where=f"feature.{name}", got=list(steps), allowed="1, 2, ...")
-    return tuple(steps)
+        what, got = "a window feature reaches back further than the window", f"{rows} rows, lookback {lookback}"
+        allowed, fix = f"1 to {lookback} rows", f"set lookback={rows} or more"
+        raise ConfigError(what, where=f"feature.{name}", got=got, allowed=allowed, fix=fix)
 
 
 @dataclass(frozen=True)
@@ -43,38 +31,42 @@ class Lags:
 
     steps: Sequence[int] = (1, 24)
     window_local: ClassVar[bool] = True
+    _name: ClassVar[str] = "lag"
+    _before: ClassVar[int] = 0  # rows that are read before the earliest step
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "steps", _positive("lags.steps", self.steps))
+        if not self.steps:
+            raise ConfigError("there are no steps", where=f"feature.{self._name}s.steps", allowed="1, 2, ...")
+        for step in self.steps:
+            count(f"feature.{self._name}s.steps", step)
+        object.__setattr__(self, "steps", tuple(self.steps))
 
     def names(self, lookback: int) -> tuple[str, ...]:
-        """`lag 24`, ..."""
-        _fit("lags", max(self.steps), lookback)
-        return tuple(f"lag {step}" for step in self.steps)
+        """`lag 24`, ...
+
+        Raises
+        ------
+        ConfigError
+            A step lies before the window.
+        """
+        _check_reach(f"{self._name}s", max(self.steps) + self._before, lookback)
+        return tuple(f"{self._name} {step}" for step in self.steps)
 
     def transform(self, target: Float[np.ndarray, "B L C"]) -> Float[np.ndarray, "B F C"]:
         """Features of each window and channel."""
-        return np.asarray(target[:, [target.shape[1] - step for step in self.steps]])
+        return np.asarray(target[:, [-step for step in self.steps]])
 
 
 @dataclass(frozen=True)
-class Differences:
+class Differences(Lags):
     """The last value minus the one `steps` rows before it."""
 
-    steps: Sequence[int] = (1, 24)
-    window_local: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "steps", _positive("differences.steps", self.steps))
-
-    def names(self, lookback: int) -> tuple[str, ...]:
-        """`difference 24`, ..."""
-        _fit("differences", max(self.steps) + 1, lookback)
-        return tuple(f"difference {step}" for step in self.steps)
+    _name: ClassVar[str] = "difference"
+    _before: ClassVar[int] = 1
 
     def transform(self, target: Float[np.ndarray, "B L C"]) -> Float[np.ndarray, "B F C"]:
         """Features of each window and channel."""
-        return np.asarray(target[:, -1:] - target[:, [target.shape[1] - 1 - step for step in self.steps]])
+        return np.asarray(target[:, -1:] - target[:, [-1 - step for step in self.steps]])
 
 
 @dataclass(frozen=True)
@@ -95,18 +87,16 @@ class Rolling:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stats", tuple(self.stats))
-        _positive("rolling.window", (self.window,))
-        if unknown := [name for name in self.stats if name not in STATISTICS]:
-            raise ConfigError("there is no such statistic", where="feature.rolling.stats", got=", ".join(unknown),
-                              allowed=", ".join(STATISTICS))  # fmt: skip
+        count("feature.rolling.window", self.window)
+        each_of("feature.rolling.stats", self.stats, STATISTICS)
 
     def names(self, lookback: int) -> tuple[str, ...]:
         """`mean of 24`, ..."""
-        _fit("rolling", self.window, lookback)
+        _check_reach("rolling", self.window, lookback)
         return tuple(f"{name} of {self.window}" for name in self.stats)
 
     def transform(self, target: Float[np.ndarray, "B L C"]) -> Float[np.ndarray, "B F C"]:
         """Features of each window and channel."""
         # One window and channel after the other in memory: numpy's order of summation depends on the layout.
         rows = np.ascontiguousarray(target[:, -self.window :].transpose(0, 2, 1))
-        return np.stack([STATISTICS[name](rows, axis=2) for name in self.stats], axis=1)
+        return np.stack([getattr(np, name)(rows, axis=2) for name in self.stats], axis=1)
