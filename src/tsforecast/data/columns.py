@@ -55,6 +55,19 @@ class Problems:
         self.found.append(what)
         self.policies += [shlex.quote(f"{self.keys}{each}") for each in policies if self.keys is not None]
 
+    def missing(self, wanted: Sequence[str], available: Iterable[object]) -> None:
+        """A problem for each column that is not there, with the nearest one that is."""
+        there = {str(c) for c in available}
+        spare = sorted(there - set(wanted))[:100]  # of a table of nonsense not all are compared
+        for i, name in enumerate(name for name in dict.fromkeys(wanted) if name not in there):
+            near = nearest(name, spare) if i < SHOWN else None
+            self.add(f"column {name!r} is missing" + (f"; did you mean {near!r}?" if near else ""))
+
+    def nameless(self, codes: np.ndarray, schema: Schema) -> None:
+        """A problem for rows that name no series."""
+        if (bad := codes < 0).any():
+            self.add(f"column {schema.id!r} names no series", bad)
+
     def stop(self, fix: str | None = None) -> None:
         """Raise when anything was found."""
         if self.found:
@@ -62,18 +75,6 @@ class Problems:
             count = f"{len(self.found)} problem{'s' * (len(self.found) != 1)}"
             stated = f", or say how it is read: {' '.join(dict.fromkeys(self.policies))}" if self.policies else ""
             raise DataError(f"{count} in the data\n{listing}", where=self.where, fix=fix or f"mend the data{stated}")
-
-
-def missing_columns(wanted: Iterable[str], available: Iterable[object]) -> list[str]:
-    """`column 'x' is missing` for each that is, with the nearest one there is."""
-    there = [str(c) for c in available]
-    spare = sorted(set(there) - set(wanted := list(wanted)))[:100]  # of a table of nonsense not all are compared
-    gone = [name for name in dict.fromkeys(wanted) if name not in there]
-    near = [nearest(name, spare) for name in gone[:SHOWN]] + [None] * len(gone[SHOWN:])
-    return [
-        f"column {name!r} is missing" + (f"; did you mean {n!r}?" if n else "")
-        for name, n in zip(gone, near, strict=True)
-    ]
 
 
 def as_frame(frame: Any, where: str = "data") -> pd.DataFrame:
@@ -108,11 +109,10 @@ def stamp_columns(frame: pd.DataFrame, schema: Schema) -> tuple[str, ...]:
 
 
 def channel_columns(frame: pd.DataFrame, schema: Schema, with_static: bool, problems: Problems) -> tuple[str, ...]:
-    key = (schema.id,) if schema.id else ()
-    named = [*stamp_columns(frame, schema), *key, *schema.target, *schema.past, *schema.known]
+    """The targets, every column without a role where none is named; a problem for each that is not as it should be."""
+    named = [*stamp_columns(frame, schema), *schema.key, *schema.target, *schema.past, *schema.known]
     named += schema.static if with_static else ()
-    for missing in missing_columns(named, frame.columns):
-        problems.add(missing)
+    problems.missing(named, frame.columns)
     if (twice := frame.columns[frame.columns.duplicated()].unique()).size:
         problems.add(f"columns are there more than once: {listed(twice)}")
     if not len(frame):
@@ -134,12 +134,6 @@ def check_closed(others: Sequence[str], problems: Problems) -> None:
         problems.add(f"{which} not to be here: leave out what the model was not trained on, or what stands elsewhere")
 
 
-def check_named(codes: np.ndarray, schema: Schema, problems: Problems) -> None:
-    """A problem for rows that name no series."""
-    if (nameless := codes < 0).any():
-        problems.add(f"column {schema.id!r} names no series", nameless)
-
-
 def read_series(frame: pd.DataFrame, schema: Schema) -> tuple[np.ndarray, np.ndarray]:
     """Series names in order of appearance, and the series of each row, -1 where it has no name."""
     if schema.id is None:
@@ -158,37 +152,23 @@ def read_numbers(
     problems: Problems,
     categories: Categories,
     *,
-    known: bool,
+    known: bool = False,
     covariates: bool = True,
-) -> np.ndarray:
-    """Columns as float32.
+) -> Float[np.ndarray, "R X"]:
+    """Columns as float32; those that are `known` have no missing values.
 
     A column among `categories` becomes codes into its labels, to which new ones are appended in sorted order.
     """
     values = np.empty((len(frame), len(names)), dtype=np.float32)
     for j, name in enumerate(names):
-        column = frame[name]
-        if types.is_bool_dtype(column.dtype) and not covariates:
-            problems.add(f"column {name!r} holds true and false, and numbers are wanted", column=name)
         if name in categories:
-            labels = _labels(column)
-            new = sorted(set(labels.unique()) - set(categories[name]))
-            categories[name] = (*categories[name], *new)
+            labels = _labels(frame[name])
+            categories[name] = (*categories[name], *sorted(set(labels.unique()) - set(categories[name])))
             values[:, j] = pd.Index(categories[name]).get_indexer(pd.Index(labels))
             continue
-        if types.is_numeric_dtype(column.dtype) and not types.is_complex_dtype(column.dtype):
-            numbers = column.to_numpy(dtype=np.float64, na_value=np.nan)
-        else:
-            text = column.astype(str).where(column.notna())  # not as it is: pandas takes a timestamp for a number
-            for mark, meant in ((schema.thousands, ""), (schema.decimal, ".")):
-                text = text.str.replace(mark, meant, regex=False) if mark not in (None, meant) else text
-            numbers = pd.to_numeric(text, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-            if (bad := np.isnan(numbers) & column.notna().to_numpy()).any():
-                cells = column[bad].astype(str)
-                marks = next((keys for form, keys in _MARKED.items() if cells.str.fullmatch(form).all()), [])
-                other = [f"categorical=[{name}]"] if covariates else _leave_out(frame, schema)
-                what = f"column {name!r} has cells that are not numbers, such as {cells.iloc[0]!r}"
-                problems.add(what, bad, *(marks or other), column=name)
+        if types.is_bool_dtype(frame[name].dtype) and not covariates:
+            problems.add(f"column {name!r} holds true and false, and numbers are wanted", column=name)
+        numbers = _numbers(frame, name, schema, problems, covariates=covariates)
         with np.errstate(over="ignore", invalid="ignore"):  # beyond float32 is infinite
             values[:, j] = numbers
             finite = np.isfinite(values[:, j].sum(dtype=np.float64))
@@ -200,6 +180,26 @@ def read_numbers(
         if not finite and known and name not in problems.columns and (gone := np.isnan(values[:, j])).any():
             problems.add(f"covariate {name!r} has missing values, and is to be known in every row", gone)
     return values
+
+
+def _numbers(
+    frame: pd.DataFrame, name: str, schema: Schema, problems: Problems, *, covariates: bool
+) -> Float[np.ndarray, " R"]:
+    """A column as float64, NaN for cells that are empty or no numbers."""
+    column = frame[name]
+    if types.is_numeric_dtype(column.dtype) and not types.is_complex_dtype(column.dtype):
+        return column.to_numpy(dtype=np.float64, na_value=np.nan)
+    text = column.astype(str).where(column.notna())  # not as it is: pandas takes a timestamp for a number
+    for mark, meant in ((schema.thousands, ""), (schema.decimal, ".")):
+        text = text.str.replace(mark, meant, regex=False) if mark not in (None, meant) else text
+    numbers = pd.to_numeric(text, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    if (bad := np.isnan(numbers) & column.notna().to_numpy()).any():
+        cells = column[bad].astype(str)
+        marks = next((keys for form, keys in _MARKED.items() if cells.str.fullmatch(form).all()), [])
+        other = [f"categorical=[{name}]"] if covariates else _leave_out(frame, schema)
+        what = f"column {name!r} has cells that are not numbers, such as {cells.iloc[0]!r}"
+        problems.add(what, bad, *(marks or other), column=name)
+    return numbers
 
 
 # How numbers are written elsewhere, and what to say of it.
@@ -226,11 +226,11 @@ def _check_resolution(name: str, numbers: np.ndarray, stored: np.ndarray, proble
         seen = numbers[np.isfinite(stored)]
         spread = float(np.std(seen)) if seen.min() < seen.max() else np.inf
         if step > 0.1 * spread:
-            problems.add(
-                f"column {name!r} is too large for its variation: float32 keeps steps of {step:.3g} there, "
-                f"the standard deviation is {spread:.3g}; subtract a constant, or take differences first",
-                column=name,
+            what = (
+                f"column {name!r} is too large for its variation: float32 keeps steps of {step:.3g} there, the standard"
             )
+            fix = "subtract a constant, or take differences first"
+            problems.add(f"{what} deviation is {spread:.3g}; {fix}", column=name)
 
 
 def _labels(column: pd.Series) -> pd.Series:
@@ -238,37 +238,3 @@ def _labels(column: pd.Series) -> pd.Series:
     if types.is_float_dtype(column.dtype) and (column.dropna() % 1 == 0).all():
         column = column.astype("Int64")
     return column.astype(str).where(column.notna(), "missing")
-
-
-def read_static(
-    frame: pd.DataFrame, codes: np.ndarray, own: pd.DataFrame | None, schema: Schema, ids: np.ndarray,
-    problems: Problems, categories: Categories,
-) -> Float[np.ndarray, "N S"]:  # fmt: skip
-    """Static covariates, one row per series, from a frame of their own or from the columns that repeat them."""
-    names = tuple(schema.static)
-    table = np.full((len(ids), len(names)), np.nan, dtype=np.float32)
-    if not names:
-        return table
-    if own is not None:
-        outer, problems = problems, Problems("static", problems.first, problems.keys)
-        frame = text_columns(own, schema)
-        for missing in missing_columns((*((schema.id,) if schema.id else ()), *names), frame.columns):
-            problems.add(missing)
-        problems.stop()
-        theirs, codes = read_series(frame, schema)
-        check_named(codes, schema, problems)
-        codes = np.where(codes < 0, -1, pd.Index(ids).get_indexer(pd.Index(theirs))[codes])
-        problems.stop()
-    values = read_numbers(frame, names, schema, problems, categories, known=False)
-    kept = np.flatnonzero(codes >= 0)
-    series, first = np.unique(codes[kept], return_index=True)
-    table[series] = values[kept[first]]
-    for j, name in enumerate(names):
-        if (varies := values[kept, j] != table[codes[kept], j]).any() and not np.isnan(table[:, j]).any():
-            problems.add(f"static covariate {name!r} changes within a series", kept[varies])
-        if (gone := np.isnan(table[:, j])).any():
-            problems.add(f"static covariate {name!r} is missing for {int(gone.sum())} series: {listed(ids[gone])}")
-    if own is not None and problems.found:
-        outer.stop()  # first what is wrong with the series themselves
-        problems.stop()
-    return table

@@ -165,6 +165,11 @@ class Schema:
         """The columns the timestamp is read from."""
         return (self.time,) if isinstance(self.time, str) else tuple(self.time or ())
 
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The series column, where there is one."""
+        return (self.id,) if self.id else ()
+
     def resolved(self, panel: Panel) -> Schema:
         """The schema of a request to a model trained on `panel`: its channels, its frequency, its time zone.
 
@@ -202,8 +207,7 @@ class Schema:
     @property
     def columns(self) -> tuple[str, ...]:
         """Every column named."""
-        key = (self.id,) if self.id else ()
-        return (*self.stamp_columns, *key, *self.target, *self.past, *self.known, *self.static)
+        return (*self.stamp_columns, *self.key, *self.target, *self.past, *self.known, *self.static)
 
     def of_file(self, names: Iterable[str]) -> list[str] | None:
         """Which columns of a file to read, None: all; of those that an error is to tell about, no more than 100."""

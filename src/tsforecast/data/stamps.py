@@ -55,14 +55,6 @@ def read_stamps(frame: pd.DataFrame, codes: np.ndarray, schema: Schema, problems
     return stamps if local is None else local
 
 
-def check_stamps(frame: pd.DataFrame, time: pd.DatetimeIndex, schema: Schema, problems: Problems) -> None:
-    """A problem for rows whose timestamp cannot be read, where nothing is said of the whole column already."""
-    if (bad := np.asarray(time.isna())).any() and schema.stamp_columns[0] not in problems.columns:
-        never = f", or never were in {schema.localize}" if schema.localize else ""
-        sample = "-".join(map(str, frame[list(stamp_columns(frame, schema))].iloc[int(bad.argmax())]))
-        problems.add(f"timestamps that cannot be read{never}, such as {sample!r}", bad)
-
-
 _OFFSET = r":\d\d(?:\.\d+)?\s*(?:Z|[+-]\d\d(?::?\d\d)?)\s*$"
 
 
@@ -98,17 +90,3 @@ def _parsed(source: pd.Series, timezone: str | None, problems: Problems) -> pd.S
     form = guess_datetime_format(str(source.loc[first]), dayfirst=dayfirst)
     source = source.where(~source.astype(str).str.endswith("z"))  # which %z takes for Z, and ISO 8601 does not
     return pd.to_datetime(source, errors="coerce", format=form, utc=utc) if form else values
-
-
-def recent(time: pd.DatetimeIndex, codes: np.ndarray, count: int) -> np.ndarray:
-    """Rows that hold the last `count` timestamps of a series, and those among them that cannot be read."""
-    row, readable = np.arange(len(time)), np.asarray(time.notna() & (codes >= 0))
-    order = row[readable][np.lexsort((time.asi8[readable], codes[readable]))]
-    stamps, series = time.asi8[order], codes[order]
-    new = np.append((stamps[1:] != stamps[:-1]) | (series[1:] != series[:-1]), True)[: len(order)]
-    left = np.append(np.cumsum(new[::-1])[::-1], 0)  # timestamps from here to the end of the last series
-    kept = order[left[:-1] - left[np.searchsorted(series, series, side="right")] <= count]
-    first = np.full(codes.max(initial=0) + 1, len(time))
-    np.minimum.at(first, codes[kept], kept)
-    among = np.where(codes >= 0, row >= first[codes], ~np.asarray(time < time[kept].min()) if len(kept) else True)
-    return np.sort(np.append(kept, row[~readable & among]))
