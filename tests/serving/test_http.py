@@ -21,6 +21,7 @@ from tsforecast.bundle.bundle import Bundle
 from tsforecast.errors import BundleError, ConfigError
 from tsforecast.serving.asgi import create_app
 from tsforecast.serving.engine import Engine
+from tsforecast.serving.openapi import Answer, Error
 from tsforecast.serving.settings import Settings
 
 Bundles = Callable[[str], Bundle]
@@ -338,6 +339,36 @@ def test_the_examples_of_the_openapi_document_run_as_they_stand(bundles: Bundles
                 body = value.encode() if kind == "text/csv" else orjson.dumps(value)
                 assert client("POST", path, body, {"content-type": kind}).status == 200
     assert set(paths) == {"/forecast", "/forecast_csv", "/model", "/livez", "/readyz", "/metrics"}
+
+
+@pytest.mark.parametrize("shape", ["wide", "long", "covariates", "zoned"])
+def test_what_is_answered_has_the_shape_that_the_document_says(bundles: Bundles, serve: Serve, shape: str) -> None:
+    bundle, client = bundles(shape), serve(bundles(shape))
+    for body, model in ((request(bundle), Answer), ({"history": []}, Error)):
+        found = client("POST", "/forecast", body)
+        model.model_validate_json(found.body, strict=True)
+        assert set(found.json) == set(model.model_fields)
+    document = client("GET", "/openapi.json").json
+    asked, schema = document["components"]["schemas"]["Request"], bundle.schema
+    parts = [name for name, wanted in (("known_future", schema.known), ("static", schema.static)) if wanted]
+    assert set(asked["properties"]) == {"history", *parts, "horizon", "levels"}
+    assert set(asked["required"]) == {"history", *parts} - {"static"}
+    assert asked["properties"]["horizon"]["maximum"] == bundle.dims.horizon
+    assert asked["properties"]["levels"]["items"]["enum"] == [90, 80]
+    for path, operation in document["paths"].items():
+        if "post" in operation:
+            assert set(operation["post"]["responses"]) == {
+                "200",
+                "400",
+                "408",
+                "413",
+                "415",
+                "421",
+                "422",
+                "429",
+                "503",
+            }
+            assert operation["post"]["requestBody"]["required"], path
 
 
 def test_the_model_page_tells_what_a_request_needs(bundles: Bundles, client: Client) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
+from starlette.responses import PlainTextResponse
 
 import tsforecast
 from tsforecast.bundle.request import Prediction
@@ -24,7 +25,7 @@ from tsforecast.serving.front import Front
 from tsforecast.serving.limits import Bodies
 from tsforecast.serving.logs import log_as_json
 from tsforecast.serving.metrics import Metrics
-from tsforecast.serving.openapi import document
+from tsforecast.serving.openapi import REFUSED, Answer, Plain, add_bundle
 from tsforecast.serving.refusals import as_json, busy, not_ready, refuse
 from tsforecast.serving.settings import Settings
 from tsforecast.serving.watch import Watch
@@ -32,6 +33,12 @@ from tsforecast.serving.watch import Watch
 log = logging.getLogger("tsforecast.serving")
 _LARGE = 64 * 1024  # bytes of a body that is read in a thread, so that the event loop answers others meanwhile
 _FIGURE = re.compile(r"-?\d{1,6}(\.\d{1,6})?", re.ASCII)
+
+
+class Csv(Response):
+    """A response of CSV."""
+
+    media_type = "text/csv"
 
 
 class Server:
@@ -105,17 +112,16 @@ def create_app() -> FastAPI:
     )
     app.state.server = server
     app.add_middleware(Front, server=server)
+    app.router.route_class = Plain
 
+    @app.post("/forecast", operation_id="forecast", responses=REFUSED | {200: {"model": Answer}})
     async def forecast(request: Request) -> Response:
         """Forecast one or many series from their latest rows."""
         contract = server.engine.contract
         content = await server.forecast(contract.read, contract.write, await request.body())
         return Response(content, media_type="application/json")
 
-    # Starlette's own route: there is nothing for FastAPI to resolve or validate, and `document` describes it.
-    app.add_route("/forecast", forecast, methods=["POST"])
-
-    @app.post("/forecast_csv")
+    @app.post("/forecast_csv", response_class=Csv, responses=REFUSED)
     async def forecast_csv(request: Request) -> Response:
         """A CSV file in, as the body or as the form field `file`; a CSV file out."""
         contract, query = server.engine.contract, request.query_params
@@ -135,35 +141,35 @@ def create_app() -> FastAPI:
             return contract.write_csv(asked, answer)
 
         content = await server.forecast(lambda raw: contract.read_csv(raw, horizon, levels), write, body)
-        return Response(content, media_type="text/csv; charset=utf-8", headers=headers)
+        return Csv(content, headers=headers)
 
     @app.get("/model")
-    async def model() -> Response:
+    async def model(_: Request) -> Response:
         """What is served: columns, rows needed, horizon, intervals, scores."""
         return as_json(server.engine.describe())
 
     @app.get("/livez")
-    async def livez() -> Response:
+    async def livez(_: Request) -> Response:
         """The process answers."""
         return as_json({"status": "alive"})
 
-    @app.get("/readyz")
-    async def readyz() -> Response:
+    @app.get("/readyz", responses={503: REFUSED[503]})
+    async def readyz(_: Request) -> Response:
         """The golden request gave the golden answer, and the server is not about to stop."""
         if server.draining or not server.engine.ready:
             raise not_ready("it is about to stop" if server.draining else "its golden request gave another answer")
         return as_json({"status": "ready"})
 
-    @app.get("/metrics")
-    async def metrics() -> Response:
+    @app.get("/metrics", response_class=PlainTextResponse)
+    async def metrics(_: Request) -> Response:
         """Counters in Prometheus' text format."""
         content, kind = server.metrics.text()
         return Response(content, media_type=kind)
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = document(app, server.engine)
-        return app.openapi_schema
+            add_bundle(FastAPI.openapi(app), server.engine)
+        return dict(app.openapi_schema or {})
 
     app.openapi = openapi  # type: ignore[method-assign]
     app.add_exception_handler(TsforecastError, refuse)

@@ -1,109 +1,106 @@
-"""The OpenAPI document: the shapes of the contract, with the bundle's golden request as an example that runs."""
+"""The OpenAPI document: FastAPI writes it from the routes and these shapes, a bundle adds its bounds and examples."""
 
 from __future__ import annotations
 
-import json
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
 
-from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
+import pandas as pd
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from tsforecast.serving.engine import Engine
 
-_CELL = {"type": ["number", "string", "null"]}
-_NUMBERS = {"type": "object", "additionalProperties": {"type": "array", "items": {"type": "number"}}}
+Cell = float | str | None
+Table = list[dict[str, Cell]] | dict[str, list[Cell]]
+Numbers = dict[str, list[float]]
 
 
-def document(app: FastAPI, engine: Engine) -> dict[str, Any]:
-    """The document of an app that serves `engine`."""
-    found = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-    bundle = engine.bundle
-    levels = {"type": "array", "uniqueItems": True, "maxItems": len(bundle.intervals)}
-    if bundle.intervals:
-        levels["items"] = {"type": "number", "enum": [float(level) for level in bundle.intervals]}
-    horizon = {"type": "integer", "minimum": 1, "maximum": bundle.dims.horizon}
-    table = {"oneOf": [
-        {"type": "array", "items": {"type": "object", "additionalProperties": _CELL}},
-        {"type": "object", "additionalProperties": {"type": "array", "items": _CELL}},
-    ]}  # fmt: skip
-    optional = [
-        name for name, names in (("known_future", bundle.schema.known), ("static", bundle.schema.static)) if names
-    ]
-    request = {
-        "type": "object", "required": [name for name in ("history", *optional) if name != "static"],
-        "additionalProperties": False,  # static covariates may also be repeated in the history
-        "properties": {**dict.fromkeys(("history", *optional), table), "horizon": horizon, "levels": levels},
-    }  # fmt: skip
-    text = {"type": ["string", "null"]}
-    error = {
-        "type": "object",
-        "required": ["code", "message"],
-        "properties": {
-            "code": {"type": "string"},
-            "message": {"type": "string"},
-            "where": text,
-            "got": text,
-            "allowed": text,
-            "fix": text,
-        },
-    }
-    bounds = {"type": "object", "properties": {"lower": _NUMBERS, "upper": _NUMBERS}}
-    answer = {"type": "object", "required": ["model", "version", "digest", "forecasts"], "properties": {
-        "model": text, "version": {"type": "string"}, "digest": {"type": "string"}, "freq": {"type": "string"},
-        "channels": {"type": "array", "items": {"type": "string"}},
-        "levels": {"type": "array", "items": {"type": "number"}},
-        "warnings": {"type": "array", "items": {"type": "string"}},
-        "forecasts": {"type": "array", "items": {"type": "object", "properties": {
-            "series": text, "cutoff": {"type": "string"}, "timestamps": {"type": "array", "items": {"type": "string"}},
-            "point": _NUMBERS, "intervals": {"type": "object", "additionalProperties": bounds},
-        }}},
-    }}  # fmt: skip
-    found["components"] = {"schemas": {"Request": request, "Answer": answer, "Error": error}}
-    request_example = {"value": engine.example, "summary": "the latest rows of training, as column lists"}
-    body: dict[str, Any] = {"schema": {"$ref": "#/components/schemas/Request"}, "examples": {"golden": request_example}}
-    paths = found["paths"]
-    about = "Forecast one or many series from their latest rows."
-    paths["/forecast"] = {"post": {"summary": "Forecast", "description": about, "operationId": "forecast"}}
-    paths["/forecast"]["post"]["requestBody"] = {"required": True, "content": {"application/json": body}}
-    csv = {"schema": {"type": "string"}, "examples": {"golden": {"value": csv_example(engine)}}}
+class Interval(BaseModel):
+    """Bounds of every channel, one a step."""
+
+    lower: Numbers
+    upper: Numbers
+
+
+class SeriesForecast(BaseModel):
+    """Of one series; intervals by their level, `90`."""
+
+    series: str | None
+    cutoff: str
+    timestamps: list[str]
+    point: Numbers
+    intervals: dict[str, Interval]
+
+
+class Answer(BaseModel):
+    """The forecasts of all series of a request."""
+
+    model: str | None
+    version: str
+    digest: str
+    freq: str
+    channels: list[str]
+    levels: list[float]
+    warnings: list[str]
+    forecasts: list[SeriesForecast]
+
+
+class Error(BaseModel):
+    """What is wrong, where, what was got, what is allowed, and how to mend it."""
+
+    code: str
+    message: str
+    where: str | None
+    got: str | None
+    allowed: str | None
+    fix: str | None
+
+
+_SHAPE = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+REFUSED: dict[int | str, dict[str, Any]] = {
+    status: {"content": _SHAPE} for status in (400, 408, 413, 415, 421, 422, 429, 503)
+}
+
+
+class Plain(APIRoute):
+    """A route whose endpoint reads the request itself: there is nothing for FastAPI to resolve or validate."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The endpoint."""
+        return self.endpoint
+
+
+def add_bundle(document: dict[str, Any], engine: Engine) -> None:
+    """What a document says of one bundle: the tables and bounds of a request, and the golden one as an example."""
+    bundle, levels = engine.bundle, [float(level) for level in engine.bundle.intervals]
+    some: dict[str, Any] = {"uniqueItems": True, "items": {"type": "number"} | ({"enum": levels} if levels else {})}
+    fields: dict[str, Any] = {"history": (Table, ...)}
+    fields |= {"known_future": (Table, ...)} if bundle.schema.known else {}
+    fields |= {"static": (Table, None)} if bundle.schema.static else {}  # it may also be repeated in the history
+    fields["horizon"] = Annotated[int, Field(ge=1, le=bundle.dims.horizon)], None
+    fields["levels"] = Annotated[list[float], Field(max_length=len(levels), json_schema_extra=some)], None
+    request = create_model("Request", __config__=ConfigDict(extra="forbid"), **fields).model_json_schema()
+    document["components"]["schemas"] |= {"Request": request, "Error": Error.model_json_schema()}
+    for each in request["properties"].values():
+        each.pop("default", None)  # null, which is not of its type
+    example = {"value": engine.example, "summary": "the latest rows of training, as column lists"}
     file = {"type": "string", "contentMediaType": "text/csv"}
-    form = {"schema": {"type": "object", "required": ["file"], "properties": {"file": file}}}
-    paths["/forecast_csv"]["post"] |= {
-        "requestBody": {"required": True, "content": {"text/csv": csv, "multipart/form-data": form}},
-        "parameters": [{"name": "horizon", "in": "query", "schema": horizon},
-                       {"name": "levels", "in": "query", "schema": levels, "style": "form", "explode": False}],
-    }  # fmt: skip
-    refused = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}}
-    shapes = {
-        "/forecast": ("application/json", {"$ref": "#/components/schemas/Answer"}),
-        "/forecast_csv": ("text/csv", {"type": "string"}),
-        "/metrics": ("text/plain", {"type": "string"}),
-    }
-    for path, methods in paths.items():
-        kind, shape = shapes.get(path, ("application/json", {"type": "object"}))
-        for operation in methods.values():
-            operation["responses"] = {"200": {"description": "as asked", "content": {kind: {"schema": shape}}}}
-            if path.startswith("/forecast"):
-                meaning = {
-                    400: "not a request",
-                    408: "the body did not arrive in time",
-                    413: "too large",
-                    415: "a body of another media type",
-                    421: "for another host",
-                    422: "rows that cannot be used",
-                    429: "come back later",
-                    503: "not ready",
-                }
-                operation["responses"] |= {str(code): {"description": why, **refused} for code, why in meaning.items()}
-            elif path == "/readyz":
-                operation["responses"]["503"] = {"description": "not ready", **refused}
-    return dict(json.loads(json.dumps(found, default=list)))
+    form = {"type": "object", "required": ["file"], "properties": {"file": file}}
+    as_csv = {"schema": {"type": "string"}, "examples": {"golden": {"value": csv_example(engine)}}}
+    as_json = {"schema": {"$ref": "#/components/schemas/Request"}, "examples": {"golden": example}}
+    json, csv = (document["paths"][path]["post"] for path in ("/forecast", "/forecast_csv"))
+    json["requestBody"] = {"required": True, "content": {"application/json": as_json}}
+    csv["requestBody"] = {"required": True, "content": {"text/csv": as_csv, "multipart/form-data": {"schema": form}}}
+    csv["parameters"] = [
+        {"name": name, "in": "query", "schema": request["properties"][name], "style": "form", "explode": False}
+        for name in ("horizon", "levels")
+    ]
 
 
 def csv_example(engine: Engine) -> str:
     """The golden request as a CSV file."""
-    import pandas as pd
-
     parts = {name: pd.DataFrame(columns) for name, columns in engine.example.items()}
     frame = pd.concat([parts[name] for name in ("history", "known_future") if name in parts])
     if "static" in parts:
