@@ -126,7 +126,7 @@ def test_scoring_can_be_limited_and_windows_keep_to_their_part(frame: pd.DataFra
     planned = small(frame, "model=ridge")
     both, val = run_experiment(planned), run_experiment(planned, parts=("val",))
     assert set(val.parts) == {"val"}
-    assert not val.rivals
+    assert not val.parts["val"].rivals
     assert val.metrics["val/mse"] == both.metrics["val/mse"]
     assert not any(name.startswith(("test", "baseline")) for name in val.metrics)
 

@@ -25,10 +25,9 @@ def main(cfg: DictConfig) -> None:
 
     from tsforecast.bundle.bundle import Bundle
     from tsforecast.errors import ConfigError
-    from tsforecast.report.examples import Run
-    from tsforecast.training.evaluate import baselines, evaluate
+    from tsforecast.training.evaluate import baselines, compare
     from tsforecast.training.prepare import Prepared, trained_on
-    from tsforecast.training.results import flatten, table, write_json
+    from tsforecast.training.results import write_json
     from tsforecast.windows import check_sizes
 
     if part not in ("train", "val", "test"):
@@ -55,17 +54,11 @@ def main(cfg: DictConfig) -> None:
             log.warning("%d of the windows lie in rows up to %s, on which this model was trained or chosen: their "
                         "scores say little about new data.", early, until)  # fmt: skip
     log.info("%d %s windows of %d + %d rows", len(windows), part, dims.lookback, dims.horizon)
-    bundles = {"bundle": bundle, **baselines(bundle, build(cfg.evaluation.baselines), windows)}
-    scores = {name: evaluate(each, panel, windows, data.scale, keep=name == "bundle") for name, each in bundles.items()}
-    flat = flatten(scores["bundle"], part, detail=True)
-    for name, each in scores.items():
-        if name != "bundle":
-            flat |= flatten(each, f"baseline/{name}/{part}")
-    write_json(out / "metrics.json", flat)
-    title = f"{bundle.metadata.get('name', 'bundle')}, {part} rows"
-    run = Run(title, bundle, bundles.get("seasonal_naive"), scores, panel, windows)
-    build(cfg.report).write(out / "plots", run)
-    show(f"\n{table(scores, 'bundle', part)}\n\nScores  {out / 'metrics.json'}")
+    rivals = baselines(bundle, build(cfg.evaluation.baselines), windows)
+    found = compare(bundle, rivals, data, part, label="bundle")
+    write_json(out / "metrics.json", found.metrics)
+    build(cfg.report).write(out / "plots", found)
+    show(f"\n{found.table()}\n\nScores  {out / 'metrics.json'}")
 
 
 if __name__ == "__main__":

@@ -21,15 +21,14 @@ from tsforecast.bundle.provenance import provenance
 from tsforecast.data.sources import Source
 from tsforecast.errors import ConfigError, count
 from tsforecast.features.base import FeatureSet
-from tsforecast.metrics import Scores
 from tsforecast.models.base import Estimator
 from tsforecast.quantiles import check_quantiles
 from tsforecast.training.calibrate import Calibration, NoCalibration
-from tsforecast.training.evaluate import baselines, evaluate
+from tsforecast.training.evaluate import Evaluation, baselines, compare
 from tsforecast.training.fit import Events as Epochs
 from tsforecast.training.fit import Fitted, Fitting, Silent, fit
 from tsforecast.training.prepare import Prepared, Split, prepare
-from tsforecast.training.results import flatten, table, write_json
+from tsforecast.training.results import write_json
 from tsforecast.types import Forecast
 
 log = logging.getLogger(__name__)
@@ -168,10 +167,8 @@ class Result:
         The forecaster, its training curve, what it says about itself.
     bundle
         What forecasts, calibrated; saved by `save`.
-    rivals
-        The baselines as bundles, by name.
     parts
-        `val`, `test` to the model's and the baselines' scores by name.
+        The evaluations on the `val` and the `test` windows, by these names.
     metrics
         All scores by name: `test/mse`, `test/mse/channel/OT`, `baseline/naive/test/mae`, `time/fit_seconds`, ...
     """
@@ -180,20 +177,17 @@ class Result:
     data: Prepared
     fitted: Fitted
     bundle: Bundle
-    rivals: Mapping[str, Bundle] = field(default_factory=dict)
-    parts: Mapping[str, Mapping[str, Scores]] = field(default_factory=dict)
+    parts: Mapping[str, Evaluation] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def scores(self) -> pd.DataFrame:
         """The test scores (of the last part scored): a row for the model and for each baseline, a column a score."""
-        part = list(self.parts)[-1]
-        return pd.DataFrame({name: each.summary() for name, each in self.parts[part].items()}).T.rename_axis(part)
+        return list(self.parts.values())[-1].frame()
 
     def table(self) -> str:
         """The scores as text, and how they compare."""
-        part = list(self.parts)[-1]
-        return "\n".join(filter(None, (table(self.parts[part], self.experiment.label, part), self.fitted.note)))
+        return "\n".join(filter(None, (list(self.parts.values())[-1].table(), self.fitted.note)))
 
     def forecast(self) -> Forecast:
         """Of the rows after the last; with known covariates, which nobody has given for these, of the last rows."""
@@ -267,17 +261,12 @@ def run_experiment(
     on.update(result)
     bundle = experiment.calibration(bundle, held_out, experiment.quantiles)
     rivals = baselines(bundle, experiment.baselines, train) if "test" in parts else {}
-    result = replace(result, bundle=bundle, rivals=rivals)
+    result = replace(result, bundle=bundle)
     on.update(result)
     for part in parts:
-        began, windows, test = time.perf_counter(), data.windows(part), part == "test"
-        own = evaluate(bundle, data.panel, windows, data.scale, keep=test)
-        flat = {"time/score_seconds": time.perf_counter() - began, **flatten(own, part, detail=test)}
-        scores = {experiment.label: own}
-        for name, rival in rivals.items() if test else ():
-            scores[name] = own if name in scores else evaluate(rival, data.panel, windows, data.scale)
-            flat |= flatten(scores[name], f"baseline/{name}/{part}")
-        result = replace(result, parts={**result.parts, part: scores}, metrics={**result.metrics, **flat})
+        test = part == "test"
+        found = compare(bundle, rivals if test else {}, data, part, label=experiment.label, detail=test)
+        result = replace(result, parts={**result.parts, part: found}, metrics={**result.metrics, **found.metrics})
         on.update(result)
     summary = {name: value for name, value in result.metrics.items() if name.partition("/")[0] in parts}
     summary = {name: value for name, value in summary.items() if name.count("/") == 1}

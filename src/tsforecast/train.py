@@ -45,7 +45,6 @@ def carry_out(
     from tsforecast.bundle import golden
     from tsforecast.config.experiment import experiment
     from tsforecast.experiment import PARTS, Keep, run_experiment
-    from tsforecast.report.examples import Run
     from tsforecast.tracking.client import view
     from tsforecast.training.results import check_objective
 
@@ -66,10 +65,7 @@ def carry_out(
                 run.log_metrics(found.metrics)
                 run.log_dataset(**data.loaded.record)
         run.log_bundle(out / "bundle", golden.example(result.bundle, data.panel), result.bundle.quantile_levels)
-        title = f"{planned.name}, horizon {planned.horizon}"
-        drawn = Run(title, result.bundle, result.rivals.get("seasonal_naive"), result.parts["test"], data.panel,
-                    data.windows("test"), result.fitted.insights)  # fmt: skip
-        report.write(out / "plots", drawn)
+        report.write(out / "plots", result.parts["test"], result.fitted.insights)
         if (out / "plots").is_dir():
             run.log_artifact(out / "plots", "plots")
         for file in ("config.yaml", "metrics.json", "interpretation.json", "train.log"):

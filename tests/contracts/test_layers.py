@@ -27,7 +27,7 @@ LAYERS = {
     "features": {"errors", "types", "data"},
     "models": {"errors", "types", "windows", "features"},
     "bundle": BUNDLE,
-    "report": {"files", "quantiles", "data", "windows", "bundle", "metrics", "plotting"},  # which commands alone import
+    "report": {"files", "quantiles", "windows", "training", "plotting"},  # which commands alone import
     "training": BUNDLE | {"bundle", "metrics"},
     "experiment": BUNDLE | {"bundle", "metrics", "training"},
     "tracking": BUNDLE | {"bundle", "__init__"},

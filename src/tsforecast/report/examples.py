@@ -2,47 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Int
 
-from tsforecast.bundle.bundle import Bundle
-from tsforecast.data.panel import Panel
-from tsforecast.metrics import Scores
 from tsforecast.plotting import Fan, edges
 from tsforecast.quantiles import ratio
-from tsforecast.report.charts import Insights
+from tsforecast.training.evaluate import Evaluation
 from tsforecast.windows import Windows
 
 
-@dataclass(frozen=True)
-class Run:
-    """What is reported on.
-
-    Attributes
-    ----------
-    title
-        Of each figure.
-    bundle, rival
-        The model, and the seasonal naive to draw beside it.
-    scores
-        Of the model, first, and each baseline, on `windows` over `panel`; the model's with the loss of each window.
-    insights
-        What the model leans on: the weight of each input by name, or of each row of the window; a chart each.
-    """
-
-    title: str
-    bundle: Bundle
-    rival: Bundle | None
-    scores: Mapping[str, Scores]
-    panel: Panel
-    windows: Windows
-    insights: Insights = field(default_factory=dict)
-
-
-def examples(run: Run, count: int) -> dict[str, list[Fan]]:
+def examples(found: Evaluation, count: int) -> dict[str, list[Fan]]:
     """`count` windows each to draw, with the forecast and a baseline's beside the truth.
 
     `forecast`: evenly spaced ones, the channels in turn. `extremes`: those with the largest and the smallest mean
@@ -50,8 +21,8 @@ def examples(run: Run, count: int) -> dict[str, list[Fan]]:
     """
     if not count:
         return {}
-    bundle, rival, panel, windows = run.bundle, run.rival, run.panel, run.windows
-    loss = next(iter(run.scores.values())).losses[:, 0]
+    bundle, rival, panel, windows = found.bundle, found.rivals.get("seasonal_naive"), found.panel, found.windows
+    loss = next(iter(found.scores.values())).losses[:, 0]
     spaced = np.unique(np.linspace(0, len(windows) - 1, min(count, len(windows))).astype(int))
     ranked = np.argsort(loss)[: (~np.isnan(loss)).sum()]  # NaN is last
     worst, best = _apart(ranked[::-1], windows, (count + 1) // 2), _apart(ranked, windows, count // 2)

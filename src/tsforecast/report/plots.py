@@ -15,8 +15,9 @@ import numpy as np
 
 from tsforecast.files import atomic
 from tsforecast.plotting import Draw, draw, png
-from tsforecast.report.charts import coverage_charts, error_charts, insight_charts
-from tsforecast.report.examples import Run, examples
+from tsforecast.report.charts import Insights, coverage_charts, error_charts, insight_charts
+from tsforecast.report.examples import examples
+from tsforecast.training.evaluate import Evaluation
 
 FIGURES: dict[str, tuple[str, int, float]] = {  # what each is of, its columns (0: one for each chart) and their height
     "forecast": ("Example windows of the scored rows, in original units; forecasts in the shaded part", 1, 1.7),
@@ -34,7 +35,7 @@ FIGURES: dict[str, tuple[str, int, float]] = {  # what each is of, its columns (
 class NoReport:
     """Draws nothing and imports nothing: `report=none`."""
 
-    def write(self, directory: Path, run: Run) -> list[Path]:
+    def write(self, directory: Path, found: Evaluation, insights: Insights | None = None) -> list[Path]:
         """No file."""
         return []
 
@@ -55,8 +56,13 @@ class Report:
 
     windows: int = 3
 
-    def write(self, directory: Path, run: Run) -> list[Path]:
+    def write(self, directory: Path, found: Evaluation, insights: Insights | None = None) -> list[Path]:
         """Draw, and return the files written; the directory is made when missing.
+
+        Parameters
+        ----------
+        insights
+            What the model leans on: the weight of each input by name, or of each row of the window; a chart each.
 
         Raises
         ------
@@ -64,20 +70,21 @@ class Report:
             A file cannot be written.
         """
         gc.freeze()  # drawing makes small objects by the thousand: the collector would walk all of the run at each turn
-        by_step = {name: scores.by_step() for name, scores in run.scores.items()}
+        by_step = {name: scores.by_step() for name, scores in found.scores.items()}
         charts: dict[str, Sequence[Draw]] = {
-            **examples(run, self.windows),
+            **examples(found, self.windows),
             "error_by_step": error_charts(by_step),
             "coverage_by_step": coverage_charts(by_step),
-            "insights": insight_charts(run.insights, run.bundle.dims.lookback),
+            "insights": insight_charts(insights or {}, found.bundle.dims.lookback),
         }
+        title = f"{found.bundle.metadata.get('name', 'bundle')}, {found.part} rows, horizon {found.bundle.dims.horizon}"
         figures = {}
         for name, drawn in charts.items():
             if drawn:
                 subtitle, columns, height = FIGURES[name]
-                figures[name] = draw(drawn, run.title, subtitle, columns=columns or len(drawn), height=height)
+                figures[name] = draw(drawn, title, subtitle, columns=columns or len(drawn), height=height)
         files = {f"{name}.png": png(figure) for name, figure in figures.items()}
-        files["report.html"] = _page(run.title, figures, files).encode()
+        files["report.html"] = _page(title, figures, files).encode()
         gc.unfreeze()
         for name, content in files.items():
             with atomic(directory / name) as file:

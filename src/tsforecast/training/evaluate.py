@@ -1,23 +1,88 @@
-"""Scoring: the bundle's own predict path over every window, streamed."""
+"""Scoring: the bundle's own predict path over every window, streamed; a model beside its baselines."""
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.data.panel import Panel
 from tsforecast.errors import ConfigError, DataError
 from tsforecast.metrics import Scores
 from tsforecast.models.base import Estimator
+from tsforecast.training.results import flatten, table
 from tsforecast.windows import Windows
+
+if TYPE_CHECKING:
+    from tsforecast.training.prepare import Prepared
 
 log = logging.getLogger(__name__)
 
 _CELLS = 200_000  # values of the windows in flight: what they need fits into the processor's cache
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A model beside its baselines, scored on the same windows.
+
+    Attributes
+    ----------
+    part
+        The rows to forecast: `train`, `val` or `test`.
+    bundle, rivals
+        The model, and the baselines by name.
+    panel, windows
+        What they were scored on.
+    scores
+        By name, the model's first.
+    metrics
+        All scores by name: `test/mse`, `test/mse/channel/OT`, `baseline/naive/test/mae`, `time/score_seconds`, ...
+    """
+
+    part: str
+    bundle: Bundle
+    rivals: Mapping[str, Bundle]
+    panel: Panel
+    windows: Windows
+    scores: Mapping[str, Scores]
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    def frame(self) -> pd.DataFrame:
+        """The scores as a table: a row for the model and for each baseline, a column a score."""
+        return pd.DataFrame({name: each.summary() for name, each in self.scores.items()}).T.rename_axis(self.part)
+
+    def table(self) -> str:
+        """The scores as text, and how they compare."""
+        return table(self.scores, next(iter(self.scores)), self.part)
+
+
+def compare(
+    bundle: Bundle, rivals: Mapping[str, Bundle], data: Prepared, part: str, *, label: str, detail: bool = True
+) -> Evaluation:
+    """Score a bundle, called `label`, and its baselines; one that is the model itself is not scored twice.
+
+    With `detail`, the model is scored by channel, by step and by window too.
+
+    Raises
+    ------
+    DataError
+        As `evaluate` does.
+    """
+    panel, windows, scale = data.panel, data.windows(part), data.scale
+    began = time.perf_counter()
+    scores = {label: evaluate(bundle, panel, windows, scale, keep=detail)}
+    metrics = {"time/score_seconds": time.perf_counter() - began, **flatten(scores[label], part, detail=detail)}
+    for name, rival in rivals.items():
+        if name not in scores:
+            scores[name] = evaluate(rival, panel, windows, scale)
+        metrics |= flatten(scores[name], f"baseline/{name}/{part}")
+    return Evaluation(part, bundle, rivals, panel, windows, scores, metrics)
 
 
 def evaluate(
