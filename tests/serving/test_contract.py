@@ -23,6 +23,7 @@ from tsforecast.bundle.request import Prediction
 from tsforecast.data.schema import Schema
 from tsforecast.data.sources import read_frame
 from tsforecast.errors import DataError, RequestError, TsforecastError
+from tsforecast.serving.body import Table
 from tsforecast.serving.contract import Contract
 from tsforecast.serving.engine import Engine
 from tsforecast.serving.plain import plain
@@ -69,7 +70,7 @@ def test_the_short_way_and_the_checked_way_read_the_same(bundles: Bundles, shape
     asked = {"history": history.replace({np.nan: None}).to_dict("list")}
     short = plain(bundle, contract._step, asked["history"])
     assert short is not None
-    long = contract._checked(contract._frame(asked["history"], "history"), first_row=0)
+    long = contract._panel(Table.of(asked["history"], "history").frame(bundle.schema), first_row=0)
     for field in fields(short):
         a, b = getattr(short, field.name), getattr(long, field.name)
         np.testing.assert_array_equal(a, b, err_msg=field.name)
@@ -140,7 +141,7 @@ def test_columns_are_refused_by_their_names_before_a_cell_is_looked_at(
     bundles: Bundles, monkeypatch: pytest.MonkeyPatch, table: str, records: bool
 ) -> None:
     columns = {f"load{i}": [1.0] for i in range(20_000)}
-    monkeypatch.setattr("tsforecast.serving.contract.series_of", lambda cells: pytest.fail("a cell was looked at"))
+    monkeypatch.setattr(Table, "frame", lambda *_: pytest.fail("a cell was looked at"))
     for shape in ("wide", "covariates"):
         asked = {**request(bundles(shape)), table: [dict.fromkeys(columns, 1.0)] if records else columns}
         with pytest.raises(DataError) as caught:

@@ -71,6 +71,7 @@ class Inputs:
         static: pd.DataFrame | None = None,
         short: str = "error",
         keys: str | None = None,
+        first_row: int = 2,
     ) -> Panel:
         """The rows of a frame that a forecast reads, or a whole panel, with the channels in the order of training.
 
@@ -80,8 +81,8 @@ class Inputs:
             Static covariates, one row a series; needed when there are some, unless `history` has them.
         short
             `error`, or `drop` the series with too few rows and those that were not trained on, and log which.
-        keys
-            As in `tsforecast.data.columns.Problems`.
+        keys, first_row
+            As in `tsforecast.data.frames.to_panel`.
 
         Raises
         ------
@@ -92,8 +93,8 @@ class Inputs:
         one_of("short", short, ("error", "drop"))
         self.check_covariates(static=static)
         if not isinstance(history, Panel):
-            how: dict[str, Any] = {"where": "history", "for_training": False, "keys": keys, "tail": self.context}
-            panel = to_panel(as_frame(history, "history"), self.schema, static=static, **how)
+            how: dict[str, Any] = {"where": "history", "for_training": False, "keys": keys, "first_row": first_row}
+            panel = to_panel(as_frame(history, "history"), self.schema, static=static, tail=self.context, **how)
         elif static is None:
             panel = self._in_order(history)
         else:

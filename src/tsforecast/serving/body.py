@@ -1,69 +1,114 @@
-"""The tables in a JSON body as columns, their names first, and no key twice."""
+"""The tables in a JSON body as columns: names and cells are checked before a frame is made, and no key stands twice."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from operator import itemgetter
 from typing import Any
 
 import numpy as np
+import orjson
 import pandas as pd
 
+from tsforecast.data.columns import Problems
+from tsforecast.data.schema import Schema
 from tsforecast.errors import RequestError
-from tsforecast.serving.plain import MISSING, NUMBER, Columns
+
+Columns = Mapping[str, Sequence[Any]]
+NUMBER, MISSING = {int, float}, type(None)  # types of a cell
+_ALLOWED = "records ([{name: value, ...}, ...]) or column lists ({name: [value, ...], ...})"
 
 
-def columns_of(given: Any, where: str) -> Columns:
-    """Records as column lists; column lists as they are."""
-    allowed = "records ([{name: value, ...}, ...]) or column lists ({name: [value, ...], ...})"
-    if isinstance(given, dict):
-        if wrong := [name for name, cells in given.items() if not isinstance(cells, list)]:
-            raise RequestError(
-                "a column is not a list",
-                where=f"{where}.{wrong[0]}",
-                got=type(given[wrong[0]]).__name__,
-                allowed=allowed,
-            )
-        if len({len(cells) for cells in given.values()}) > 1:
-            lengths = ", ".join(f"{name} {len(cells)}" for name, cells in list(given.items())[:10])
-            raise RequestError("the columns have different lengths", where=where, got=lengths, allowed=allowed)
-        return given
-    if not isinstance(given, list) or set(map(type, given)) - {dict}:
-        raise RequestError("this is neither records nor column lists", where=where, allowed=allowed,
-                           got="a list with other things than records" if isinstance(given, list) else
-                           type(given).__name__)  # fmt: skip
-    if not given:
-        return {}
-    names = list(given[0])
-    for i, record in enumerate(given):
-        if len(record) != len(names) or record.keys() != given[0].keys():
-            differ = ", ".join(sorted(record.keys() ^ given[0].keys())[:5])
-            raise RequestError(
-                "the records have different keys",
-                where=f"{where}[{i}]",
-                got=f"not as record 0: {differ}",
-                allowed=", ".join(names[:20]),
-                fix="write a missing value as null",
-            )
-    if len(names) == 1:
-        return {names[0]: [record[names[0]] for record in given]}
-    return dict(zip(names, zip(*map(itemgetter(*names), given), strict=True), strict=True)) if names else {}
+@dataclass(frozen=True)
+class Table:
+    """Columns by name, of one length; each name stands `written` times in the body."""
+
+    where: str
+    columns: Columns
+    written: int
+
+    @classmethod
+    def of(cls, given: Any, where: str) -> Table:
+        """Records as column lists; column lists as they are.
+
+        Raises
+        ------
+        RequestError
+            It is neither, or its columns or records do not fit together.
+        """
+        if isinstance(given, dict):
+            if wrong := [name for name, cells in given.items() if not isinstance(cells, list)]:
+                at, got = f"{where}.{wrong[0]}", type(given[wrong[0]]).__name__
+                raise RequestError("a column is not a list", where=at, got=got, allowed=_ALLOWED)
+            if len({len(cells) for cells in given.values()}) > 1:
+                lengths = [f"{name} {len(cells)}" for name, cells in given.items()]
+                raise RequestError("the columns have different lengths", where=where, got=lengths, allowed=_ALLOWED)
+            return cls(where, given, 1)
+        if not isinstance(given, list) or set(map(type, given)) - {dict}:
+            got = "a list with other things than records" if isinstance(given, list) else type(given).__name__
+            raise RequestError("this is neither records nor column lists", where=where, got=got, allowed=_ALLOWED)
+        names = list(given[0]) if given else []
+        for i, record in enumerate(given):
+            if len(record) != len(names) or record.keys() != given[0].keys():
+                differ = ", ".join(sorted(record.keys() ^ given[0].keys())[:5])
+                at, got, fix = f"{where}[{i}]", f"not as record 0: {differ}", "write a missing value as null"
+                raise RequestError("the records have different keys", where=at, got=got, allowed=names, fix=fix)
+        cells = (
+            zip(*map(itemgetter(*names), given), strict=True)
+            if len(names) > 1
+            else [[r[n] for r in given] for n in names]
+        )
+        return cls(where, dict(zip(names, cells, strict=True)), len(given))
+
+    @cached_property
+    def kinds(self) -> dict[str, Counter[type]]:
+        """How many cells of each type a column has."""
+        return {name: Counter(map(type, cells)) for name, cells in self.columns.items()}
+
+    @property
+    def head(self) -> pd.DataFrame:
+        """A frame of these columns and of one row, if there are any; made of one array, a column costs nothing."""
+        index = pd.Index([*self.columns], dtype=object)
+        return pd.DataFrame(np.empty((min(1, len(next(iter(self.columns.values()), ()))), len(index))), columns=index)
+
+    def frame(self, schema: Schema) -> pd.DataFrame:
+        """The table, once every cell has a type that its column may hold: no "1.5", no true.
+
+        Raises
+        ------
+        DataError
+            Some have another; the message lists them all.
+        """
+        problems = Problems(self.where, 0)
+        may_hold: dict[str | None, tuple[set[type], str]] = {
+            **dict.fromkeys(schema.categorical, ({str, *NUMBER, MISSING}, "categories")),
+            schema.id: ({str, int}, "names"),
+            **dict.fromkeys(schema.stamp_columns, ({int}, "whole numbers")),
+            schema.stamp: ({str}, "timestamps as text"),
+        }
+        for name, cells in self.columns.items():
+            allowed, what = may_hold.get(name, ({*NUMBER, MISSING}, "numbers"))
+            if wrong := self.kinds[name].keys() - allowed:
+                rows = np.array([type(cell) in wrong for cell in cells])
+                sample = orjson.dumps(cells[int(rows.argmax())]).decode()
+                problems.add(f"column {name!r} has cells that are not {what}, such as {sample[:40]}", rows)
+        problems.stop("mend the data")
+        return pd.DataFrame({name: self._series(name) for name in self.columns})
+
+    def _series(self, name: str) -> pd.Series:
+        """A column; numbers stay numbers when all are missing."""
+        numeric = MISSING in self.kinds[name] and self.kinds[name].keys() <= {*NUMBER, MISSING}
+        return pd.Series(list(self.columns[name]), dtype=np.float64 if numeric else None)
 
 
-def head(names: Iterable[str], rows: int) -> pd.DataFrame:
-    """A frame of these columns and of the first row, if there is one; made of one array, a column costs nothing."""
-    index = pd.Index([*names], dtype=object)
-    return pd.DataFrame(np.empty((min(1, rows), len(index))), columns=index)
-
-
-def check_keys(body: bytes, given: Mapping[str, Any], tables: Mapping[str, Columns], strings: int) -> None:
+def check_keys(body: bytes, keys: int, tables: Iterable[Table], strings: int) -> None:
     """Refuse a key that is there twice, of which parsers keep the last: keys and text cells leave no quote over."""
-    keys = len(given)
-    for name, table in tables.items():
-        keys += len(table) * (len(given[name]) if isinstance(given[name], list) else 1)
-    if body.count(b'"') != 2 * (keys + strings):
+    names = sum(len(table.columns) * table.written for table in tables)
+    if body.count(b'"') != 2 * (keys + names + strings):
         json.loads(body, object_pairs_hook=_once)
 
 
@@ -73,9 +118,3 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
         raise RequestError("a key is there twice", where="body", got=twice, fix="name each once")
     return found
-
-
-def series_of(cells: Sequence[Any]) -> pd.Series:
-    """A column of a frame; numbers stay numbers when all are missing."""
-    numeric = set(map(type, cells)) <= {*NUMBER, MISSING}
-    return pd.Series(list(cells), dtype=np.float64 if numeric and None in cells else None)

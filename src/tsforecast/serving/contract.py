@@ -22,12 +22,11 @@ from tsforecast.bundle import golden
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.bundle.request import Prediction, Request
 from tsforecast.data.columns import Problems, channel_columns, check_closed
-from tsforecast.data.frames import to_panel
 from tsforecast.data.panel import Panel
 from tsforecast.data.tables import read_csv
 from tsforecast.errors import DataError, RequestError, TsforecastError, listed, nearest
-from tsforecast.serving.body import check_keys, columns_of, head, series_of
-from tsforecast.serving.plain import MISSING, NUMBER, Columns, plain, step
+from tsforecast.serving.body import Table, check_keys
+from tsforecast.serving.plain import plain, step
 
 KEYS = ("history", "known_future", "static", "horizon", "levels")
 
@@ -63,29 +62,27 @@ class Contract:
             allowed = "a JSON object; a missing value is null, infinity cannot be told"
             raise RequestError("the body is not JSON", code="json", where="body", got=error, allowed=allowed) from None
         if not isinstance(given, dict):
-            raise RequestError("the body is not a JSON object", where="body", got=type(given).__name__,
-                               allowed=f"an object with {', '.join(KEYS)}")  # fmt: skip
+            got, allowed = type(given).__name__, f"an object with {', '.join(KEYS)}"
+            raise RequestError("the body is not a JSON object", where="body", got=got, allowed=allowed)
         if unknown := [key for key in given if key not in KEYS]:
-            key = unknown[0]
-            near = nearest(key, KEYS)
-            raise RequestError("there is no such key in a request", where="body", got=key, allowed=", ".join(KEYS),
-                               fix=f"did you mean {near}?" if near else None)  # fmt: skip
-        tables = {name: columns_of(given[name], name) for name in KEYS[:3] if given.get(name) is not None}
+            near = nearest(unknown[0], KEYS)
+            what, fix = "there is no such key in a request", near and f"did you mean {near}?"
+            raise RequestError(what, where="body", got=unknown[0], allowed=KEYS, fix=fix)
+        tables = {name: Table.of(given[name], name) for name in KEYS[:3] if given.get(name) is not None}
         if "history" not in tables:
-            raise RequestError("a request needs a history", where="history", got="nothing",
-                               allowed="records or column lists")  # fmt: skip
+            allowed = "records or column lists"
+            raise RequestError("a request needs a history", where="history", got="nothing", allowed=allowed)
         horizon, levels = self.bundle.asked(given.get("horizon"), given.get("levels"))
-        panel = None
+        panel, schema, history = None, self.bundle.schema, tables["history"].columns
         if len(tables) == 1 and self._step is not None:
-            panel = plain(self.bundle, self._step, tables["history"])
+            panel = plain(self.bundle, self._step, history)
         if panel is None:
             self._check_names(tables)
-            frames = {name: self._frame(columns, name) for name, columns in tables.items()}
-            panel = self._checked(**frames, first_row=0)
-            strings = sum([*map(type, cells)].count(str) for table in tables.values() for cells in table.values())
+            panel = self._panel(**{name: table.frame(schema) for name, table in tables.items()}, first_row=0)
+            strings = sum(kinds[str] for table in tables.values() for kinds in table.kinds.values())
         else:
-            strings = len(tables["history"][self.bundle.schema.stamp]) * (2 if self.bundle.schema.id else 1)
-        check_keys(body, given, tables, strings)
+            strings = len(history[schema.stamp]) * (2 if schema.id else 1)
+        check_keys(body, len(given), tables.values(), strings)
         return self.bundle.request(panel, horizon, levels, lacking="error")
 
     def read_csv(self, body: bytes, horizon: int | None = None, levels: Sequence[Any] | None = None) -> Request:
@@ -99,70 +96,49 @@ class Contract:
         steps, names = self.bundle.asked(horizon, levels)
         frame = read_csv(body, "the file", self.bundle.schema)
         history, future, static = golden.split(self.bundle, frame)
-        panel = self._checked(history, future, static, first_row=2)
+        panel = self._panel(history, future, static)
         last = panel.target.reshape(len(panel), -1, len(self.bundle.channels))[:, self.bundle.context - 1]
         if (blank := np.isnan(last).all(axis=1)).any():  # null in JSON says that nothing was observed
-            raise DataError(
-                f"the last rows of {int(blank.sum())} series have no targets: are they history, or to be forecast?",
-                where=", ".join(self.bundle.channels[:5]),
-                got=listed(panel.ids[blank]),
-                allowed=f"the {self.bundle.dims.horizon} rows to forecast without targets"
-                if self.bundle.schema.known
-                else "a file that ends with an observation",
-                fix="leave the other rows without targets out",
-            )
+            what = f"the last rows of {blank.sum()} series have no targets: are they history, or to be forecast?"
+            known, fix = self.bundle.schema.known, "leave the other rows without targets out"
+            ahead = f"the {self.bundle.dims.horizon} rows to forecast without targets"
+            allowed = ahead if known else "a file that ends with an observation"
+            raise DataError(what, where=self.bundle.channels, got=listed(panel.ids[blank]), allowed=allowed, fix=fix)
         return self.bundle.request(panel, steps, names, lacking="error")
 
-    def _checked(
-        self, history: pd.DataFrame, known_future: pd.DataFrame | None = None, static: pd.DataFrame | None = None,
-        *, first_row: int,
-    ) -> Panel:  # fmt: skip
-        """The whole panel by way of frames, which tells every problem."""
-        bundle = self.bundle
-        if not first_row:  # JSON, whose timestamps are ISO 8601
-            bundle = replace(bundle, schema=replace(bundle.schema, date_format=None))
-        bundle.check_covariates(known_future, static)
-        if static is not None and (twice := [name for name in bundle.schema.static if name in history]):
-            raise DataError("static covariates stand in two places", where="history", got=listed(twice),
-                            allowed="in static, or repeated in every row of the history",
-                            fix="leave them out of one")  # fmt: skip
-        panel = to_panel(history, replace(bundle.schema, closed=True), static=static, where="history",
-                         for_training=False, first_row=first_row, tail=bundle.context)  # fmt: skip
-        return bundle.with_future(bundle.panel(panel).tail(bundle.context), known_future, first_row=first_row)
+    def _panel(
+        self,
+        history: pd.DataFrame,
+        known_future: pd.DataFrame | None = None,
+        static: pd.DataFrame | None = None,
+        first_row: int = 2,
+    ) -> Panel:
+        """Rows with those to forecast by way of frames, which tells every problem; the first row of JSON is 0."""
+        form = self.bundle.schema.date_format if first_row else None  # in JSON it is ISO 8601
+        bundle = replace(self.bundle, schema=replace(self.bundle.schema, closed=True, date_format=form))
+        panel = bundle.panel(history, static=static, first_row=first_row).tail(bundle.context)
+        return bundle.with_future(panel, known_future, first_row=first_row)
 
-    def _check_names(self, tables: Mapping[str, Columns]) -> None:
+    def _check_names(self, tables: Mapping[str, Table]) -> None:
         """Refuse columns by their names, of which there may be very many, before a cell is looked at."""
         schema = replace(self.bundle.schema, closed=True)
-        heads = {where: head(columns, len(next(iter(columns.values()), ()))) for where, columns in tables.items()}
-        problems = Problems("history", 0)
-        channel_columns(heads.pop("history"), schema, "static" not in tables, problems)
-        problems.stop("mend the data")
-        self.bundle.check_covariates(**heads)
-        stamps = (*schema.stamp_columns, schema.stamp, *self.bundle.schema.known)
-        for where, named in (("known_future", stamps), ("static", self.bundle.schema.static)):
+        named = {
+            "known_future": {schema.id, schema.stamp, *schema.stamp_columns, *schema.known},
+            "static": {schema.id, *schema.static},
+        }
+        for where, table in tables.items():
             problems = Problems(where, 0)
-            check_closed([name for name in tables.get(where, ()) if name not in {schema.id, *named}], problems)
+            if where == "history":
+                channel_columns(table.head, schema, "static" not in tables, problems)
+            else:
+                self.bundle.check_covariates(**{where: table.head})
+                check_closed([name for name in table.columns if name not in named[where]], problems)
             problems.stop("mend the data")
-
-    def _frame(self, columns: Columns, where: str) -> pd.DataFrame:
-        """Column lists as a frame, once every cell has a type that its column may hold: no "1.5", no true."""
-        schema, problems = self.bundle.schema, Problems(where, 0)
-        for name, cells in columns.items():
-            allowed: set[type] = {*NUMBER, MISSING}
-            what = "numbers"
-            if name in schema.stamp_columns or name == schema.stamp:
-                one = name == schema.stamp
-                allowed, what = {str if one else int}, "timestamps as text" if one else "panel numbers"
-            elif name == schema.id:
-                allowed, what = {str, int}, "names"
-            elif name in schema.categorical:
-                allowed, what = {str, *NUMBER, MISSING}, "categories"
-            if wrong := set(map(type, cells)) - allowed:
-                rows = np.array([type(cell) in wrong for cell in cells])
-                sample = orjson.dumps(cells[int(rows.argmax())]).decode()
-                problems.add(f"column {name!r} has cells that are not {what}, such as {sample[:40]}", rows)
-        problems.stop("mend the data")
-        return pd.DataFrame({name: series_of(cells) for name, cells in columns.items()})
+        twice = [name for name in schema.static if name in tables["history"].columns]
+        if "static" in tables and twice:
+            allowed = "in static, or repeated in every row of the history"
+            what, fix = "static covariates stand in two places", "leave them out of one"
+            raise DataError(what, where="history", got=twice, allowed=allowed, fix=fix)
 
     def write(self, request: Request, found: Prediction) -> bytes:
         """The answer as JSON: numbers are float32 with the fewest digits that tell them apart."""
@@ -173,13 +149,9 @@ class Contract:
             rows = np.ascontiguousarray(values[:, steps].transpose(0, 2, 1))
             return [dict(zip(bundle.channels, each, strict=True)) for each in rows]
 
-        if panel.time.tz is None:
-            stamps: Any = panel.time.asi8.view("datetime64[ns]").reshape(n, -1)[
-                :, context - 1 : context + request.horizon
-            ]
-        else:
-            stamps = [[stamp.isoformat() for stamp in panel.time[begin + context - 1 :][: request.horizon + 1]]
-                      for begin in panel.offsets[:-1]]  # fmt: skip
+        ahead = panel.time[(panel.offsets[:-1, None] + np.arange(context - 1, context + request.horizon)).ravel()]
+        stamps: Any = ahead.to_numpy() if ahead.tz is None else np.array([stamp.isoformat() for stamp in ahead])
+        stamps = stamps.reshape(n, -1) if ahead.tz is None else stamps.reshape(n, -1).tolist()
         point, spread = named(found.point), {}
         levels = tuple(bundle.intervals) if request.levels is None else request.levels
         if found.quantiles is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import chain, repeat
 from typing import Any
 
@@ -18,9 +18,8 @@ from tsforecast.data.frequency import length, parse
 from tsforecast.data.panel import Panel
 from tsforecast.data.schema import NAIVE
 from tsforecast.data.stamps import FIRST_YEAR, LAST_YEAR
+from tsforecast.serving.body import MISSING, NUMBER, Columns
 
-Columns = Mapping[str, Sequence[Any]]
-NUMBER, MISSING = {int, float}, type(None)  # types of a cell
 _STAMP = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d)?)?", re.ASCII)
 _CUT = {10: (b"T00:00:00", b""), 16: (b':00"', b'"'), 19: (b"", b"")}  # length of a timestamp to what it leaves out
 _SPAN = np.datetime64(f"{FIRST_YEAR}-01-01", "s"), np.datetime64(f"{LAST_YEAR + 1}-01-01", "s")
