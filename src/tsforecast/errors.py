@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -45,7 +46,7 @@ class TsforecastError(Exception):
         """`where, got, allowed, fix` as text; of a list the first names."""
         raw = {"where": self.where, "got": self.got, "allowed": self.allowed, "fix": self.fix}
         shown = {name: listed(each, 40) if isinstance(each, list | tuple) else each for name, each in raw.items()}
-        return {name: None if each is None else str(each) for name, each in shown.items()}
+        return {name: None if each is None else without_password(str(each)) for name, each in shown.items()}
 
     def __str__(self) -> str:
         parts = self.parts.items()
@@ -115,6 +116,11 @@ def listed(names: Iterable[object], most: int = 5) -> str:
     """The first few names, separated by commas."""
     shown = [str(name) for name in names]
     return ", ".join(shown[:most]) + ", ..." * (len(shown) > most)
+
+
+def without_password(text: str) -> str:
+    """Text whose addresses (`scheme://user:password@host`) show none."""
+    return re.sub(r"(://[^/:@\s]*):[^/\s]*@", r"\1:***@", text)
 
 
 def nearest(name: str, options: Iterable[str]) -> str | None:

@@ -86,7 +86,7 @@ def _closing(result: Result, out: Path, tag: str | None, view: str | None) -> st
     data = shlex.quote(os.path.relpath(address)) if file else "HISTORY.csv"
     more = " known_future=FUTURE.csv" * bool(result.bundle.schema.known)
     more += " short=drop" * (getattr(result.experiment.split, "short", None) == "drop")
-    again = "" if result.experiment.config["dataset"]["path"] in CATALOGUE else f" +dataset.path={data}"
+    again = "" if result.experiment.config["dataset"].get("path") in CATALOGUE else f" +dataset.path={data}"
     lines = [
         f"python -m tsforecast.predict bundle={place}/bundle input={data} output=forecast.csv{more}",
         f"python -m tsforecast.evaluate bundle={place}/bundle{again}" if file else None,

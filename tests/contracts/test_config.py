@@ -17,6 +17,7 @@ UNTOLD = ("hydra", "paths", "evaluation")
 FILES = sorted(path for path in CONF_DIR.rglob("[!_]*.yaml") if path.parent.name not in UNTOLD)
 NEEDS = {"split/tail": ["split.val=20", "split.test=20"],
          "dataset/wide": ["dataset.path=x.csv"], "dataset/long": ["dataset.path=x.csv"],
+         "dataset/sql": ["dataset.address=sqlite:///x.db", "dataset.query=x"],
          "split/dates": ["split.val_start=2014-01-01", "split.test_start=2014-06-01"]}  # fmt: skip
 
 

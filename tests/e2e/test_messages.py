@@ -24,7 +24,7 @@ Error: there is no feature called 'calender'
   fix:     did you mean feature=calendar?
 """,
     ("train", "dataset=wide"): """
-Error: Missing mandatory value: dataset.path full_key: dataset.path
+Error: Missing mandatory value: dataset.path
   where:   dataset.path
   fix:     add dataset.path=... to the command
 """,

@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from tsforecast.errors import ConfigError, OutputError
+from tsforecast.errors import ConfigError, OutputError, without_password
 from tsforecast.files import atomic
 
 
@@ -83,10 +83,11 @@ def record(cfg: DictConfig, out: Path) -> None:
     """
     overrides = HydraConfig.get().overrides.task
     with atomic(out / "config.yaml") as scratch:
-        scratch.write_text(f"# {shlex.join(overrides)}\n{OmegaConf.to_yaml(cfg, resolve=True)}", encoding="utf-8")
+        text = f"# {shlex.join(overrides)}\n{OmegaConf.to_yaml(cfg, resolve=True)}"
+        scratch.write_text(without_password(text), encoding="utf-8")
     for name, node in (("config", cfg), ("hydra", HydraConfig.instance().cfg), ("overrides", overrides)):
         with atomic(out / ".hydra" / f"{name}.yaml") as scratch:
-            OmegaConf.save(node, scratch)
+            scratch.write_text(without_password(OmegaConf.to_yaml(node)), encoding="utf-8")
 
 
 def log_to(file: Path | None, *, silent: bool = False) -> logging.Logger:

@@ -30,7 +30,9 @@ def explain(error: Exception, command: str, overrides: Sequence[str]) -> Tsforec
     if isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark):
         where = f"{mark.name}, line {mark.line + 1}"
         return ConfigError("a configuration file is not YAML", where=where, got=error.problem, fix="mend that line")
-    lines = str(error).strip().splitlines()
+    lines = [
+        line for line in str(error).strip().splitlines() if not line.strip().startswith(("full_key", "object_type"))
+    ]
     cause = None if getattr(error, "full_key", None) else error.__cause__ or error.__context__
     key = next((key for each in (error, cause) if (key := getattr(each, "full_key", None))), "")
     fix = f"python -m tsforecast.{command} --help lists the groups, --cfg job the keys and values"
@@ -39,7 +41,7 @@ def explain(error: Exception, command: str, overrides: Sequence[str]) -> Tsforec
     elif key and key not in (known := list(_keys(command, overrides))) and (near := nearest(_NEW.get(key, key), known)):
         fix = f"did you mean {near}?"
     got = str(cause).splitlines()[0] if cause else None
-    what = " ".join(map(str.strip, lines[:1] if got else lines[:2])) or type(error).__name__
+    what = " ".join(map(str.strip, lines[:1] if got else lines[:3])) or type(error).__name__
     return ConfigError(what, where=key or f"the configuration of {command}", got=got, fix=fix)
 
 

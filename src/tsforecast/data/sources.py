@@ -1,23 +1,22 @@
-"""Where series come from: files, frames in memory, and whatever else has a `load`."""
+"""Where series come from: files, databases, frames in memory, and whatever else has a `load`."""
 
 from __future__ import annotations
 
-import hashlib
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Protocol
 
 import pandas as pd
 import pyarrow
 
-from tsforecast.data.catalogue import CATALOGUE, fetch, sha256
+from tsforecast.data.catalogue import CATALOGUE, fetch
 from tsforecast.data.columns import as_frame
 from tsforecast.data.frames import to_panel
 from tsforecast.data.panel import Panel
+from tsforecast.data.places import Table, frame_digest, read_query, read_table
 from tsforecast.data.schema import Schema
-from tsforecast.data.tables import read_csv, unreadable
-from tsforecast.errors import DataError, nearest
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Loaded:
     fingerprint
         The sha256 of what was read.
     address
-        Where it came from.
+        Where it came from, without what is secret in it.
     """
 
     panel: Panel
@@ -83,91 +82,96 @@ class FrameSource:
     def load(self, *, for_training: bool = True) -> Loaded:
         """See `Source`."""
         frame, static = as_frame(self.frame), None if self.static is None else as_frame(self.static)
-        digest = hashlib.sha256(repr(list(frame.columns)).encode())
-        digest.update(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes())
         panel = to_panel(frame, self.schema, static=static, for_training=for_training, keys="dataset.")
-        return Loaded(panel, self.schema, self.name, digest.hexdigest(), "memory")
+        return Loaded(panel, self.schema, self.name, frame_digest(frame), "memory")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dataset(Schema):
-    """A file, what its columns are and how it is read.
+class Stored(Schema, ABC):
+    """A table that lies somewhere, what its columns are and how it is read.
+
+    Parameters
+    ----------
+    static_path
+        The file with the static covariates.
+    name
+        What runs call the data; None: as the place is called.
+    """
+
+    static_path: str | None = None
+    name: str | None = None
+
+    @abstractmethod
+    def read(self) -> Table:
+        """The table, before it is known to be series."""
+
+    @property
+    def schema(self) -> Schema:
+        """What is not about this table alone."""
+        return Schema(**{f.name: getattr(self, f.name) for f in fields(Schema)})
+
+    def load(self, min_rows: int = 1, *, for_training: bool = True) -> Loaded:
+        """See `Source`; every series must have `min_rows` rows."""
+        static = read_frame(self.static_path, self) if self.static_path else None
+        table = self.read()
+        sizes: Any = {"min_rows": min_rows, "for_training": for_training, "keys": "dataset."}
+        panel = to_panel(table.frame, self, static=static, where=table.place, **sizes)
+        name, digest, place = self.name or PurePath(table.place).stem, table.fingerprint, table.place
+        del table
+        pyarrow.default_memory_pool().release_unused()  # what reading took: as much again as the panel
+        return Loaded(panel, self.schema, name, digest, place)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset(Stored):
+    """A file, a folder or an address.
 
     Parameters
     ----------
     path
-        A .csv or .parquet file, or the name of a catalogue entry (`etth1`, `etth2`, `beijing_pm25`).
-    static_path
-        The file with the static covariates.
-    name
-        What runs call the data; the file's stem when None.
+        A .csv or .parquet file, a folder of the latter, an address of either (`s3://bucket/x.csv`), or the name of a
+        catalogue entry (`etth1`, `etth2`, `beijing_pm25`).
     data_dir
         Where catalogue files are looked for first and downloaded to.
     """
 
     path: str
-    static_path: str | None = None
-    name: str | None = None
     data_dir: str = "data"
 
     @cached_property
-    def file(self) -> Path:
-        """The file, fetched when it is one of the catalogue."""
-        if self.path in CATALOGUE:
-            return fetch(self.path, Path(self.data_dir))
-        return Path(self.path)
+    def file(self) -> str | Path:
+        """Where it is, fetched when it is one of the catalogue."""
+        return fetch(self.path, Path(self.data_dir)) if self.path in CATALOGUE else self.path
 
-    @property
-    def schema(self) -> Schema:
-        """What is not about this file alone."""
-        return Schema(**{f.name: getattr(self, f.name) for f in fields(Schema)})
+    def read(self) -> Table:
+        """See `Stored`."""
+        return read_table(self.file, self)
 
-    @cached_property
-    def digest(self) -> str:
-        """The sha256 of the file when it was first asked for, which `load` does."""
-        return sha256(self.file)
 
-    def load(self, min_rows: int = 1, *, for_training: bool = True) -> Loaded:
-        """See `Source`; every series must have `min_rows` rows."""
-        static = read_frame(self.static_path, self) if self.static_path else None
-        frame = read_frame(self.file, self)
-        _ = self.digest  # of what was read, not of what the file may become while a model is trained
-        panel = to_panel(frame, self, static=static, where=str(self.file), min_rows=min_rows,
-                         for_training=for_training, keys="dataset.")  # fmt: skip
-        del frame
-        pyarrow.default_memory_pool().release_unused()  # what reading took: as much again as the panel
-        return Loaded(panel, self.schema, self.name or self.file.stem, self.digest, str(self.file))
+@dataclass(frozen=True, kw_only=True)
+class Query(Stored):
+    """What a database answers, long when `id` is given.
+
+    Parameters
+    ----------
+    address
+        One of SQLAlchemy: `sqlite:///x.db`, `postgresql://me:$PASSWORD@host/sales`.
+    query
+        What selects the rows, all of which are read.
+    """
+
+    address: str
+    query: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layout", "long" if self.id else "wide")
+        super().__post_init__()
+
+    def read(self) -> Table:
+        """See `Stored`."""
+        return read_query(self.address, self.query)
 
 
 def read_frame(path: str | Path, schema: Schema) -> pd.DataFrame:
-    """Read a CSV or Parquet file: only the columns wanted when it has them all, so that a missing one can be told.
-
-    Raises
-    ------
-    DataError
-        The file is missing, empty, cut short, or of another kind.
-    """
-    path = Path(path)
-    if not path.is_file():
-        there = sorted(p.name for p in path.parent.glob("*") if p.is_file()) if path.parent.is_dir() else []
-        near = nearest(path.name, there)
-        raise DataError(
-            "there is no such file",
-            where=path,
-            got="a folder" if path.is_dir() else "nothing",
-            fix=f"did you mean {path.parent / near}?" if near else "a path is relative to the working directory",
-        )
-    try:
-        if path.suffix == ".csv":
-            return read_csv(path.read_bytes(), path, schema)
-        if path.suffix in (".parquet", ".pq"):
-            import pyarrow.parquet
-
-            file = pyarrow.parquet.ParquetFile(path)
-            wanted = schema.of_file(file.schema_arrow.names)
-            table: pd.DataFrame = file.read(columns=wanted).to_pandas(split_blocks=True, self_destruct=True)
-            return table
-    except (ValueError, OSError) as error:  # pandas' and pyarrow's parse errors are ValueErrors or OSErrors
-        raise unreadable(path, error) from error
-    raise DataError("the kind of a file is told by its suffix", where=path, got=path.suffix or "none",
-                    allowed=".csv, .parquet", fix="rename or convert it")  # fmt: skip
+    """The frame of a file, a folder or an address; see `read_table`."""
+    return read_table(path, schema).frame

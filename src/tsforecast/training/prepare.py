@@ -151,6 +151,9 @@ def check_covariates(model: Any, encoded: Encoded, *, label: str, unused: str) -
         raise ConfigError(what, where="model", got=listing, allowed=allowed, fix=fix)
 
 
+_ROWS = "dataset=sql dataset.address=... dataset.query=..., or dataset=wide dataset.path=FILE.csv"
+
+
 def trained_on(bundle: Bundle, part: str, given: Mapping[str, Any], data_dir: str) -> Any:
     """The `dataset` or `split` that a bundle was trained on, from plain values; those `given` go over its own.
 
@@ -169,6 +172,9 @@ def trained_on(bundle: Bundle, part: str, given: Mapping[str, Any], data_dir: st
     try:
         config = bundle.metadata["provenance"]["config"]
         spec, paths = {**config[part], **given}, config.get("paths") or {}
+        if part == "dataset" and "query" in spec:  # which is not asked again: a bundle sends nothing to a database
+            what, fix = "the bundle was trained on the answer of a database", "say which rows: " + _ROWS
+            raise BundleError(what, where="dataset", got=spec.get("address"), fix=fix)
         for key in sorted({"path", "static_path"} & {*spec} - {*given}):
             if isinstance(spec[key], str) and spec[key] not in CATALOGUE:
                 spec[key] = str(_followed(bundle, key, Path(spec[key]), data_dir, paths))

@@ -1,0 +1,185 @@
+"""Where tables lie: files and folders, here or at an address that fsspec opens, and databases."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+import pandas as pd
+import pyarrow
+import pyarrow.dataset
+
+from tsforecast.data.schema import Schema
+from tsforecast.data.tables import read_csv, unreadable
+from tsforecast.errors import ConfigError, DataError, nearest, without_password
+
+
+@dataclass(frozen=True)
+class Table:
+    """A frame, the sha256 of what it was read from, and the place, without what is secret in it."""
+
+    frame: pd.DataFrame
+    fingerprint: str
+    place: str
+
+
+def read_table(place: str | Path, schema: Schema) -> Table:
+    """Read a CSV or Parquet file, or a folder of Parquet files whose `key=value` folders are columns.
+
+    Only the columns wanted are read when it has them all, so that a missing one can be told.
+
+    Parameters
+    ----------
+    place
+        A path, or an address of fsspec such as `s3://bucket/x.csv`, with `$NAME` for variables of the environment.
+
+    Raises
+    ------
+    DataError
+        It is missing, empty, cut short, or of another kind.
+    ConfigError
+        The address holds a password, or what opens it is not installed.
+    """
+    where, address = public(place), expanded(place)
+    with _reading(where):
+        store, path = _store(address, where)
+        folder = store.info(path)["type"] == "directory"
+        suffix = PurePosixPath(urlsplit(address).path if "://" in address else Path(address).as_posix()).suffix
+        if folder or suffix in (".parquet", ".pq"):
+            return _parquet(store, path, schema, where, folder)
+        if suffix == ".csv":
+            raw = store.cat_file(path)
+            return Table(read_csv(raw, where, schema), hashlib.sha256(raw).hexdigest(), where)
+    what, fix = "the kind of a file is told by its suffix", "rename or convert it"
+    raise DataError(what, where=where, got=suffix or "none", allowed=".csv, .parquet", fix=fix)
+
+
+def read_query(address: str, query: str) -> Table:
+    """What a database answers.
+
+    Parameters
+    ----------
+    address
+        One of SQLAlchemy, such as `sqlite:///x.db`, with `$NAME` for variables of the environment.
+    query
+        A statement that selects rows, in the words of that database.
+
+    Raises
+    ------
+    DataError
+        There is no such file, or the database does not answer.
+    ConfigError
+        The address is none, holds a password, or its driver is not installed.
+    """
+    import sqlalchemy
+    from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+    where = public(address)
+    try:
+        url = sqlalchemy.make_url(expanded(address))
+        file = url.database if url.get_backend_name() in ("sqlite", "duckdb") else None
+        if file and file != ":memory:" and not Path(file).is_file():  # which would be made, and be empty
+            raise _missing(file)
+        with sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool).connect() as connection:
+            answer = connection.exec_driver_sql(query)
+            frame = pd.DataFrame.from_records(answer.fetchall(), columns=list(answer.keys()), coerce_float=True)
+    except (ArgumentError, ImportError) as error:
+        what, fix = "the database cannot be opened", "see SQLAlchemy's addresses; pip install the driver that it names"
+        raise ConfigError(what, where="dataset.address", got=f"{where}: {error}", fix=fix) from error
+    except SQLAlchemyError as error:
+        reason = str(getattr(error, "orig", None) or error)
+        raise DataError("the database does not answer the query", where=where, got=reason, fix=query) from error
+    return Table(frame, frame_digest(frame), where)
+
+
+def frame_digest(frame: pd.DataFrame) -> str:
+    """The sha256 of the names and the values of a frame."""
+    digest = hashlib.sha256(repr(list(frame.columns)).encode())
+    digest.update(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes())
+    return digest.hexdigest()
+
+
+def public(place: object) -> str:
+    """A path as it is, an address without its password and what follows a question mark, such as a signature."""
+    text = without_password(str(place))
+    return text.partition("?")[0] if "://" in text else text
+
+
+def expanded(place: object) -> str:
+    """An address with the variables of the environment; one that holds a password itself would be kept in files.
+
+    Raises
+    ------
+    ConfigError
+        It holds one, or names a variable that there is not.
+    """
+    text = str(place)
+    if "://" not in text:
+        return text
+    secret, full = urlsplit(text).password, os.path.expandvars(text)
+    if (secret and "$" not in secret) or "$" in full:
+        what = (
+            "there is no such variable in the environment" if "$" in full else "a password would be kept with the run"
+        )
+        fix = "export PASSWORD=..., and write '$PASSWORD' in its place, in quotes"
+        raise ConfigError(what, where="the address of a dataset", got=public(text), fix=fix)
+    return full
+
+
+def _store(address: str, where: str) -> tuple[Any, str]:
+    """The file system of fsspec that has an address, and the path in it."""
+    import fsspec
+    from fsspec.implementations.local import LocalFileSystem
+
+    if "://" not in address:
+        return LocalFileSystem(), address
+    try:
+        store, path = fsspec.core.url_to_fs(address)
+        return store, path
+    except ImportError as error:
+        what, fix = "what opens this address is not installed", "pip install it: s3fs, gcsfs, adlfs, aiohttp"
+        raise ConfigError(what, where=where, got=error, fix=fix) from error
+
+
+def _parquet(store: Any, path: str, schema: Schema, where: str, folder: bool) -> Table:
+    """One file, or all of a folder."""
+    how: Any = {"filesystem": store, "format": "parquet", "partitioning": "hive"}
+    found = pyarrow.dataset.dataset(path, **how)
+    at = found.schema.get_field_index(schema.id) if folder and schema.id else -1
+    if at >= 0 and found.schema.field(at).type == pyarrow.int32():  # what stands in a path is text: 01 is not 1
+        found = pyarrow.dataset.dataset(
+            path, schema=found.schema.set(at, pyarrow.field(schema.id, pyarrow.string())), **how
+        )
+    digests = [hashlib.sha256(store.cat_file(file)).hexdigest() for file in found.files]
+    if not digests:
+        raise DataError("there are no Parquet files in this folder", where=where, fix="name a file, or another folder")
+    names = [file.rpartition(path)[2] for file in found.files] if folder else []
+    total = hashlib.sha256("\n".join([*names, *digests]).encode()).hexdigest() if folder else digests[0]
+    frame: pd.DataFrame = found.to_table(schema.of_file(found.schema.names)).to_pandas(
+        split_blocks=True, self_destruct=True
+    )
+    return Table(frame, total, where)
+
+
+@contextmanager
+def _reading(where: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise _missing(where) from error
+    except (ValueError, OSError) as error:  # pandas' and pyarrow's parse errors are ValueErrors or OSErrors
+        raise unreadable(where, error) from error
+
+
+def _missing(where: str) -> DataError:
+    folder = Path(where).parent
+    there = sorted(p.name for p in folder.glob("*")) if "://" not in where and folder.is_dir() else []
+    near = nearest(Path(where).name, there)
+    fix = f"did you mean {folder / near}?" if near else "a path is relative to the working directory"
+    return DataError("there is no such file", where=where, got="nothing", fix=fix)
