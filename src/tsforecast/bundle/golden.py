@@ -12,8 +12,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from tsforecast.bundle.inputs import GROUPS
-from tsforecast.data.panel import Panel
+from tsforecast.data.panel import GROUPS, Panel
 from tsforecast.data.schema import NAIVE
 from tsforecast.errors import BundleError, ConfigError, DataError
 

@@ -15,7 +15,7 @@ from tsforecast.bundle.request import Request
 from tsforecast.data.columns import as_frame
 from tsforecast.data.frames import read_known_future, to_panel
 from tsforecast.data.frequency import Axis, parse
-from tsforecast.data.panel import Panel
+from tsforecast.data.panel import GROUPS, Panel
 from tsforecast.data.schema import Schema
 from tsforecast.errors import DataError, listed, one_of
 from tsforecast.features.base import FeatureSet
@@ -23,8 +23,6 @@ from tsforecast.types import Dims
 
 log = logging.getLogger(__name__)
 LACKING = "more missing values than training saw in as many rows"
-# A panel's arrays, as a schema calls their columns, and what the panel calls them.
-GROUPS = {"target": "channels", "past": "past_names", "known": "known_names", "static": "static_names"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,9 @@ from tsforecast.data.frequency import DAY, ahead, is_clock, parse
 from tsforecast.errors import DataError
 from tsforecast.types import joined
 
+# A panel's arrays, as a schema calls their columns, and what the panel calls them.
+GROUPS = {"target": "channels", "past": "past_names", "known": "known_names", "static": "static_names"}
+
 
 def seasonality(freq: str) -> int:
     """Rows of the season that belongs to a frequency: a day below a day, a week of days, a year above.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
@@ -11,10 +11,12 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from tsforecast.data.panel import Panel
-from tsforecast.errors import DataError, nearest
+from tsforecast.data.panel import GROUPS, Panel
+from tsforecast.errors import DataError, listed, nearest
 from tsforecast.features.scaling import NoScaler, Scaler, StandardScaler, by_offsets
 from tsforecast.types import Encoded, WindowFeature
+
+_COVARIATES = ("past", "known", "static")
 
 
 @runtime_checkable
@@ -62,9 +64,11 @@ class FeatureSet:
     ids: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=object))
     categories: dict[str, tuple[str, ...]] = field(default_factory=dict)
     ranges: dict[str, Float[np.ndarray, "3 N X"]] = field(default_factory=dict)
-    _past: Scaler = field(default_factory=NoScaler)
-    _known: Scaler = field(default_factory=NoScaler)
-    _static: Scaler = field(default_factory=NoScaler)
+    _covariates: dict[str, Scaler] = field(default_factory=lambda: dict.fromkeys(_COVARIATES, NoScaler()))
+
+    @property
+    def _scalers(self) -> dict[str, Scaler]:
+        return {"scaler": self.scaler, **self._covariates}
 
     @property
     def rows(self) -> list[Feature]:
@@ -82,64 +86,49 @@ class FeatureSet:
 
     def fit(self, train: Panel) -> FeatureSet:
         """A set whose scalers and categories are those of `train`, which must hold train rows only."""
-        every, each = np.array([0, len(train.time)]), np.array([0, len(train)])
         categories: dict[str, tuple[str, ...]] = {}
-        covariates = self._covariates(train)
-        for names, values in covariates:
-            for name in filter(train.categories.__contains__, names):  # in order: its arrays are, in the bundle
-                column = values[:, names.index(name)]
-                codes = np.unique(column[~np.isnan(column)]).astype(np.int64)
-                categories[name] = tuple(sorted(train.categories[name][code] for code in codes))
-        fitted = []
-        for (names, values), offsets in zip(covariates, (every, every, each), strict=True):
-            numbers = np.where([name in categories for name in names], np.float32(0.0), values)
-            fitted.append(StandardScaler().fit(numbers.astype(np.float32), offsets))
+        covariates: dict[str, Scaler] = {}
         scaler = self.scaler.fit(train.target, train.offsets)
-        local = {"target": scaler.scope == "series", "past": False, "known": False}
-        ranges = {name: _range(getattr(train, name), train.offsets, by_series=by) for name, by in local.items()}
-        ranges["static"] = _range(train.static, each, by_series=False)
-        return FeatureSet(self.features, scaler, np.asarray(train.ids), categories, ranges, *fitted)
+        ranges = {"target": _range(train.target, train.offsets, by_series=scaler.scope == "series")}
+        for group in _COVARIATES:
+            names, values = getattr(train, GROUPS[group]), getattr(train, group)
+            numbers, offsets = values.copy(), train.offsets if group != "static" else np.array([0, len(train)])
+            for j, name in enumerate(names):
+                if name in train.categories:  # in order: its arrays are, in the bundle
+                    held = np.unique(values[~np.isnan(values[:, j]), j]).astype(np.int64)
+                    categories[name] = tuple(sorted(train.categories[name][code] for code in held))
+                    numbers[:, j] = 0.0
+            covariates[group] = StandardScaler("global").fit(numbers, offsets)
+            ranges[group] = _range(values, offsets, by_series=False)
+        return FeatureSet(self.features, scaler, np.asarray(train.ids), categories, ranges, covariates)
 
     @cached_property
     def _places(self) -> dict[str, int]:
         return {name: i for i, name in enumerate(self.ids.tolist())}
 
-    @staticmethod
-    def _covariates(panel: Panel) -> list[tuple[tuple[str, ...], np.ndarray]]:
-        return [(panel.past_names, panel.past), (panel.known_names, panel.known), (panel.static_names, panel.static)]
-
-    def _is_category(self, names: tuple[str, ...]) -> np.ndarray:
-        return np.array([name in self.categories for name in names], dtype=bool)
-
-    def _encoded(self, panel: Panel) -> Iterator[Float[np.ndarray, "T X"]]:
-        """Past, known and static covariates: numbers standardised, categories as codes of the train rows' labels.
+    def _encoded(self, panel: Panel, group: str) -> Float[np.ndarray, "T X"]:
+        """Past, known or static covariates: numbers standardised, categories as codes of the train rows' labels.
 
         Raises
         ------
         DataError
             A category that the train rows do not hold.
         """
-        scalers = (self._past, self._known, self._static)
-        for scaler, (names, values) in zip(scalers, self._covariates(panel), strict=True):
-            if not names:
-                yield values
-                continue
-            scaled = scaler.transform(values, np.zeros(len(values), dtype=np.int64))
-            for j in np.flatnonzero(self._is_category(names)):
-                labels, known = panel.categories.get(names[j], ()), self.categories[names[j]]
-                codes = pd.Index(known).get_indexer(pd.Index(labels)).astype(np.float32)
-                there = ~np.isnan(values[:, j])
-                scaled[there, j] = codes[values[there, j].astype(np.int64)] if len(codes) else -1
-                if (unseen := scaled[:, j] < 0).any():
-                    found = sorted({labels[int(code)] for code in values[unseen, j]}) if labels else ["numbers"]
-                    raise DataError(
-                        f"{int(unseen.sum())} rows hold categories that the train rows do not",
-                        where=f"column {names[j]!r}",
-                        got=", ".join(found[:5]) + (", ..." if len(found) > 5 else ""),
-                        allowed=", ".join(known[:20]) + (", ..." if len(known) > 20 else ""),
-                        fix="write them as one of the allowed, or train on rows that hold them",
-                    )
-            yield scaled
+        values: np.ndarray = getattr(panel, group)
+        if not (names := getattr(panel, GROUPS[group])):
+            return values
+        scaled = self._covariates[group].transform(values)
+        for j in (j for j, name in enumerate(names) if name in self.categories):
+            labels, known = panel.categories.get(names[j], ()), self.categories[names[j]]
+            codes = pd.Index(known).get_indexer(pd.Index(labels)).astype(np.float32)
+            there = ~np.isnan(values[:, j])
+            scaled[there, j] = codes[values[there, j].astype(np.int64)] if len(codes) else -1
+            if (unseen := scaled[:, j] < 0).any():
+                what = f"{unseen.sum()} rows hold categories that the train rows do not"
+                got = listed(sorted({labels[int(code)] for code in values[unseen, j]}) if labels else ["numbers"])
+                fix = "write them as one of the allowed, or train on rows that hold them"
+                raise DataError(what, where=f"column {names[j]!r}", got=got, allowed=listed(known, 20), fix=fix)
+        return scaled
 
     def places(self, ids: np.ndarray) -> Int[np.ndarray, " N"]:
         """As `series`, with -1 for an id that it would refuse."""
@@ -159,13 +148,10 @@ class FeatureSet:
         if (found < 0).any():
             unseen = np.asarray(ids)[found < 0]
             near = nearest(str(unseen[0]), self._places) if len(self._places) < 1000 else None
-            raise DataError(
-                f"{len(unseen)} series are not among those the model was trained on, and it scales each by its own",
-                where="history", got=", ".join(map(str, unseen[:5])) + ", ..." * (len(unseen) > 5),
-                allowed=", ".join(map(str, self.ids[:5])) + ", ..." * (len(self.ids) > 5),
-                fix=(f"did you mean {near}? Else " if near else "")
-                + "leave them out, or train with scaler.scope=window (or global)",
-            )  # fmt: skip
+            what = f"{len(unseen)} series are not among those the model was trained on, and it scales each by its own"
+            fix = f"did you mean {near}? Else " if near else ""
+            fix += "leave them out, or train with scaler.scope=window (or global)"
+            raise DataError(what, where="history", got=listed(unseen), allowed=listed(self.ids), fix=fix)
         return found
 
     def encode(self, panel: Panel, series: Int[np.ndarray, " N"] | None = None) -> Encoded:
@@ -174,13 +160,11 @@ class FeatureSet:
         `series` are the fitted positions of the panel's series, where they are known already.
         """
         of_row = np.repeat(self.series(panel.ids) if series is None else series, panel.lengths)
-        past, own, static = self._encoded(panel)
+        past, own, static = (self._encoded(panel, group) for group in _COVARIATES)
         parts = [own, *(feature.transform(panel.time, panel.freq) for feature in self.rows)]
         known = own if len(parts) == 1 else np.concatenate(parts, axis=1).astype(np.float32, copy=False)
-        names = {"target": panel.channels, "past": panel.past_names, "known": self.known_names(panel),
-                 "static": panel.static_names}  # fmt: skip
-        sizes = {group: tuple(len(self.categories.get(name, ())) for name in names[group])
-                 for group in ("past", "known", "static")}  # fmt: skip
+        names = {group: getattr(panel, key) for group, key in GROUPS.items()} | {"known": self.known_names(panel)}
+        sizes = {group: tuple(len(self.categories.get(name, ())) for name in names[group]) for group in _COVARIATES}
         return Encoded(
             offsets=panel.offsets,
             target=np.ascontiguousarray(self.scaler.transform(panel.target, of_row)),
@@ -200,8 +184,8 @@ class FeatureSet:
 
     def drawn(self, groups: Sequence[Sequence[str]], rows: Sequence[int]) -> list[Float[np.ndarray, "R X"]]:
         """Rows of target, past, known and static as far apart as those of training; the same on every machine."""
-        scalers, arrays = (self.scaler, self._past, self._known, self._static), []
-        for scaler, names, count in zip(scalers, groups, rows, strict=True):
+        arrays = []
+        for scaler, names, count in zip(self._scalers.values(), groups, rows, strict=True):
             place = np.arange(1, count * len(names) + 1, dtype=np.float64).reshape(count, len(names))
             share = np.modf(place * place * 0.6180339887498949)[0]  # Weyl: evenly in [0, 1), in no visible order
             spread = 6 * (np.arange(1, count + 1)[:, None] / count) ** 2  # near one another first, then far apart
@@ -214,8 +198,7 @@ class FeatureSet:
 
     def state(self) -> dict[str, np.ndarray]:
         """Fitted arrays, by name."""
-        named = {"scaler": self.scaler, "past": self._past, "known": self._known, "static": self._static}
-        arrays = {f"{part}.{key}": value for part, scaler in named.items() for key, value in scaler.state().items()}
+        arrays = {f"{of}.{key}": each for of, scaler in self._scalers.items() for key, each in scaler.state().items()}
         labels = {f"categories.{name}": np.asarray(known, dtype=np.str_) for name, known in self.categories.items()}
         ranges = {f"range.{group}": each for group, each in self.ranges.items()}
         return {"ids": np.asarray(self.ids, dtype=np.str_), **labels, **ranges, **arrays}
@@ -223,15 +206,16 @@ class FeatureSet:
     def restore(self, state: Mapping[str, Any]) -> FeatureSet:
         """The set that `state()` is of."""
 
-        def of(group: str) -> dict[str, np.ndarray]:
-            return {key.split(".", 1)[1]: value for key, value in state.items() if key.startswith(group + ".")}
-
-        categories = {name: tuple(map(str, known)) for name, known in of("categories").items()}
-        covariates = (StandardScaler().restore(of(group)) for group in ("past", "known", "static"))
-        ids = np.asarray(state["ids"]).astype(object)
-        if any(each.ndim != 3 or each.shape[1] not in (1, len(ids)) for each in of("range").values()):
+        found: dict[str, dict[str, Any]] = {of: {} for of in ("scaler", *_COVARIATES, "categories", "range")}
+        for key, value in state.items():
+            of, _, name = key.partition(".")
+            found.get(of, {})[name] = value
+        ids, ranges = np.asarray(state["ids"]).astype(object), found["range"]
+        if any(each.ndim != 3 or each.shape[1] not in (1, len(ids)) for each in ranges.values()):
             raise ValueError("ranges of other series than the features were fitted on")
-        return FeatureSet(self.features, self.scaler.restore(of("scaler")), ids, categories, of("range"), *covariates)
+        categories = {name: tuple(map(str, known)) for name, known in found["categories"].items()}
+        covariates: dict[str, Scaler] = {group: StandardScaler("global").restore(found[group]) for group in _COVARIATES}
+        return FeatureSet(self.features, self.scaler.restore(found["scaler"]), ids, categories, ranges, covariates)
 
 
 def _range(
