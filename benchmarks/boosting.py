@@ -26,18 +26,18 @@ def ours(trees: int) -> dict[str, float]:
     """The boosters alone: no ridge below them, no early stopping or subsampling, which the peers do not have either."""
     from tsforecast.data.sources import Dataset
     from tsforecast.data.splits import RowSplit
-    from tsforecast.features.base import FeatureSet
+    from tsforecast.experiment import Experiment
     from tsforecast.models.boosting import XGBoost
     from tsforecast.training.evaluate import evaluate
-    from tsforecast.training.prepare import prepare
 
     dataset = Dataset(path="etth1", name="etth1", layout="wide", time="date", target=("OT",), freq="h")
-    data = prepare(dataset.load(), RowSplit(train=8640, val=2880, test=2880), FeatureSet(),
-                   lookback=LOOKBACK, horizon=HORIZON, stride=HORIZON)  # fmt: skip
-    train, val, test = (data.windows(part) for part in ("train", "val", "test"))
+    split, sizes = RowSplit(train=8640, val=2880, test=2880), {"lookback": LOOKBACK, "horizon": HORIZON}
     plain = {"min_child_weight": 1.0, "subsample": 1.0, "colsample_bytree": 1.0}
+    model = XGBoost(rounds=trees, patience=None, **plain, **PARAMETERS)
+    data = Experiment(source=dataset, split=split, model=model, trainer=None, **sizes, stride=HORIZON).prepare()
+    train, val, test = (data.windows(part) for part in ("train", "val", "test"))
     began = time.process_time()
-    forecaster = XGBoost(rounds=trees, patience=None, **plain, **PARAMETERS).fit(train, val, data.dims)
+    forecaster = model.fit(train, val, data.dims)
     fitted = time.process_time()
     bundle, scale = data.bundle(forecaster), data.scale
     scored = time.process_time()

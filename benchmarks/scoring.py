@@ -17,17 +17,17 @@ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 
 from tsforecast.data.sources import Dataset
 from tsforecast.data.splits import RowSplit
-from tsforecast.features.base import FeatureSet
+from tsforecast.experiment import Experiment
 from tsforecast.models.linear import Ridge
 from tsforecast.training.evaluate import evaluate
-from tsforecast.training.prepare import Prepared, prepare
+from tsforecast.training.prepare import Prepared
 
 
 def etth1() -> Prepared:
     """ETTh1 by the published protocol: what `+experiment=etth1` is made of."""
     dataset = Dataset(path="etth1", name="etth1", layout="wide", time="date", freq="h")
     split = RowSplit(train=8640, val=2880, test=2880)
-    return prepare(dataset.load(), split, FeatureSet(), lookback=336, horizon=96)
+    return Experiment(source=dataset, split=split, model=Ridge(), trainer=None, lookback=336, horizon=96).prepare()
 
 
 def milliseconds(task: Callable[[], object], rounds: int) -> list[float]:

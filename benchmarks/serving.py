@@ -177,10 +177,8 @@ def many(folder: Path) -> None:
     from tsforecast.data.schema import Schema
     from tsforecast.data.sources import FrameSource
     from tsforecast.data.splits import RowSplit
-    from tsforecast.features.base import FeatureSet
-    from tsforecast.features.scaling import StandardScaler
+    from tsforecast.experiment import Experiment
     from tsforecast.models.linear import Ridge
-    from tsforecast.training.prepare import prepare
 
     rng, rows, series = np.random.default_rng(0), 624, 1000
     stamps = pd.date_range("2024-01-01", periods=rows, freq="h")
@@ -192,10 +190,10 @@ def many(folder: Path) -> None:
         }
     )
     schema = Schema("long", freq="h")
-    loaded = FrameSource(frame, schema).load()
+    source, model = FrameSource(frame, schema), Ridge([1.0])
     split = RowSplit(train=rows - 192, val=96, test=96)
-    data = prepare(loaded, split, FeatureSet((), StandardScaler()), lookback=336, horizon=96)
-    bundle = data.bundle(Ridge([1.0]).fit(data.windows("val"), data.windows("val"), data.dims))
+    data = Experiment(source=source, split=split, model=model, trainer=None, lookback=336, horizon=96).prepare()
+    bundle = data.bundle(model.fit(data.windows("val"), data.windows("val"), data.dims))
     golden.with_golden(replace(bundle, metadata={"name": "many"}), data.panel).save(folder / "many")
     last = frame.groupby("unique_id").tail(336)
     body = json.dumps({"history": {**last.astype({"ds": str}).to_dict("list")}}, separators=(",", ":")).encode()

@@ -18,16 +18,18 @@ import pandas as pd
 from tsforecast.bundle import golden
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.bundle.provenance import provenance
+from tsforecast.data.panel import seasonality
 from tsforecast.data.sources import Source
 from tsforecast.errors import ConfigError, count
 from tsforecast.features.base import FeatureSet
 from tsforecast.models.base import Estimator
+from tsforecast.models.naive import SeasonalNaiveForecaster
 from tsforecast.quantiles import check_quantiles
 from tsforecast.training.calibrate import Calibration, NoCalibration
-from tsforecast.training.evaluate import Evaluation, baselines, compare
+from tsforecast.training.evaluate import Evaluation, baselines, check_labels, compare
 from tsforecast.training.fit import Events as Epochs
 from tsforecast.training.fit import Fitted, Fitting, Silent, fit
-from tsforecast.training.prepare import Prepared, Split, prepare
+from tsforecast.training.prepare import Prepared, Split, check_covariates
 from tsforecast.training.results import write_json
 from tsforecast.types import Forecast
 
@@ -140,18 +142,18 @@ class Experiment:
         TsforecastError
             Data, split, features, model and calibration do not fit together.
         """
-        data = prepare(
-            self.source.load(),
-            self.split,
-            self.features,
-            lookback=self.lookback,
-            horizon=self.horizon,
-            season=self.season,
-            quantile_levels=self.quantiles if self.learned else (),
-            calibration=self.calibration.fraction if self.quantiles else 0.0,
-            stride=self.stride,
-        )
-        data.check(self.model, self.calibration, self.quantiles, label=self.label, unused=self.unused_covariates)
+        loaded, lookback, horizon = self.source.load(), self.lookback, self.horizon
+        panel, borders = self.split(loaded.panel, lookback, horizon).kept(loaded.panel)
+        borders = replace(borders, calibration=self.calibration.fraction if self.quantiles else 0.0)
+        features = self.features.fit(panel.rows(borders.begin, borders.train_end))
+        encoded, season = features.encode(panel), self.season or seasonality(panel.freq)
+        dims = encoded.dims(lookback, horizon, season, self.quantiles if self.learned else ())
+        data = Prepared(replace(loaded, panel=panel), borders, features, encoded, dims, self.stride)
+        check_covariates(self.model, encoded, label=self.label, unused=self.unused_covariates)
+        self.calibration.check(data.windows("cal"), self.quantiles, learned=self.learned)
+        for part in PARTS:
+            check_labels(data.windows(part))
+        golden.rehearse(data.bundle(SeasonalNaiveForecaster(1, horizon)), data.rows("train"))
         return data
 
 

@@ -87,9 +87,8 @@ class Conformal:
         if len(windows) < needed:
             got, allowed = f"{len(windows)} windows", f"{needed} or more"
             fix = "more rows (split.val=..., calibration.fraction=0.8), quantiles nearer to 0.5, or calibration=none"
-            raise DataError(
-                "too few windows for these quantiles", where="calibration", got=got, allowed=allowed, fix=fix
-            )
+            what = "too few windows for these quantiles"
+            raise DataError(what, where="calibration", got=got, allowed=allowed, fix=fix)
         if quantiles:
             self._thinned(windows, len(quantiles) if learned else 1)
 

@@ -46,8 +46,7 @@ class Best(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """From the checkpoint."""
-        self.waited, self.loss, self.epoch = state_dict["waited"], state_dict["loss"], state_dict["epoch"]
-        self.weights = state_dict["weights"]
+        self.__dict__.update(state_dict)
 
 
 def check_checkpoint(path: str, module: nn.Module, epochs: int | None) -> None:
@@ -73,9 +72,8 @@ def check_checkpoint(path: str, module: nn.Module, epochs: int | None) -> None:
     if given != wanted:
         got, allowed = (", ".join(sorted(own)[:3]) for own in (given - wanted, wanted - given))
         fix = "resume with the lookback, horizon, model and data of its run: see the config.yaml there"
-        raise ConfigError(
-            "this is a checkpoint of another network", where="ckpt_path", got=got, allowed=allowed, fix=fix
-        )
+        what = "this is a checkpoint of another network"
+        raise ConfigError(what, where="ckpt_path", got=got, allowed=allowed, fix=fix)
     done = found["epoch"] + 1
     if epochs is not None and 0 <= epochs < done:
         what, fix = "the checkpoint has more epochs behind it than are asked for", f"trainer.max_epochs={done + 10}"

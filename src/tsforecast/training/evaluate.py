@@ -99,15 +99,12 @@ def evaluate(
     """
     check_labels(windows)
     scores = Scores(bundle.channels, bundle.dims.horizon, *scale, quantile_levels=bundle.quantile_levels, keep=keep)
-    fitted = bundle.features.series(panel.ids)
-    steps = np.arange(bundle.dims.horizon)
-    dims = bundle.dims
+    fitted, dims, steps = bundle.features.series(panel.ids), bundle.dims, np.arange(bundle.dims.horizon)
     for index in windows.batches(max(1, _CELLS // (dims.channels * (dims.lookback + dims.horizon)))):
         scaled = bundle.predict(windows, index)
         if not np.isfinite(scaled.point).all():
-            raise DataError("a forecast is not a number, so there is nothing to score", where="model",
-                            got=type(bundle.forecaster).__name__,
-                            fix="check the model's parameters; a network wants a lower learning rate")  # fmt: skip
+            what, fix = "a forecast is not a number", "check the parameters; a network wants a lower learning rate"
+            raise DataError(what, where="model", got=type(bundle.forecaster).__name__, fix=fix)
         series, label = fitted[windows.series[index]], windows.label(index)
         raw = panel.target[windows.origins[index][:, None] + steps]
         point, quantiles, _ = bundle.invert(scaled, series)
@@ -120,11 +117,8 @@ def evaluate(
 def check_labels(windows: Windows) -> None:
     """Raise a DataError when nothing in the rows to forecast was observed; also before there is a model to score."""
     if not windows.observed.any():
-        raise DataError(
-            "no row to forecast has an observed value, so there is nothing to score",
-            where="split",
-            fix="choose borders behind which values were observed",
-        )
+        what, fix = "no row to forecast has an observed value", "choose borders behind which values were observed"
+        raise DataError(f"{what}, so there is nothing to score", where="split", fix=fix)
 
 
 def baselines(bundle: Bundle, estimators: Mapping[str, Estimator], windows: Windows) -> dict[str, Bundle]:

@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -56,31 +56,32 @@ def to_onnx(network: nn.Module, dims: Dims) -> OnnxForecaster:
         The network cannot be exported, or its graph computes something else.
     """
     wrapper, reasons = _Positional(network, tuple(_example(dims, 1)), dims).eval(), []
-    for export in (_traced, _captured):
+    for dynamo in (False, True):
         for rows in _ROWS:
             try:
-                forecaster = _exported(export, wrapper, rows)
+                forecaster = _exported(wrapper, rows, dynamo=dynamo)
             except Exception as error:  # exporters raise anything; without a graph that holds, all reasons are told
                 reasons.append((str(error).strip() or type(error).__name__).splitlines()[0])
                 break
             if (fault := _fault(forecaster, wrapper)) is None:
                 return forecaster
             reasons.append(fault)
-    raise ConfigError(
-        "the trained network cannot be served: its ONNX export failed",
-        where="model.backbone",
-        got="; ".join(dict.fromkeys(reasons)),
-        fix="use operations that torch.onnx exports; the checkpoint is kept",
-    )
+    what, got = "the trained network cannot be served: its ONNX export failed", "; ".join(dict.fromkeys(reasons))
+    fix = "use operations that torch.onnx exports; the checkpoint is kept"
+    raise ConfigError(what, where="model.backbone", got=got, fix=fix)
 
 
-def _exported(export: Callable[..., onnx.ModelProto], wrapper: _Positional, rows: int) -> OnnxForecaster:
+def _exported(wrapper: _Positional, rows: int, *, dynamo: bool) -> OnnxForecaster:
     """The graph, less the inputs that the network does not read and the traces of where it was made."""
+    tensors, file = tuple(_example(wrapper.dims, rows).values()), io.BytesIO()
+    names = {"input_names": list(wrapper.names), "output_names": ["forecast"]}
     for talkative in ("onnxscript", "onnx_ir", "torch.onnx"):
         logging.getLogger(talkative).setLevel(logging.ERROR)
     with warnings.catch_warnings(), _silence():
         warnings.simplefilter("ignore")
-        model = export(wrapper, tuple(_example(wrapper.dims, rows).values()))
+        target = None if dynamo else file  # the newer exporter returns what it makes
+        made = torch.onnx.export(wrapper, tensors, target, **names, dynamo=dynamo, opset_version=_OPSET, verbose=False)
+    model = onnx.load_from_string(file.getvalue()) if made is None else made.model_proto
     read = {name for node in model.graph.node for name in node.input}
     for value in [value for value in model.graph.input if value.name not in read]:
         model.graph.input.remove(value)
@@ -91,24 +92,6 @@ def _exported(export: Callable[..., onnx.ModelProto], wrapper: _Positional, rows
     inputs = tuple(value.name for value in model.graph.input)
     graph = np.frombuffer(model.SerializeToString(deterministic=True), dtype=np.uint8)
     return OnnxForecaster(inputs, rows).restore({"network.onnx": graph})
-
-
-def _traced(wrapper: _Positional, tensors: tuple[Tensor, ...]) -> onnx.ModelProto:
-    file = io.BytesIO()
-    torch.onnx.export(
-        wrapper, tensors, file, input_names=list(wrapper.names), output_names=["forecast"], dynamo=False,
-        opset_version=_OPSET,
-    )  # fmt: skip
-    return onnx.load_from_string(file.getvalue())
-
-
-def _captured(wrapper: _Positional, tensors: tuple[Tensor, ...]) -> onnx.ModelProto:
-    program = torch.onnx.export(
-        wrapper, tensors, input_names=list(wrapper.names), output_names=["forecast"], dynamo=True, verbose=False,
-        opset_version=_OPSET,
-    )  # fmt: skip
-    assert program is not None
-    return program.model_proto
 
 
 @contextmanager
@@ -143,8 +126,8 @@ def _fault(forecaster: OnnxForecaster, wrapper: _Positional) -> str | None:
 
 
 def _window(arrays: dict[str, Tensor]) -> Any:
-    return Window(**{"past": None, "known": None, "static": None, "tabular": None,
-                     **{name: array.numpy() for name, array in arrays.items()}})  # fmt: skip
+    values: dict[str, Any] = dict.fromkeys(("past", "known", "static", "tabular"))
+    return Window(**(values | {name: array.numpy() for name, array in arrays.items()}))
 
 
 def _example(dims: Dims, batch: int, seed: int = 0) -> dict[str, Tensor]:

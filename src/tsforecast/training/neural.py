@@ -7,7 +7,6 @@ import math
 import signal
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields
 from functools import partial
 from typing import Any
 
@@ -75,8 +74,8 @@ class Batches(IterableDataset[Batch]):
 
 
 def _tensors(window: Window) -> Window:
-    arrays: dict[str, Any] = {f.name: getattr(window, f.name) for f in fields(window)}
-    return Window(**{name: None if array is None else torch.from_numpy(array) for name, array in arrays.items()})  # type: ignore[arg-type]
+    tensors: dict[str, Any] = {name: None if a is None else torch.from_numpy(a) for name, a in vars(window).items()}
+    return Window(**tensors)
 
 
 class ForecastModule(pl.LightningModule):
@@ -150,17 +149,6 @@ class ForecastModule(pl.LightningModule):
         for batches in self.batches.values():
             batches.device = self.device
 
-    def _loader(self, part: str) -> DataLoader[Batch]:
-        return DataLoader(self.batches[part], batch_size=None)
-
-    def train_dataloader(self) -> DataLoader[Batch]:
-        """Shuffled."""
-        return self._loader("train")
-
-    def val_dataloader(self) -> DataLoader[Batch]:
-        """In order."""
-        return self._loader("val")
-
 
 @fit.register
 def _(model: Neural, train: Windows, val: Windows, fitting: Fitting) -> Fitted:
@@ -181,10 +169,11 @@ def _(model: Neural, train: Windows, val: Windows, fitting: Fitting) -> Fitted:
     if model.warm_start is not None:
         start = getattr(network, "warm_start", None)
         if start is None:
-            raise ConfigError("this network cannot start from a ridge solution", where="model.warm_start",
-                              got=type(network).__name__, allowed="NLinear", fix="model.warm_start=null")  # fmt: skip
+            what, got = "this network cannot start from a ridge solution", type(network).__name__
+            raise ConfigError(what, where="model.warm_start", got=got, allowed="NLinear", fix="model.warm_start=null")
         start(model.warm_start.fit(train, val, dims))
     module = ForecastModule(network, model, train, val, fitting)
+    loaders = [DataLoader(batches, batch_size=None) for batches in module.batches.values()]
     if fitting.ckpt_path is not None:
         check_checkpoint(fitting.ckpt_path, module, driver.max_epochs)
     interrupted = signal.getsignal(signal.SIGINT)
@@ -192,7 +181,7 @@ def _(model: Neural, train: Windows, val: Windows, fitting: Fitting) -> Fitted:
         # No workers on purpose, and the length of an iterable dataset is known here.
         warnings.filterwarnings("ignore", ".*does not have many workers.*|.*has `__len__` defined.*|.*LeafSpec.*")
         try:
-            driver.fit(module, ckpt_path=fitting.ckpt_path, weights_only=True)
+            driver.fit(module, *loaders, ckpt_path=fitting.ckpt_path, weights_only=True)
         except SystemExit:  # Lightning turns Ctrl-C into an exit and leaves the signal switched off
             signal.signal(signal.SIGINT, interrupted)
             raise KeyboardInterrupt from None
@@ -233,25 +222,20 @@ def _probe(network: nn.Module, train: Windows, dims: Dims, strides: Mapping[str,
             fix = f"lookback={-(-dims.lookback // rows) * rows}"
             where = f"model.backbone.network.{name}"
             raise ConfigError(what, where=where, got=f"lookback={dims.lookback}", fix=fix) from error
-        raise ConfigError(
-            "the network cannot read a window",
-            where="model.backbone",
-            got=error,
-            allowed=f"a forward(window) that copes with {dims}",
-            fix="--trace shows where it fails; docs/own-model.md, the parts of a window",
-        ) from error
+        what, allowed = "the network cannot read a window", f"a forward(window) that copes with {dims}"
+        fix = "--trace shows where it fails; docs/own-model.md, the parts of a window"
+        raise ConfigError(what, where="model.backbone", got=error, allowed=allowed, fix=fix) from error
     finally:
         network.train(training)
-    wanted = (2, dims.horizon, dims.channels) + ((len(dims.quantiles),) if dims.quantiles else ())
-    if not isinstance(out, Tensor) or tuple(out.shape) != wanted:
-        raise ConfigError(
-            "the network gives forecasts of another shape than asked for",
-            where="model.backbone",
-            got=f"{list(out.shape) if isinstance(out, Tensor) else type(out).__name__} for two windows",
-            allowed=f"{list(wanted)}: windows, horizon, channels" + (", quantiles" if dims.quantiles else ""),
-            fix="forward(window) returns [B H C], with quantiles [B H C Q]; docs/own-model.md"
-            + ("" if dims.quantiles else "; model.learns_quantiles says which"),
-        )
+    wanted, quantiles = [2, dims.horizon, dims.channels], len(dims.quantiles)
+    wanted += [quantiles] if quantiles else []
+    got = list(out.shape) if isinstance(out, Tensor) else type(out).__name__
+    if got != wanted:
+        what = "the network gives forecasts of another shape than asked for"
+        allowed = f"{wanted}: windows, horizon, channels" + (", quantiles" if quantiles else "")
+        fix = "forward(window) returns [B H C], with quantiles [B H C Q]; docs/own-model.md"
+        fix += "" if quantiles else "; model.learns_quantiles says which"
+        raise ConfigError(what, where="model.backbone", got=f"{got} for two windows", allowed=allowed, fix=fix)
 
 
 def _insights(network: nn.Module, val: Windows) -> dict[str, Any]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -12,19 +12,16 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
-from tsforecast.bundle import directory, golden
+from tsforecast.bundle import directory
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.data.catalogue import CATALOGUE
-from tsforecast.data.panel import Panel, seasonality
+from tsforecast.data.panel import Panel
 from tsforecast.data.sources import Dataset, Loaded
 from tsforecast.data.splits import Borders
 from tsforecast.errors import BundleError, ConfigError, one_of
 from tsforecast.features.base import FeatureSet
 from tsforecast.metrics import seasonal_scale
 from tsforecast.models.base import Forecaster
-from tsforecast.models.naive import SeasonalNaiveForecaster
-from tsforecast.training.calibrate import Calibration
-from tsforecast.training.evaluate import check_labels
 from tsforecast.types import Dims, Encoded
 from tsforecast.windows import Windows
 
@@ -76,42 +73,6 @@ class Prepared:
         (begin, end), dims = self.borders.rows(part), self.dims
         sizes: dict[str, Any] = {"lookback": dims.lookback, "horizon": dims.horizon, "begin": begin, "end": end}
         return Windows.over(self.encoded, **sizes, stride=self.stride if part == "test" else 1)
-
-    def check(
-        self,
-        model: Any,
-        calibration: Calibration,
-        quantiles: tuple[float, ...] = (),
-        *,
-        parts: Sequence[str] = ("val", "test"),
-        label: str = "model",
-        unused: str = "error",
-    ) -> None:
-        """Find before a fit what would go wrong after it.
-
-        Parameters
-        ----------
-        quantiles
-            What the bundle is to forecast beside the point.
-        parts
-            What is to be scored.
-        label
-            The model's name, in messages.
-        unused
-            What to do about covariates that the model cannot use: `error` or `ignore`.
-
-        Raises
-        ------
-        ConfigError
-            The model cannot use a covariate, quantiles cannot be had, or a feature cannot be saved.
-        DataError
-            There is too little to calibrate on, to score, or to forecast from.
-        """
-        check_covariates(model, self.encoded, label=label, unused=unused)
-        calibration.check(self.windows("cal"), quantiles, learned=getattr(model, "learns_quantiles", False))
-        for part in parts:
-            check_labels(self.windows(part))
-        golden.rehearse(self.bundle(SeasonalNaiveForecaster(1, self.dims.horizon)), self.rows("train"))
 
     @cached_property
     def scale(self) -> tuple[Float[np.ndarray, "N C"], Float[np.ndarray, "N C"]]:
@@ -179,8 +140,8 @@ def trained_on(bundle: Bundle, part: str, given: Mapping[str, Any], data_dir: st
             if isinstance(spec[key], str) and spec[key] not in CATALOGUE:
                 spec[key] = str(_followed(bundle, key, Path(spec[key]), data_dir, paths))
     except (LookupError, TypeError, AttributeError) as error:
-        raise BundleError("the bundle does not say what it was trained on", where=part, got=error,
-                          fix=f"add {part}=... to the command") from error  # fmt: skip
+        what, fix = "the bundle does not say what it was trained on", f"add {part}=... to the command"
+        raise BundleError(what, where=part, got=error, fix=fix) from error
     spec |= {"data_dir": data_dir} if part == "dataset" else {}
     return directory.build(spec, kind, directory.allowed(), where="metadata.json")
 
@@ -189,46 +150,11 @@ def _followed(bundle: Bundle, key: str, file: Path, data_dir: str, paths: Mappin
     if str(file.parent) == paths.get("data_dir"):
         return Path(data_dir) / file.name
     if file.anchor or ".." in file.parts or ":" in str(file):
-        what, fix = "a bundle is followed to no place outside the working directory", f"+dataset.{key}={file}"
-        raise BundleError(
-            what, where="metadata.json", got=file, allowed="a relative path", fix=f"if it is yours: {fix}"
+        what, fix = (
+            "a bundle is followed to no place outside the working directory",
+            f"if it is yours: +dataset.{key}={file}",
         )
+        raise BundleError(what, where="metadata.json", got=file, allowed="a relative path", fix=fix)
     above = Path(bundle.path or ".").resolve().parents
     root = next((folder for folder in above if str(folder) == paths.get("root_dir")), Path())
     return file if file.is_file() else root / file
-
-
-def prepare(
-    loaded: Loaded,
-    split: Split,
-    features: FeatureSet,
-    *,
-    lookback: int,
-    horizon: int,
-    season: int | None = None,
-    quantile_levels: Sequence[float] = (),
-    calibration: float = 0.0,
-    stride: int = 1,
-) -> Prepared:
-    """Split, fit the features on the train rows, encode.
-
-    Parameters
-    ----------
-    season
-        None: that of the frequency.
-    quantile_levels
-        What the model is to learn.
-    calibration
-        Share of the validation rows, the last of them, that is kept for calibration.
-
-    Raises
-    ------
-    DataError
-        A part has too few rows, or the features cannot be fitted.
-    """
-    panel, borders = split(loaded.panel, lookback, horizon).kept(loaded.panel)
-    borders = replace(borders, calibration=calibration)
-    features = features.fit(panel.rows(borders.begin, borders.train_end))
-    encoded = features.encode(panel)
-    dims = encoded.dims(lookback, horizon, season=season or seasonality(panel.freq), quantiles=quantile_levels)
-    return Prepared(replace(loaded, panel=panel), borders, features, encoded, dims, stride)

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from tsforecast.errors import ConfigError, nearest
+from tsforecast.errors import one_of
 from tsforecast.files import atomic
 from tsforecast.metrics import Scores
 
@@ -20,35 +21,23 @@ FEW = 10  # windows on which a score still says little
 def flatten(scores: Scores, prefix: str, *, detail: bool = False) -> dict[str, float]:
     """`test/mse`, ...; with `detail` also `test/mse/channel/OT` and `test/mse/step/1`."""
     flat = {f"{prefix}/{name}": value for name, value in scores.summary().items()}
-    if detail:
-        flat |= {
-            f"{prefix}/{metric}/channel/{channel}": value
-            for metric, values in scores.by_channel().items()
-            for channel, value in values.items()
-        }
-        flat |= {
-            f"{prefix}/{metric}/step/{step}": float(value)
-            for metric, values in scores.by_step().items()
-            for step, value in enumerate(values, start=1)
-        }
+    steps = {metric: dict(enumerate(values, start=1)) for metric, values in scores.by_step().items()}
+    for axis, means in (("channel", scores.by_channel()), ("step", steps)) if detail else ():
+        for metric, by_place in means.items():
+            flat |= {f"{prefix}/{metric}/{axis}/{place}": float(value) for place, value in by_place.items()}
     return flat
 
 
 def check_objective(name: str, quantiles: tuple[float, ...]) -> None:
     """Raise a ConfigError when no validation score has this name: what is chosen by test scores is not tested."""
     scores = Scores(("",), 1, np.ones((1, 1)), np.ones((1, 1)), quantiles)
-    names = [f"val/{each}" for each in scores.summary()]
-    if name not in names:
-        fix = f"objective={nearest(name, names) or 'val/mae'}"
-        allowed = ", ".join(names)
-        raise ConfigError("there is no such validation score", where="objective", got=name, allowed=allowed, fix=fix)
+    one_of("objective", name, [f"val/{each}" for each in scores.summary()])
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write JSON, whole or not at all."""
     with atomic(path) as scratch:
-        strict = {key: None if isinstance(each, float) and not math.isfinite(each) else each
-                  for key, each in value.items()}  # JSON has no NaN  # fmt: skip
+        strict = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in value.items()}
         scratch.write_text(json.dumps(strict, indent=2, default=str) + "\n", encoding="utf-8")
 
 
@@ -56,9 +45,8 @@ def table(scores: Mapping[str, Scores], model: str, part: str = "test") -> str:
     """The closing table: the model and the baselines, and how they compare."""
     columns = ("mse", "mae", "mse_raw", "mae_raw", "mase", "smape")
     summaries = {name: each.summary() for name, each in scores.items()}
-    rows = [[part, *columns], *([name, *(f"{each[c]:.4f}" for c in columns)] for name, each in summaries.items())]
-    first, *widths = (max(map(len, column)) + 2 for column in zip(*rows, strict=True))
-    lines = [f"{row[0]:<{first}}" + "".join(map(str.rjust, row[1:], [max(12, w) for w in widths])) for row in rows]
+    frame = pd.DataFrame.from_dict(summaries, orient="index").rename_axis(part, axis=1)[list(columns)]
+    lines = frame.to_string(float_format="{:.4f}".format, col_space=12).splitlines()
     mine, count = summaries[model], scores[model].windows
     few = ": so few say little about others" * (count < FEW)
     lines.append(f"over {count:,} window{'s'[: count != 1]} of {scores[model].horizon} rows{few}")
