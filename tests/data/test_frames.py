@@ -328,8 +328,13 @@ def test_when_policies_ask_for_it_then_rows_are_sorted_and_the_last_duplicate_ke
 
 
 def test_when_a_policy_is_unknown_then_the_allowed_ones_are_named():
-    with refused(ConfigError, where="dataset.gaps", got="drop", allowed="error, fill"):
+    with refused(ConfigError, where="dataset.gaps", got="drop", allowed=["error", "fill"]):
         Schema(gaps="drop")  # type: ignore[arg-type]
+    with refused(
+        ConfigError, where="dataset.decimal", got="comm", allowed=["point", "comma"], fix=has("decimal=comma")
+    ):
+        Schema(decimal="comm")
+    assert Schema(decimal="comma").decimal == Schema(decimal=",").decimal == ","
 
 
 @pytest.mark.parametrize(

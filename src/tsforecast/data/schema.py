@@ -6,7 +6,7 @@ import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -14,7 +14,7 @@ import pandas as pd
 
 from tsforecast.data.frequency import Axis, parse
 from tsforecast.data.panel import Panel
-from tsforecast.errors import ConfigError
+from tsforecast.errors import ConfigError, one_of
 
 NAIVE = "naive"  # the time zone of timestamps that have none
 READING = ("sep", "decimal", "thousands", "date_format", "localize", "unsorted", "gaps", "duplicates")  # of a Schema
@@ -101,59 +101,44 @@ class Schema:
     duplicates: Literal["error", "last"] = "error"
 
     def __post_init__(self) -> None:
-        for name, allowed in _CHOICES.items():
-            got = getattr(self, name)
-            object.__setattr__(self, name, MARKS.get(got, got))
-            if getattr(self, name) not in allowed:
-                raise ConfigError("there is no such choice", where=f"dataset.{name}", got=got,
-                                  allowed=", ".join(mark_name(each) for each in allowed))  # fmt: skip
+        chosen: dict[str, Any] = {name: _chosen(name, getattr(self, name)) for name in _CHOICES}
+        for name in ("target", "past", "known", "static", "categorical", "phase"):
+            names = getattr(self, name)
+            chosen[name] = (names,) if isinstance(names, str) else tuple(names or ())
+        long = self.layout == "long"
+        time = self.time or ("ds" if long else "date")
+        chosen["time"] = time if isinstance(time, str) else tuple(time)
+        chosen["id"] = (self.id or "unique_id") if long else None
+        chosen["target"] = chosen["target"] or (("y",) if long else ())
+        chosen["units"] = dict(self.units)
+        for name, value in chosen.items():
+            object.__setattr__(self, name, value)
+        self._check()
+
+    def _check(self) -> None:
+        """Raise a ConfigError when the parts do not fit together, or name what is not there."""
         if self.thousands == self.decimal:
             raise ConfigError("thousands and decimal are the same mark", where="dataset.thousands", got=self.thousands)
         if self.localize and self.unsorted == "sort":
-            raise ConfigError("hours told twice are told apart by their order, which unsorted=sort does not know",
-                              where="dataset.localize", got=self.localize, fix="sort the file itself")  # fmt: skip
-        long = self.layout == "long"
-        time = self.time or ("ds" if long else "date")
-        target, past, known, static, categorical = (
-            (names,) if isinstance(names, str) else tuple(names or ())
-            for names in (self.target, self.past, self.known, self.static, self.categorical)
-        )
-        chosen = {
-            "time": time if isinstance(time, str) else tuple(time),
-            "id": (self.id or "unique_id") if long else None,
-            "target": target or (("y",) if long else ()),
-            "past": past,
-            "known": known,
-            "static": static,
-            "categorical": categorical,
-            "phase": tuple(self.phase),
-            "units": dict(self.units),
-        }
-        for name, value in chosen.items():
-            object.__setattr__(self, name, value)
+            what = "hours told twice are told apart by their order, which unsorted=sort does not know"
+            raise ConfigError(what, where="dataset.localize", got=self.localize, fix="sort the file itself")
         if twice := sorted({c for c in self.columns if self.columns.count(c) > 1}):
             raise ConfigError("a column has two roles", where="dataset", got=", ".join(twice), fix="name it once")
-        if stray := [name for name in categorical if name not in (*past, *known, *static)]:
-            raise ConfigError("only covariates can be categorical", where="dataset.categorical", got=", ".join(stray),
-                              allowed=", ".join((*past, *known, *static)) or "none: there are no covariates",
-                              fix="name it under past, known or static too")  # fmt: skip
+        covariates = (*self.past, *self.known, *self.static)
+        if stray := [name for name in self.categorical if name not in covariates]:
+            what, fix = "only covariates can be categorical", "name it under past, known or static too"
+            allowed = covariates or "none: there are no covariates"
+            raise ConfigError(what, where="dataset.categorical", got=stray, allowed=allowed, fix=fix)
         if self.freq is not None:
             parse(self.freq)
-        zones = {"timezone": None if self.timezone == NAIVE else self.timezone, "localize": self.localize}
-        for key, zone in zones.items():
-            try:
-                if zone is not None and not re.fullmatch(r"(?i:utc)|(UTC)?[+-]\d\d:\d\d", zone):
-                    ZoneInfo(zone)  # which stays among the zones: pandas opens what dateutil/ leads to
-                pd.Timestamp(0, tz=zone)
-            except (KeyError, ValueError, TypeError, OSError):
-                raise ConfigError("there is no such time zone", where=f"dataset.{key}", got=zone,
-                                  allowed=f"a name such as Europe/Berlin or UTC, or {NAIVE}") from None  # fmt: skip
-        if self.date_format is not None:
-            try:
-                pd.to_datetime([""], format=self.date_format, errors="coerce")
-            except ValueError as error:
-                raise ConfigError("there is no such date format", where="dataset.date_format", got=self.date_format,
-                                  allowed="one of strptime: %d.%m.%Y %H:%M", fix=str(error)) from None  # fmt: skip
+        _check_zone("dataset.timezone", None if self.timezone == NAIVE else self.timezone)
+        _check_zone("dataset.localize", self.localize)
+        try:
+            pd.to_datetime([""], format=self.date_format, errors="coerce")
+        except ValueError as error:
+            what, allowed = "there is no such date format", "one of strptime: %d.%m.%Y %H:%M"
+            where, got = "dataset.date_format", self.date_format
+            raise ConfigError(what, where=where, got=got, allowed=allowed, fix=str(error)) from None
 
     @property
     def stamp(self) -> str:
@@ -222,3 +207,21 @@ class Schema:
 def mark_name(mark: str | None) -> str:
     """What a mark is called on a command line; other text as it is."""
     return next((name for name, each in MARKS.items() if each == mark), str(mark))
+
+
+def _chosen(name: str, got: str | None) -> str | None:
+    """One of the choices, by its name or as it is."""
+    options = {mark_name(each): each for each in _CHOICES[name]}
+    if got not in options.values():
+        one_of(f"dataset.{name}", got, options)
+    return options.get(str(got), got)
+
+
+def _check_zone(where: str, zone: str | None) -> None:
+    try:
+        if zone is not None and not re.fullmatch(r"(?i:utc)|(UTC)?[+-]\d\d:\d\d", zone):
+            ZoneInfo(zone)  # which stays among the zones: pandas opens what dateutil/ leads to
+        pd.Timestamp(0, tz=zone)
+    except (KeyError, ValueError, TypeError, OSError):
+        allowed = f"a name such as Europe/Berlin or UTC, or {NAIVE}"
+        raise ConfigError("there is no such time zone", where=where, got=zone, allowed=allowed) from None
