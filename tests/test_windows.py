@@ -5,10 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.errors import refused
-from tsforecast.errors import ConfigError
 from tsforecast.types import Encoded
-from tsforecast.windows import Windows, check_sizes
+from tsforecast.windows import Windows
 
 
 def two_series(missing: bool = False) -> Encoded:
@@ -50,9 +48,3 @@ def test_a_value_missing_before_the_window_does_not_reach_into_it() -> None:
     assert window.observed is not None
     assert not window.observed[0, 0, 0]  # row 3 is the first row of the window that ends before row 7
     assert window.target[0, 0, 0] == e.target[4, 0]  # filled backward from within
-
-
-@pytest.mark.parametrize("value", [0, -1, 2.5, True])
-def test_a_size_that_is_no_positive_whole_number_is_refused(value: object) -> None:
-    with refused(ConfigError, where="horizon", allowed="1 or more"):
-        check_sizes(horizon=value)  # type: ignore[arg-type]

@@ -24,15 +24,14 @@ def main(cfg: DictConfig) -> None:
     import pandas as pd
 
     from tsforecast.bundle.bundle import Bundle
-    from tsforecast.errors import ConfigError
+    from tsforecast.errors import ConfigError, count
     from tsforecast.training.evaluate import baselines, compare
     from tsforecast.training.prepare import Prepared, trained_on
     from tsforecast.training.results import write_json
-    from tsforecast.windows import check_sizes
 
     if part not in ("train", "val", "test"):
         raise ConfigError("there is no such part of a split", where="part", got=part, allowed="train, val, test")
-    check_sizes(**{"evaluation.stride": cfg.evaluation.stride})
+    count("evaluation.stride", cfg.evaluation.stride)
     bundle = Bundle.load(bundle_path)
     dims = bundle.dims
     given: Any = OmegaConf.to_container(cfg, resolve=True)

@@ -15,18 +15,8 @@ import numpy as np
 from jaxtyping import Bool, Int
 from numpy.lib.stride_tricks import sliding_window_view
 
-from tsforecast.errors import ConfigError
 from tsforecast.features.missing import fill_forward
 from tsforecast.types import Encoded, Window, WindowFeature
-
-
-def check_sizes(**sizes: int | None) -> None:
-    """Raise a ConfigError when a size that counts rows is not a positive whole number; None is not looked at."""
-    for name, size in sizes.items():
-        if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
-            raise ConfigError(
-                f"{name} counts rows", where=name, got=size, allowed="1 or more", fix=f"set {name}=24, say"
-            )
 
 
 @dataclass(frozen=True)
@@ -107,41 +97,23 @@ class Windows:
 
     def to(self, convert: Callable[[np.ndarray], Any]) -> Windows:
         """The same windows over converted arrays: `windows.to(lambda a: torch.as_tensor(a, device=...))`."""
-        e = self.encoded
-        return replace(
-            self,
-            origins=convert(self.origins),
-            series=convert(self.series),
-            encoded=replace(
-                e,
-                target=convert(e.target),
-                past=convert(e.past),
-                known=convert(e.known),
-                static=convert(e.static),
-            ),
-        )
+        arrays = {name: convert(getattr(self.encoded, name)) for name in ("target", "past", "known", "static")}
+        moved = replace(self.encoded, **arrays)
+        return replace(self, origins=convert(self.origins), series=convert(self.series), encoded=moved)
 
     def window(self, index: Any) -> Window:
         """What a model may see of the windows at `index`: one gather for the whole batch."""
         e, starts = self.encoded, self.origins[index] - self.lookback
-        target, observed = _slices(e.target, starts, self.lookback), None
-        past = _slices(e.past, starts, self.lookback)
+        target, past = (_slices(values, starts, self.lookback) for values in (e.target, e.past))
+        observed = center = scale = None
         if self.missing:
             target, observed = fill_forward(target)
             past = fill_forward(past)[0] if past.shape[2] else past
-        center, scale = _moments(target) if e.local else (None, None)
         if e.local:
+            center, scale = _moments(target)
             target = (target - center) / scale
-        return Window(
-            target=target,
-            past=past,
-            known=_slices(e.known, starts, self.lookback + self.horizon),
-            static=e.static[self.series[index]],
-            tabular=_tabular(e.window_features, target),
-            observed=observed,
-            center=center,
-            scale=scale,
-        )
+        known, static = _slices(e.known, starts, self.lookback + self.horizon), e.static[self.series[index]]
+        return Window(target, past, known, static, _tabular(e.window_features, target), observed, center, scale)
 
     def raw(self, index: Any) -> Any:
         """Targets of the windows at `index` in original units, [B L C], filled as the model's are; NaN if all are."""
@@ -167,8 +139,7 @@ def _slices(values: Any, starts: Any, rows: int) -> Any:
     In memory the rows of a column follow one another: `slices.swapaxes(1, 2)` is contiguous.
     """
     if not values.shape[1]:
-        shape = (len(starts), rows, 0)
-        return values.new_empty(shape) if hasattr(values, "new_empty") else np.empty(shape, dtype=np.float32)
+        return _empty(values, len(starts), rows, 0)
     view = values.unfold(0, rows, 1) if hasattr(values, "unfold") else sliding_window_view(values, rows, axis=0)
     return view[starts].swapaxes(1, 2)
 
@@ -185,6 +156,9 @@ def _moments(target: Any) -> tuple[Any, Any]:
 
 def _tabular(features: Sequence[WindowFeature], target: Any) -> Any:
     if not features:
-        shape = (target.shape[0], 0, target.shape[2])
-        return target.new_empty(shape) if hasattr(target, "new_empty") else np.empty(shape, dtype=np.float32)
+        return _empty(target, len(target), 0, target.shape[2])
     return np.concatenate([feature.transform(target) for feature in features], axis=1).astype(np.float32)
+
+
+def _empty(like: Any, *shape: int) -> Any:
+    return like.new_empty(shape) if hasattr(like, "new_empty") else np.empty(shape, dtype=np.float32)
