@@ -13,8 +13,8 @@ import pytest
 
 import tsforecast as tsf
 from tests.errors import has, refused
+from tsforecast.config.compose import compose
 from tsforecast.config.experiment import experiment
-from tsforecast.config.mistakes import compose
 from tsforecast.data.frames import to_panel
 from tsforecast.data.schema import Schema
 from tsforecast.data.sources import FrameSource, Loaded

@@ -14,9 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from tsforecast.config import job
 from tsforecast.config.command import command
-from tsforecast.config.compose import build
+from tsforecast.config.compose import build, compose
 from tsforecast.config.job import follows, free, limit_threads, log_to, record, run_dir, show
-from tsforecast.config.mistakes import compose
 
 if TYPE_CHECKING:
     from tsforecast.data.sources import Source

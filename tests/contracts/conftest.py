@@ -18,7 +18,8 @@ from omegaconf import DictConfig, ListConfig
 
 from tsforecast.bundle import golden
 from tsforecast.bundle.bundle import Bundle
-from tsforecast.config.compose import CONF_DIR, build, composed
+from tsforecast.config.compose import CONF_DIR, build
+from tsforecast.config.compose import compose as composed
 from tsforecast.data.panel import Panel
 from tsforecast.data.sources import Loaded
 from tsforecast.data.splits import Borders, FractionSplit

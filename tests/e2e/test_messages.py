@@ -11,13 +11,13 @@ TINY = ("train", "dataset=wide", "dataset.path=x.csv", "model=ridge", "lookback=
 
 MESSAGES = {
     (*TINY, "horizn=24"): """
-Error: Could not override 'horizn'.
+Error: Could not override 'horizn'. To append to your config use +horizn=24
   where:   horizn
   got:     Key 'horizn' not in 'TrainConfig'
   fix:     did you mean horizon?
 """,
     (*TINY, "feature=[calender]"): """
-Error: there is no feature called 'calender'
+Error: there is no such feature
   where:   feature
   got:     calender
   allowed: calendar, differences, fourier, holidays, lags, rolling

@@ -11,45 +11,29 @@ from collections.abc import Callable
 from typing import Any
 
 import hydra
-from hydra.errors import HydraException
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
-from tsforecast.config.compose import CONF_DIR, check_root, folders, groups, options
+from tsforecast.config.compose import CONF_DIR, check_keys, explain, folders, groups, options
 from tsforecast.config.job import show
-from tsforecast.config.mistakes import explain
-from tsforecast.errors import TsforecastError
-
-EXAMPLES = """\
-Examples
-  python -m tsforecast.train                                  the demo, on bundled data
-  python -m tsforecast.train +experiment=etth1                NLinear on ETTh1
-  python -m tsforecast.train +experiment=etth1 model=ridge horizon=720
-  python -m tsforecast.train -m +experiment=etth1 model=ridge,nlinear horizon=96,192
-  python -m tsforecast.train dataset=wide dataset.path=my.csv  your own file
-  python -m tsforecast.evaluate bundle=RUN/bundle dataset=etth2 split=ltsf
-  python -m tsforecast.predict bundle=RUN/bundle input=x.csv output=y.csv
-  python -m tsforecast.publish bundle=RUN/bundle
-
---cfg job shows the composed configuration, --info the search path and defaults, --hydra-help Hydra's own options,
---trace the traceback of an error."""
 
 
-def help_text(config_name: str) -> str:
-    """Groups, keys and examples; read from the files, a third of the time of composing them."""
-    keys = (CONF_DIR / f"{config_name}.yaml").read_text(encoding="utf-8").partition("defaults:\n")[2]
-    listed = [group for group in groups() if options(group) and (config_name == "train" or f"- {group}:" in keys)]
-    listing = "\n".join(
+def help_text(command: str) -> str:
+    """What can be chosen, and the command's own file; composing it would take three times as long."""
+    root = (CONF_DIR / f"{command}.yaml").read_text(encoding="utf-8")
+    lines = [
         textwrap.fill(f"  {group + ':':<13}{', '.join(options(group))}", 118, subsequent_indent=" " * 15)
-        for group in listed
-    )
-    examples = "\n".join(
-        line for line in EXAMPLES.splitlines() if "tsforecast." not in line or f".{config_name} " in line
-    )
-    return (
-        f"tsforecast {config_name}: key=value changes a key, group=option picks one of a group\n\n"
-        f"Groups (feature takes a list: feature=[calendar,lags]; experiment and debug are added: +experiment=etth1)\n"
-        f"{listing}\n\nDefaults, and the keys beside the groups\n{textwrap.indent(keys.rstrip(), '  ')}\n\n{examples}"
+        for group in groups()
+        if options(group) and (command == "train" or f"- {group}:" in root)
+    ]
+    return "\n".join(
+        [
+            f"tsforecast {command}: key=value changes a key, group=option picks one of a group\n",
+            "Groups (feature takes a list: feature=[calendar,lags]; experiment and debug are added: +experiment=etth1)",
+            *lines,
+            f"\nExamples, the keys and their defaults\n{textwrap.indent(root, '  ')}",
+            "--cfg job shows the composed configuration, --info the search path and defaults, --hydra-help Hydra's own",
+            "options, --trace the traceback of an error.",
+        ]
     )
 
 
@@ -70,12 +54,9 @@ def command(task: Callable[[DictConfig], Any], config_name: str) -> None:
         sys.argv += [f"--config-dir={root}" for root in folders()[1:]]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions to us instead of printing and exiting
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    running = False
 
     def checked(cfg: DictConfig) -> Any:
-        nonlocal running
-        check_root(cfg, config_name)
-        running = True
+        check_keys(cfg, config_name)
         return task(cfg)
 
     try:
@@ -88,27 +69,11 @@ def command(task: Callable[[DictConfig], Any], config_name: str) -> None:
     except Exception as error:
         if trace:
             raise
-        message, status = f"Error: {_told(error, config_name, overrides, running)}", 1
+        message, status = f"Error: {explain(error, config_name, overrides)}", 1
     else:
         return
     sys.stderr.write(message + "\n")
     raise SystemExit(status)
-
-
-def _told(error: Exception, command: str, overrides: list[str], running: bool) -> str:
-    """What is printed of an error: ours as it is, others with what can be done about them."""
-    if isinstance(error, TsforecastError):
-        return str(error)
-    if isinstance(error, OSError) and running:
-        return (
-            f"{error.strerror or error}\n  where:   {error.filename or 'unknown'}\n"
-            "  fix:     check the path, its permissions and the free space"
-        )
-    if isinstance(error, MemoryError):
-        return f"memory runs out: {error}\n  fix:     a shorter lookback or horizon, fewer series, a smaller model"
-    if running and not isinstance(error, HydraException | OmegaConfBaseException):
-        return f"{type(error).__name__}: {error}\n  fix:     run again with --trace to see where it comes from"
-    return str(explain(error, command, overrides))
 
 
 def _is_override(argument: str) -> bool:

@@ -1,4 +1,4 @@
-"""From files and overrides to a configuration, and from its nodes to objects.
+"""From files and overrides to a configuration, from its nodes to objects, and what a mistake in either is told.
 
 Heavy imports happen inside the commands, after composition, so that `--help` and a misspelt key answer at once.
 """
@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.singleton import Singleton
-from hydra.errors import InstantiationException
-from omegaconf import DictConfig, open_dict
+from hydra.errors import HydraException, InstantiationException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from yaml import MarkedYAMLError
 
 from tsforecast.config.roots import ROOTS  # which makes the roots and resolvers known to Hydra
 from tsforecast.errors import ConfigError, TsforecastError, nearest
 
 _HERE = Path(__file__).resolve().parents[1]
+RENAMED = {"serving": "publish"}  # what was called otherwise before
 # Shipped inside the wheel as tsforecast/conf; at the top of the repository in a checkout.
 CONF_DIR = _HERE / "conf" if (_HERE / "conf").is_dir() else _HERE.parents[1] / "conf"
 
@@ -38,36 +40,73 @@ def groups() -> list[str]:
 
 def options(group: str) -> list[str]:
     """What can be chosen in a group; a file that begins with `_` is a part of others."""
-    return sorted({file.stem for root in folders() for file in root.glob(f"{group}/[!_]*.yaml")})
+    return sorted({file.stem for root in folders() for file in (root / group).glob("[!_]*.yaml")})
 
 
-def composed(command: str, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, str]]:
-    """The configuration of a command, and the option chosen in each group, as its command line composes them."""
+def compose(command: str, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, str]]:
+    """The configuration of a command, and the option chosen in each group, as its command line composes them.
+
+    Raises
+    ------
+    ConfigError
+        It does not compose, or has a key that is not read.
+    """
     before = Singleton.get_state()
     GlobalHydra.instance().clear()
     try:
         with hydra.initialize_config_dir(str(CONF_DIR), version_base="1.3", job_name="tsforecast"):
             local = [f"hydra.searchpath=[file://{root}]" for root in folders()[1:]]
             cfg = hydra.compose(command, overrides=[*local, *overrides], return_hydra_config=True)
+        chosen = choices(cfg.hydra)
+        with open_dict(cfg):
+            del cfg["hydra"]
+        check_keys(cfg, command)
+    except Exception as error:
+        raise explain(error, command, overrides) from error
     finally:
         Singleton.set_state(before)
-    chosen = {key: str(value) for key, value in cfg.hydra.runtime.choices.items() if not key.startswith("hydra")}
-    with open_dict(cfg):
-        del cfg["hydra"]
     return cfg, chosen
 
 
-def check_root(cfg: DictConfig, command: str) -> None:
-    """Raise a ConfigError for a key that `+` has put beside those that are read."""
-    known = [each.name for each in fields(ROOTS[command])]
-    if stray := [str(key) for key in cfg if key not in known]:
-        near = nearest(stray[0], known)
-        raise ConfigError(
-            "there is no such key",
-            where=f"the command line of {command}",
-            got=f"+{stray[0]}",
-            fix=f"did you mean {near}=...?" if near else "leave it out",
-        )
+def choices(hydra_cfg: DictConfig) -> dict[str, str]:
+    """The option chosen in each config group."""
+    return {key: str(value) for key, value in hydra_cfg.runtime.choices.items() if not key.startswith("hydra")}
+
+
+def check_keys(cfg: DictConfig, command: str) -> None:
+    """Raise OmegaConf's ConfigKeyError for a key that `+` has put beside those that are read."""
+    OmegaConf.merge(ROOTS[command], OmegaConf.to_container(cfg))
+
+
+def explain(error: Exception, command: str, overrides: Sequence[str]) -> TsforecastError:
+    """Any error as one of ours: those of a composition in Hydra's words, with the nearest key or option."""
+    if isinstance(error, TsforecastError):
+        return error
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, option = str(error.missing_cfg_file).rpartition("/")
+        there, plus = options(group), "+" * any(each.startswith("+" + group) for each in overrides)
+        near, where = nearest(option, there), group or "--config-name"
+        meant = near and f"did you mean {plus}{where}={near}?"
+        return ConfigError(f"there is no such {where}", where=where, got=option, allowed=there, fix=meant)
+    if isinstance(error, OSError):
+        fix = "check the path, its permissions and the free space"
+        return TsforecastError(error.strerror or str(error), where=error.filename, fix=fix)
+    if isinstance(error, MemoryError):
+        fix = "a shorter lookback or horizon, fewer series, a smaller model"
+        return TsforecastError(f"memory runs out: {error}", fix=fix)
+    fix = "--help lists the groups, --cfg job shows the keys, --trace where an error comes from"
+    if not isinstance(error, HydraException | OmegaConfBaseException | MarkedYAMLError):
+        return TsforecastError(str(error), got=type(error).__name__, fix=fix)
+    cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__ or error.__context__ or error
+    key = getattr(cause, "full_key", None) or ""
+    last, known = key.rpartition(".")[2], [str(each) for each in getattr(cause, "parent_node", None) or ()]
+    if isinstance(cause, MissingMandatoryValue):
+        fix = f"add {key}=... to the command"
+    elif key and last not in known and (near := nearest(RENAMED.get(last, last), known)):
+        fix = f"did you mean {key.removesuffix(last)}{near}?"
+    what, got = (" ".join(str(each).partition("\n    full_key")[0].split()) for each in (error, cause))
+    where = key or f"the configuration of {command}"
+    return ConfigError(what, where=where, got=None if got in what else got, fix=fix)
 
 
 def build(node: Any, **arguments: Any) -> Any:
@@ -83,18 +122,13 @@ def build(node: Any, **arguments: Any) -> Any:
     try:
         return instantiate(node, **arguments, _convert_="all")
     except InstantiationException as error:
-        cause = error.__cause__
-        if isinstance(cause, TsforecastError):
+        if isinstance(cause := error.__cause__, TsforecastError):
             raise cause from None
-        target = node.get("_target_") if isinstance(node, DictConfig) else None
-        where = node._get_full_key(None) if isinstance(node, DictConfig) else None
-        what, reason = f"{target or 'this node'} cannot be built", " ".join(str(cause or error).split())
-        if isinstance(cause, ImportError) or target is None or not isinstance(cause, Exception):
-            raise ConfigError(what, where=where, got=reason) from error
-        known = inspect.signature(get_object(target)).parameters
-        stray = next((str(key) for key in node if key not in known and not str(key).startswith("_")), None)
-        near = nearest(stray, known) if stray else None
+        message, _, where = str(error).partition("\nfull_key: ")
+        got = message.partition(":\n")[2]  # nothing where the class is not found
+        part = OmegaConf.select(node._get_root(), where) if where else node
+        known = inspect.signature(get_object(part["_target_"])).parameters if got else {}
         allowed = ", ".join(str(each).replace("'", "") for each in known.values())
-        raise ConfigError(
-            what, where=where, got=reason, allowed=allowed, fix=near and f"did you mean {where}.{near}?"
-        ) from error
+        near = next((nearest(key, known) for key in part if key not in known and key[0] != "_"), None)
+        what, fix, got = f"{part['_target_']} cannot be built", near and f"did you mean {where}.{near}?", got or cause
+        raise ConfigError(what, where=where or None, got=got, allowed=allowed or None, fix=fix) from error

@@ -14,13 +14,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from tsforecast.errors import ConfigError, OutputError, without_password
+from tsforecast.config import compose
+from tsforecast.errors import ConfigError, OutputError, count, without_password
 from tsforecast.files import atomic
 
 
 def choices() -> dict[str, str]:
     """The option chosen in each config group."""
-    return {key: str(value) for key, value in HydraConfig.get().runtime.choices.items() if not key.startswith("hydra")}
+    return compose.choices(HydraConfig.get())
 
 
 def run_dir(result: str) -> Path:
@@ -58,10 +59,10 @@ def check_processes(nodes: int = 1, devices: int = 1) -> None:
     if sweeping() and nodes * devices > 1:
         what = "a sweep cannot train in several processes: each would run the whole sweep"
         raise ConfigError(what, where="trainer.devices", got=nodes * devices, fix="trainer.devices=1")
-    for name, count in (("NODE_RANK", nodes), ("LOCAL_RANK", devices), ("RANK", nodes * devices)):
-        if (rank := os.environ.get(name, "0")) not in map(str, range(count)):
+    for name, most in (("NODE_RANK", nodes), ("LOCAL_RANK", devices), ("RANK", nodes * devices)):
+        if (rank := os.environ.get(name, "0")) not in map(str, range(most)):
             what = "the environment says that another process leads this one, and the trainer has none"
-            raise ConfigError(what, where=name, got=rank, allowed=f"0 to {count - 1}", fix=f"unset {name}")
+            raise ConfigError(what, where=name, got=rank, allowed=f"0 to {most - 1}", fix=f"unset {name}")
 
 
 def overrides() -> list[str]:
@@ -119,8 +120,8 @@ def _claim(log: Any, file: Path) -> None:
     try:
         fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        raise OutputError("another run is at work in this directory", where="hydra.run.dir", got=file.parent,
-                          fix="name another one, or wait") from None  # fmt: skip
+        what, fix = "another run is at work in this directory", "name another one, or wait"
+        raise OutputError(what, where="hydra.run.dir", got=file.parent, fix=fix) from None
 
 
 def show(text: str) -> None:
@@ -139,7 +140,6 @@ def limit_threads(threads: int) -> None:
     ConfigError
         It is not a positive number.
     """
-    if threads < 1:
-        raise ConfigError("threads are counted", where="threads", got=threads, allowed="1, 2, ...", fix="threads=1")
+    count("threads", threads)
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, str(threads))

@@ -12,6 +12,23 @@ from omegaconf import MISSING, OmegaConf
 
 
 @dataclass
+class Evaluation:
+    """How test rows are scored."""
+
+    stride: int = MISSING
+    baselines: dict[str, Any] = MISSING
+
+
+@dataclass
+class Paths:
+    """Where things lie."""
+
+    root_dir: str = MISSING
+    data_dir: str = MISSING
+    output_dir: str = MISSING
+
+
+@dataclass
 class TrainConfig:
     """Root of `train`. Groups are checked by the constructors they name."""
 
@@ -23,11 +40,11 @@ class TrainConfig:
     trainer: Any = MISSING
     callbacks: dict[str, Any] = field(default_factory=dict)
     calibration: Any = MISSING
-    evaluation: Any = MISSING
+    evaluation: Evaluation = MISSING
     tracking: Any = MISSING
     report: Any = MISSING
     publish: Any = MISSING
-    paths: Any = MISSING
+    paths: Paths = MISSING
     name: str | None = MISSING
     lookback: int = MISSING
     horizon: int = MISSING
@@ -47,9 +64,9 @@ class EvaluateConfig:
     bundle: str = MISSING
     dataset: Any = None
     split: Any = None
-    evaluation: Any = MISSING
+    evaluation: Evaluation = MISSING
     report: Any = MISSING
-    paths: Any = MISSING
+    paths: Paths = MISSING
     part: str = MISSING
     threads: int = MISSING
 
@@ -77,7 +94,7 @@ class PredictConfig:
     unsorted: str | None = MISSING
     gaps: str | None = MISSING
     duplicates: str | None = MISSING
-    paths: Any = MISSING
+    paths: Paths = MISSING
     threads: int = MISSING
 
 
@@ -87,11 +104,10 @@ class PublishConfig:
 
     bundle: str = MISSING
     name: str | None = MISSING
-    paths: Any = MISSING
+    paths: Paths = MISSING
 
 
-ROOTS: dict[str, type] = {"train": TrainConfig, "evaluate": EvaluateConfig, "predict": PredictConfig}
-ROOTS["publish"] = PublishConfig
+ROOTS = {"train": TrainConfig, "evaluate": EvaluateConfig, "predict": PredictConfig, "publish": PublishConfig}
 
 for _name, _root in ROOTS.items():
     ConfigStore.instance().store(name=f"{_name}_root", node=_root)
