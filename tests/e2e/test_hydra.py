@@ -148,8 +148,8 @@ def test_bad_data_is_told_before_a_tracking_database_is_made(
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
-        ("tsforecast tr", {"train", "evaluate", "predict"}),
-        ("tsforecast ", {"train", "evaluate", "predict"}),
+        ("tsforecast tr", {"train", "evaluate", "predict", "publish"}),
+        ("tsforecast ", {"train", "evaluate", "predict", "publish"}),
         ("tsforecast train scal", {"scaler=", "scaler."}),
         ("tsforecast train  model=ridge hori", {"horizon="}),
         ("tsforecast train model=nli", {"model=nlinear"}),
