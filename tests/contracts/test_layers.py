@@ -48,7 +48,7 @@ ONLY_IN = {
     "onnx": {"training.export"},
     "lightning": {"models.neural", "training"},
     "onnxruntime": {"models.onnx_runtime"},
-    "xgboost": {"models.boosting", "models.trees"},  # fitting; predicting
+    "xgboost": {"models.boosting", "models.feed", "models.trees"},  # fitting; its data; predicting
     "sklearn": {"models.boosting"},
     **{name: {"serving"} for name in ("bentoml", "fastapi", "starlette", "uvicorn", "orjson", "prometheus_client")},
 }

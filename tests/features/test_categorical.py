@@ -16,7 +16,8 @@ from tsforecast.errors import ConfigError, DataError
 from tsforecast.features.base import FeatureSet
 from tsforecast.features.categorical import one_hot
 from tsforecast.features.scaling import StandardScaler
-from tsforecast.models.linear import Ridge, design, design_size
+from tsforecast.models.design import design, design_size
+from tsforecast.models.linear import Ridge
 from tsforecast.windows import Windows
 
 SCHEMA = Schema("long", known=["promo", "event"], static=["category", "size"], categorical=["event", "category"])

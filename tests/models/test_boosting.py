@@ -24,7 +24,8 @@ from tsforecast.errors import ConfigError, DataError
 from tsforecast.features.window import Lags
 from tsforecast.models import trees, ubj
 from tsforecast.models.boosting import STRATEGIES, XGBoost
-from tsforecast.models.linear import LinearForecaster, Ridge, design
+from tsforecast.models.design import design
+from tsforecast.models.linear import LinearForecaster, Ridge
 from tsforecast.models.trees import TreeForecaster
 from tsforecast.types import Dims, Encoded, Window
 from tsforecast.windows import Windows
@@ -76,7 +77,7 @@ def test_the_matrix_is_fed_in_batches_and_the_trees_do_not_depend_on_their_size(
         gathered.append(len(window.target))
         return window
 
-    monkeypatch.setattr("tsforecast.models.boosting._ROWS", 64)
+    monkeypatch.setattr("tsforecast.models.feed._ROWS", 64)
     monkeypatch.setattr(Windows, "window", counted)
     batched = XGBoost(rounds=5, **PLAIN).fit(train, val, dims)
     assert max(gathered) == 64
@@ -131,6 +132,19 @@ def test_recursive_is_the_one_step_booster_rolled_forward_by_hand() -> None:
         row = np.concatenate([history - history[-1], known[L + step]])[None]
         series.append(np.float32(history[-1] + fitted.boosters[0].inplace_predict(row)[0]))
     np.testing.assert_allclose(fitted.predict(window)[0, :, 0], series[L:], atol=1e-6)
+
+
+def test_a_refit_with_the_rounds_that_were_chosen_is_the_fit_that_chose_them() -> None:
+    e, train, val, dims = problem(channels=2, known=2)
+    e.target[:, 0] = np.sin(4 * e.target[:, 0])  # which no linear map forecasts
+    for base in (None, Ridge()):
+        model = XGBoost(base=base, learning_rate=0.2, min_child_weight=1.0, patience=3)
+        fitted = model.fit(train, val, dims)
+        assert len(set(fitted.chosen["rounds"])) > 1
+        refitted = model.refitting(fitted.chosen).fit(train, windows(e, 0, 0), dims)
+        assert refitted.chosen == fitted.chosen
+        np.testing.assert_array_equal(refitted.predict(whole(val)), fitted.predict(whole(val)))
+    assert model.patience == 3
 
 
 # --- the margin ----------------------------------------------------------------------------------------------------
@@ -228,7 +242,7 @@ def test_windows_with_a_missing_label_are_left_out() -> None:
     expected = XGBoost(rounds=3, **PLAIN).fit(train.subset(clean), val, dims)
     np.testing.assert_array_equal(fitted.predict(whole(val)), expected.predict(whole(val)))
     e.target[:] = np.nan
-    with refused(DataError, where="train rows", got="285 windows, all with missing targets"):
+    with refused(DataError, where="training rows", got="285 windows, all with missing targets"):
         XGBoost(rounds=3).fit(train, val, dims)
 
 
@@ -241,7 +255,7 @@ def test_the_base_forecasts_every_window_and_channel_once_however_many_channels_
         LinearForecaster, "predict", lambda self, w: [read.append(w.target[:, 0].size), predict(self, w)][1]
     )
     _, train, val, dims = problem(channels=channels)
-    XGBoost(rounds=1, base=Ridge(), **PLAIN).fit(train, val, dims)
+    XGBoost(rounds=1, base=Ridge()).fit(train, val, dims)
     assert sum(read) == channels * (len(train) + len(val))
 
 
@@ -270,26 +284,6 @@ def test_the_lag_that_decides_is_the_most_important() -> None:
                 names={"target": ("OT",)})  # fmt: skip
     fitted = XGBoost(rounds=10).fit(windows(e, 0, 900, horizon=1), windows(e, 900, 1200, horizon=1), e.dims(L, 1, 1))
     assert next(iter(fitted.importance())) == "OT lag 8"
-
-
-@pytest.mark.parametrize("base", [None, Ridge()])
-def test_contributions_add_up_to_the_forecast(base: Ridge | None) -> None:
-    _, train, val, dims = problem(channels=2, known=2)
-    fitted = XGBoost(base=base, rounds=10, min_child_weight=1.0).fit(train, val, dims)
-    window = whole(val)
-    names, values = fitted.contributions(window, step=2, channel=1)
-    assert values.shape == (len(val), len(names) + 1)
-    np.testing.assert_allclose(
-        values.sum(axis=-1) + window.target[:, -1, 1], fitted.predict(window)[:, 2, 1], atol=1e-4
-    )
-
-
-def test_contributions_of_a_multi_output_booster_are_refused() -> None:
-    _, train, val, dims = problem(channels=1)
-    fitted = XGBoost(strategy="multi_output", rounds=2).fit(train, val, dims)
-    assert fitted.importance()
-    with refused(ConfigError, where="contributions", got="step 0, channel 0", fix=has("model.strategy=direct")):
-        fitted.contributions(whole(val))
 
 
 # --- what is saved -------------------------------------------------------------------------------------------------
@@ -472,9 +466,11 @@ def test_a_fit_leaves_the_parameters_alone_and_a_clone_fits_the_same() -> None:
         ({"max_depth": "deep"}, "model", has("max_depth", "deep")),
         ({"subsample": 2.0}, "model", has("subsample")),
         ({"max_bin": 1}, "model", has("max_bin")),
-        ({"params": {"max_dept": 3}}, "model.params", "max_dept"),
+        ({"params": {"max_dept": 3}}, "model", has("max_dept")),
         ({"params": {"objective": "reg:nothing"}}, "model", has("reg:nothing")),
-        ({"device": "tpu"}, "model", has("Got: `tpu`")),
+        ({"device": "tpu"}, "model.device", has("tpu")),
+        ({"rounds": [3, 4]}, "model.rounds", "2 numbers"),
+        ({"rounds": [3, 4, 5, 0]}, "model.rounds", 0),
     ],
     ids=str,
 )

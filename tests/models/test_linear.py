@@ -10,7 +10,9 @@ from sklearn.linear_model import Ridge as SklearnRidge
 from tests.errors import has, refused
 
 from tsforecast.errors import ConfigError, DataError
-from tsforecast.models.linear import LinearForecaster, Ridge, _Moments, design, matmul, round_weight
+from tsforecast.models.design import design
+from tsforecast.models.linear import LinearForecaster, Ridge, matmul, round_weight
+from tsforecast.models.moments import Moments
 from tsforecast.types import Encoded
 from tsforecast.windows import Windows
 
@@ -51,6 +53,14 @@ def test_the_lambda_chosen_has_the_lowest_validation_error_of_the_grid() -> None
     assert error(grid) == pytest.approx(min(error([value]) for value in grid), rel=1e-6)
 
 
+def test_a_refit_with_the_lambda_that_was_chosen_reads_no_validation_windows() -> None:
+    e = encoded(seed=3)
+    fitted = Ridge().fit(windows(e, 0, 150), windows(e, 150, 400), e.dims(12, 4, 1))
+    refitted = Ridge().refitting(fitted.chosen).fit(windows(e, 0, 150), windows(e, 0, 0), e.dims(12, 4, 1))
+    np.testing.assert_array_equal(refitted.weight, fitted.weight)
+    assert refitted.chosen == fitted.chosen
+
+
 @pytest.mark.parametrize("lambdas", [[1e-1, 1.0, 10.0], [10.0, 1.0, 1e-1], [1e-8, 1e3], None], ids=str)
 @pytest.mark.parametrize(("exact", "best"), [(True, 1e-12), (False, 1.0)])
 def test_the_edge_of_the_grid_is_never_taken_without_a_word(
@@ -80,7 +90,7 @@ def test_moments_from_the_series_are_the_moments_of_the_windows() -> None:
     rows = rng.standard_normal((90, 3)).astype(np.float32)
     e = Encoded(np.array([0, 40, 90]), rows, rows[:, :0], rows[:, :0], np.zeros((2, 0), np.float32))
     w = Windows.over(e, lookback=7, horizon=5, begin=np.array([0, 50]), end=np.array([40, 90]))
-    short, slow = (way(w, e.dims(7, 5, 1)) for way in (_Moments.sliding, _Moments.gathered))
+    short, slow = (way(w, e.dims(7, 5, 1)) for way in (Moments.sliding, Moments.gathered))
     for name in ("n", "xx", "xy", "yy", "x", "y"):
         np.testing.assert_allclose(getattr(short, name), getattr(slow, name), rtol=1e-4, atol=1e-3)
 
@@ -106,7 +116,7 @@ def test_windows_with_a_missing_label_are_left_out_of_the_fit() -> None:
     fitted = Ridge([0.1]).fit(windows(holed, 0, 300), windows(holed, 300, 400), e.dims(12, 4, 1))
     assert np.isfinite(fitted.weight).all()
     holed.target[:] = np.nan
-    with refused(DataError, where="training rows", got=has("285 train and 97 validation windows")):
+    with refused(DataError, where="training rows", got=has("285 windows")):
         Ridge([0.1]).fit(windows(holed, 0, 300), windows(holed, 300, 400), e.dims(12, 4, 1))
 
 

@@ -92,6 +92,20 @@ def test_the_weights_that_are_kept_are_those_of_the_lowest_validation_loss(tmp_p
     assert losses[-1] > min(losses)
 
 
+def test_a_refit_with_the_epochs_that_were_chosen_ends_at_the_weights_that_were_kept() -> None:
+    e = encoded()
+    model = Neural(NLinear, optimizer=partial(torch.optim.SGD, lr=0.2), batch_size=32, patience=2, warm_start=Ridge())
+    shown, none = windows(e, 300, 400).window(slice(None)), windows(e, 0, 0)
+    for chooses in (model, replace(model, warm_start=None)):
+        fitted = trained(chooses, e, None, epochs=12)
+        refitting = chooses.refitting(fitted.chosen)
+        trainer = partial(pl.Trainer, accelerator="cpu", max_epochs=50, logger=False, enable_progress_bar=False)
+        refitted = fit(refitting, windows(e, 0, 300), none, Fitting(e.dims(24, 6, 12), trainer))
+        assert refitted.chosen == fitted.chosen
+        np.testing.assert_array_equal(refitted.forecaster.predict(shown), fitted.forecaster.predict(shown))
+    assert 0 < fitted.chosen["epochs"] < len(fitted.history)
+
+
 @pytest.mark.parametrize(
     "settings", [{"num_sanity_val_steps": n} for n in (0, 1, 2)] + [{"limit_val_batches": 2}], ids=str
 )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar, Self
+from types import MappingProxyType
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from tsforecast.errors import DataError
 from tsforecast.types import Dims, Window
 from tsforecast.windows import Windows
 
@@ -22,9 +24,12 @@ class Forecaster(ABC):
     ----------
     requires
         What has to be installed beside `tsforecast[serve]` to forecast.
+    chosen
+        What its fit chose on the validation windows, as JSON values for `Estimator.refitting`; not saved.
     """
 
     requires: ClassVar[tuple[str, ...]] = ()
+    chosen: Mapping[str, Any] = MappingProxyType({})
 
     @abstractmethod
     def predict(self, window: Window) -> Float[np.ndarray, "B H C *Q"]:
@@ -69,3 +74,15 @@ class Estimator(ABC):
     @abstractmethod
     def fit(self, train: Windows, val: Windows, dims: Dims) -> Forecaster:
         """Fit on the train windows; the validation windows may choose hyperparameters, never coefficients."""
+
+    def refitting(self, chosen: Mapping[str, Any]) -> Estimator:
+        """The model that takes what was `chosen` as given: it chooses nothing and reads no validation windows."""
+        return self
+
+
+def check_labels(complete: int, windows: Windows, part: str) -> None:
+    """Raise a DataError when of the windows none is `complete`."""
+    if not complete:
+        got = f"{len(windows)} windows, all with missing targets" if len(windows) else "no windows"
+        fix = "shorten the horizon, or fill the gaps of the data first"
+        raise DataError("no window has a complete label", where=f"{part} rows", got=got, fix=fix)

@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import logging
-import re
 import warnings
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import xgboost as xgb
-from jaxtyping import Float
 from sklearn.base import BaseEstimator
 
-from tsforecast.errors import ConfigError, DataError
+from tsforecast.errors import ConfigError, count, one_of
 from tsforecast.models.base import Estimator
-from tsforecast.models.linear import Ridge, design
-from tsforecast.models.trees import TreeForecaster, seen
+from tsforecast.models.feed import Part, matrices
+from tsforecast.models.linear import Ridge
+from tsforecast.models.trees import TreeForecaster
 from tsforecast.types import Dims
 from tsforecast.windows import Windows
 
 log = logging.getLogger(__name__)
 STRATEGIES = ("direct", "multi_output", "recursive")
-_ROWS = 8192  # design rows gathered at a time
-_PLAIN = str.maketrans("[]<", "()‹")  # XGBoost refuses these in the name of a feature
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class XGBoost(BaseEstimator, Estimator):
     """Boosted trees on the last-value-subtracted window (Chen & Guestrin, XGBoost, KDD 2016).
 
@@ -50,10 +47,10 @@ class XGBoost(BaseEstimator, Estimator):
     learns_quantiles
         Whether to learn `dims.quantiles` (pinball loss) in place of the mean; with `direct` only.
     rounds
-        Trees per booster, at most; 0 leaves `base` alone.
+        Trees per booster, at most; 0 leaves `base` alone. A sequence has a number for each booster.
     patience
         Rounds without a lower validation loss before a booster stops and goes back to its best, which with a `base`
-        may be no tree at all; None: all rounds.
+        may be no tree at all; None: all rounds, and the validation windows are not read.
     max_depth, learning_rate, min_child_weight, subsample, colsample_bytree, reg_lambda, max_bin
         XGBoost's.
     params
@@ -65,49 +62,33 @@ class XGBoost(BaseEstimator, Estimator):
         Of the subsampling.
     """
 
-    def __init__(
-        self,
-        *,
-        strategy: str = "direct",
-        per_channel: bool = True,
-        base: Ridge | None = None,
-        learns_quantiles: bool = False,
-        rounds: int = 300,
-        patience: int | None = 10,
-        max_depth: int = 4,
-        learning_rate: float = 0.1,
-        min_child_weight: float = 20.0,
-        subsample: float = 0.5,
-        colsample_bytree: float = 0.5,
-        reg_lambda: float = 1.0,
-        max_bin: int = 256,
-        params: Mapping[str, Any] | None = None,
-        device: str = "cpu",
-        seed: int = 1,
-    ) -> None:
-        self.strategy = strategy
-        self.per_channel = per_channel
-        self.base = base
-        self.learns_quantiles = learns_quantiles
-        self.rounds = rounds
-        self.patience = patience
-        self.max_depth = max_depth
-        self.learning_rate = learning_rate
-        self.min_child_weight = min_child_weight
-        self.subsample = subsample
-        self.colsample_bytree = colsample_bytree
-        self.reg_lambda = reg_lambda
-        self.max_bin = max_bin
-        self.params = params
-        self.device = device
-        self.seed = seed
+    strategy: str = "direct"
+    per_channel: bool = True
+    base: Ridge | None = None
+    learns_quantiles: bool = False
+    rounds: int | Sequence[int] = 300
+    patience: int | None = 10
+    max_depth: int = 4
+    learning_rate: float = 0.1
+    min_child_weight: float = 20.0
+    subsample: float = 0.5
+    colsample_bytree: float = 0.5
+    reg_lambda: float = 1.0
+    max_bin: int = 256
+    params: Mapping[str, Any] | None = None
+    device: str = "cpu"
+    seed: int = 1
 
     @property
     def uses(self) -> frozenset[str]:  # type: ignore[override]
         """What is known at every step that the strategy forecasts."""
-        return frozenset(
-            {"known", "static"} if self.strategy == "recursive" else {"past", "known", "static", "tabular"}
-        )
+        known = frozenset({"known", "static"})
+        return known if self.strategy == "recursive" else known | {"past", "tabular"}
+
+    def refitting(self, chosen: Mapping[str, Any]) -> XGBoost:
+        """With `rounds` for each booster, and the `base` that was chosen."""
+        base = self.base and self.base.refitting(chosen["base"])
+        return replace(self, rounds=list(chosen["rounds"]), patience=None, base=base)
 
     def fit(self, train: Windows, val: Windows, dims: Dims) -> TreeForecaster:
         """Fit every booster, each stopped where its own validation loss is lowest.
@@ -120,8 +101,7 @@ class XGBoost(BaseEstimator, Estimator):
             No window has a complete label.
         """
         options = self._options(dims)
-        recursive = self.strategy == "recursive"
-        horizon = dims.horizon
+        horizon, recursive = dims.horizon, self.strategy == "recursive"
         if recursive:  # one step ahead, with what is known at every step
             train, val = (
                 replace(w, horizon=1, encoded=replace(w.encoded, past=w.encoded.past[:, :0], window_features=()))
@@ -129,10 +109,10 @@ class XGBoost(BaseEstimator, Estimator):
             )
             cardinality = {group: sizes for group, sizes in dims.cardinality.items() if group != "past"}
             dims = replace(dims, horizon=1, past=0, tabular=0, cardinality=cardinality)
-        every = list(range(dims.horizon))
+        every, channels = list(range(dims.horizon)), list(range(dims.channels))
         forecaster = TreeForecaster(
             horizon=horizon,
-            channels=[[c] for c in range(dims.channels)] if self.per_channel else [list(range(dims.channels))],
+            channels=[[channel] for channel in channels] if self.per_channel else [channels],
             steps=[every] if self.strategy == "multi_output" else [[step] for step in every],
             recursive=recursive,
             quantiles=len(dims.quantiles),
@@ -141,38 +121,41 @@ class XGBoost(BaseEstimator, Estimator):
         )
         if self.base is not None:
             forecaster.base = self.base.fit(train, val, replace(dims, quantiles=()))
-        boosters = []
-        for channels in forecaster.channels:
-            parts = [_Part.of(w, channels, forecaster, name) for w, name in ((train, "train"), (val, "val"))]
-            matrices: list[xgb.QuantileDMatrix] = []
+            forecaster.chosen = {"base": forecaster.base.chosen}
+        boosters = forecaster.boosters
+        rounds = iter(self._rounds(len(forecaster.channels) * len(forecaster.steps)))
+        read = {"training": train} if self.patience is None else {"training": train, "validation": val}
+        for group in forecaster.channels:
+            parts = [Part.of(windows, group, forecaster, name) for name, windows in read.items()]
             for i, steps in enumerate(forecaster.steps):
                 if i == 0 or dims.known:  # else the boosters differ in their labels alone
-                    names, types = _columns(train, dims, channels, steps)
-                    matrices = []
-                    for part in parts:
-                        feed = _Feed(part.rows(forecaster, steps), names, types)
-                        ref = matrices[0] if matrices else None
-                        matrices.append(
-                            xgb.QuantileDMatrix(feed, max_bin=self.max_bin, ref=ref, enable_categorical=True)
-                        )
-                for matrix, part in zip(matrices, parts, strict=True):
+                    designs = matrices(parts, dims, group, steps, self.max_bin)
+                for matrix, part in zip(designs, parts, strict=True):
                     matrix.set_info(label=part.label[:, steps])
                     if part.margin is not None:
-                        matrix.set_info(
-                            base_margin=np.repeat(part.margin[:, steps], max(len(dims.quantiles), 1), axis=1)
-                        )
-                boosters.append(self._boost(options, *matrices))
+                        margin = np.repeat(part.margin[:, steps], max(len(dims.quantiles), 1), axis=1)
+                        matrix.set_info(base_margin=margin)
+                boosters.append(self._boost(options, next(rounds), *designs))
         grown = [booster.num_boosted_rounds() for booster in boosters]
         log.info("%d boosters of %d to %d rounds", len(boosters), min(grown), max(grown))
-        forecaster.boosters = boosters
+        forecaster.chosen = {**forecaster.chosen, "rounds": grown}
         return forecaster.restore(forecaster.state())  # what was fitted predicts as what is loaded
 
-    def _boost(self, options: dict[str, Any], train: xgb.DMatrix, val: xgb.DMatrix) -> xgb.Booster:
-        if self.patience is None or not self.rounds:
-            return xgb.train(options, train, self.rounds)
-        booster = xgb.train(
-            options, train, self.rounds, evals=[(val, "val")], early_stopping_rounds=self.patience, verbose_eval=False
-        )
+    def _rounds(self, boosters: int) -> Sequence[int]:
+        """Of each booster."""
+        rounds = [self.rounds] * boosters if isinstance(self.rounds, int) else self.rounds
+        if len(rounds) != boosters:
+            got, allowed = f"{len(rounds)} numbers", f"one number, or one for each of {boosters} boosters"
+            raise ConfigError("these are the rounds of other boosters", where="model.rounds", got=got, allowed=allowed)
+        return rounds
+
+    def _boost(
+        self, options: dict[str, Any], rounds: int, train: xgb.DMatrix, val: xgb.DMatrix | None = None
+    ) -> xgb.Booster:
+        if val is None or not rounds:
+            return xgb.train(options, train, rounds)
+        evals = {"evals": [(val, "val")], "early_stopping_rounds": self.patience, "verbose_eval": False}
+        booster = xgb.train(options, train, rounds, **evals)
         if self.base is not None:  # which no tree may better
             alone = xgb.train(options, train, 0)
             if float(alone.eval(val).rpartition(":")[2]) <= booster.best_score:
@@ -181,158 +164,43 @@ class XGBoost(BaseEstimator, Estimator):
 
     def _options(self, dims: Dims) -> dict[str, Any]:
         """XGBoost's parameters, tried out on two rows."""
-        if self.strategy not in STRATEGIES:
-            raise ConfigError("there is no such strategy", where="model.strategy", got=self.strategy,
-                              allowed=", ".join(STRATEGIES))  # fmt: skip
+        one_of("model.strategy", self.strategy, STRATEGIES)
         if self.learns_quantiles and self.strategy != "direct":
-            raise ConfigError("only direct boosters learn quantiles", where="model.learns_quantiles",
-                              got=f"strategy {self.strategy}", allowed="strategy direct",
-                              fix="model.strategy=direct, or calibration=conformal without learning")  # fmt: skip
-        for name, least in (("rounds", 1 if self.base is None else 0), ("patience", 1)):
-            value = getattr(self, name)
-            if (name, value) != ("patience", None) and (
-                isinstance(value, bool) or not isinstance(value, int) or value < least
-            ):
-                raise ConfigError(f"{name} are counted" if name == "rounds" else "patience counts rounds",
-                                  where=f"model.{name}", got=value, allowed=f"{least} or more",
-                                  fix=f"model.{name}={max(least, 10)}")  # fmt: skip
-        options = {
-            "objective": "reg:squarederror",
-            "max_depth": self.max_depth,
-            "learning_rate": self.learning_rate,
-            "min_child_weight": self.min_child_weight,
-            "subsample": self.subsample,
-            "colsample_bytree": self.colsample_bytree,
-            "reg_lambda": self.reg_lambda,
-            "max_bin": self.max_bin,
-            "seed": self.seed,
-            "device": {"gpu": "cuda", "auto": "cuda"}.get(self.device, self.device),
-        }
+            what, fix = "only direct boosters learn quantiles", "model.strategy=direct, or calibration=conformal alone"
+            got, allowed = f"strategy {self.strategy}", "strategy direct"
+            raise ConfigError(what, where="model.learns_quantiles", got=got, allowed=allowed, fix=fix)
+        for rounds in [self.rounds] if isinstance(self.rounds, int | float) else self.rounds:
+            count("model.rounds", rounds, 1 if self.base is None else 0)
+        if self.patience is not None:
+            count("model.patience", self.patience)
+        own = ("max_depth", "learning_rate", "min_child_weight", "subsample", "colsample_bytree", "reg_lambda")
+        options = {name: getattr(self, name) for name in (*own, "max_bin", "seed")}
+        options["device"] = {"gpu": "cuda", "auto": "cuda"}.get(self.device, self.device)
+        options["objective"] = "reg:squarederror"
         if dims.quantiles:
             options |= {"objective": "reg:quantileerror", "quantile_alpha": list(dims.quantiles)}
         if self.strategy == "multi_output":
             options["multi_strategy"] = "multi_output_tree"
         options |= self.params or {}
-        with warnings.catch_warnings(record=True) as said:
-            warnings.simplefilter("always")
-            try:
-                tiny = xgb.QuantileDMatrix(np.eye(2, dtype=np.float32), label=np.arange(2), max_bin=self.max_bin)
-                xgb.train(options, tiny, 1)
-            except (xgb.core.XGBoostError, TypeError, ValueError) as error:
-                reason = re.sub(r"^\[[\d:]+\] \S+: |\s+", " ", str(error).partition("Stack trace")[0]).strip()
-                raise ConfigError("XGBoost refuses a parameter", where="model", got=reason[:300],
-                                  fix="compare the model's keys with XGBoost's documentation") from error  # fmt: skip
-        complaints = " ".join(str(each.message) for each in said)
-        if "are not used" in complaints:
-            unknown = complaints.partition("Parameters: {")[2].partition("}")[0].replace('"', "").strip()
-            raise ConfigError("XGBoost does not know a parameter", where="model.params", got=unknown,
-                              fix="compare the keys with XGBoost's documentation")  # fmt: skip
-        if "changed from GPU to CPU" in complaints:
-            if self.device != "auto":
-                raise ConfigError("XGBoost finds no GPU", where="model.device", got=self.device,
-                                  allowed="cpu here; cuda with a GPU and the package xgboost in place of xgboost-cpu",
-                                  fix="trainer=cpu, whose accelerator the model takes")  # fmt: skip
-            options["device"] = "cpu"
-        return options
+        if (refusal := _refusal(options)) is None:
+            return options
+        if _refusal(on_cpu := options | {"device": "cpu"}) is not None:
+            fix = "compare the model's keys with XGBoost's documentation"
+            raise ConfigError("XGBoost refuses a parameter", where="model", got=refusal, fix=fix)
+        if self.device == "auto":
+            return on_cpu
+        allowed = "cpu here; cuda with a GPU and the package xgboost in place of xgboost-cpu"
+        what, fix = "XGBoost does not run on this device", "trainer=cpu, whose accelerator the model takes"
+        raise ConfigError(what, where="model.device", got=f"{self.device}: {refusal}", allowed=allowed, fix=fix)
 
 
-@dataclass(frozen=True)
-class _Part:
-    """The rows of some channels with a complete label; labels and margins are counted from the last value."""
-
-    windows: Windows  # of these channels alone: else time and memory would grow with the square of their number
-    label: Float[np.ndarray, "R H"]
-    margin: Float[np.ndarray, "R H"] | None
-    kept: Sequence[np.ndarray]  # of each batch, the rows with a complete label
-
-    @classmethod
-    def of(cls, windows: Windows, channels: Sequence[int], forecaster: TreeForecaster, name: str) -> _Part:
-        """One pass over the windows."""
-        windows = replace(windows, encoded=replace(windows.encoded, target=windows.encoded.target[:, channels]))
-        labels, margins, kept = [], [], []
-        for index in _batches(windows):
-            window, label = windows.batch(index)
-            margin = forecaster.margin(window)
-            label = (label - window.target[:, -1:]).transpose(0, 2, 1).reshape(-1, windows.horizon)
-            kept.append(~np.isnan(label).any(axis=1))
-            labels.append(label[kept[-1]])
-            if margin is not None:
-                margins.append(margin.transpose(0, 2, 1).reshape(-1, windows.horizon)[kept[-1]])
-        if not sum(map(len, labels)):
-            raise DataError("no window has a complete label", where=f"{name} rows",
-                            got=f"{len(windows)} windows, all with missing targets",
-                            fix="shorten the horizon, or fill the gaps of the data first")  # fmt: skip
-        return cls(windows, np.concatenate(labels), np.concatenate(margins) if margins else None, kept)
-
-    def rows(self, forecaster: TreeForecaster, steps: Sequence[int]) -> Callable[[], Iterator[np.ndarray]]:
-        """The design for boosters of `steps`, batch by batch, as often as it is asked for."""
-
-        def batches() -> Iterator[np.ndarray]:
-            every = range(self.windows.encoded.target.shape[1])
-            for index, kept in zip(_batches(self.windows), self.kept, strict=True):
-                window = seen(self.windows.window(index), every, steps, recursive=forecaster.recursive)
-                yield design(window)[0][kept]
-
-        return batches
-
-
-def _batches(windows: Windows) -> Iterator[slice]:
-    return windows.batches(max(1, _ROWS // windows.encoded.target.shape[1]))
-
-
-class _Feed(xgb.DataIter):
-    """Batches of rows for XGBoost, which passes over them several times."""
-
-    def __init__(self, batches: Callable[[], Iterator[np.ndarray]], names: list[str], types: list[str]) -> None:
-        self.batches, self.names, self.types = batches, names, types
-        self.pending = batches()
-        super().__init__()
-
-    def next(self, input_data: Callable[..., Any]) -> bool:
-        """Hand over one batch."""
-        rows = next(self.pending, None)
-        if rows is not None:
-            input_data(data=rows, feature_names=self.names, feature_types=self.types)
-        return rows is not None
-
-    def reset(self) -> None:
-        """From the first batch on again."""
-        self.pending = self.batches()
-
-
-def _columns(
-    windows: Windows, dims: Dims, channels: Sequence[int], steps: Sequence[int]
-) -> tuple[list[str], list[str]]:
-    """A name (`HUFL lag 24`) and a type (`c` for a category, `q` for a number) for each column of the design."""
-    named = windows.encoded.names
-    groups = {
-        group: named.get(group) or [f"{group} {j}" for j in range(size)]
-        for group, size in (
-            ("target", dims.channels),
-            ("past", dims.past),
-            ("known", dims.known),
-            ("static", dims.static),
-        )
-    }
-    kinds = {group: ["c" if size else "q" for size in sizes] for group, sizes in dims.cardinality.items()}
-    lags = [f"lag {lag}" for lag in range(dims.lookback, 0, -1)]
-    owner = f"{groups['target'][channels[0]]} " if len(channels) == 1 else ""
-    names = [f"{owner}{lag}" for lag in lags]
-    types = ["q"] * len(lags)
-    for group, suffixes in (
-        ("past", [f" {lag}" for lag in lags] if dims.past else []),
-        ("known", [""] if len(steps) == 1 else [f" step {step + 1}" for step in steps]),
-        ("static", [""]),
-    ):
-        columns = groups[group] if getattr(dims, group) else []
-        names += [f"{column}{suffix}" for suffix in suffixes for column in columns]
-        types += [kind for _ in suffixes for kind in kinds.get(group, ["q"] * len(columns))]
-    features = [n for f in windows.encoded.window_features for n in f.names(dims.lookback)]
-    names += features
-    types += ["q"] * len(features)
-    seen_before: Counter[str] = Counter()
-    unique = []
-    for name in (name.translate(_PLAIN) for name in names):
-        seen_before[name] += 1
-        unique.append(name if seen_before[name] == 1 else f"{name} ({seen_before[name]})")
-    return unique, types
+def _refusal(options: Mapping[str, Any]) -> str | None:
+    """What XGBoost has to say against parameters: an error, or a warning that it goes on without them."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            tiny = xgb.QuantileDMatrix(np.eye(2, dtype=np.float32), label=np.arange(2), max_bin=options["max_bin"])
+            xgb.train(dict(options), tiny, 1)
+        except (xgb.core.XGBoostError, TypeError, ValueError) as error:
+            return str(error).partition("Stack trace")[0].strip()[:300]
+    return next((str(each.message).strip() for each in caught if each.category is UserWarning), None)

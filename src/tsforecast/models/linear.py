@@ -3,53 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from jaxtyping import Float
 
-from tsforecast.errors import ConfigError, DataError
-from tsforecast.features.categorical import one_hot
+from tsforecast.errors import ConfigError
 from tsforecast.models.base import Estimator, Forecaster
+from tsforecast.models.design import design
+from tsforecast.models.moments import Moments
 from tsforecast.types import Dims, Window
 from tsforecast.windows import Windows
 
 log = logging.getLogger(__name__)
-
-
-def design(
-    window: Window, cardinality: Mapping[str, Sequence[int]] | None = None
-) -> tuple[Float[np.ndarray, "B*C D"], Float[np.ndarray, "B*C 1"]]:
-    """One row per window and channel, and the last value that was subtracted.
-
-    Columns: target minus its last value (L), past covariates (L*P, row by row), known covariates of the
-    forecast rows (H*K, row by row), static covariates (S), window features (F). The past covariates are
-    relative to nothing: they are standardised already. Categories stand one-hot.
-    """
-    covariates = {"past": window.past, "known": window.known[:, window.target.shape[1] :], "static": window.static}
-    for group, sizes in (cardinality or {}).items():
-        covariates[group] = one_hot(covariates[group], sizes)
-    b, lookback, channels = window.target.shape
-    series = window.target.transpose(0, 2, 1).reshape(b * channels, lookback)
-    last = series[:, -1:]
-    series = series - last
-    parts = [series]
-    shared = [part.reshape(b, -1) for part in covariates.values()]
-    parts += [np.repeat(part, channels, axis=0) for part in shared if part.shape[1]]
-    if window.tabular.shape[1]:
-        parts.append(window.tabular.transpose(0, 2, 1).reshape(b * channels, -1))
-    return (series if len(parts) == 1 else np.concatenate(parts, axis=1)), last
-
-
-def design_size(dims: Dims) -> int:
-    """Columns of the design."""
-    past, known, static = (
-        int(getattr(dims, group)) + sum(max(size - 1, 0) for size in dims.cardinality.get(group, ()))
-        for group in ("past", "known", "static")
-    )
-    return dims.lookback * (1 + past) + dims.horizon * known + static + dims.tabular
 
 
 def exact_bits(size: int) -> tuple[int, int]:
@@ -136,94 +104,6 @@ class LinearForecaster(Forecaster):
         return self
 
 
-def _is_penalty(value: object) -> bool:
-    return isinstance(value, int | float) and 0 <= value < np.inf
-
-
-@dataclass(frozen=True)
-class _Moments:
-    """Sums over the rows of a design X and its labels Y, all that least squares needs to know of the data."""
-
-    n: int
-    xx: Float[np.ndarray, "D D"]
-    xy: Float[np.ndarray, "D H"]
-    yy: float
-    x: Float[np.ndarray, " D"]
-    y: Float[np.ndarray, " H"]
-
-    @classmethod
-    def of(cls, windows: Windows, dims: Dims) -> _Moments:
-        """By the shorter way where there is one."""
-        plain = design_size(dims) == dims.lookback and not windows.missing and not windows.encoded.local
-        return cls.sliding(windows, dims) if plain and windows.consecutive else cls.gathered(windows, dims)
-
-    @classmethod
-    def sliding(cls, windows: Windows, dims: Dims) -> _Moments:
-        """Of overlapping windows, from the series itself: O(T L + L^2) instead of O(T L^2).
-
-        Entry (i+1, j+1) of a sum over consecutive windows is entry (i, j) without its first product and with
-        one more at the end, so that the first row and the two ends of every series give the whole matrix.
-        """
-        m, lookback = dims.lookback + dims.horizon, dims.lookback
-        _, firsts, counts = np.unique(windows.series, return_index=True, return_counts=True)
-        target = windows.encoded.target
-        first, heads, tails = np.zeros(m), [], []
-        total = 0.0
-        for begin, n in zip(windows.origins[firsts] - lookback, counts, strict=True):
-            for series in target[begin : begin + n + m - 1].T:
-                series = np.ascontiguousarray(series, dtype=np.float64)
-                first += np.lib.stride_tricks.sliding_window_view(series, n) @ series[:n]
-                total += series[:n].sum()
-                heads.append(series[: m - 1])
-                tails.append(series[n:])
-        head, tail = np.array(heads), np.array(tails)
-        change = tail.T @ tail - head.T @ head
-        moment = np.empty((m, m))
-        moment[0] = first
-        for i in range(1, m):
-            moment[i, i:] = moment[i - 1, i - 1 : -1] + change[i - 1, i - 1 :]
-        moment = np.triu(moment) + np.triu(moment, 1).T
-        sums = total + np.concatenate([[0.0], np.cumsum(tail.sum(axis=0) - head.sum(axis=0))])
-        # The last value of the window is subtracted from all of it: z - z[L-1].
-        last = moment[lookback - 1].copy()
-        moment = moment - last - last[:, None] + last[lookback - 1]
-        sums = sums - sums[lookback - 1]
-        x, y = slice(0, lookback), slice(lookback, m)
-        n = len(windows) * dims.channels
-        return cls(n, moment[x, x], moment[x, y], float(np.trace(moment[y, y])), sums[x], sums[y])
-
-    @classmethod
-    def gathered(cls, windows: Windows, dims: Dims, *, rows: int = 8192) -> _Moments:
-        """Accumulate in float64 over float32 products, `rows` design rows at a time."""
-        d, h = design_size(dims), dims.horizon
-        n, xx, xy, yy, x, y = 0, np.zeros((d, d)), np.zeros((d, h)), 0.0, np.zeros(d), np.zeros(h)
-        for batch in windows.batches(max(1, rows // dims.channels)):
-            window, label = windows.batch(batch)
-            design_rows, last = design(window, dims.cardinality)
-            label = label.transpose(0, 2, 1).reshape(len(design_rows), h) - last
-            if windows.missing:
-                whole = ~np.isnan(label).any(axis=1)
-                design_rows, label = design_rows[whole], label[whole]
-            n += len(label)
-            xx += design_rows.T @ design_rows
-            xy += design_rows.T @ label
-            yy += float(np.einsum("rh,rh->", label, label, dtype=np.float64))
-            x += design_rows.sum(axis=0, dtype=np.float64)
-            y += label.sum(axis=0, dtype=np.float64)
-        return cls(n, xx, xy, yy, x, y)
-
-    def about(self, x: Float[np.ndarray, " D"], y: Float[np.ndarray, " H"]) -> _Moments:
-        """The moments of X - x and Y - y."""
-        return _Moments(
-            self.n,
-            self.xx - np.outer(self.x, x) - np.outer(x, self.x) + self.n * np.outer(x, x),
-            self.xy - np.outer(self.x, y) - np.outer(x, self.y) + self.n * np.outer(x, y),
-            self.yy - 2 * float(self.y @ y) + self.n * float(y @ y),
-            self.x - self.n * x,
-            self.y - self.n * y,
-        )
-
-
 @dataclass
 class Ridge(Estimator):
     """Closed-form ridge regression over the last-value-subtracted window: NLinear's map, solved exactly.
@@ -243,7 +123,8 @@ class Ridge(Estimator):
     uses: ClassVar[frozenset[str]] = frozenset({"past", "known", "static", "tabular"})
 
     def __post_init__(self) -> None:
-        if self.lambdas is not None and not (self.lambdas and all(map(_is_penalty, self.lambdas))):
+        sound = [isinstance(each, int | float) and 0 <= each < np.inf for each in self.lambdas or ()]
+        if self.lambdas is not None and not (sound and all(sound)):
             what, fix = "ridge penalties are non-negative, finite numbers", "model.lambdas=null takes the default grid"
             raise ConfigError(what, where="model.lambdas", got=list(self.lambdas), allowed="one or more", fix=fix)
 
@@ -255,42 +136,49 @@ class Ridge(Estimator):
         DataError
             No window has a complete label.
         """
-        moments, judge = (_Moments.of(windows, dims) for windows in (train, val))
-        if not moments.n or not judge.n:
-            where = "validation rows" if moments.n else "training rows"
-            got = f"{len(train)} train and {len(val)} validation windows, all with missing targets"
-            fix = "shorten the horizon, or fill the gaps of the data first"
-            raise DataError("no window has a complete label", where=where, got=got, fix=fix)
+        moments = Moments.of(train, dims, "training")
         mean_x, mean_y = moments.x / moments.n, moments.y / moments.n
-        moments, judge = moments.about(mean_x, mean_y), judge.about(mean_x, mean_y)
+        moments = moments.about(mean_x, mean_y)
         spectrum, basis = np.linalg.eigh(moments.xx)
         spectrum, xy = np.maximum(spectrum, 0.0), basis.T @ moments.xy
-        val_xx, val_xy = basis.T @ judge.xx @ basis, basis.T @ judge.xy
+        if self.lambdas is not None and len(self.lambdas) == 1:
+            penalty = float(self.lambdas[0])
+        else:
+            judge = Moments.of(val, dims, "validation").about(mean_x, mean_y)
+            val_xx, val_xy = basis.T @ judge.xx @ basis, basis.T @ judge.xy
 
-        def judged(penalty: float) -> float:
-            weight = _solve(spectrum, xy, penalty * moments.n)
-            return float(judge.yy - 2 * np.sum(weight * val_xy) + np.sum(weight * (val_xx @ weight)))
+            def judged(penalty: float) -> float:
+                weight = _solve(spectrum, xy, penalty * moments.n)
+                return float(judge.yy - 2 * np.sum(weight * val_xy) + np.sum(weight * (val_xx @ weight)))
 
-        grid = sorted(np.logspace(-6, 6, 49) if self.lambdas is None else map(float, self.lambdas))
+            penalty, error = self._chosen(judged)
+            log.info("ridge lambda %.3g chosen on validation, MSE %.4f", penalty, error / judge.n / dims.horizon)
+        weight = basis @ _solve(spectrum, xy, penalty * moments.n)
+        weight, bias = np.ascontiguousarray(weight, dtype=np.float32), (mean_y - mean_x @ weight).astype(np.float32)
+        forecaster = LinearForecaster(cardinality=dims.cardinality, weight=weight, bias=bias)
+        forecaster.chosen = {"lambda": penalty}
+        return forecaster
+
+    def refitting(self, chosen: Mapping[str, Any]) -> Ridge:
+        """With the `lambda` that was chosen."""
+        return Ridge([chosen["lambda"]])
+
+    def _chosen(self, judged: Callable[[float], float]) -> tuple[float, float]:
+        """The lambda with the lowest validation error, and that error."""
+        grid = sorted(np.logspace(-6, 6, 49).tolist() if self.lambdas is None else map(float, self.lambdas))
         errors = [judged(penalty) for penalty in grid]
         while self.lambdas is None and grid[0] > 1e-12 and _falls(errors):  # below 1e-12 there is no penalty left
             grid.insert(0, grid[0] / 10**0.25)
             errors.insert(0, judged(grid[0]))
         best = int(np.argmin(errors))
-        log.info("ridge lambda %.3g chosen on validation, MSE %.4f", grid[best], errors[best] / judge.n / dims.horizon)
         if _falls(errors) or _falls(errors[::-1]):
             log.warning("the best ridge lambda %.3g lies at the edge of the grid: widen model.lambdas", grid[best])
-        weight = basis @ _solve(spectrum, xy, grid[best] * moments.n)
-        return LinearForecaster(
-            cardinality=dims.cardinality,
-            weight=np.ascontiguousarray(weight, dtype=np.float32),
-            bias=(mean_y - mean_x @ weight).astype(np.float32),
-        )
+        return grid[best], errors[best]
 
 
 def _falls(errors: Sequence[float]) -> bool:
     """Whether the first is the lowest, by more than rounding."""
-    return len(errors) > 1 and errors[0] < (1 - 1e-5) * min(errors[1:])
+    return errors[0] < (1 - 1e-5) * min(errors[1:])
 
 
 def _solve(spectrum: np.ndarray, xy: np.ndarray, penalty: float) -> np.ndarray:

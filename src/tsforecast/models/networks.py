@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from tsforecast.errors import ConfigError
-from tsforecast.models.linear import LinearForecaster, design_size
+from tsforecast.models.design import design_size
+from tsforecast.models.linear import LinearForecaster
 from tsforecast.types import Dims, Window
 
 
@@ -28,7 +29,7 @@ class Linear(Protocol):
 
 
 def _design(window: Any, cardinality: Mapping[str, Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """`tsforecast.models.linear.design` on tensors: [B C D] and the last value [B C 1]."""
+    """`tsforecast.models.design.design` on tensors: [B C D] and the last value [B C 1]."""
     target: Tensor = window.target.transpose(1, 2)
     last = target[..., -1:]
     parts, lookback = [target - last], target.shape[2]

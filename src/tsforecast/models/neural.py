@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from tsforecast.errors import ConfigError
+from tsforecast.errors import count
 from tsforecast.models.linear import Ridge
 from tsforecast.types import Dims
 
@@ -45,6 +45,9 @@ class Neural:
     learns_quantiles
         Whether the network learns the levels of `quantiles`; else it forecasts a point, around which calibration
         places them.
+    epochs
+        Exactly so many are trained and the last weights kept, whatever `trainer.max_epochs` and the validation loss
+        say; None: until `patience` ends, and the best weights are kept.
     """
 
     backbone: Callable[[Dims], nn.Module]
@@ -56,15 +59,21 @@ class Neural:
     patience: int = 3
     warm_start: Ridge | None = None
     learns_quantiles: bool = False
+    epochs: int | None = None
     uses: frozenset[str] = field(init=False, default=frozenset())
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "val_batch_size", "patience"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ConfigError(f"{name} counts", where=f"model.{name}", got=value, allowed="1, 2, ...")
+            count(f"model.{name}", getattr(self, name))
+        if self.epochs is not None:
+            count("model.epochs", self.epochs, 0)
         network = getattr(self.backbone, "func", self.backbone)
         object.__setattr__(self, "uses", frozenset(getattr(network, "uses", ())))
+
+    def refitting(self, chosen: Mapping[str, Any]) -> Neural:
+        """With exactly the `epochs`, and from the warm start, that were chosen."""
+        start = self.warm_start and self.warm_start.refitting(chosen["warm_start"])
+        return replace(self, epochs=chosen["epochs"], warm_start=start)
 
 
 class Pinball(nn.Module):

@@ -11,10 +11,10 @@ import numpy as np
 import xgboost as xgb
 from jaxtyping import Float
 
-from tsforecast.errors import ConfigError
 from tsforecast.models import ubj
 from tsforecast.models.base import Forecaster
-from tsforecast.models.linear import LinearForecaster, design
+from tsforecast.models.design import by_row, design
+from tsforecast.models.linear import LinearForecaster
 from tsforecast.types import Window
 
 
@@ -37,7 +37,7 @@ def seen(window: Window, channels: Sequence[int], steps: Sequence[int], *, recur
 class TreeForecaster(Forecaster):
     """`forecast = last value + margin + trees`; the margin is what a linear map, if any, adds to it.
 
-    Rows are those of `tsforecast.models.linear.design`, categories as codes. A tree reads one row at a time, so that
+    Rows are those of `tsforecast.models.design.design`, categories as codes. A tree reads one row at a time, so that
     a forecast has the same bits in any batch.
 
     Parameters
@@ -89,7 +89,7 @@ class TreeForecaster(Forecaster):
             for i, steps in enumerate(self.steps):
                 if i == 0 or window.known.shape[2]:
                     rows, last = design(seen(window, channels, steps, recursive=self.recursive))
-                start = None if margin is None else _rows(margin[:, steps][..., channels])
+                start = None if margin is None else by_row(margin[:, steps][..., channels])
                 if start is not None and self.quantiles:
                     start = np.repeat(start, self.quantiles, axis=1)
                 trees = next(boosters).inplace_predict(rows, base_margin=start).reshape(len(rows), len(steps), -1)
@@ -114,38 +114,6 @@ class TreeForecaster(Forecaster):
                 total[name] += float(np.sum(gain))
         return dict(sorted(total.items(), key=lambda item: -item[1]))
 
-    def contributions(
-        self, window: Window, *, step: int = 0, channel: int = 0
-    ) -> tuple[tuple[str, ...], Float[np.ndarray, "B *Q F+1"]]:
-        """SHAP values (Lundberg et al., Nature Machine Intelligence 2, 2020): what each feature adds, in scaled units.
-
-        Returns
-        -------
-        names, values
-            Of the F features; the last column is what the trees start from, the linear map's part included. The sum
-            is the forecast minus the last value of the window.
-
-        Raises
-        ------
-        ConfigError
-            A booster forecasts several steps at once, which XGBoost does not explain, or the step is rolled forward.
-        """
-        group = next((i for i, channels in enumerate(self.channels) if channel in channels), None)
-        if group is None or [step] not in [list(steps) for steps in self.steps]:
-            raise ConfigError("no booster forecasts this step and channel alone", where="contributions",
-                              got=f"step {step}, channel {channel}", allowed="one booster per step",
-                              fix="train with model.strategy=direct; step and channel count from 0")  # fmt: skip
-        place = [list(steps) for steps in self.steps].index([step])
-        booster = self.boosters[group * len(self.steps) + place]
-        margin = self.margin(window)
-        start = None if margin is None else np.repeat(margin[:, step, [channel]], max(self.quantiles, 1), axis=1)
-        rows, _ = design(seen(window, [channel], [step], recursive=self.recursive))
-        matrix = xgb.DMatrix(
-            rows, base_margin=start, feature_names=booster.feature_names, feature_types=booster.feature_types,
-            enable_categorical=True,
-        )  # fmt: skip
-        return tuple(booster.feature_names or ()), booster.predict(matrix, pred_contribs=True)
-
     def state(self) -> dict[str, np.ndarray]:
         """The boosters, each a UBJ file, and the linear map."""
         trees = {
@@ -169,9 +137,3 @@ def _booster(raw: np.ndarray) -> xgb.Booster:
     booster = xgb.Booster({"nthread": 1}, model_file=bytearray(raw.tobytes()))
     booster.set_param({"device": "cpu"})
     return booster
-
-
-def _rows(values: Float[np.ndarray, "B H C"]) -> Float[np.ndarray, "B*C H"]:
-    """One row per window and channel, as in the design."""
-    b, h, c = values.shape
-    return np.ascontiguousarray(values.transpose(0, 2, 1)).reshape(b * c, h)

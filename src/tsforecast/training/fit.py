@@ -78,12 +78,17 @@ class Fitted:
         when it is asked for: by then the forecaster can be saved.
     note
         What a reader of the scores should know of the fit.
+    chosen
+        What the fit chose on the validation windows, as JSON values: ridge's `lambda`, the `rounds` of each booster and
+        its `base`, the `epochs` of a network and its `warm_start`. `model.refitting(chosen)` is the model that takes
+        them as given: it chooses nothing and reads no validation windows.
     """
 
     forecaster: Forecaster
     history: list[dict[str, float]] = field(default_factory=list)
     explain: Callable[[], dict[str, Any]] = dict
     note: str = ""
+    chosen: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def insights(self) -> dict[str, Any]:
@@ -121,4 +126,8 @@ def _(model: Estimator, train: Windows, val: Windows, fitting: Fitting) -> Fitte
         got = f"{fitting.ckpt_path} with model {type(model).__name__}"
         raise ConfigError("only models trained in steps can be resumed", where="ckpt_path", got=got, allowed="null")
     forecaster = model.fit(train, val, fitting.dims)
-    return Fitted(forecaster, explain=lambda: {"importance": weights} if (weights := forecaster.importance()) else {})
+
+    def explain() -> dict[str, Any]:
+        return {"importance": weights} if (weights := forecaster.importance()) else {}
+
+    return Fitted(forecaster, explain=explain, chosen=forecaster.chosen)

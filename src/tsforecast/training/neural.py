@@ -155,23 +155,29 @@ def _(model: Neural, train: Windows, val: Windows, fitting: Fitting) -> Fitted:
     dims, best = fitting.dims, Best(model.patience)
     for name in ("lightning.pytorch", "lightning.fabric"):  # hints about devices and paid services
         logging.getLogger(name).setLevel(logging.WARNING)
+    callbacks: list[pl.Callback] = [best] if model.epochs is None else []
+    length = {} if model.epochs is None else {"max_epochs": model.epochs}
     if fitting.out is None:
-        driver = _built("trainer", started, fitting.trainer, [best], enable_checkpointing=False, logger=False)
+        driver = _built(
+            "trainer", started, fitting.trainer, callbacks, enable_checkpointing=False, logger=False, **length
+        )
     else:  # the last of every epoch; `save_last` without a top k would wait for the end of the training
         folder = fitting.out / "checkpoints"
         last = ModelCheckpoint(folder, filename="last", save_top_k=1, enable_version_counter=False)
-        driver = _built("trainer", started, fitting.trainer, [best, last])
+        driver = _built("trainer", started, fitting.trainer, [*callbacks, last], **length)
     if driver.max_epochs is not None:
         errors.count("trainer.max_epochs", driver.max_epochs, -1)
     torch.manual_seed(fitting.seed)
     network = build(model.backbone, dims)
     _probe(network, train, dims, getattr(model.backbone, "strides", lambda _: {})(dims.lookback))
+    chosen: dict[str, Any] = {"epochs": model.epochs}
     if model.warm_start is not None:
         start = getattr(network, "warm_start", None)
         if start is None:
             what, got = "this network cannot start from a ridge solution", type(network).__name__
             raise ConfigError(what, where="model.warm_start", got=got, allowed="NLinear", fix="model.warm_start=null")
-        start(model.warm_start.fit(train, val, dims))
+        start(ridge := model.warm_start.fit(train, val, dims))
+        chosen["warm_start"] = ridge.chosen
     module = ForecastModule(network, model, train, val, fitting)
     loaders = [DataLoader(batches, batch_size=None) for batches in module.batches.values()]
     if fitting.ckpt_path is not None:
@@ -194,12 +200,14 @@ def _(model: Neural, train: Windows, val: Windows, fitting: Fitting) -> Fitted:
     if best.weights:
         network.load_state_dict(best.weights)
     epochs, note = len(module.history), ""
-    log.info("best validation loss %.4f of %d epochs", best.loss, epochs)
+    if model.epochs is None:
+        log.info("best validation loss %.4f of %d epochs", best.loss, epochs)
+        chosen["epochs"] = 0 if best.epoch is None else best.epoch + 1
     if best.weights and best.epoch is None:
         start = "untrained weights" if model.warm_start is None else "warm start, a ridge regression"
         note = f"what is kept is the {start}: no epoch of {epochs} had a lower validation loss"
     network = network.cpu().eval()
-    return Fitted(runtime(network, dims), module.history, partial(_insights, network, val), note)
+    return Fitted(runtime(network, dims), module.history, partial(_insights, network, val), note, chosen)
 
 
 def _probe(network: nn.Module, train: Windows, dims: Dims, strides: Mapping[str, int]) -> None:
