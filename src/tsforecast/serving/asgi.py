@@ -18,7 +18,7 @@ from starlette.responses import PlainTextResponse
 import tsforecast
 from tsforecast.bundle.request import Prediction
 from tsforecast.bundle.request import Request as Asked
-from tsforecast.errors import RequestError, TsforecastError
+from tsforecast.errors import RequestError
 from tsforecast.serving.batching import Batcher
 from tsforecast.serving.engine import Engine
 from tsforecast.serving.front import Front
@@ -26,7 +26,7 @@ from tsforecast.serving.limits import Bodies
 from tsforecast.serving.logs import log_as_json
 from tsforecast.serving.metrics import Metrics
 from tsforecast.serving.openapi import REFUSED, Answer, Plain, add_bundle
-from tsforecast.serving.refusals import as_json, busy, not_ready, refuse
+from tsforecast.serving.refusals import as_json, no_route, refused
 from tsforecast.serving.settings import Settings
 from tsforecast.serving.watch import Watch
 
@@ -76,7 +76,7 @@ class Server:
     ) -> bytes:
         """Read, forecast with whoever else is waiting, write."""
         if not self.engine.ready:
-            raise not_ready()
+            raise refused(503)
         self.check_room()
         if len(body) <= _LARGE:
             return await self.batcher.forecast(partial(read, body), write)
@@ -96,7 +96,7 @@ class Server:
             Too many do.
         """
         if self.reading + len(self.batcher.waiting) >= self.settings.queue:
-            raise busy("too many requests are waiting", f"{self.settings.queue} at a time")
+            raise refused(429, where="requests", allowed=f"{self.settings.queue} at a time")
 
 
 def create_app() -> FastAPI:
@@ -157,7 +157,7 @@ def create_app() -> FastAPI:
     async def readyz(_: Request) -> Response:
         """The golden request gave the golden answer, and the server is not about to stop."""
         if server.draining or not server.engine.ready:
-            raise not_ready("it is about to stop" if server.draining else "its golden request gave another answer")
+            raise refused(503, got="it is about to stop" if server.draining else "another answer to its golden request")
         return as_json({"status": "ready"})
 
     @app.get("/metrics", response_class=PlainTextResponse)
@@ -172,8 +172,7 @@ def create_app() -> FastAPI:
         return dict(app.openapi_schema or {})
 
     app.openapi = openapi  # type: ignore[method-assign]
-    app.add_exception_handler(TsforecastError, refuse)
-    app.add_exception_handler(HTTPException, refuse)
+    app.add_exception_handler(HTTPException, no_route)
     return app
 
 

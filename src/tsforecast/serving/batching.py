@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 from tsforecast.bundle.request import Prediction, Request
 from tsforecast.serving.engine import Engine
@@ -22,24 +23,34 @@ class Job:
     read: Callable[[], Request]
     write: Callable[[Request, Prediction], bytes]
     future: asyncio.Future[bytes]
-    asked: Request | Exception | None = None
+    request: Request | None = None
+    outcome: bytes | Exception | None = None
 
     @property
     def series(self) -> int:
         """How many series it asks for; none where it cannot be read."""
-        if self.asked is None:
+        if self.request is None and self.outcome is None:
             try:
-                self.asked = self.read()
+                self.request = self.read()
             except Exception as error:  # told to its caller
-                self.asked = error
-        return len(self.asked.panel) if isinstance(self.asked, Request) else 0
+                self.outcome = error
+        return 0 if self.request is None else len(self.request.panel)
 
-    def told(self, answer: Prediction | Exception) -> bytes | Exception:
-        """What its caller is told."""
+    def conclude(self, request: Request, found: Prediction | Exception) -> None:
+        """Write the answer, or keep the error that there is instead."""
         try:
-            return self.write(self.asked, answer) if isinstance(answer, Prediction) else answer  # type: ignore[arg-type]
+            self.outcome = found if isinstance(found, Exception) else self.write(request, found)
         except Exception as error:
-            return error
+            self.outcome = error
+
+    def settle(self) -> None:
+        """Give the caller its answer, unless it has gone."""
+        if self.future.done():
+            return
+        if isinstance(self.outcome, Exception):
+            self.future.set_exception(self.outcome)
+        else:
+            self.future.set_result(self.outcome or b"")
 
 
 class Batcher:
@@ -57,8 +68,7 @@ class Batcher:
     def __init__(self, engine: Engine, limit: int, observe: Callable[[int, int], None] = lambda *_: None) -> None:
         self.engine, self.limit, self.observe = engine, limit, observe
         self.waiting: deque[Job] = deque()
-        self.running = False
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._work: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="forecast")
 
     async def forecast(self, read: Callable[[], Request], write: Callable[[Request, Prediction], bytes]) -> bytes:
@@ -70,56 +80,35 @@ class Batcher:
             It cannot be read or answered.
         """
         loop = asyncio.get_running_loop()
-        if self._loop is not loop:  # the one before it ended, perhaps before it was told that its jobs were done
-            self._loop, self.running = loop, False
         job = Job(read, write, loop.create_future())
         self.waiting.append(job)
-        if not self.running:
-            self.running = True
-            loop.call_soon(self._next)  # once all that has arrived stands in the queue
+        if self._work is None or self._work.done():
+            self._work = loop.create_task(self._answer_all())  # begins once all that has arrived stands in the queue
         return await job.future
 
-    def _next(self) -> None:
-        """Prediction what waits: on the loop, where it is short, else in the thread until nothing waits any more."""
+    async def _answer_all(self) -> None:
+        """Answer what waits: on the loop, where it is short, else in the thread, until nothing waits any more."""
         loop = asyncio.get_running_loop()
-        if len(self.waiting) == 1 and self.waiting[0].series * self.engine.seconds < _SHORT:
-            _settle(self._answers())
-            self._go_on()
-        else:
-            loop.run_in_executor(self._thread, self._drain, loop).add_done_callback(lambda _: self._go_on())
-
-    def _go_on(self) -> None:
-        self.running = bool(self.waiting)
-        if self.running:
-            asyncio.get_running_loop().call_soon(self._next)
-
-    def _drain(self, loop: asyncio.AbstractEventLoop) -> None:
         while self.waiting:
-            loop.call_soon_threadsafe(_settle, self._answers())
+            lone = len(self.waiting) == 1 and self.waiting[0].series * self.engine.seconds < _SHORT
+            for job in self._answer() if lone else await loop.run_in_executor(self._thread, self._answer):
+                job.settle()
+            await asyncio.sleep(0)  # whoever came meanwhile takes a place in the queue
 
-    def _answers(self) -> list[tuple[Job, bytes | Exception]]:
+    def _answer(self) -> list[Job]:
         """Take jobs from the queue and answer them, in one call of the engine."""
         batch: list[Job] = []
         series = 0
         while self.waiting and len(batch) < _TOGETHER and (not batch or series + self.waiting[0].series <= self.limit):
             series += self.waiting[0].series
             batch.append(self.waiting.popleft())
-        requests = [job.asked for job in batch if isinstance(job.asked, Request)]
+        asked = [(job, job.request) for job in batch if job.request is not None]
         try:
-            found = iter(self.engine.bundle.predictions(requests) if requests else ())
-            each = [job.asked if isinstance(job.asked, Exception) else next(found) for job in batch]
+            found: list[Any] = self.engine.bundle.predictions([request for _, request in asked])
         except Exception as error:  # told to every caller
-            each = [error] * len(batch)
-        if requests:
-            self.observe(series, len(requests))
-        return [(job, job.told(answer)) for job, answer in zip(batch, each, strict=True)]
-
-
-def _settle(answered: list[tuple[Job, bytes | Exception]]) -> None:
-    for job, answer in answered:
-        if job.future.done():
-            continue  # its caller has gone
-        if isinstance(answer, bytes):
-            job.future.set_result(answer)
-        else:
-            job.future.set_exception(answer)
+            found = [error] * len(asked)
+        for (job, request), each in zip(asked, found, strict=True):
+            job.conclude(request, each)
+        if asked:
+            self.observe(series, len(asked))
+        return batch

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -57,12 +56,7 @@ class Table:
                 differ = ", ".join(sorted(record.keys() ^ given[0].keys())[:5])
                 at, got, fix = f"{where}[{i}]", f"not as record 0: {differ}", "write a missing value as null"
                 raise RequestError("the records have different keys", where=at, got=got, allowed=names, fix=fix)
-        cells = (
-            zip(*map(itemgetter(*names), given), strict=True)
-            if len(names) > 1
-            else [[r[n] for r in given] for n in names]
-        )
-        return cls(where, dict(zip(names, cells, strict=True)), len(given))
+        return cls(where, {name: [record[name] for record in given] for name in names}, len(given))
 
     @cached_property
     def kinds(self) -> dict[str, Counter[type]]:

@@ -24,7 +24,7 @@ from tsforecast.bundle.request import Prediction, Request
 from tsforecast.data.columns import Problems, channel_columns, check_closed
 from tsforecast.data.panel import Panel
 from tsforecast.data.tables import read_csv
-from tsforecast.errors import DataError, RequestError, TsforecastError, listed, nearest
+from tsforecast.errors import DataError, RequestError, listed, nearest
 from tsforecast.serving.body import Table, check_keys
 from tsforecast.serving.plain import plain, step
 
@@ -176,9 +176,3 @@ class Contract:
         wide = self.bundle.schema.layout == "wide"
         frame = forecast.to_wide(self.bundle.schema.stamp) if wide else forecast.to_frame()
         return frame.to_csv(index=False).encode()
-
-
-def problem(error: TsforecastError) -> dict[str, str | None]:
-    """The one shape of an error: `code, message, where, got, allowed, fix`."""
-    texts = {name: text and text[:1000] for name, text in error.parts.items()}
-    return {"code": error.code, "message": error.what[:4000], **texts}

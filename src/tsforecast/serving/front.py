@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tsforecast.errors import RequestError, TsforecastError
 from tsforecast.serving.limits import TAKES, check_head
-from tsforecast.serving.refusals import failed, late, left, refusal, too_large
+from tsforecast.serving.refusals import refusal, refused
 
 if TYPE_CHECKING:
     from tsforecast.serving.asgi import Server
@@ -37,9 +37,8 @@ class Front:
             await self._lifespan(receive, send)
         elif scope["type"] == "http":
             await self._http(scope, receive, send)
-        else:  # a web socket; closed before it is accepted, it is refused
-            await receive()
-            await send({"type": "websocket.close", "code": 1000})
+        else:  # a web socket, for which there is no route
+            await self.app(scope, receive, send)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -61,17 +60,18 @@ class Front:
         try:
             exchange.admit()
             await self.app(scope, exchange.receive, exchange.send)
-        except RequestError as error:
-            exchange.close = error.status != 429
+        except TsforecastError as error:
             await refusal(scope, error)(scope, receive, exchange.send)
         except ClientDisconnect:
-            await refusal(scope, left())(scope, receive, send)  # nobody reads it, but whoever calls this app waits
+            await refusal(scope, refused(400, where="body"))(
+                scope, receive, send
+            )  # nobody reads it, but whoever calls this app waits
             exchange.status = 499  # as nginx calls it
         except Exception:
             log.exception("a request failed", extra={"request_id": exchange.request_id})
             if exchange.status != 500:
                 raise  # the answer had begun
-            await refusal(scope, failed())(scope, receive, exchange.send)
+            await refusal(scope, refused(500))(scope, receive, exchange.send)
         finally:
             exchange.end()
 
@@ -92,7 +92,7 @@ class Exchange:
         given = self.headers.get(b"x-request-id", b"").decode("latin-1")
         self.request_id = given if _ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
         self.status, self.size, self.held = 500, 0, 0
-        self.counted, self.whole, self.close = scope["path"] in TAKES, False, False
+        self.counted, self.complete, self.close = scope["path"] in TAKES, False, False
         self._given_up: RequestError | None = None
         self._wait: asyncio.Timeout | None = None
         patience = server.settings.patience
@@ -106,7 +106,9 @@ class Exchange:
         RequestError
             It is refused.
         """
+        self.close = True  # what is refused by its head is not read on
         check_head(self.scope, self.headers, self.server.settings)
+        self.close = False
         if self.counted:
             self.server.check_room()
 
@@ -118,12 +120,12 @@ class Exchange:
         RequestError
             It is late or too large, or there is no room for it.
         """
-        if self.whole:
+        if self.complete:
             return await self._receive()
         try:
             return await self._part()
         except RequestError:
-            self.close = not self.whole  # nobody reads what is still to come
+            self.close = not self.complete  # nobody reads what is still to come
             raise
 
     async def _part(self) -> Message:
@@ -135,15 +137,16 @@ class Exchange:
                 if asyncio.get_running_loop().time() >= self._until:  # a fast sender is never waited for
                     raise TimeoutError
         except TimeoutError:
-            raise (self._given_up or late(server.settings)) from None
+            allowed = f"{server.settings.patience:g} seconds"
+            raise (self._given_up or refused(408, where="body", allowed=allowed)) from None
         finally:
             self._wait = None
         count = len(message.get("body", b""))
         self.size += count
         if self.size > most:
-            raise too_large(server.settings)
+            raise refused(413, where="body", allowed=f"{server.settings.max_body:g} MiB")
         if not message.get("more_body", False):
-            self.whole = True
+            self.complete = True
             server.bodies.arriving.discard(self)
         server.bodies.add(self, count)
         return message

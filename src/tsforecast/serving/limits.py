@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from starlette.types import Scope
 
 from tsforecast.errors import RequestError
-from tsforecast.serving.refusals import busy, too_large
+from tsforecast.serving.refusals import refused
 from tsforecast.serving.settings import Settings
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Bodies:
         self.held += count
         self.peak = max(self.peak, self.held)
         while self.held > self.most:
-            error = busy("too many bytes of bodies are waiting", f"{self.most / 2**20:g} MiB at a time")
+            error = refused(429, where="bodies in memory", allowed=f"{self.most / 2**20:g} MiB at a time")
             largest = max({request, *self.arriving}, key=lambda each: each.held)
             self.release(largest)
             if largest is request:
@@ -73,22 +73,16 @@ def check_head(scope: Scope, headers: dict[bytes, bytes], settings: Settings) ->
         raise RequestError("the length of the body is told in two ways", where=where, allowed="one of them")
     host = headers.get(b"host", b"localhost").decode("latin-1").lower()
     if not _is_ours(host, scope, settings):
-        told = {"where": "Host", "got": host[:100], "fix": "name it in TSFORECAST_HOSTS"}
-        raise RequestError("this server does not answer for that host", status=421, code="host", **told)
+        raise refused(421, where="Host", got=host[:100])
     if (takes := TAKES.get(scope["path"])) and scope["method"] == "POST":
         coding = headers.get(b"content-encoding", b"identity").decode("latin-1").lower()
         kind = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
         if coding != "identity":
-            raise _media("Content-Encoding", coding, "identity: send it as it is")
+            raise refused(415, where="Content-Encoding", got=coding[:100], allowed="identity: send it as it is")
         if kind and kind not in takes:
-            raise _media("Content-Type", kind, " or ".join(takes))
+            raise refused(415, where="Content-Type", got=kind[:100], allowed=" or ".join(takes))
     if length.isdigit() and (len(length) > 15 or int(length) > settings.max_body * 2**20):
-        raise too_large(settings)
-
-
-def _media(where: str, got: str, allowed: str) -> RequestError:
-    told = {"where": where, "got": got[:100], "allowed": allowed}
-    return RequestError("the body is of a kind that is not read", status=415, code="media_type", **told)
+        raise refused(413, where="body", allowed=f"{settings.max_body:g} MiB")
 
 
 def _is_ours(host: str, scope: Scope, settings: Settings) -> bool:

@@ -11,6 +11,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from tsforecast.serving.engine import Engine
+from tsforecast.serving.refusals import KINDS
 
 Cell = float | str | None
 Table = list[dict[str, Cell]] | dict[str, list[Cell]]
@@ -59,9 +60,7 @@ class Error(BaseModel):
 
 
 _SHAPE = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
-REFUSED: dict[int | str, dict[str, Any]] = {
-    status: {"content": _SHAPE} for status in (400, 408, 413, 415, 421, 422, 429, 503)
-}
+REFUSED: dict[int | str, dict[str, Any]] = {status: {"content": _SHAPE} for status in sorted({*KINDS, 422} - {500})}
 
 
 class Plain(APIRoute):
