@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -41,20 +41,16 @@ class Scores:
     rmsse_scale: Float[np.ndarray, "N C"]
     quantile_levels: tuple[float, ...] = ()
     keep: bool = False
-    quantiles: QuantileScores | None = field(init=False, default=None)
-    windows: int = field(init=False, default=0)
-    _sums: Float[np.ndarray, "2 4 C H"] = field(init=False, repr=False)
-    _count: Int[np.ndarray, "C H"] = field(init=False, repr=False)
-    _by_series: Float[np.ndarray, "N 3 C"] = field(init=False, repr=False)  # |e|, e^2 and number of labels
-    _shift: list[np.ndarray] = field(init=False, repr=False, default_factory=list)
-    _losses: list[np.ndarray] = field(init=False, repr=False, default_factory=list)
-    _relative: Float[np.ndarray, "3"] = field(init=False, repr=False)  # sums for sMAPE and MAPE, zero labels
 
     def __post_init__(self) -> None:
-        shape = (len(self.channels), self.horizon)
-        self.quantiles = QuantileScores(self.quantile_levels, self.horizon) if self.quantile_levels else None
+        channels, horizon = shape = len(self.channels), self.horizon
+        self.quantiles = QuantileScores(self.quantile_levels, horizon) if self.quantile_levels else None
+        self.windows = 0
         self._sums, self._count = np.zeros((2, 4, *shape)), np.zeros(shape, dtype=np.int64)
-        self._by_series, self._relative = np.zeros((len(self.mase_scale), 3, shape[0])), np.zeros(3)
+        self._by_series = np.zeros((len(self.mase_scale), 3, channels))  # sums of |e| and e^2, number of labels
+        self._relative = np.zeros(3)  # sums for sMAPE and MAPE, zero labels
+        self._shift: list[np.ndarray] = []
+        self._losses: list[np.ndarray] = []
 
     def update(
         self,
@@ -73,12 +69,10 @@ class Scores:
         self.windows += len(label_raw)
         if not self._shift:
             self._shift = [np.repeat(_level(label), self.horizon) for label in (label_scaled, label_raw)]
-        cells = self._count.size
-        size = max(1, BLOCK // cells)
+        size = max(1, BLOCK // self._count.size)
         for i in range(0, len(label_raw), size):
-            arrays = (label_scaled, forecast_scaled, label_raw, forecast_raw)
-            flat = (a[i : i + size].swapaxes(1, 2).reshape(-1, cells) for a in arrays)
-            self._add(*flat, series[i : i + size])
+            arrays = (a[i : i + size] for a in (label_scaled, forecast_scaled, label_raw, forecast_raw))
+            self._add(*(a.swapaxes(1, 2).reshape(len(a), -1) for a in arrays), series[i : i + size])
 
     def _add(self, *block: np.ndarray) -> None:
         """One block of flat `[B C*H]` arrays, as `update` takes them."""
@@ -128,16 +122,12 @@ class Scores:
         count, zeros = self._count.sum(), self._relative[2]
         scores: dict[str, float] = {}
         for unit, suffix in ((SCALED, ""), (RAW, "_raw")):
-            total = self._sums[unit].sum(axis=(1, 2))
+            absolute, square, *_ = self._sums[unit].sum(axis=(1, 2))
             channel, labels = self._sums[unit].sum(axis=2), self._count.sum(axis=1)
             spread = channel[LABEL_SQUARE] - ratio(channel[LABEL] ** 2, labels)
-            mse = float(ratio(total[SQUARE], count))
-            scores |= {
-                f"mse{suffix}": mse,
-                f"mae{suffix}": float(ratio(total[ABSOLUTE], count)),
-                f"rmse{suffix}": float(np.sqrt(mse)),
-                f"r2{suffix}": _mean(1.0 - ratio(channel[SQUARE], spread), spread > 0),
-            }
+            scores[f"mse{suffix}"], scores[f"mae{suffix}"] = float(ratio(square, count)), float(ratio(absolute, count))
+            scores[f"rmse{suffix}"] = float(np.sqrt(scores[f"mse{suffix}"]))
+            scores[f"r2{suffix}"] = _mean(1.0 - ratio(channel[SQUARE], spread), spread > 0)
         by_series = self._each_series()
         seen = by_series[:, 2] > 0
         usable = seen & (self.mase_scale > 0)
@@ -168,8 +158,7 @@ class Scores:
         ValueError
             They are of other channels, horizons, quantile levels or series.
         """
-        alike = ("channels", "horizon", "quantile_levels")
-        if any(getattr(self, name) != getattr(other, name) for name in alike):
+        if any(getattr(self, name) != getattr(other, name) for name in ("channels", "horizon", "quantile_levels")):
             raise ValueError("scores of other channels, horizons or quantile levels cannot be merged")
         merged = Scores(self.channels, self.horizon, self.mase_scale, self.rmsse_scale, self.quantile_levels, self.keep)
         merged._shift = self._shift or other._shift
@@ -183,11 +172,11 @@ class Scores:
             each[:, 0] *= np.nan_to_num(ratio(self.mase_scale, part.mase_scale))
             each[:, 1] *= np.nan_to_num(ratio(self.rmsse_scale, part.rmsse_scale)) ** 2
             merged.windows += part.windows
+            merged._losses += part._losses
             merged._sums += sums
             merged._count += part._count
             merged._by_series += each
             merged._relative += part._relative
-            merged._losses += part._losses
             if merged.quantiles is not None and part.quantiles is not None:
                 merged.quantiles.merge(part.quantiles)
         return merged
@@ -253,8 +242,7 @@ def _level(label: Float[np.ndarray, "B H C"]) -> Float[np.ndarray, " C"]:
     """Roughly the mean of each channel: squares are summed about it, as about 0 float32 would lose the variance."""
     observed = ~np.isnan(label)
     mean = ratio(np.where(observed, label, 0.0).sum(axis=(0, 1)), observed.sum(axis=(0, 1)))
-    level: np.ndarray = np.nan_to_num(mean).astype(label.dtype)
-    return level
+    return np.asarray(np.nan_to_num(mean), dtype=label.dtype)
 
 
 def _mean(values: np.ndarray, where: np.ndarray) -> float:

@@ -114,23 +114,21 @@ def read_known_future(
     problems.missing(wanted, frame.columns)
     problems.stop(fix)
     frame, ids, rows = read_rows(frame, schema, problems)
-    problems.stop(fix)
-    if (rows.time.tz is None) != (panel.time.tz is None):
+    if not problems.found and (rows.time.tz is None) != (panel.time.tz is None):
         problems.add(f"their timestamps have time zone {rows.time.tz}, the history's {panel.time.tz}")
-        problems.stop(fix)
+    problems.stop(fix)
     series = ids[rows.codes] if schema.id else np.repeat(panel.ids, len(frame))
     given = pd.MultiIndex.from_arrays([series, rows.time])
     future = pd.MultiIndex.from_arrays([np.repeat(panel.ids, horizon), joined(panel.future_time(horizon))])
     twice = given.duplicated(keep="last")
     if (again := twice & given.isin(future)).any():
         problems.add("forecast rows that are there twice", again)
-        problems.stop(fix)
     last = np.flatnonzero(~twice)
     found = given[last].get_indexer(future)
     if (gone := found < 0).any():
         when = listed(f"{t} of {i}" if schema.id else t for i, t in future[gone][:6])
         problems.add(f"{int(gone.sum())} of {len(future)} forecast rows are missing: {when}")
-        problems.stop(fix)
+    problems.stop(fix)
     categories = dict(panel.categories)
     problems.rows = last[found]
     values = read_numbers(frame.iloc[problems.rows], names, schema, problems, categories, known=True)

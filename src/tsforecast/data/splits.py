@@ -153,10 +153,8 @@ class FractionSplit(Split):
         super().__post_init__()
         shares = (self.train, self.val, self.test)
         if not all(share > 0 for share in shares) or sum(shares) > 1 + 1e-9:
-            what, got = (
-                "split shares must be positive and add up to 1 at most",
-                "train={} val={} test={}".format(*shares),
-            )
+            what = "split shares must be positive and add up to 1 at most"
+            got = f"train={self.train} val={self.val} test={self.test}"
             raise ConfigError(what, where="split", got=got, fix="0.7, 0.1, 0.2, say")
 
     def ends(self, panel: Panel) -> Sequence[np.ndarray]:
