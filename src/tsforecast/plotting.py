@@ -27,14 +27,8 @@ BASELINE = "seasonal naive"
 STYLE = Path(__file__).with_suffix(".mplstyle")
 CHARTS = 12  # of a figure of forecasts, at most
 TICKS = 9  # on an axis of time, at most
-CHANGED = [
-    "",
-    "%Y",
-    "%d %b",
-    "%d %b",
-    "%H:%M",
-    "%H:%M",
-]  # of years, months, days, ...: the tick where the coarser changes
+# Of years, months, days, ...: the tick where the coarser changes.
+CHANGED = ["", "%Y", "%d %b", "%d %b", "%H:%M", "%H:%M"]
 RIGHT = ["", "%Y", "%b %Y", "%d %b %Y", "%d %b %Y", "%d %b %Y %H:%M"]  # and at the right end, what the last is in
 
 Draw = Callable[[Any], None]  # on a matplotlib Axes
@@ -165,11 +159,5 @@ def draw(charts: Sequence[Draw], title: str = "", subtitle: str = "", *, columns
 
 def png(figure: Any) -> bytes:
     """The picture of a figure."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from PIL import Image
-
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    picture = Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba())
-    picture.convert("RGB").save(file := io.BytesIO(), "png")
+    figure.savefig(file := io.BytesIO(), format="png")
     return file.getvalue()

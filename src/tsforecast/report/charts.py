@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,7 @@ def error_charts(by_step: ByStep) -> list[Draw]:
 
     def draw(metric: str, title: str, axes: Any) -> None:
         steps = range(1, len(by_step[model][metric]) + 1)
-        for i, name in enumerate(baselines):
-            colour, dash = BASELINES[i % len(BASELINES)], DASHES[i % len(DASHES)]
+        for name, colour, dash in zip(baselines, cycle(BASELINES), cycle(DASHES), strict=False):
             line(axes, name.replace("_", " "), steps, by_step[name][metric], colour, dash, 1.6)
         line(axes, model.replace("_", " "), steps, by_step[model][metric], MODEL)
         axes.set_ylim(bottom=0)
@@ -40,7 +40,7 @@ def coverage_charts(by_step: ByStep) -> list[Draw]:
     shares = sorted((float(key.split("-")[1]) for key in model if key.startswith("coverage-")), reverse=True)
 
     def draw(axes: Any) -> None:
-        for share, colour in zip(shares, (MODEL, *BASELINES) * len(shares), strict=False):
+        for share, colour in zip(shares, cycle((MODEL, *BASELINES)), strict=False):
             covered = 100 * np.asarray(model[f"coverage-{share:g}"])
             axes.axhline(share, color=colour, ls="--", lw=1.2)
             line(axes, f"{share:g} % interval", range(1, len(covered) + 1), covered, colour)

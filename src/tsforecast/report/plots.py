@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import gc
 import html
 import json
 from collections.abc import Mapping, Sequence
@@ -21,11 +20,7 @@ from tsforecast.training.evaluate import Evaluation
 
 FIGURES: dict[str, tuple[str, int, float]] = {  # what each is of, its columns (0: one for each chart) and their height
     "forecast": ("Example windows of the scored rows, in original units; forecasts in the shaded part", 1, 1.7),
-    "extremes": (
-        "The windows with the largest and the smallest error in scaled units; drawn in original units",
-        1,
-        1.7,
-    ),
+    "extremes": ("Windows with the largest and the smallest error in scaled units; drawn in original units", 1, 1.7),
     "error_by_step": ("Error by horizon step over all scored windows and channels, in scaled units", 0, 3.1),
     "coverage_by_step": ("Share of the truth inside each interval by step; dashed: what it should be", 0, 3.1),
     "insights": ("What the model leans on: the loss that each input saved, or the weight it has", 0, 4.4),
@@ -69,7 +64,6 @@ class Report:
         OutputError
             A file cannot be written.
         """
-        gc.freeze()  # drawing makes small objects by the thousand: the collector would walk all of the run at each turn
         by_step = {name: scores.by_step() for name, scores in found.scores.items()}
         charts: dict[str, Sequence[Draw]] = {
             **examples(found, self.windows),
@@ -85,7 +79,6 @@ class Report:
                 figures[name] = draw(drawn, title, subtitle, columns=columns or len(drawn), height=height)
         files = {f"{name}.png": png(figure) for name, figure in figures.items()}
         files["report.html"] = _page(title, figures, files).encode()
-        gc.unfreeze()
         for name, content in files.items():
             with atomic(directory / name) as file:
                 file.write_bytes(content)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import importlib
 import logging
 import os
-import re
 import shlex
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tsforecast.errors import OutputError
+from tsforecast.errors import OutputError, without_password
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +30,7 @@ def import_mlflow() -> None:
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    with collector_paused():
-        importlib.import_module("mlflow.tracking")
+    importlib.import_module("mlflow.tracking")
 
 
 def connect(uri: str) -> Any:
@@ -41,17 +38,16 @@ def connect(uri: str) -> Any:
     from mlflow.tracking import MlflowClient
 
     path = database(uri)
-    with collector_paused():
-        if path is not None and not path.exists():
-            log.info("making the tracking database %s, once", path)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # Two processes that migrate one new file break each other: each makes its own, the first link stays.
-            with tempfile.TemporaryDirectory(dir=path.parent, prefix=".mlflow-") as scratch:
-                made = Path(scratch) / path.name
-                MlflowClient(f"sqlite:///{made}")
-                with contextlib.suppress(FileExistsError):
-                    os.link(made, path)
-        return MlflowClient(uri)
+    if path is not None and not path.exists():
+        log.info("making the tracking database %s, once", path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Two processes that migrate one new file break each other: each makes its own, the first link stays.
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".mlflow-") as scratch:
+            made = Path(scratch) / path.name
+            MlflowClient(f"sqlite:///{made}")
+            with contextlib.suppress(FileExistsError):
+                os.link(made, path)
+    return MlflowClient(uri)
 
 
 def experiment_id(client: Any, name: str, uri: str) -> str:
@@ -75,14 +71,9 @@ def database(uri: str) -> Path | None:
     return Path(path).absolute() if path else None
 
 
-def masked(uri: str) -> str:
-    """The address without its password."""
-    return re.sub(r"(://[^/@:]*):[^/]*@", r"\1:***@", uri)
-
-
 def view(uri: str) -> str:
     """What to type, or to open where a server has pages of its own, to look at the runs."""
-    shown = masked(uri)
+    shown = without_password(uri)
     return shown if uri.startswith(("http", "databricks")) else f"mlflow ui --backend-store-uri {shlex.quote(shown)}"
 
 
@@ -97,16 +88,4 @@ def errors(where: str, *also: type[Exception]) -> Iterator[None]:
     except (MlflowException, SQLAlchemyError, *also) as error:
         what = "the run cannot be recorded: " + str(error).strip().partition("\n")[0]
         fix = "see that the store is there and may be written, or give tracking=none to record nothing"
-        raise OutputError(what, where=masked(where), fix=fix) from error
-
-
-@contextlib.contextmanager
-def collector_paused() -> Iterator[None]:
-    """Importing mlflow makes a million lasting objects, which the garbage collector would walk again and again."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
+        raise OutputError(what, where=where, fix=fix) from error

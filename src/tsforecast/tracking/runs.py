@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from tsforecast.bundle.provenance import SERVED, packages
-from tsforecast.errors import ConfigError
+from tsforecast.errors import ConfigError, without_password
 from tsforecast.tracking import client
 from tsforecast.types import quantile_names
 
@@ -115,7 +115,7 @@ class Run:
         outputs = OUTPUT | {f"y_hat-{name}": "float" for name in quantile_names(quantile_levels) if name != "median"}
         signature = ModelSignature(columns, Schema([ColSpec(kind, name) for name, kind in outputs.items()]))
         model = self.client.create_logged_model(self.experiment, "model", self.id)
-        with client.collector_paused(), tempfile.TemporaryDirectory() as scratch, client.errors(str(path), OSError):
+        with tempfile.TemporaryDirectory() as scratch, client.errors(str(path), OSError):
             pyfunc.save_model(
                 f"{scratch}/model",
                 mlflow_model=Model(run_id=self.id, model_id=model.model_id),
@@ -174,7 +174,7 @@ class MLflowTracker:
             what, fix = "MLflow cannot record runs there", "give one of these, or tracking=none to record nothing"
             where = "the environment variable MLFLOW_TRACKING_URI" if from_env else "tracking.uri"
             allowed = "sqlite:////absolute/path/mlflow.db, http://host:port, postgresql://..., mysql://..."
-            raise ConfigError(what, where=where, got=repr(client.masked(uri)), allowed=allowed, fix=fix)
+            raise ConfigError(what, where=where, got=repr(uri), allowed=allowed, fix=fix)
         self.uri, self.experiment = uri, self.experiment or "tsforecast"
 
     @contextlib.contextmanager
@@ -211,7 +211,7 @@ class MLflowTracker:
             experiment = client.experiment_id(connection, str(self.experiment), uri)
             opened = connection.create_run(experiment, run_name=name, tags=tags)
             run = Run(connection, opened.info.run_id, experiment, self.log_model)
-        log.info("run %s '%s' in experiment '%s' at %s", run.id, name, self.experiment, client.masked(uri))
+        log.info("run %s '%s' in experiment '%s' at %s", run.id, name, self.experiment, without_password(uri))
         status = "FINISHED"
         try:
             with _sigterm_interrupts(), client.errors(uri):
