@@ -8,7 +8,7 @@ import re
 import sys
 from pathlib import Path
 
-from tsforecast.errors import nearest
+from tsforecast.errors import ConfigError, nearest
 
 VERBS = {
     "train": "fit, score, save and track one experiment",
@@ -53,9 +53,9 @@ def main() -> None:
     if verb in ("-h", "--help"):
         sys.stdout.write(f"tsforecast VERB [key=value ...]\n\n{listing}\n\ntsforecast VERB --help tells more.\n")
         return
-    near = nearest(verb, VERBS)
-    hint = f"did you mean {near}?" if near else "tsforecast --help lists them"
-    sys.stderr.write(f"Error: there is no command {verb!r}\n  allowed: {', '.join(VERBS)}\n  fix:     {hint}\n")
+    fix = f"did you mean {near}?" if (near := nearest(verb, VERBS)) else "tsforecast --help lists them"
+    error = ConfigError(f"there is no command {verb!r}", allowed=list(VERBS), fix=fix)
+    sys.stderr.write(f"Error: {error}\n")
     raise SystemExit(2)
 
 

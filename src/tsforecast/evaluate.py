@@ -24,22 +24,22 @@ def main(cfg: DictConfig) -> None:
     import pandas as pd
 
     from tsforecast.bundle.bundle import Bundle
-    from tsforecast.errors import ConfigError, count
+    from tsforecast.errors import count, one_of
     from tsforecast.training.evaluate import baselines, compare
     from tsforecast.training.prepare import Prepared, trained_on
     from tsforecast.training.results import write_json
 
-    if part not in ("train", "val", "test"):
-        raise ConfigError("there is no such part of a split", where="part", got=part, allowed="train, val, test")
+    one_of("part", part, ("train", "val", "test"))
     count("evaluation.stride", cfg.evaluation.stride)
     bundle = Bundle.load(bundle_path)
     dims = bundle.dims
     given: Any = OmegaConf.to_container(cfg, resolve=True)
-    dataset, split = (
-        build(cfg[group]) if "_target_" in (given[group] or {})
-        else trained_on(bundle, group, given[group] or {}, cfg.paths.data_dir)
-        for group in ("dataset", "split")
-    )  # fmt: skip
+
+    def chosen(group: str) -> Any:
+        keys = given[group] or {}
+        return build(cfg[group]) if "_target_" in keys else trained_on(bundle, group, keys, cfg.paths.data_dir)
+
+    dataset, split = chosen("dataset"), chosen("split")
     loaded = dataset.load(for_training=False)
     panel = bundle.panel(loaded.panel, short=getattr(split, "short", "error"))
     panel, borders = split(panel, dims.lookback, dims.horizon).kept(panel)
@@ -47,11 +47,10 @@ def main(cfg: DictConfig) -> None:
     data = Prepared(replace(loaded, panel=panel), borders, bundle.features, encoded, dims, cfg.evaluation.stride)
     windows = data.windows(part)
     seen, until = bundle.metadata.get("data", {}).get("digest"), bundle.metadata.get("chosen_until")
-    if part == "test" and until and seen == loaded.fingerprint:
-        early = int((panel.time[windows.origins] <= pd.Timestamp(until)).sum())
-        if early:
-            log.warning("%d of the windows lie in rows up to %s, on which this model was trained or chosen: their "
-                        "scores say little about new data.", early, until)  # fmt: skip
+    known = part == "test" and seen == loaded.fingerprint
+    if until and known and (early := int((panel.time[windows.origins] <= pd.Timestamp(until)).sum())):
+        what = "%d of the windows lie in rows up to %s, on which this model was trained or chosen"
+        log.warning(what + ": their scores say little about new data.", early, until)
     log.info("%d %s windows of %d + %d rows", len(windows), part, dims.lookback, dims.horizon)
     rivals = baselines(bundle, build(cfg.evaluation.baselines), windows)
     found = compare(bundle, rivals, data, part, label="bundle")

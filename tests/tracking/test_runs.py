@@ -60,7 +60,8 @@ def test_when_a_run_ends_well_then_everything_it_was_told_can_be_read_back(store
         for record in ({"epoch": 0, "val/loss": 3.0}, {"epoch": 1, "val/loss": 1.0}):
             run.epoch(record)
         run.log_dataset(name="etth1", digest="f" * 64, source='C:\\data\\"etth1".csv', rows=17420)
-        run.log_artifact(tmp_path / "plots", "plots")
+        run.log_artifact(tmp_path / "plots")
+        run.log_artifact(tmp_path / "nothing")
     found = recorded(store, run.id)
     assert found.info.status == "FINISHED"
     assert found.info.run_name == "etth1-ridge"

@@ -68,12 +68,14 @@ class Run:
             except MlflowException as error:
                 log.warning("epoch %d is not recorded yet: %s", step, error)
 
-    def log_artifact(self, path: Path, folder: str | None = None) -> None:
-        """One file, or all files below a directory."""
-        if self.client:
+    def log_artifact(self, path: Path) -> None:
+        """One file, or all files of a directory in a folder of its name; nothing where there is neither."""
+        if self.client and path.exists():
             with client.errors(str(path), OSError):
-                put = self.client.log_artifacts if path.is_dir() else self.client.log_artifact
-                put(self.id, str(path), folder)
+                if path.is_dir():
+                    self.client.log_artifacts(self.id, str(path), path.name)
+                else:
+                    self.client.log_artifact(self.id, str(path))
 
     def log_dataset(self, *, name: str, digest: str, source: str, rows: int) -> None:
         """The data the run read: its name, sha256, place and number of rows."""
