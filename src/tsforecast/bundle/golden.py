@@ -138,16 +138,14 @@ def means(bundle: Bundle, most: int = 512) -> Float[np.ndarray, "G H C"]:
 def drawn(bundle: Bundle, most: int) -> Prediction:
     """Forecasts of up to `most` drawn histories as far apart as training's rows: hardly a weight is in none."""
     rows = bundle.context + bundle.dims.horizon
-    columns: dict[str, Any] = {key: getattr(bundle.schema, group) for group, key in GROUPS.items()}
-    names = list(columns.values())
+    names = [getattr(bundle.schema, group) for group in GROUPS]
     n = max(1, min(most, _DRAWN // (rows * len(sum(names, ())))))
     zone = None if bundle.schema.timezone == NAIVE else bundle.schema.timezone
     time = pd.date_range(end="2020-01-01", periods=rows, freq=bundle.freq, tz=zone).as_unit("ns")
     time = pd.DatetimeIndex(np.tile(time, n)) if n > 1 else time
-    ids, offsets, series = np.arange(n).astype(str).astype(object), np.arange(n + 1) * rows, np.zeros(n, dtype=np.int64)
+    ids, series = np.arange(n).astype(str).astype(object), np.zeros(n, dtype=np.int64)
     with np.errstate(all="ignore"):
-        columns |= zip(GROUPS, bundle.features.drawn(names, (n * rows, n * rows, n * rows, n)), strict=True)
-        panel = Panel(ids, offsets, time, **columns, freq=bundle.freq, categories=bundle.features.categories)
+        panel = bundle.laid_out(ids, time, *bundle.features.drawn(names, (n * rows, n * rows, n * rows, n)))
         bundle.remarks(panel, series)
         return bundle.infer(panel, series)
 

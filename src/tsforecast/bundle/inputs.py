@@ -129,6 +129,13 @@ class Inputs:
             raise _other("steps", time[0], f"timestamps on the grid of training, every {self.freq}")
         return replace(panel, time=time, **changed)
 
+    def laid_out(self, ids: np.ndarray, time: pd.DatetimeIndex, *arrays: np.ndarray) -> Panel:
+        """A panel `with_future` of N series, from all its rows: target, past, known, and static [N S]."""
+        offsets = np.arange(len(ids) + 1) * (self.context + self.dims.horizon)
+        about: dict[str, Any] = {key: self._names(group) for group, key in GROUPS.items()}
+        about |= zip(GROUPS, arrays, strict=True)
+        return Panel(ids, offsets, time, freq=self.freq, categories=self.features.categories, **about)
+
     def with_future(self, panel: Panel, known_future: pd.DataFrame | None = None, *, first_row: int = 2) -> Panel:
         """`context` rows a series with the `horizon` rows to forecast behind them: all that a forecast is made from.
 

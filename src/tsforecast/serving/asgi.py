@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
+import orjson
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse
@@ -32,7 +32,6 @@ from tsforecast.serving.watch import Watch
 
 log = logging.getLogger("tsforecast.serving")
 _LARGE = 64 * 1024  # bytes of a body that is read in a thread, so that the event loop answers others meanwhile
-_FIGURE = re.compile(r"-?\d{1,6}(\.\d{1,6})?", re.ASCII)
 
 
 class Csv(Response):
@@ -183,15 +182,20 @@ async def _file(request: Request, settings: Settings) -> bytes:
         async with request.form(max_files=1, max_fields=1, max_part_size=int(settings.max_body * 2**20)) as form:
             file = form.get("file")
             if file is None:
-                raise RequestError("the form has no file", where="file", got=", ".join(form) or "nothing",
-                                   allowed="one field called file")  # fmt: skip
+                got, allowed = ", ".join(form) or "nothing", "one field called file"
+                raise RequestError("the form has no file", where="file", got=got, allowed=allowed)
             return file.encode() if isinstance(file, str) else await file.read()
     except (UnicodeError, LookupError) as error:
         raise RequestError("the form cannot be read", where="body", got=error, allowed="UTF-8") from None
 
 
 def _number(text: str) -> Any:
-    return json.loads(text) if _FIGURE.fullmatch(text) and not re.match(r"-?0\d", text) else text
+    """A parameter as JSON would have it; what is none stays text, and is refused where the bounds are known."""
+    try:
+        given = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
+    return text if given is None else given
 
 
 app = create_app()

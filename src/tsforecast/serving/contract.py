@@ -156,18 +156,26 @@ class Contract:
         levels = tuple(bundle.intervals) if request.levels is None else request.levels
         if found.quantiles is not None:
             spread = {level: [named(found.quantiles[..., q]) for q in bundle.intervals[level]] for level in levels}
+        forecasts = [
+            {
+                "series": name if bundle.schema.id else None,
+                "cutoff": stamps[i][0],
+                "timestamps": stamps[i][1:],
+                "point": point[i],
+                "intervals": {level: {"lower": low[i], "upper": high[i]} for level, (low, high) in spread.items()},
+            }
+            for i, name in enumerate(panel.ids)
+        ]
         body = {
-            "model": bundle.metadata.get("name"), "version": self.version, "digest": bundle.digest, "freq": bundle.freq,
-            "channels": bundle.channels, "levels": [float(level) for level in levels], "warnings": request.warnings,
-            "forecasts": [
-                {
-                    "series": name if bundle.schema.id else None, "cutoff": stamps[i][0],
-                    "timestamps": stamps[i][1:], "point": point[i],
-                    "intervals": {level: {"lower": low[i], "upper": high[i]} for level, (low, high) in spread.items()},
-                }
-                for i, name in enumerate(panel.ids)
-            ],
-        }  # fmt: skip
+            "model": bundle.metadata.get("name"),
+            "version": self.version,
+            "digest": bundle.digest,
+            "freq": bundle.freq,
+            "channels": bundle.channels,
+            "levels": [float(level) for level in levels],
+            "warnings": request.warnings,
+            "forecasts": forecasts,
+        }
         return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE)
 
     def write_csv(self, request: Request, found: Prediction) -> bytes:

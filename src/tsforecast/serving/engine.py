@@ -90,23 +90,29 @@ class Engine:
     @cached_property
     def example(self) -> dict[str, Any]:
         """The golden request: one that runs as it stands."""
-        return {name: (self.bundle.golden or {})[name] for name in ("history", "known_future", "static")
-                if name in (self.bundle.golden or {})}  # fmt: skip
+        golden = self.bundle.golden or {}
+        return {name: golden[name] for name in ("history", "known_future", "static") if name in golden}
 
     def describe(self) -> dict[str, Any]:
         """What a caller has to know of the model."""
         bundle, schema = self.bundle, self.bundle.schema
         per_series = schema.id is not None and bundle.features.scaler.scope == "series"
+        columns = ("layout", "time", "id", "freq", "timezone", "past", "known", "static")
         return {
-            "model": bundle.metadata.get("name"), "version": self.contract.version, "digest": bundle.digest,
-            "tsforecast": tsforecast.__version__, "layout": schema.layout, "time": schema.time, "id": schema.id,
-            "freq": bundle.freq, "timezone": schema.timezone, "context": bundle.context, "horizon": bundle.dims.horizon,
-            "channels": bundle.channels, "past": bundle.schema.past, "known": bundle.schema.known,
-            "static": bundle.schema.static, "categories": bundle.features.categories,
-            "missing": {name: bundle.missing.get(name, 0) for name in (*bundle.channels, *bundle.schema.past)},
+            "model": bundle.metadata.get("name"),
+            "version": self.contract.version,
+            "digest": bundle.digest,
+            "tsforecast": tsforecast.__version__,
+            "context": bundle.context,
+            "horizon": bundle.dims.horizon,
+            "channels": bundle.channels,
+            **{name: getattr(schema, name) for name in columns},
+            "categories": bundle.features.categories,
+            "missing": {name: bundle.missing.get(name, 0) for name in (*bundle.channels, *schema.past)},
             "levels": [float(level) for level in bundle.intervals],
-            "series": len(bundle.features.ids) if per_series else None, "scores": bundle.metadata.get("scores", {}),
-        }  # fmt: skip
+            "series": len(bundle.features.ids) if per_series else None,
+            "scores": bundle.metadata.get("scores", {}),
+        }
 
 
 def close(got: np.ndarray | None, golden: Any) -> bool:

@@ -70,18 +70,14 @@ def plain(bundle: Bundle, nanos: int, columns: Columns) -> Panel | None:
     if (np.abs(values) > LARGEST).any():
         return None
     n, horizon, c = len(ids), bundle.dims.horizon, len(bundle.channels)
-    whole: np.ndarray = np.full((n, rows + horizon, len(named)), np.nan, dtype=np.float32)
-    whole[:, :rows] = values.reshape(len(named), n, each)[..., -rows:].transpose(1, 2, 0)
-    whole = whole.reshape(-1, len(named))
+    ahead: np.ndarray = np.full((n, rows + horizon, len(named)), np.nan, dtype=np.float32)
+    ahead[:, :rows] = values.reshape(len(named), n, each)[..., -rows:].transpose(1, 2, 0)
+    grid = ahead.reshape(-1, len(named))
+    target, past = np.ascontiguousarray(grid[:, :c]), np.ascontiguousarray(grid[:, c:])
     stamps = starts[:, None] + np.arange(each - rows, each + horizon) * nanos
-    return Panel(
-        ids=np.array(ids, dtype=object), offsets=np.arange(n + 1) * (rows + horizon),
-        time=pd.DatetimeIndex(stamps.reshape(-1).view("datetime64[ns]")),
-        target=np.ascontiguousarray(whole[:, :c]), past=np.ascontiguousarray(whole[:, c:]),
-        known=np.empty((len(whole), 0), np.float32), static=np.empty((n, 0), np.float32),
-        channels=bundle.channels, past_names=tuple(bundle.schema.past), known_names=(), static_names=(),
-        freq=bundle.freq,
-    )  # fmt: skip
+    time = pd.DatetimeIndex(stamps.reshape(-1).view("datetime64[ns]"))
+    known, static = np.empty((len(grid), 0), np.float32), np.empty((n, 0), np.float32)
+    return bundle.laid_out(np.array(ids, dtype=object), time, target, past, known, static)
 
 
 def _starts(stamps: Sequence[Any], each: int, nanos: int) -> Int[np.ndarray, " N"] | None:

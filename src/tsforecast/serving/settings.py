@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from tsforecast.errors import ConfigError
@@ -47,18 +47,17 @@ class Settings:
         ConfigError
             A variable is not a positive number.
         """
-        hosts = os.environ.get("TSFORECAST_HOSTS", "").lower().split(",")
-        found: dict[str, Any] = {"hosts": tuple(host.strip() for host in hosts if host.strip())}
-        numbers = {"max_body": float, "max_bodies": float, "queue": int, "batch": int, "patience": float}
-        for name, kind in numbers.items():
-            variable = f"TSFORECAST_{name.upper()}"
-            if not (text := os.environ.get(variable)):
+        hosts = [host.strip() for host in os.environ.get("TSFORECAST_HOSTS", "").lower().split(",")]
+        found: dict[str, Any] = {"hosts": tuple(filter(None, hosts))}
+        for each in fields(cls):
+            variable, kind = f"TSFORECAST_{each.name.upper()}", float if isinstance(each.default, float) else int
+            if each.name in found or not (text := os.environ.get(variable)):
                 continue
             try:
-                found[name] = kind(text)
-                if not 0 < found[name] < math.inf:
+                found[each.name] = kind(text)
+                if not 0 < found[each.name] < math.inf:
                     raise ValueError
             except ValueError:
-                raise ConfigError("this setting is a positive number", where=variable, got=repr(text),
-                                  allowed="a number above 0") from None  # fmt: skip
+                what, allowed = "this setting is a positive number", "a number above 0"
+                raise ConfigError(what, where=variable, got=repr(text), allowed=allowed) from None
         return cls(**found)
