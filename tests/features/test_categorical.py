@@ -98,7 +98,7 @@ def test_what_was_fitted_survives_saving_by_name() -> None:
 
 
 def test_only_covariates_can_be_categories() -> None:
-    with refused(ConfigError, where="dataset.categorical", got="y", allowed="promo"):
+    with refused(ConfigError, where="dataset.categorical", got=["y"], allowed=("promo",)):
         Schema("long", known=["promo"], categorical=["y"])
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pandas.api import types
 
 from tsforecast.data.schema import Schema
@@ -145,63 +145,6 @@ def read_series(frame: pd.DataFrame, schema: Schema) -> tuple[np.ndarray, np.nda
     return np.asarray(names, dtype=object), np.append(same, -1).astype(np.int32)[codes]
 
 
-def read_numbers(
-    frame: pd.DataFrame,
-    names: Sequence[str],
-    schema: Schema,
-    problems: Problems,
-    categories: Categories,
-    *,
-    known: bool = False,
-    covariates: bool = True,
-) -> Float[np.ndarray, "R X"]:
-    """Columns as float32; those that are `known` have no missing values.
-
-    A column among `categories` becomes codes into its labels, to which new ones are appended in sorted order.
-    """
-    values = np.empty((len(frame), len(names)), dtype=np.float32)
-    for j, name in enumerate(names):
-        if name in categories:
-            labels = _labels(frame[name])
-            categories[name] = (*categories[name], *sorted(set(labels.unique()) - set(categories[name])))
-            values[:, j] = pd.Index(categories[name]).get_indexer(pd.Index(labels))
-            continue
-        if types.is_bool_dtype(frame[name].dtype) and not covariates:
-            problems.add(f"column {name!r} holds true and false, and numbers are wanted", column=name)
-        numbers = _numbers(frame, name, schema, problems, covariates=covariates)
-        with np.errstate(over="ignore", invalid="ignore"):  # beyond float32 is infinite
-            values[:, j] = numbers
-            finite = np.isfinite(values[:, j].sum(dtype=np.float64))
-        if problems.keys == "dataset.":  # of data to train on: a request may well hold the same number throughout
-            _check_resolution(name, numbers, values[:, j], problems)
-        if (huge := np.abs(values[:, j]) > LARGEST).any():
-            sample = f"{numbers[huge.argmax()]:g}"
-            problems.add(f"column {name!r} has values beyond {LARGEST:g}, such as {sample}", huge, column=name)
-        if not finite and known and name not in problems.columns and (gone := np.isnan(values[:, j])).any():
-            problems.add(f"covariate {name!r} has missing values, and is to be known in every row", gone)
-    return values
-
-
-def _numbers(
-    frame: pd.DataFrame, name: str, schema: Schema, problems: Problems, *, covariates: bool
-) -> Float[np.ndarray, " R"]:
-    """A column as float64, NaN for cells that are empty or no numbers."""
-    column = frame[name]
-    if types.is_numeric_dtype(column.dtype) and not types.is_complex_dtype(column.dtype):
-        return column.to_numpy(dtype=np.float64, na_value=np.nan)
-    text = column.astype(str).where(column.notna())  # not as it is: pandas takes a timestamp for a number
-    for mark, meant in ((schema.thousands, ""), (schema.decimal, ".")):
-        text = text.str.replace(mark, meant, regex=False) if mark not in (None, meant) else text
-    numbers = pd.to_numeric(text, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-    if (bad := np.isnan(numbers) & column.notna().to_numpy()).any():
-        cells = column[bad].astype(str)
-        marks = next((keys for form, keys in _MARKED.items() if cells.str.fullmatch(form).all()), [])
-        other = [f"categorical=[{name}]"] if covariates else _leave_out(frame, schema)
-        what = f"column {name!r} has cells that are not numbers, such as {cells.iloc[0]!r}"
-        problems.add(what, bad, *(marks or other), column=name)
-    return numbers
-
-
 # How numbers are written elsewhere, and what to say of it.
 _MARKED = {
     r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?": ["thousands=comma"],
@@ -212,10 +155,103 @@ _MARKED = {
 }
 
 
-def _leave_out(frame: pd.DataFrame, schema: Schema) -> list[str]:
-    """The targets that are numbers, where every column was taken for one."""
-    numbers = [str(c) for c in frame.select_dtypes("number") if c not in schema.columns]
-    return [f"target=[{','.join(numbers)}]"] if numbers and not schema.target else []
+@dataclass(frozen=True)
+class Reader:
+    """Columns of frames as arrays, as a schema says; what is wrong with them is noted.
+
+    Attributes
+    ----------
+    categories
+        Labels of each categorical column; new ones are appended, in sorted order, when they are read.
+    """
+
+    schema: Schema
+    problems: Problems
+    categories: Categories
+
+    def numbers(
+        self, frame: pd.DataFrame, names: Sequence[str], *, known: bool = False, covariates: bool = True
+    ) -> Float[np.ndarray, "R X"]:
+        """Columns as float32, categories as codes into their labels; those that are `known` have no missing values."""
+        values, problems = np.empty((len(frame), len(names)), dtype=np.float32), self.problems
+        for j, name in enumerate(names):
+            if name in self.categories:
+                values[:, j] = self._codes(frame[name])
+                continue
+            if types.is_bool_dtype(frame[name].dtype) and not covariates:
+                problems.add(f"column {name!r} holds true and false, and numbers are wanted", column=name)
+            numbers = self._numbers(frame, name, covariates=covariates)
+            with np.errstate(over="ignore", invalid="ignore"):  # beyond float32 is infinite
+                values[:, j] = numbers
+                finite = np.isfinite(values[:, j].sum(dtype=np.float64))
+            if problems.keys == "dataset.":  # of data to train on: a request may well hold the same number throughout
+                _check_resolution(name, numbers, values[:, j], problems)
+            if (huge := np.abs(values[:, j]) > LARGEST).any():
+                sample = f"{numbers[huge.argmax()]:g}"
+                problems.add(f"column {name!r} has values beyond {LARGEST:g}, such as {sample}", huge, column=name)
+            if not finite and known and name not in problems.columns and (gone := np.isnan(values[:, j])).any():
+                problems.add(f"covariate {name!r} has missing values, and is to be known in every row", gone)
+        return values
+
+    def _codes(self, column: pd.Series) -> Int[np.ndarray, " R"]:
+        """Categories as text: 1 and 1.0 are one, a cell without one is the category `missing`."""
+        if types.is_float_dtype(column.dtype) and (column.dropna() % 1 == 0).all():
+            column = column.astype("Int64")
+        labels, name = column.astype(str).where(column.notna(), "missing"), str(column.name)
+        seen = self.categories[name]
+        self.categories[name] = seen = (*seen, *sorted(set(labels.unique()) - set(seen)))
+        return pd.Index(seen).get_indexer(pd.Index(labels))
+
+    def _numbers(self, frame: pd.DataFrame, name: str, *, covariates: bool) -> Float[np.ndarray, " R"]:
+        """A column as float64, NaN for cells that are empty or no numbers."""
+        column, schema = frame[name], self.schema
+        if types.is_numeric_dtype(column.dtype) and not types.is_complex_dtype(column.dtype):
+            return column.to_numpy(dtype=np.float64, na_value=np.nan)
+        text = column.astype(str).where(column.notna())  # not as it is: pandas takes a timestamp for a number
+        for mark, meant in ((schema.thousands, ""), (schema.decimal, ".")):
+            text = text.str.replace(mark, meant, regex=False) if mark not in (None, meant) else text
+        numbers = pd.to_numeric(text, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+        if (bad := np.isnan(numbers) & column.notna().to_numpy()).any():
+            cells = column[bad].astype(str)
+            keys = next((keys for form, keys in _MARKED.items() if cells.str.fullmatch(form).all()), [])
+            if not keys and covariates:
+                keys = [f"categorical=[{name}]"]
+            elif not keys and not schema.target:  # every column was taken for one: leave those that are no numbers out
+                targets = [str(c) for c in frame.select_dtypes("number") if c not in schema.columns]
+                keys = [f"target=[{','.join(targets)}]"] if targets else []
+            what = f"column {name!r} has cells that are not numbers, such as {cells.iloc[0]!r}"
+            self.problems.add(what, bad, *keys, column=name)
+        return numbers
+
+    def static(self, frame: pd.DataFrame, codes: Int[np.ndarray, " R"], ids: np.ndarray) -> Float[np.ndarray, "N S"]:
+        """Static covariates from columns that repeat them; `codes` are the series of the rows, -1 for none."""
+        names, problems = self.schema.static, self.problems
+        table = np.full((len(ids), len(names)), np.nan, dtype=np.float32)
+        values = self.numbers(frame, names)
+        kept = np.flatnonzero(codes >= 0)
+        series, first = np.unique(codes[kept], return_index=True)
+        table[series] = values[kept[first]]
+        for j, name in enumerate(names):
+            if (varies := values[kept, j] != table[codes[kept], j]).any() and not np.isnan(table[:, j]).any():
+                problems.add(f"static covariate {name!r} changes within a series", kept[varies])
+            if (gone := np.isnan(table[:, j])).any():
+                problems.add(f"static covariate {name!r} is missing for {gone.sum()} series: {listed(ids[gone])}")
+        return table
+
+    def own_static(self, given: pd.DataFrame, ids: np.ndarray) -> Float[np.ndarray, "N S"]:
+        """Static covariates from a frame of their own; what is wrong with the rows of the series is told first."""
+        own, frame = Problems("static", self.problems.first, self.problems.keys), text_columns(given, self.schema)
+        own.missing((*self.schema.key, *self.schema.static), frame.columns)
+        own.stop()
+        theirs, codes = read_series(frame, self.schema)
+        own.nameless(codes, self.schema)
+        own.stop()
+        codes = np.where(codes < 0, -1, pd.Index(ids).get_indexer(pd.Index(theirs))[codes])
+        table = replace(self, problems=own).static(frame, codes, ids)
+        if own.found:
+            self.problems.stop()
+        own.stop()
+        return table
 
 
 def _check_resolution(name: str, numbers: np.ndarray, stored: np.ndarray, problems: Problems) -> None:
@@ -231,10 +267,3 @@ def _check_resolution(name: str, numbers: np.ndarray, stored: np.ndarray, proble
             )
             fix = "subtract a constant, or take differences first"
             problems.add(f"{what} deviation is {spread:.3g}; {fix}", column=name)
-
-
-def _labels(column: pd.Series) -> pd.Series:
-    """Categories as text: 1 and 1.0 are one, a cell without one is the category `missing`."""
-    if types.is_float_dtype(column.dtype) and (column.dropna() % 1 == 0).all():
-        column = column.astype("Int64")
-    return column.astype(str).where(column.notna(), "missing")

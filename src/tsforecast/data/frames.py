@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from tsforecast.data.columns import Categories, Problems, channel_columns, read_numbers, stamp_columns, text_columns
+from tsforecast.data.columns import Categories, Problems, Reader, channel_columns, stamp_columns, text_columns
 from tsforecast.data.frequency import ALIASES, Axis, infer, named_days, nearest_alias, parse
 from tsforecast.data.panel import Panel
 from tsforecast.data.rows import Rows, read_rows
 from tsforecast.data.schema import Schema
-from tsforecast.data.static import read_own_static, read_static
 from tsforecast.errors import listed
 from tsforecast.types import joined
 
@@ -66,15 +64,17 @@ def to_panel(
     roles = "say which column is what: dataset.time=, dataset.target=" + (", dataset.id=" if schema.id else "")
     problems.stop(f"{roles}; there are {listed(frame.columns)}" if for_training and len(frame.columns) else None)
     frame, ids, rows = read_rows(frame, schema, problems, tail)
-    categories: Categories = dict.fromkeys(schema.categorical, ())
-    read = partial(read_numbers, frame, schema=schema, problems=problems, categories=categories)
-    values = read(channels, covariates=False), read(schema.past), read(schema.known, known=True)
-    if static is None or not schema.static:
-        statics = read_static(frame, rows.codes, schema, ids, problems, categories)
-    else:
-        statics = read_own_static(static, schema, ids, problems, categories)
-    del frame, read  # the caller may have given its only reference: text takes more memory than all that was read
-    rows = replace(rows, values=values).in_order(schema, problems)
+    reader = Reader(schema, problems, dict.fromkeys(schema.categorical, ()))
+    target, past = reader.numbers(frame, channels, covariates=False), reader.numbers(frame, schema.past)
+    rows = replace(rows, values=(target, past, reader.numbers(frame, schema.known, known=True)))
+    own = static if schema.static else None
+    statics = reader.static(frame, rows.codes, ids) if own is None else reader.own_static(own, ids)
+    del (
+        frame,
+        target,
+        past,
+    )  # the caller may have given its only reference: text takes more memory than all that is read
+    rows = rows.in_order(schema, problems)
     if not len(rows):
         problems.stop()
     freq = _freq(rows, schema, problems)
@@ -83,7 +83,7 @@ def to_panel(
     target, past, known = rows.values
     past_names, known_names, static_names = (tuple(names) for names in (schema.past, schema.known, schema.static))
     names = channels, past_names, known_names, static_names
-    panel = Panel(ids, offsets, rows.time, target, past, known, statics, *names, freq, categories)
+    panel = Panel(ids, offsets, rows.time, target, past, known, statics, *names, freq, reader.categories)
     panel = _regular(panel, rows, schema, problems)
     if for_training:
         _useless(panel, problems)
@@ -107,9 +107,9 @@ def read_known_future(
     DataError
         A column, a row, or a value in one of these rows, is missing or unreadable.
     """
-    problems, names = Problems("known_future", first_row, None), panel.known_names
+    problems = Problems("known_future", first_row, None)
     frame = text_columns(frame, schema)
-    wanted = (*stamp_columns(frame, schema), *schema.key, *names)
+    wanted = (*stamp_columns(frame, schema), *schema.key, *panel.known_names)
     fix = f"give {', '.join(wanted)} for the {horizon} rows after the last row of every series"
     problems.missing(wanted, frame.columns)
     problems.stop(fix)
@@ -129,11 +129,11 @@ def read_known_future(
         when = listed(f"{t} of {i}" if schema.id else t for i, t in future[gone][:6])
         problems.add(f"{int(gone.sum())} of {len(future)} forecast rows are missing: {when}")
     problems.stop(fix)
-    categories = dict(panel.categories)
     problems.rows = last[found]
-    values = read_numbers(frame.iloc[problems.rows], names, schema, problems, categories, known=True)
+    reader = Reader(schema, problems, dict(panel.categories))
+    values = reader.numbers(frame.iloc[problems.rows], panel.known_names, known=True)
     problems.stop(fix)
-    return values, categories
+    return values, reader.categories
 
 
 def _freq(rows: Rows, schema: Schema, problems: Problems) -> str:
