@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from tests.models.test_linear import encoded, windows
 from tsforecast.config.compose import build
 from tsforecast.errors import ConfigError, DataError
 from tsforecast.features.window import Lags
-from tsforecast.models import trees, ubj
+from tsforecast.models import tree_json, trees
 from tsforecast.models.boosting import STRATEGIES, XGBoost
 from tsforecast.models.design import design
 from tsforecast.models.linear import LinearForecaster, Ridge
@@ -290,14 +291,13 @@ def test_the_lag_that_decides_is_the_most_important() -> None:
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_boosters_are_ubj_that_xgboost_itself_reads(strategy: str, tmp_path: Path) -> None:
+def test_boosters_are_json_that_xgboost_itself_reads(strategy: str, tmp_path: Path) -> None:
     _, train, val, dims = problem(channels=1)
     fitted = XGBoost(strategy=strategy, base=Ridge(), rounds=4).fit(train, val, dims)
     state = fitted.state()
     first = sorted(state)[-1]
-    assert first.endswith(".ubj")
-    (tmp_path / first).write_bytes(state[first].tobytes())
-    assert xgb.Booster(model_file=tmp_path / first).feature_names == fitted.boosters[-1].feature_names
+    (tmp_path / "trees.json").write_bytes(state[first].tobytes())
+    assert xgb.Booster(model_file=tmp_path / "trees.json").feature_names == fitted.boosters[-1].feature_names
     again = TreeForecaster(
         horizon=H, channels=fitted.channels, steps=fitted.steps, recursive=fitted.recursive, linear=True
     ).restore(state)
@@ -306,11 +306,11 @@ def test_boosters_are_ubj_that_xgboost_itself_reads(strategy: str, tmp_path: Pat
 
 def test_more_boosters_than_four_digits_count_come_back_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
     count = 10_003
-    raw = {f"trees-{i:04d}.ubj": np.frombuffer(str(i).encode(), np.uint8) for i in range(count)}
+    raw = {f"trees-{i:04d}": np.frombuffer(str(i).encode(), np.uint8) for i in range(count)}
     monkeypatch.setattr(trees, "_booster", lambda raw: raw.tobytes())
     fitted = TreeForecaster(horizon=count, channels=[[0]], steps=[[step] for step in range(count)]).restore(raw)
     assert list(map(int, fitted.boosters)) == list(range(count))
-    del raw["trees-0007.ubj"]
+    del raw["trees-0007"]
     with pytest.raises(KeyError):
         fitted.restore(raw)
 
@@ -329,14 +329,14 @@ for strategy, quantiles in (("multi_output", ()), ("direct", (0.1, 0.5, 0.9))):
     model = XGBoost(strategy=strategy, rounds=2, max_depth=3, learns_quantiles=bool(quantiles))
     fitted, rows = model.fit(train, val, dims), whole(val)
     state = fitted.state()
-    content = state["trees-0000.ubj"]
+    content = state["trees-0000"]
     for bit in rng.choice(len(content) * 8, 600, replace=False):
         damaged = content.copy()
         damaged[bit // 8] ^= 1 << bit % 8
         again = TreeForecaster(H, fitted.channels, fitted.steps, quantiles=fitted.quantiles)
         try:
-            again.restore({**state, "trees-0000.ubj": damaged}).predict(rows)
-        except (ValueError, LookupError, TypeError):
+            again.restore({**state, "trees-0000": damaged}).predict(rows)
+        except (ValueError, LookupError, TypeError, OverflowError):
             refused += 1
 print(refused)
 """.replace("H,", f"{H},")
@@ -350,6 +350,20 @@ def test_whichever_bit_of_a_file_of_trees_is_flipped_the_process_lives() -> None
     done = subprocess.run([sys.executable, "-c", FLIPS], env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-2000:]
     assert int(done.stdout) > 100
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("id", 7), ("left_children", [9] * 3), ("parents", [5] * 3), ("split_indices", [12] * 3)],
+    ids=str,
+)
+def test_a_tree_that_points_beyond_an_array_is_refused(key: str, value: object) -> None:
+    _, train, val, dims = problem(channels=1)
+    fitted = XGBoost(rounds=1, max_depth=1, **PLAIN).fit(train, val, dims)
+    content = json.loads(fitted.state()["trees-0000"].tobytes())
+    content["learner"]["gradient_booster"]["model"]["trees"][0][key] = value
+    with pytest.raises(ValueError, match="damaged"):
+        tree_json.check(json.dumps(content).encode())
 
 
 @pytest.mark.parametrize(
@@ -374,7 +388,7 @@ def test_whatever_xgboost_writes_is_a_sound_file(options: dict[str, Any]) -> Non
     types = ["q"] * 3 + ["q" if multi else "c"]
     data = xgb.QuantileDMatrix(rows, label=label, feature_types=types, enable_categorical=True)
     for rounds in (0, 5):
-        ubj.check(bytes(xgb.train({"max_depth": 5, **options}, data, rounds).save_raw("ubj")))
+        tree_json.check(bytes(xgb.train({"max_depth": 5, **options}, data, rounds).save_raw("json")))
 
 
 # --- scikit-learn --------------------------------------------------------------------------------------------------
@@ -394,7 +408,7 @@ FAILS = {
     "check_fit_idempotent": OWN_TEST,
     "check_methods_sample_order_invariance": OWN_TEST,
     "check_methods_subset_invariance": OWN_TEST,
-    "check_estimators_pickle": "calls fit(X, y); a bundle holds UBJ and no pickle is read or written",
+    "check_estimators_pickle": "calls fit(X, y); a bundle holds JSON and no pickle is read or written",
     "check_array_api_input": OTHER_INPUT,
     "check_complex_data": OTHER_INPUT,
     "check_dtype_object": OTHER_INPUT,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -41,13 +42,13 @@ def test_when_one_leaf_of_the_trees_is_another_then_nothing_is_ready(tmp_path: P
     fitted = XGBoost(rounds=5, patience=None, max_depth=3).fit(windows, windows, bundle.dims)
     whole = golden.with_golden(replace(bundle, forecaster=fitted, quantile_levels=(), offsets=None), panel)
     assert Engine(whole).checked().ready
-    state, mark, unseen = fitted.state(), b"split_conditions[$d#L", 0
-    raw = state["trees-0002.ubj"].tobytes()
-    at = raw.index(mark) + len(mark) + 8
-    count = int.from_bytes(raw[at - 8 : at])
-    for node in range(count - 4, count):  # the last of a tree are leaves
-        changed = np.frombuffer(raw, np.uint8).copy()
-        changed[at + 4 * node] ^= 128  # its sign
-        other = TreeForecaster(6, fitted.channels, fitted.steps).restore({**state, "trees-0002.ubj": changed})
+    state, unseen = fitted.state(), 0
+    content = json.loads(state["trees-0002"].tobytes())
+    leaves = content["learner"]["gradient_booster"]["model"]["trees"][0]["split_conditions"]
+    for node in range(len(leaves) - 4, len(leaves)):  # the last of a tree are leaves
+        leaves[node] *= -1
+        changed = np.frombuffer(json.dumps(content).encode(), np.uint8)
+        leaves[node] *= -1
+        other = TreeForecaster(6, fitted.channels, fitted.steps).restore({**state, "trees-0002": changed})
         unseen += Engine(replace(whole, forecaster=other)).checked().ready
     assert unseen == 0

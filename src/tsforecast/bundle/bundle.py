@@ -29,7 +29,7 @@ from tsforecast.windows import Windows
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2
+FORMAT = 3
 _CHUNK = 1024  # windows predicted at a time
 _FILES = ("bundle.json", "metadata.json", "features.npz", "forecaster.safetensors")
 _OFFSETS = "calibration.offsets"

@@ -2,7 +2,7 @@
 
 bundle.json           sizes, schema; features, scaler and forecaster as `_target_` + parameters
 features.npz          fitted arrays of the feature set, offsets of the calibration
-forecaster.safetensors, *.onnx, *.ubj
+forecaster.safetensors, *.onnx
                       what the forecaster learned
 metadata.json         name, configuration, scores, provenance
 golden.json           a request and its answer, which a server must give before it calls itself ready
@@ -40,7 +40,7 @@ _AGAIN = "copy the whole directory again from where it was trained"
 
 def is_raw(name: str) -> bool:
     """Whether a part of a forecaster's state is a file of its own, by its name."""
-    return name.endswith((".onnx", ".ubj"))
+    return name.endswith(".onnx")
 
 
 def write(path: Path, files: Mapping[str, Any]) -> None:

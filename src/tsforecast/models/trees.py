@@ -1,4 +1,4 @@
-"""Boosted trees as a forecaster: XGBoost's own prediction, one UBJ file a booster, nothing of the training stack."""
+"""Boosted trees as a forecaster: XGBoost's own prediction, its JSON for each booster, nothing of the training stack."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import xgboost as xgb
 from jaxtyping import Float
 
-from tsforecast.models import ubj
+from tsforecast.models import tree_json
 from tsforecast.models.base import Forecaster
 from tsforecast.models.design import by_row, design
 from tsforecast.models.linear import LinearForecaster
@@ -115,9 +115,9 @@ class TreeForecaster(Forecaster):
         return dict(sorted(total.items(), key=lambda item: -item[1]))
 
     def state(self) -> dict[str, np.ndarray]:
-        """The boosters, each a UBJ file, and the linear map."""
+        """The boosters, each as XGBoost's JSON, and the linear map."""
         trees = {
-            f"trees-{i:04d}.ubj": np.frombuffer(booster.save_raw("ubj"), dtype=np.uint8)
+            f"trees-{i:04d}": np.frombuffer(booster.save_raw("json"), dtype=np.uint8)
             for i, booster in enumerate(self.boosters)
         }
         return trees | ({} if self.base is None else {f"base.{k}": v for k, v in self.base.state().items()})
@@ -125,7 +125,7 @@ class TreeForecaster(Forecaster):
     def restore(self, state: Mapping[str, np.ndarray]) -> Self:
         """Set boosters and linear map; prediction runs on one thread of the processor."""
         count = len(self.channels) * len(self.steps)
-        self.boosters = [_booster(state[f"trees-{i:04d}.ubj"]) for i in range(count)]
+        self.boosters = [_booster(state[f"trees-{i:04d}"]) for i in range(count)]
         if self.linear:
             arrays = {name.removeprefix("base."): value for name, value in state.items() if name.startswith("base.")}
             self.base = LinearForecaster(cardinality=self.cardinality).restore(arrays)
@@ -133,7 +133,7 @@ class TreeForecaster(Forecaster):
 
 
 def _booster(raw: np.ndarray) -> xgb.Booster:
-    ubj.check(raw.tobytes())
+    tree_json.check(raw.tobytes())
     booster = xgb.Booster({"nthread": 1}, model_file=bytearray(raw.tobytes()))
     booster.set_param({"device": "cpu"})
     return booster
