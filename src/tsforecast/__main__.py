@@ -11,6 +11,7 @@ from pathlib import Path
 from tsforecast.errors import ConfigError, nearest
 
 VERBS = {
+    "check": "what a file holds, and the words that train on it",
     "train": "fit, score, save and track one experiment",
     "evaluate": "score a bundle on any dataset",
     "predict": "a file in, forecasts out",

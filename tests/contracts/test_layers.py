@@ -36,7 +36,7 @@ LAYERS = {
 }
 
 # package -> the modules (or folders) that may import it; commands and config stand above all layers
-COMMANDS = {"train", "evaluate", "predict", "publish", "config", "__main__"}
+COMMANDS = {"check", "train", "evaluate", "predict", "publish", "config", "__main__"}
 ONLY_IN = {
     "hydra": COMMANDS,
     "omegaconf": COMMANDS,

@@ -15,6 +15,8 @@ import pytest
 import yaml
 from hydra.experimental.callback import Callback
 
+from tsforecast.__main__ import VERBS
+
 from .conftest import Cli
 
 
@@ -148,8 +150,8 @@ def test_bad_data_is_told_before_a_tracking_database_is_made(
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
-        ("tsforecast tr", {"train", "evaluate", "predict", "publish"}),
-        ("tsforecast ", {"train", "evaluate", "predict", "publish"}),
+        ("tsforecast tr", set(VERBS)),
+        ("tsforecast ", set(VERBS)),
         ("tsforecast train scal", {"scaler=", "scaler."}),
         ("tsforecast train  model=ridge hori", {"horizon="}),
         ("tsforecast train model=nli", {"model=nlinear"}),

@@ -8,6 +8,7 @@ import signal
 import sys
 import textwrap
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import hydra
@@ -15,6 +16,7 @@ from omegaconf import DictConfig
 
 from tsforecast.config.compose import CONF_DIR, check_keys, explain, folders, groups, options
 from tsforecast.config.job import show
+from tsforecast.config.roots import ROOTS
 
 
 def help_text(command: str) -> str:
@@ -46,6 +48,8 @@ def command(task: Callable[[DictConfig], Any], config_name: str) -> None:
         show(help_text(config_name))
         return
     gc.set_threshold(200_000)  # what imports make, hundreds of thousands of objects, lives to the end: do not search it
+    if hasattr(ROOTS[config_name], "input"):
+        sys.argv[1:] = _named(sys.argv[1:])
     trace = "--trace" in sys.argv or os.environ.get("HYDRA_FULL_ERROR") == "1"
     # Options first, in the order given: argparse reads key=value up to the next option and not after it.
     sys.argv[1:] = sorted((each for each in sys.argv[1:] if each != "--trace"), key=_is_override)
@@ -74,6 +78,12 @@ def command(task: Callable[[DictConfig], Any], config_name: str) -> None:
         return
     sys.stderr.write(message + "\n")
     raise SystemExit(status)
+
+
+def _named(words: list[str]) -> list[str]:
+    """A word that is no option, no key and not what an option takes is the input: `tsforecast check my.csv`."""
+    own = [_is_override(word) or word.startswith("-") or last.startswith("-") for last, word in pairwise(["", *words])]
+    return [word if named else f'input="{word}"' for word, named in zip(words, own, strict=True)]
 
 
 def _is_override(argument: str) -> bool:

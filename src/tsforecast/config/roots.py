@@ -107,7 +107,23 @@ class PublishConfig:
     paths: Paths = MISSING
 
 
-ROOTS = {"train": TrainConfig, "evaluate": EvaluateConfig, "predict": PredictConfig, "publish": PublishConfig}
+@dataclass
+class CheckConfig:
+    """Root of `check`."""
+
+    input: str = MISSING
+    dataset: Any = MISSING
+    paths: Paths = MISSING
+    threads: int = MISSING
+
+
+ROOTS = {
+    "check": CheckConfig,
+    "train": TrainConfig,
+    "evaluate": EvaluateConfig,
+    "predict": PredictConfig,
+    "publish": PublishConfig,
+}
 
 for _name, _root in ROOTS.items():
     ConfigStore.instance().store(name=f"{_name}_root", node=_root)

@@ -1,0 +1,123 @@
+"""`python -m tsforecast.check input=FILE`: what is found in a file, and the words that train on it. Try `--help`."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from tsforecast.config.command import command
+from tsforecast.config.job import limit_threads, log_to, show
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ROLES = ("time", "id", "target", "past", "known", "static")
+PARTS = ("year", "month", "day", "hour", "minute", "second")
+
+
+def main(cfg: DictConfig) -> None:
+    """Print the columns of a file and what each can be, then its series; what is wrong is told as `train` tells it."""
+    limit_threads(cfg.threads)
+    place = cfg.input
+    spec: Any = OmegaConf.to_container(cfg.dataset, resolve=True)
+    log_to(None)
+
+    from tsforecast.data.schema import READING, Schema
+    from tsforecast.data.sources import Dataset, read_frame
+
+    given: dict[str, Any] = {str(key): value for key, value in spec.items() if value is not None}
+    frame = read_frame(place, Schema(**{key: given[key] for key in READING if key in given}))
+    found = {"path": place, **roles(frame, given), **given}
+    found = {"layout": "long" if "id" in found else "wide", **found}
+    show(f"{place}: {len(frame):,} rows, {frame.shape[1]} columns\n{columns(frame, found)}\n")
+    panel = Dataset(**found).load().panel
+    found["freq"] = panel.freq
+    words = [f"dataset={found.pop('layout')}", *(f"dataset.{key}={_word(value)}" for key, value in found.items())]
+    filled = f", {len(panel.time) - len(frame)} of them added by gaps=fill" if len(panel.time) > len(frame) else ""
+    zone = f" in {panel.time.tz}" if panel.time.tz is not None else ""
+    show(
+        f"{len(panel)} series of every {panel.freq}{zone}, {panel.time.min()} to {panel.time.max()}\n"
+        f"{len(panel.time):,} rows without gaps or duplicates{filled}\n\n"
+        f"Train\n  python -m tsforecast.train {shlex.join(words)}"
+    )
+
+
+def roles(frame: pd.DataFrame, given: dict[str, Any]) -> dict[str, Any]:
+    """The `time`, `id` and `target` that the columns seem to be; those `given` stay."""
+    time = given.get("time") or _time(frame, given)
+    stamp = [time] if isinstance(time, str) else time
+    others = [name for name in frame.columns if name not in stamp]
+    key = given.get("id") or (_series(frame, stamp, others) if {*stamp} <= {*frame.columns} else None)
+    taken = {key, *(name for role in ("past", "known", "static") for name in given.get(role, ()))}
+    numbers = [name for name in others if name not in taken and _is_number(frame[name])]
+    target = ["y"] if key and "y" in numbers else numbers[:1] if key else numbers
+    return {"time": time, **({"id": key} if key else {}), "target": target}
+
+
+def columns(frame: pd.DataFrame, found: dict[str, Any]) -> str:
+    """A line for each column: its kind, what it is taken for or can be, a cell, how many are missing."""
+    named = {role: [names] if isinstance(names, str) else names for role, names in found.items() if role in ROLES}
+    part = {name: role for role, names in named.items() for name in names}
+    rows = []
+    for name, column in frame.items():
+        number = _is_number(column)
+        kind = "number" if number else f"text, {column.nunique()} different"
+        other = "past or known" if number else "past or known, and categorical"
+        sample, gone = next(iter(column.dropna()), "none"), int(column.isna().sum())
+        rows.append((str(name), part.get(name, other), kind, f"{sample}", f"{gone:,} missing" if gone else ""))
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    return "\n".join("  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+
+def _time(frame: pd.DataFrame, given: dict[str, Any]) -> str | list[str]:
+    """The first column that reads as timestamps, those called so before others; `date` where there is none."""
+    import numpy as np
+    from pandas.api.types import is_numeric_dtype
+
+    from tsforecast.data.columns import Problems
+    from tsforecast.data.schema import Schema
+    from tsforecast.data.stamps import read_stamps
+
+    head, reading = frame.iloc[:1000], {key: given[key] for key in ("date_format", "localize") if key in given}
+    for name in sorted(frame.columns, key=lambda name: not re.search("date|time|^ds$", str(name).lower())):
+        if not is_numeric_dtype(head[name].dtype) or reading.get("date_format"):
+            problems = Problems(str(name))
+            stamps = read_stamps(head, np.zeros(len(head), int), Schema(time=name, **reading), problems)
+            if np.mean(stamps.notna()) > 0.5 or problems.columns:
+                return str(name)
+    return [part for part in PARTS if part in frame] if {*PARTS[:3]} <= {*frame.columns} else "date"
+
+
+def _series(frame: pd.DataFrame, stamp: list[str], others: list[str]) -> str | None:
+    """The column that tells apart what has the same timestamp."""
+    if frame.duplicated(stamp).mean() < 0.1:
+        return None
+    some = [name for name in others if frame[name].nunique() * 2 <= len(frame)]
+    keys = sorted(some, key=lambda name: (_is_number(frame[name]), frame[name].nunique()))
+    return next((name for name in keys if not frame.duplicated([*stamp, name]).any()), None)
+
+
+def _is_number(column: Any) -> bool:
+    """Whether most cells are numbers, written in whatever way."""
+    import pandas as pd
+
+    text = column.dropna().astype(str).str.replace(r"(?<=\d)[ .,'](?=\d)", "", regex=True)
+    return bool(pd.to_numeric(text, errors="coerce").notna().mean() > 0.5)
+
+
+def _word(value: Any) -> str:
+    """A value as Hydra's overrides have it."""
+    from tsforecast.data.schema import mark_name
+
+    if isinstance(value, list):
+        return f"[{','.join(map(_word, value))}]"
+    text = mark_name(value) if isinstance(value, str) else str(value)
+    plain = re.fullmatch(r"[\w.%/:+-]*[A-Za-z_/][\w.%/:+-]*", text) and text.lower() not in ("null", "true", "false")
+    return text if plain else '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+if __name__ == "__main__":
+    command(main, "check")

@@ -1,0 +1,107 @@
+"""What `check` finds in a file, and that the command it prints reads the file as it says."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tsforecast.config.compose import build, compose
+from tsforecast.data.panel import Panel
+
+from .conftest import Cli
+
+HOURS = pd.date_range("2024-01-01", periods=200, freq="h")
+RNG = np.random.default_rng(0)
+WIDE = pd.DataFrame({
+    "load, MW": RNG.normal(size=200), "temp": RNG.normal(size=200), "kind": ["a", "b"] * 100, "when": HOURS,
+})  # fmt: skip
+LONG = pd.DataFrame({
+    "day": np.tile(HOURS, 3), "shop": np.repeat(["a", "01", "NA"], 200), "promo": RNG.integers(0, 2, 600),
+    "y": RNG.normal(size=600),
+})  # fmt: skip
+
+
+def printed(cli: Cli, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[str, Panel]:
+    """What `check` prints, and the panel that the printed command reads."""
+    capsys.readouterr()
+    assert cli("check", *words) == 0
+    out = capsys.readouterr().out
+    program, overrides = out.strip().splitlines()[-1].split("tsforecast.train ")
+    assert program.strip() == "python -m"
+    return out, build(compose("train", shlex.split(overrides))[0].dataset).load().panel
+
+
+def test_a_wide_file_is_trained_on_by_the_printed_words(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    WIDE.assign(temp=WIDE["temp"].mask(WIDE.index == 7)).to_csv("my file (1).csv", index=False)
+    out, panel = printed(cli, capsys, "my file (1).csv")
+    assert panel.channels == ("load, MW", "temp")
+    np.testing.assert_array_equal(panel.target[:, 0], WIDE["load, MW"].to_numpy(np.float32))
+    for told in ("200 rows, 4 columns", "1 missing", "text, 2 different", "every h", "2024-01-09 07:00:00"):
+        assert told in out
+
+
+def test_a_long_file_is_trained_on_by_the_printed_words(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    for file, write in (("x.csv", LONG.to_csv), ("x.parquet", LONG.to_parquet)):
+        write(file, index=False)
+        out, panel = printed(cli, capsys, file)
+        assert list(panel.ids) == ["a", "01", "NA"]
+        assert panel.channels == ("y",)
+        assert "3 series of every h" in out
+
+
+def test_the_parts_of_a_timestamp_are_found(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    parts = pd.DataFrame({part: getattr(HOURS, part) for part in ("year", "month", "day", "hour")})
+    parts.assign(load=WIDE["temp"]).to_csv("x.csv", index=False)
+    assert list(printed(cli, capsys, "x.csv")[1].time) == list(HOURS)
+
+
+def test_what_is_said_of_a_file_is_kept_in_the_printed_words(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    frame = WIDE.drop(index=[5, 6], columns="load, MW")
+    frame.to_csv("x.csv", index=False, sep=";", decimal=",", date_format="%d/%m/%Y %H:%M")
+    said = [
+        "sep=semicolon",
+        "decimal=comma",
+        "gaps=fill",
+        "date_format=%d/%m/%Y %H:%M",
+        "past=[kind]",
+        "categorical=[kind]",
+    ]
+    words = [f"dataset.{each}" for each in said]
+    out, panel = printed(cli, capsys, "input=x.csv", *words)
+    assert len(panel.time) == 200
+    assert panel.past_names == ("kind",)
+    assert "2 of them added by gaps=fill" in out
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("date,y\n2024-01-01,1\n2024-01-02\n", "Row #3"),
+        ("date;y\n2024-01-01;1\n", "sep=semicolon"),
+        ("date,y\n2024-01-01,1\n2024-01-02,2\n2024-01-02,3\n2024-01-03,4\n2024-01-07,5\n", "duplicate"),
+        ("date,y\n2024-01-01,1\n2024-01-02,x\n2024-01-03,4\n", "not numbers"),
+        ("a,y\n1,1\n2,2\n", "'date' is missing"),
+    ],
+)
+def test_a_bad_file_is_refused_as_train_refuses_it(
+    cli: Cli, capsys: pytest.CaptureFixture[str], content: str, told: str
+) -> None:
+    Path("x.csv").write_text(content)
+    errors = []
+    for words in (("check", "x.csv"), ("train", "dataset=wide", "dataset.path=x.csv", "tracking=none")):
+        assert cli(*words) == 1
+        err = capsys.readouterr().err
+        errors.append(err[err.index("Error: ") :])
+    assert errors[0] == errors[1]
+    assert told in errors[0]
+
+
+def test_check_leaves_nothing_behind(cli: Cli, tmp_path: Path) -> None:
+    before = sorted(tmp_path.iterdir())
+    assert cli("check", "x.csv") == 0
+    assert cli("predict", "bundle=nowhere", "input=x.csv", "output=y.csv") == 1
+    assert sorted(tmp_path.iterdir()) == before
