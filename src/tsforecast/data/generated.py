@@ -44,9 +44,11 @@ class GeneratedPanel(Dataset):
     def file(self) -> Path:
         """The file, generated when it is not there."""
         if not 1 <= self.shortest <= self.rows or self.series < 1:
-            raise ConfigError("a panel needs a series and a row", where="dataset",
-                              got=f"series={self.series} rows={self.rows} shortest={self.shortest}",
-                              allowed="1 <= shortest <= rows, series 1 or more")  # fmt: skip
+            got, allowed = (
+                f"{self.series} series, {self.shortest} to {self.rows} rows",
+                "1 <= shortest <= rows, 1 series or more",
+            )
+            raise ConfigError("a panel needs a series and a row", where="dataset", got=got, allowed=allowed)
         path = Path(self.path)
         if not path.is_file():
             log.info("generating %d series into %s", self.series, path)
@@ -82,9 +84,7 @@ def panel_frame(series: int, rows: int, shortest: int, seed: int) -> pd.DataFram
     mean *= (1 + lift[kind] * promo) * price ** elasticity[kind] * (1 + effect[kind, event])
     sales = np.round(mean * rng.gamma(25.0, 1 / 25.0, len(item)), 1)
     sales[rng.random(len(item)) < 0.01] = np.nan
-    return pd.DataFrame({
-        "unique_id": np.array([f"item-{i:04d}" for i in range(series)], dtype=object)[item],
-        "ds": days[day], "y": sales, "promo": promo, "price": np.round(price, 3),
-        "event": np.array(EVENTS, dtype=object)[event], "category": np.array(CATEGORIES, dtype=object)[kind],
-        "size": np.round(size[item], 2),
-    })  # fmt: skip
+    frame = pd.DataFrame({"unique_id": np.array([f"item-{i:04d}" for i in range(series)], dtype=object)[item]})
+    frame = frame.assign(ds=days[day], y=sales, promo=promo, price=np.round(price, 3))
+    frame["event"], frame["category"] = np.array(EVENTS, dtype=object)[event], np.array(CATEGORIES, dtype=object)[kind]
+    return frame.assign(size=np.round(size[item], 2))

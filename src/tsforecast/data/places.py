@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from functools import partial
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -47,15 +47,19 @@ def read_table(place: str | Path, schema: Schema) -> Table:
         The address holds a password, or what opens it is not installed.
     """
     where, address = public(place), expanded(place)
-    with _reading(where):
+    suffix = Path(where).suffix
+    try:
         store, path = _store(address, where)
         folder = store.info(path)["type"] == "directory"
-        suffix = PurePosixPath(urlsplit(address).path if "://" in address else Path(address).as_posix()).suffix
         if folder or suffix in (".parquet", ".pq"):
             return _parquet(store, path, schema, where, folder)
         if suffix == ".csv":
             raw = store.cat_file(path)
             return Table(read_csv(raw, where, schema), hashlib.sha256(raw).hexdigest(), where)
+    except FileNotFoundError as error:
+        raise _missing(where) from error
+    except (ValueError, OSError) as error:  # pandas' and pyarrow's parse errors are ValueErrors or OSErrors
+        raise unreadable(where, str(error).replace(address, where)) from error
     what, fix = "the kind of a file is told by its suffix", "rename or convert it"
     raise DataError(what, where=where, got=suffix or "none", allowed=".csv, .parquet", fix=fix)
 
@@ -119,17 +123,18 @@ def expanded(place: object) -> str:
     ConfigError
         It holds one, or names a variable that there is not.
     """
-    text = str(place)
+    text, where = str(place), "the address of a dataset"
     if "://" not in text:
         return text
-    secret, full = urlsplit(text).password, os.path.expandvars(text)
-    if (secret and "$" not in secret) or "$" in full:
-        what = (
-            "there is no such variable in the environment" if "$" in full else "a password would be kept with the run"
+    if gone := [name for name in re.findall(r"\$\{?(\w+)", text) if name not in os.environ]:
+        raise ConfigError("the environment has no such variable", where=where, got=gone, fix=f"export {gone[0]}=...")
+    if (secret := urlsplit(text).password) and "$" not in secret:
+        what, fix = (
+            "a password would be kept with the run",
+            "export PASSWORD=..., and write '$PASSWORD' there, quoted",
         )
-        fix = "export PASSWORD=..., and write '$PASSWORD' in its place, in quotes"
-        raise ConfigError(what, where="the address of a dataset", got=public(text), fix=fix)
-    return full
+        raise ConfigError(what, where=where, got=public(text), fix=fix)
+    return os.path.expandvars(text)
 
 
 def _store(address: str, where: str) -> tuple[Any, str]:
@@ -149,32 +154,21 @@ def _store(address: str, where: str) -> tuple[Any, str]:
 
 def _parquet(store: Any, path: str, schema: Schema, where: str, folder: bool) -> Table:
     """One file, or all of a folder."""
-    how: Any = {"filesystem": store, "format": "parquet", "partitioning": "hive"}
-    found = pyarrow.dataset.dataset(path, **how)
+    read = partial(pyarrow.dataset.dataset, path, filesystem=store, format="parquet", partitioning="hive")
+    found = read()
     at = found.schema.get_field_index(schema.id) if folder and schema.id else -1
     if at >= 0 and found.schema.field(at).type == pyarrow.int32():  # what stands in a path is text: 01 is not 1
-        found = pyarrow.dataset.dataset(
-            path, schema=found.schema.set(at, pyarrow.field(schema.id, pyarrow.string())), **how
-        )
-    digests = [hashlib.sha256(store.cat_file(file)).hexdigest() for file in found.files]
+        found = read(schema=found.schema.set(at, pyarrow.field(schema.id, pyarrow.string())))
+    digests = []
+    for file in found.files:
+        with store.open(file) as handle:
+            digests.append(hashlib.file_digest(handle, "sha256").hexdigest())
     if not digests:
         raise DataError("there are no Parquet files in this folder", where=where, fix="name a file, or another folder")
-    names = [file.rpartition(path)[2] for file in found.files] if folder else []
-    total = hashlib.sha256("\n".join([*names, *digests]).encode()).hexdigest() if folder else digests[0]
-    frame: pd.DataFrame = found.to_table(schema.of_file(found.schema.names)).to_pandas(
-        split_blocks=True, self_destruct=True
-    )
-    return Table(frame, total, where)
-
-
-@contextmanager
-def _reading(where: str) -> Iterator[None]:
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise _missing(where) from error
-    except (ValueError, OSError) as error:  # pandas' and pyarrow's parse errors are ValueErrors or OSErrors
-        raise unreadable(where, error) from error
+    named = "\n".join([*(file.rpartition(path)[2] for file in found.files), *digests])
+    table = found.to_table(schema.of_file(found.schema.names))
+    frame: pd.DataFrame = table.to_pandas(split_blocks=True, self_destruct=True)
+    return Table(frame, hashlib.sha256(named.encode()).hexdigest() if folder else digests[0], where)
 
 
 def _missing(where: str) -> DataError:

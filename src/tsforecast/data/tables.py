@@ -54,7 +54,7 @@ def read_csv(raw: bytes, where: object, schema: Schema) -> pd.DataFrame:
         raise unreadable(where, error) from error
 
 
-def unreadable(where: object, error: Exception) -> DataError:
+def unreadable(where: object, error: object) -> DataError:
     """What is said of a file that its reader refuses."""
     what, fix = "the file cannot be read: it is empty, cut short or of another kind", "look at it, or copy it again"
     return DataError(what, where=where, got=str(error).strip(), fix=fix)
