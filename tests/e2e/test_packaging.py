@@ -36,12 +36,6 @@ def test_when_a_wheel_is_built_then_it_ships_every_module_and_config(tmp_path: P
     assert sources | configs <= shipped
 
 
-def test_when_an_experiment_is_opened_then_its_first_comment_is_the_command_that_runs_it() -> None:
-    for file in ROOT.glob("conf/experiment/*.yaml"):
-        comments = [line for line in file.read_text(encoding="utf-8").splitlines() if not line.startswith("# @")]
-        assert comments[0].startswith("# python -m tsforecast."), file.name
-
-
 def test_the_core_asks_for_nothing_that_training_alone_needs() -> None:
     core = {re.split(r"[<>=!\[ ]", requirement)[0] for requirement in PROJECT["project"]["dependencies"]}
     assert core.isdisjoint({"torch", "lightning", "hydra-core", "omegaconf", "mlflow", "bentoml", "matplotlib"})
@@ -50,7 +44,7 @@ def test_the_core_asks_for_nothing_that_training_alone_needs() -> None:
 # Needed, though nothing here imports them: to export by torch.onnx, to run the ASGI app, to show the progress of pooch.
 UNSEEN = {"onnxscript", "uvicorn", "tqdm"}
 # What is imported by another name than it is installed by.
-NAMES = {"PIL": "pillow", "hydra": "hydra-core", "yaml": "pyyaml", "sklearn": "scikit-learn", "xgboost": "xgboost-cpu"}
+NAMES = {"hydra": "hydra-core", "yaml": "pyyaml", "sklearn": "scikit-learn", "xgboost": "xgboost-cpu"}
 TRAINING = {"train", "xgboost-cpu"}
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import html
 import json
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -190,8 +188,3 @@ def test_when_reports_are_off_then_nothing_is_forecast_or_written(
     monkeypatch.delattr(Bundle, "predict")
     assert NoReport().write(tmp_path, scored, INSIGHTS) == []
     assert not list(tmp_path.iterdir())
-
-
-def test_when_the_module_is_imported_then_no_plotting_library_is() -> None:
-    code = "import sys, tsforecast.report.plots; assert 'matplotlib' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
