@@ -12,8 +12,6 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")  # before the import; only this value keeps its telemetry off
-
 import bentoml
 from bentoml.exceptions import BentoMLException
 
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 log = logging.getLogger(__name__)
+_METRICS = "TSFORECAST_METRICS"  # where the workers of one server count together; set for them, by their parent
 _state: dict[str, Any] = {}  # the app of a worker; the parent process, which only watches it, never imports it
 
 
@@ -80,10 +79,6 @@ def _located() -> Path:
 _packed = _model()
 
 
-def _metrics_folder(parent: int) -> Path:
-    return Path(tempfile.gettempdir(), f"tsforecast-metrics-{parent}")
-
-
 @bentoml.service(
     name="forecaster",
     image=_Image(base_image="python:3.11-slim", distro="slim"),  # not "debian", which brings a compiler
@@ -99,9 +94,8 @@ class Forecaster:
     model = _packed
 
     def __init__(self) -> None:
-        folder = _metrics_folder(os.getppid())
-        if folder.is_dir():  # BentoML's own is shared with, and emptied by, every other server of its home
-            os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+        if _METRICS in os.environ:  # BentoML's own is shared with, and emptied by, every other server of its home
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.environ[_METRICS]
         from tsforecast.serving.asgi import create_app
 
         _state["app"] = create_app()
@@ -118,14 +112,13 @@ class Forecaster:
         """A wrong setting or bundle is told once, before any worker starts; this process stays small."""
         try:
             Settings.from_environment()
-            path = _located()
-            os.environ[VARIABLE] = str(path)  # exactly what every worker serves, also one started after a crash
+            os.environ[VARIABLE] = str(
+                path := _located()
+            )  # exactly what every worker serves, also one started after a crash
             directory.read(path, ())
         except TsforecastError as error:
             raise BentoMLException(str(error)) from None
-        folder = _metrics_folder(os.getpid())
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
+        os.environ[_METRICS] = folder = tempfile.mkdtemp(prefix="tsforecast-metrics-")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 

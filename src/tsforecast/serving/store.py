@@ -79,7 +79,6 @@ class BentoStore:
         if find_spec("bentoml") is None:
             fix = f"pip install 'tsforecast[serve]', or {VARIABLE}=RUN/bundle to serve a directory"
             raise BundleError("the Bento model store needs bentoml, which is not installed", fix=fix)
-        os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")  # before the import; only this value keeps telemetry off
         import bentoml.exceptions
 
         self.bentoml = bentoml
