@@ -20,15 +20,15 @@ def check_quantiles(quantiles: Sequence[float], *, learned: bool) -> tuple[float
     ConfigError
         One is not inside (0, 1) or there twice, or the model is to learn them and the median is not among them.
     """
-    fix = "quantiles=[0.05,0.5,0.95]"
+    got, allowed, what = [*quantiles], None, ""
     if bad := [q for q in quantiles if isinstance(q, bool) or not isinstance(q, int | float) or not 0 < q < 1]:
-        raise ConfigError("a quantile level lies between 0 and 1", where="quantiles", got=", ".join(map(str, bad)),
-                          allowed="numbers above 0 and below 1", fix=fix)  # fmt: skip
-    if len(set(quantiles)) < len(quantiles):
-        raise ConfigError("a quantile level is there twice", where="quantiles", got=list(quantiles), fix=fix)
-    if learned and quantiles and 0.5 not in quantiles:
-        raise ConfigError("the median is the point forecast of a model that learns quantiles", where="quantiles",
-                          got=list(quantiles), allowed="0.5 among them", fix=fix)  # fmt: skip
+        what, got, allowed = "a quantile level lies between 0 and 1", bad, "numbers above 0 and below 1"
+    elif len(set(quantiles)) < len(quantiles):
+        what = "a quantile level is there twice"
+    elif learned and quantiles and 0.5 not in quantiles:
+        what, allowed = "the median is the point forecast of a model that learns quantiles", "0.5 among them"
+    if what:
+        raise ConfigError(what, where="quantiles", got=got, allowed=allowed, fix="quantiles=[0.05,0.5,0.95]")
     return tuple(sorted(float(q) for q in quantiles))
 
 

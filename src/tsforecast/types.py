@@ -91,18 +91,10 @@ class Encoded:
 
     def dims(self, lookback: int, horizon: int, season: int, quantiles: Sequence[float] = ()) -> Dims:
         """Sizes as measured."""
-        return Dims(
-            lookback=lookback,
-            horizon=horizon,
-            channels=self.target.shape[1],
-            past=self.past.shape[1],
-            known=self.known.shape[1],
-            static=self.static.shape[1],
-            tabular=sum(len(feature.names(lookback)) for feature in self.window_features),
-            season=season,
-            quantiles=tuple(quantiles),
-            cardinality=self.cardinality,
-        )
+        channels, past, known, static = (a.shape[1] for a in (self.target, self.past, self.known, self.static))
+        tabular = sum(len(feature.names(lookback)) for feature in self.window_features)
+        levels = tuple(quantiles)
+        return Dims(lookback, horizon, channels, past, known, static, tabular, season, levels, self.cardinality)
 
 
 @dataclass(frozen=True)

@@ -75,8 +75,8 @@ def _parsed(source: pd.Series, timezone: str | None, problems: Problems) -> pd.S
             problems.add(what, naive.to_numpy(), column=str(source.name))
             return values
         if timezone is None:
-            log.info("%s: timestamps of several UTC offsets are read as UTC; dataset.timezone=Europe/Berlin, say, makes"
-                     " them local time", problems.where)  # fmt: skip
+            fix = "dataset.timezone=Europe/Berlin, say, makes them local time"
+            log.info("%s: timestamps of several UTC offsets are read as UTC; %s", problems.where, fix)
     first = source.first_valid_index()
     if values.notna().any() or first is None:
         return values
