@@ -50,13 +50,11 @@ def example(bundle: Bundle, panel: Panel) -> pd.DataFrame:
     """
     ahead = bundle.dims.horizon if bundle.schema.known else 0
     for begin, end in itertools.pairwise(panel.offsets):
-        observed = ~np.isnan(panel.target[begin:end])
-        counts = np.concatenate([np.zeros_like(observed[:1], int), observed.cumsum(axis=0)])
-        last = np.arange(bundle.context, end - begin - ahead + 1)  # where a history may end
-        usable = (counts[last] > counts[last - bundle.context]).all(axis=1)
-        complete = usable & observed[last - 1].all(axis=1)  # better: its last row has all
+        observed = pd.DataFrame(~np.isnan(panel.target[begin : max(begin, end - ahead)]))
+        usable = observed.rolling(bundle.context).sum().gt(0).all(axis=1).to_numpy()  # of the last row of a history
         if usable.any():
-            cutoff = begin + last[np.flatnonzero(complete if complete.any() else usable)[-1]]
+            complete = usable & observed.all(axis=1).to_numpy()  # better: its last row has all
+            cutoff = begin + 1 + np.flatnonzero(complete if complete.any() else usable)[-1]
             break
     else:
         what = f"no {bundle.context} rows of a series hold a value of every channel, so no forecast can be made"
