@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tsforecast.backtest import backtest
     from tsforecast.bundle.bundle import Bundle, load_bundle
     from tsforecast.data.panel import Panel
     from tsforecast.data.schema import Schema
@@ -15,10 +16,10 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["Bundle", "BundleError", "ConfigError", "DataError", "Forecast", "OutputError", "Panel", "Schema"]
-__all__ += ["TsforecastError", "load_bundle", "train"]
+__all__ += ["TsforecastError", "backtest", "load_bundle", "train"]
 
 _HOME = dict.fromkeys(("Bundle", "load_bundle"), "bundle.bundle")
-_HOME |= {"train": "train", "Forecast": "types", "Panel": "data.panel", "Schema": "data.schema"}
+_HOME |= {"backtest": "backtest", "train": "train", "Forecast": "types", "Panel": "data.panel", "Schema": "data.schema"}
 _HOME |= {name: "errors" for name in __all__ if name.endswith("Error")}
 
 

@@ -13,6 +13,7 @@ from tsforecast.errors import ConfigError, nearest
 VERBS = {
     "check": "what a file holds, and the words that train on it",
     "train": "fit, score, save and track one experiment",
+    "backtest": "cross-validate models over time",
     "evaluate": "score a bundle on any dataset",
     "predict": "a file in, forecasts out",
     "publish": "put a bundle into the Bento model store, to serve it",

@@ -19,7 +19,7 @@ from tsforecast.bundle import golden
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.bundle.provenance import provenance
 from tsforecast.data.panel import seasonality
-from tsforecast.data.sources import Source
+from tsforecast.data.sources import Loaded, Source
 from tsforecast.errors import ConfigError, count
 from tsforecast.features.base import FeatureSet
 from tsforecast.models.base import Estimator
@@ -134,27 +134,38 @@ class Experiment:
         """Whether the model learns the quantiles; else calibration places them."""
         return bool(getattr(self.model, "learns_quantiles", False))
 
-    def prepare(self) -> Prepared:
+    def prepare(self, loaded: Loaded | None = None, *, like: Prepared | None = None) -> Prepared:
         """Read, split, fit the features on the train rows, encode, and check all that can be before a fit.
+
+        Parameters
+        ----------
+        loaded
+            What the source gave, where it is read already.
+        like
+            What an experiment has prepared that differs in its model alone.
 
         Raises
         ------
         TsforecastError
             Data, split, features, model and calibration do not fit together.
         """
-        loaded, lookback, horizon = self.source.load(), self.lookback, self.horizon
-        panel, borders = self.split(loaded.panel, lookback, horizon).kept(loaded.panel)
-        borders = replace(borders, calibration=self.calibration.fraction if self.quantiles else 0.0)
-        features = self.features.fit(panel.rows(borders.begin, borders.train_end))
-        encoded, season = features.encode(panel), self.season or seasonality(panel.freq)
-        dims = encoded.dims(lookback, horizon, season, self.quantiles if self.learned else ())
-        data = Prepared(replace(loaded, panel=panel), borders, features, encoded, dims, self.stride)
-        check_covariates(self.model, encoded, label=self.label, unused=self.unused_covariates)
+        data = self._encoded(loaded or self.source.load()) if like is None else like
+        data = replace(data, dims=replace(data.dims, quantiles=self.quantiles if self.learned else ()))
+        check_covariates(self.model, data.encoded, label=self.label, unused=self.unused_covariates)
         self.calibration.check(data.windows("cal"), self.quantiles, learned=self.learned)
         for part in PARTS:
             check_labels(data.windows(part))
-        golden.rehearse(data.bundle(SeasonalNaiveForecaster(1, horizon)), data.rows("train"))
+        golden.rehearse(data.bundle(SeasonalNaiveForecaster(1, self.horizon)), data.rows("train"))
         return data
+
+    def _encoded(self, loaded: Loaded) -> Prepared:
+        """Split, features fitted on the train rows, encoded rows."""
+        panel, borders = self.split(loaded.panel, self.lookback, self.horizon).kept(loaded.panel)
+        borders = replace(borders, calibration=self.calibration.fraction if self.quantiles else 0.0)
+        features = self.features.fit(panel.rows(borders.begin, borders.train_end))
+        encoded = features.encode(panel)
+        dims = encoded.dims(self.lookback, self.horizon, self.season or seasonality(panel.freq))
+        return Prepared(replace(loaded, panel=panel), borders, features, encoded, dims, self.stride)
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from tsforecast.errors import ConfigError
-from tsforecast.quantiles import RAW, SCALED, QuantileScores, ratio
+from tsforecast.quantiles import RAW, SCALED, SPREAD, QuantileScores, ratio
 
 ABSOLUTE, SQUARE, LABEL, LABEL_SQUARE = range(4)  # sums of |e|, e^2, label and label^2, the label less its `shift`
 AVERAGES = {"mse": (SCALED, SQUARE), "mae": (SCALED, ABSOLUTE), "mse_raw": (RAW, SQUARE), "mae_raw": (RAW, ABSOLUTE)}
+SUMS = ("_sums", "_count", "_by_series", "_relative")  # what is added to
 BLOCK = 2**17  # numbers worked on at a time: what a core's cache holds
 
 
@@ -180,6 +182,30 @@ class Scores:
             if merged.quantiles is not None and part.quantiles is not None:
                 merged.quantiles.merge(part.quantiles)
         return merged
+
+    def state(self) -> dict[str, np.ndarray]:
+        """All sums as arrays, for `restore`."""
+        plain = {"channels": np.asarray(self.channels, dtype=np.str_), "losses": self.losses}
+        plain |= {name: np.asarray(getattr(self, name)) for name in ("quantile_levels", "windows", "keep")}
+        plain |= {name.strip("_"): getattr(self, name) for name in ("mase_scale", "rmsse_scale", *SUMS)}
+        spread = (
+            {} if self.quantiles is None else {f"quantiles{name}": getattr(self.quantiles, name) for name in SPREAD}
+        )
+        return plain | {"shift": np.stack(self._shift) if self._shift else np.empty((0, 0))} | spread
+
+    @classmethod
+    def restore(cls, state: Mapping[str, np.ndarray]) -> Scores:
+        """The scores that `state()` is of."""
+        names, levels = tuple(state["channels"].tolist()), tuple(state["quantile_levels"].tolist())
+        scales, keep = (state["mase_scale"], state["rmsse_scale"]), bool(state["keep"])
+        scores = cls(names, state["count"].shape[1], *scales, quantile_levels=levels, keep=keep)
+        scores.windows, scores._shift = int(state["windows"]), list(state["shift"])
+        scores._losses = [state["losses"]] if len(state["losses"]) else []
+        for name in SUMS:
+            setattr(scores, name, state[name.strip("_")])
+        for name in SPREAD if scores.quantiles is not None else ():
+            setattr(scores.quantiles, name, state[f"quantiles{name}"])
+        return scores
 
     def _each_series(self) -> Float[np.ndarray, "N 3 C"]:
         """`_by_series`; one series alone is not summed apart, unless it was merged."""

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from tsforecast.errors import ConfigError
 
 SCALED, RAW = 0, 1  # units
+SPREAD = ("_loss", "_labels", "_inside", "_width", "_count")  # what `QuantileScores` adds to
 
 
 def check_quantiles(quantiles: Sequence[float], *, learned: bool) -> tuple[float, ...]:
@@ -115,7 +116,7 @@ class QuantileScores:
 
     def merge(self, other: QuantileScores) -> None:
         """Add what `other` has seen."""
-        for name in ("_loss", "_labels", "_inside", "_width", "_count"):
+        for name in SPREAD:
             getattr(self, name).__iadd__(getattr(other, name))
 
     def summary(self) -> dict[str, float]:

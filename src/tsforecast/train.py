@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from tsforecast.config import job
+from tsforecast.config.call import callable_module, called
 from tsforecast.config.command import command
-from tsforecast.config.compose import build, compose
+from tsforecast.config.compose import build
 from tsforecast.config.job import follows, free, limit_threads, log_to, record, run_dir, show
 
 if TYPE_CHECKING:
@@ -118,28 +117,11 @@ def train(*overrides: str, data: Any = None, out: str | os.PathLike[str] | None 
     TsforecastError
         As the command would print it.
     """
-    from tsforecast.data.sources import FrameSource
-
-    if data is not None:
-        layout = "long" if {"id", "static"} & dataset.keys() else "wide"
-        given = any(each.startswith("dataset=") for each in overrides)
-        overrides = (*[f"dataset={layout}"] * (not given), "dataset.path=memory", *overrides)
-    cfg, chosen = compose("train", overrides)
-    for key, value in dataset.items():
-        OmegaConf.update(cfg, f"dataset.{key}", value, force_add=True)  # its constructor says which keys there are
-    limit_threads(cfg.threads)
-    source = None if data is None else FrameSource(data, build(cfg.dataset).schema)
+    cfg, chosen, source, overrides = called("train", overrides, data, dataset)
     return carry_out(cfg, chosen, None if out is None else free(Path(out), "bundle", "out"), source, overrides)
 
 
-class _Callable(ModuleType):
-    """Once this module is imported, `tsf.train` is the module: to call it is to call the function."""
-
-    def __call__(self, *overrides: str, **given: Any) -> Result:
-        return train(*overrides, **given)
-
-
-sys.modules[__name__].__class__ = _Callable
+callable_module(__name__, train)
 
 if __name__ == "__main__":
     command(main, "train")

@@ -30,13 +30,14 @@ LAYERS = {
     "report": {"files", "quantiles", "windows", "training", "plotting"},  # which commands alone import
     "training": BUNDLE | {"bundle", "metrics"},
     "experiment": BUNDLE | {"bundle", "metrics", "training"},
+    "backtesting": {*BUNDLE, "bundle", "metrics", "training", "experiment"},
     "tracking": BUNDLE | {"bundle", "__init__"},
     "serving": BUNDLE | {"bundle", "tracking", "__init__"},  # tracking fetches a bundle from MLflow
-    "__init__": {"errors", "types", "bundle", "data", "train"},
+    "__init__": {"errors", "types", "bundle", "data", "train", "backtest"},
 }
 
 # package -> the modules (or folders) that may import it; commands and config stand above all layers
-COMMANDS = {"check", "train", "evaluate", "predict", "publish", "config", "__main__"}
+COMMANDS = {"check", "train", "backtest", "evaluate", "predict", "publish", "config", "__main__"}
 ONLY_IN = {
     "hydra": COMMANDS,
     "omegaconf": COMMANDS,

@@ -25,7 +25,7 @@ def help_text(command: str) -> str:
     lines = [
         textwrap.fill(f"  {group + ':':<13}{', '.join(options(group))}", 118, subsequent_indent=" " * 15)
         for group in groups()
-        if options(group) and (command == "train" or f"- {group}:" in root)
+        if options(group) and (command in ("train", "backtest") or f"- {group}:" in root)
     ]
     return "\n".join(
         [
@@ -50,6 +50,7 @@ def command(task: Callable[[DictConfig], Any], config_name: str) -> None:
     gc.set_threshold(200_000)  # what imports make, hundreds of thousands of objects, lives to the end: do not search it
     if hasattr(ROOTS[config_name], "input"):
         sys.argv[1:] = _named(sys.argv[1:])
+    sys.argv[1:] = ["backtest.dry_run=true" if each == "--dry-run" else each for each in sys.argv[1:]]
     trace = "--trace" in sys.argv or os.environ.get("HYDRA_FULL_ERROR") == "1"
     # Options first, in the order given: argparse reads key=value up to the next option and not after it.
     sys.argv[1:] = sorted((each for each in sys.argv[1:] if each != "--trace"), key=_is_override)

@@ -6,7 +6,8 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,20 @@ def log_to(file: Path | None, *, silent: bool = False) -> logging.Logger:
     return logging.getLogger("tsforecast")
 
 
+@contextmanager
+def quiet_console() -> Iterator[None]:
+    """Inside, what is shown beside a progress bar are warnings; a run's log file has the rest."""
+    handlers = [each for each in logging.getLogger().handlers if each.name != "run"]
+    before = [each.level for each in handlers]
+    for each in handlers:
+        each.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for each, level in zip(handlers, before, strict=True):
+            each.setLevel(level)
+
+
 def _claim(log: Any, file: Path) -> None:
     """Keep other processes out of a run's directory: the lock on its log ends with this one, however it ends."""
     try:
@@ -133,7 +148,9 @@ def show(text: str) -> None:
 def limit_threads(threads: int) -> None:
     """Let numpy and torch use `threads` threads; a variable the user has set wins.
 
-    BLAS reads its number of threads once, when it is loaded: call this before numpy is imported.
+    BLAS reads its number of threads once, when it is loaded; where numpy is there already, as in a notebook, it is
+    told.
+    The number decides the last bits of a sum: a run from Python gives those of the command.
 
     Raises
     ------
@@ -143,3 +160,7 @@ def limit_threads(threads: int) -> None:
     count("threads", threads)
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, str(threads))
+    if "numpy" in sys.modules:
+        import threadpoolctl
+
+        threadpoolctl.threadpool_limits(int(os.environ["OMP_NUM_THREADS"].partition(",")[0]))

@@ -58,6 +58,28 @@ class TrainConfig:
 
 
 @dataclass
+class FoldKeys:
+    """Of `backtest`: `tsforecast.data.folds.Folds`, and what is beside it."""
+
+    windows: int = MISSING
+    step: int | None = MISSING
+    gap: int = MISSING
+    train: int | None = MISSING
+    val: int | None = MISSING
+    refit: Any = MISSING
+    models: list[str] = MISSING
+    n_jobs: int = MISSING
+    dry_run: bool = MISSING
+
+
+@dataclass
+class BacktestConfig(TrainConfig):
+    """Root of `backtest`."""
+
+    backtest: FoldKeys = field(default_factory=FoldKeys)
+
+
+@dataclass
 class EvaluateConfig:
     """Root of `evaluate`."""
 
@@ -120,6 +142,7 @@ class CheckConfig:
 ROOTS = {
     "check": CheckConfig,
     "train": TrainConfig,
+    "backtest": BacktestConfig,
     "evaluate": EvaluateConfig,
     "predict": PredictConfig,
     "publish": PublishConfig,

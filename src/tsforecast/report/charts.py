@@ -34,6 +34,25 @@ def error_charts(by_step: ByStep) -> list[Draw]:
     return [partial(draw, "mae", "Mean absolute error"), partial(draw, "mse", "Mean squared error")]
 
 
+def fold_chart(errors: Mapping[Any, float]) -> Draw:
+    """The error of each fold by (model, fold), the model (the first) in front."""
+    by_model: dict[str, dict[int, float]] = {}
+    for (name, fold), error in errors.items():
+        by_model.setdefault(name, {})[fold] = error
+    model, *others = by_model
+
+    def draw(axes: Any) -> None:
+        for i, name in enumerate(others):
+            each, dash = by_model[name], DASHES[i % len(DASHES)]
+            line(axes, name.replace("_", " "), [*each], [*each.values()], BASELINES[i % len(BASELINES)], dash, 1.6)
+        line(axes, model.replace("_", " "), [*by_model[model]], [*by_model[model].values()], MODEL)
+        axes.set_xticks([*by_model[model]])
+        axes.set_ylim(bottom=0)
+        axes.set(title="Mean absolute error", xlabel="fold")
+
+    return draw
+
+
 def coverage_charts(by_step: ByStep) -> list[Draw]:
     """Coverage of the model's intervals by step, each beside its nominal share."""
     model = next(iter(by_step.values()))

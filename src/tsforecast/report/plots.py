@@ -8,21 +8,26 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tsforecast.files import atomic
 from tsforecast.plotting import Draw, draw, png
-from tsforecast.report.charts import Insights, coverage_charts, error_charts, insight_charts
-from tsforecast.report.examples import examples
+from tsforecast.report.charts import Insights, coverage_charts, error_charts, fold_chart, insight_charts
+from tsforecast.report.examples import cutoffs, examples
 from tsforecast.training.evaluate import Evaluation
+
+if TYPE_CHECKING:
+    from tsforecast.backtesting import Backtest
 
 FIGURES: dict[str, tuple[str, int, float]] = {  # what each is of, its columns (0: one for each chart) and their height
     "forecast": ("Example windows of the scored rows, in original units; forecasts in the shaded part", 1, 1.7),
     "extremes": ("Windows with the largest and the smallest error in scaled units; drawn in original units", 1, 1.7),
     "error_by_step": ("Error by horizon step over all scored windows and channels, in scaled units", 0, 3.1),
     "coverage_by_step": ("Share of the truth inside each interval by step; dashed: what it should be", 0, 3.1),
+    "error_by_fold": ("Mean absolute error of each fold, in scaled units", 1, 3.1),
+    "forecasts_by_cutoff": ("The last folds of a channel, in original units; forecasts in the shaded part", 1, 1.7),
     "insights": ("What the model leans on: the loss that each input saved, or the weight it has", 0, 4.4),
 }
 
@@ -31,6 +36,10 @@ class NoReport:
     """Draws nothing and imports nothing: `report=none`."""
 
     def write(self, directory: Path, found: Evaluation, insights: Insights | None = None) -> list[Path]:
+        """No file."""
+        return []
+
+    def write_folds(self, directory: Path, backtest: Backtest) -> list[Path]:
         """No file."""
         return []
 
@@ -72,17 +81,32 @@ class Report:
             "insights": insight_charts(insights or {}, found.bundle.dims.lookback),
         }
         title = f"{found.bundle.metadata.get('name', 'bundle')}, {found.part} rows, horizon {found.bundle.dims.horizon}"
-        figures = {}
-        for name, drawn in charts.items():
-            if drawn:
-                subtitle, columns, height = FIGURES[name]
-                figures[name] = draw(drawn, title, subtitle, columns=columns or len(drawn), height=height)
-        files = {f"{name}.png": png(figure) for name, figure in figures.items()}
-        files["report.html"] = _page(title, figures, files).encode()
-        for name, content in files.items():
-            with atomic(directory / name) as file:
-                file.write_bytes(content)
-        return [directory / name for name in files]
+        return _write(directory, title, charts)
+
+    def write_folds(self, directory: Path, backtest: Backtest) -> list[Path]:
+        """Draw a backtest as `write` does a run: `error_by_fold.png`, `forecasts_by_cutoff.png` and `report.html`."""
+        by_step = {name: scores.by_step() for name, scores in backtest.pooled.items()}
+        charts: dict[str, Sequence[Draw]] = {
+            "error_by_fold": [fold_chart(backtest.by_fold["mae"].to_dict())],
+            "forecasts_by_cutoff": cutoffs(backtest, self.windows),
+            "error_by_step": error_charts(by_step),
+            "coverage_by_step": coverage_charts(by_step),
+        }
+        return _write(directory, backtest.title, charts)
+
+
+def _write(directory: Path, title: str, charts: Mapping[str, Sequence[Draw]]) -> list[Path]:
+    figures = {}
+    for name, drawn in charts.items():
+        if drawn:
+            subtitle, columns, height = FIGURES[name]
+            figures[name] = draw(drawn, title, subtitle, columns=columns or len(drawn), height=height)
+    files = {f"{name}.png": png(figure) for name, figure in figures.items()}
+    files["report.html"] = _page(title, figures, files).encode()
+    for name, content in files.items():
+        with atomic(directory / name) as file:
+            file.write_bytes(content)
+    return [directory / name for name in files]
 
 
 def _page(title: str, figures: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
+from jaxtyping import Float
 
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.errors import ConfigError, DataError
@@ -105,10 +106,15 @@ class Conformal:
         """The bundle with `quantiles`, and the offsets that the residuals of `windows` give; raises as `check` does."""
         if not quantiles:
             return replace(bundle, quantile_levels=(), offsets=None)
-        learned, residuals = bundle.dims.quantiles, []
-        kept = self._thinned(windows, max(len(learned), 1))
-        for index in kept.batches(1024):
-            window, label = kept.batch(index)
-            forecast = bundle.forecaster.predict(window)
-            residuals.append(label[..., None] - (forecast if learned else forecast[..., None]))
-        return replace(bundle, quantile_levels=quantiles, offsets=conformal(np.concatenate(residuals), quantiles))
+        kept = self._thinned(windows, max(len(bundle.dims.quantiles), 1))
+        return replace(bundle, quantile_levels=quantiles, offsets=conformal(residuals(bundle, kept), quantiles))
+
+
+def residuals(bundle: Bundle, windows: Windows) -> Float[np.ndarray, "B H C Q"]:
+    """Label less forecast before any calibration, in the units of the model; Q is 1 for a point; NaN where missing."""
+    found = []
+    for index in windows.batches(1024):
+        window, label = windows.batch(index)
+        forecast = bundle.forecaster.predict(window)
+        found.append(label[..., None] - (forecast if bundle.dims.quantiles else forecast[..., None]))
+    return np.concatenate(found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from tsforecast.bundle.bundle import Bundle
+from tsforecast.bundle.request import Prediction
 from tsforecast.data.panel import Panel
 from tsforecast.errors import ConfigError, DataError
 from tsforecast.metrics import Scores
@@ -86,11 +87,25 @@ def compare(
 
 
 def evaluate(
-    bundle: Bundle, panel: Panel, windows: Windows, scale: tuple[np.ndarray, np.ndarray], *, keep: bool = False
+    bundle: Bundle,
+    panel: Panel,
+    windows: Windows,
+    scale: tuple[np.ndarray, np.ndarray],
+    *,
+    keep: bool = False,
+    skip: int = 0,
+    sink: Callable[[Prediction], object] = lambda _: None,
 ) -> Scores:
     """Score the bundle on `windows`, in scaled and original units; `scale` is what `seasonal_scale` gives.
 
-    With `keep`, the loss of each window is kept too.
+    Parameters
+    ----------
+    keep
+        Whether to keep the loss of each window too.
+    skip
+        Steps ahead that are not scored, the first of them.
+    sink
+        Is given the forecasts of each batch, in original units.
 
     Raises
     ------
@@ -98,19 +113,21 @@ def evaluate(
         A forecast is not finite, or nothing in the rows to forecast was observed.
     """
     check_labels(windows)
-    scores = Scores(bundle.channels, bundle.dims.horizon, *scale, quantile_levels=bundle.quantile_levels, keep=keep)
-    fitted, dims, steps = bundle.features.series(panel.ids), bundle.dims, np.arange(bundle.dims.horizon)
+    dims, ahead = bundle.dims, slice(skip, bundle.dims.horizon)
+    steps, fitted = np.arange(dims.horizon)[ahead], bundle.features.series(panel.ids)
+    scores = Scores(bundle.channels, len(steps), *scale, quantile_levels=bundle.quantile_levels, keep=keep)
     for index in windows.batches(max(1, _CELLS // (dims.channels * (dims.lookback + dims.horizon)))):
         scaled = bundle.predict(windows, index)
         if not np.isfinite(scaled.point).all():
             what, fix = "a forecast is not a number", "check the parameters; a network wants a lower learning rate"
             raise DataError(what, where="model", got=type(bundle.forecaster).__name__, fix=fix)
-        series, label = fitted[windows.series[index]], windows.label(index)
+        series, label = fitted[windows.series[index]], windows.label(index)[:, ahead]
         raw = panel.target[windows.origins[index][:, None] + steps]
-        point, quantiles, _ = bundle.invert(scaled, series)
-        scores.update(label, scaled.point, raw, point, windows.series[index])
-        if scores.quantiles is not None and scaled.quantiles is not None and quantiles is not None:
-            scores.quantiles.update(label, scaled.quantiles, raw, quantiles)
+        found = bundle.invert(scaled, series)
+        scores.update(label, scaled.point[:, ahead], raw, found.point[:, ahead], windows.series[index])
+        if scores.quantiles is not None and scaled.quantiles is not None and found.quantiles is not None:
+            scores.quantiles.update(label, scaled.quantiles[:, ahead], raw, found.quantiles[:, ahead])
+        sink(found)
     return scores
 
 

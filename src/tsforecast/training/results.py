@@ -28,10 +28,10 @@ def flatten(scores: Scores, prefix: str, *, detail: bool = False) -> dict[str, f
     return flat
 
 
-def check_objective(name: str, quantiles: tuple[float, ...]) -> None:
+def check_objective(name: str, quantiles: tuple[float, ...], part: str = "val") -> None:
     """Raise a ConfigError when no validation score has this name: what is chosen by test scores is not tested."""
     scores = Scores(("",), 1, np.ones((1, 1)), np.ones((1, 1)), quantiles)
-    one_of("objective", name, [f"val/{each}" for each in scores.summary()])
+    one_of("objective", name, [f"{part}/{each}" for each in scores.summary()])
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

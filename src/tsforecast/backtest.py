@@ -1,0 +1,157 @@
+"""`python -m tsforecast.backtest`, and `tsf.backtest(...)` from Python: cross-validation over time. Try `--help`."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from tsforecast.config import job
+from tsforecast.config.call import callable_module, called
+from tsforecast.config.command import command
+from tsforecast.config.compose import build, compose
+from tsforecast.config.job import free, limit_threads, log_to, quiet_console, record, run_dir, show
+
+if TYPE_CHECKING:
+    from tsforecast.backtesting import Backtest, Scored
+    from tsforecast.data.sources import Source
+    from tsforecast.experiment import Experiment
+
+
+def main(cfg: DictConfig) -> float | None:
+    """Backtest the models; the pooled score that `objective` names, for a sweeper."""
+    limit_threads(cfg.threads)
+    out = None
+    if not cfg.backtest.dry_run:
+        out = run_dir("scores.csv")
+        log_to(out / "backtest.log")
+        record(cfg, out)
+    found = carry_out(cfg, job.choices(), out, job.overrides())
+    return None if found is None else float(found.scores[cfg.objective.partition("/")[2]].iloc[0])
+
+
+def carry_out(
+    cfg: DictConfig,
+    chosen: Mapping[str, str],
+    out: Path | None,
+    overrides: Sequence[str] = (),
+    source: Source | None = None,
+) -> Backtest | None:
+    """Draw the folds, then fit and score; with `out`, keep, track and draw what is found."""
+    from tsforecast.backtesting import backtest, plan
+    from tsforecast.data.folds import Folds, diagram
+    from tsforecast.tracking.client import view
+    from tsforecast.training.results import check_objective
+
+    keys: Any = OmegaConf.to_container(cfg.backtest)
+    models, n_jobs, dry = keys.pop("models"), keys.pop("n_jobs"), keys.pop("dry_run")
+    folds = Folds(**keys)
+    planned = _experiments(cfg, chosen, models, overrides, source)
+    first = next(iter(planned.values()))
+    check_objective(cfg.objective, first.quantiles, "backtest")
+    loaded = first.source.load()
+    cutoffs = plan(first, folds, loaded)
+    if out is not None or dry:
+        title = f"{loaded.name}: {len(cutoffs)} folds, {folds.train or 'all'} train rows, refit {folds.refit}"
+        show(diagram(loaded.panel, cutoffs, folds.gap, title))
+    if dry:
+        return None
+    if out is None:
+        return backtest(planned, folds, loaded=loaded, n_jobs=n_jobs)
+    report, tracker = build(cfg.report), build(cfg.tracking)
+    name, tags = f"{first.name} backtest", {"dataset": chosen["dataset"], "model": ",".join(planned)}
+    with tracker.run(name, first.config, tags, first.origin) as run:
+        with quiet_console(), _progress(len(cutoffs) * (len(planned) + len(first.baselines)), cfg.objective) as seen:
+            found = backtest(planned, folds, out, loaded=loaded, n_jobs=n_jobs, on=seen)
+        found.save(out)
+        run.log_dataset(**loaded.record)
+        run.log_metrics(found.metrics(first.label))
+        for model in found.scored if run.id else ():
+            about = {"model": model, "backtest": keys}
+            with tracker.run(f"{name} {model}", about, tags | {"model": model}, parent=run.id) as child:
+                child.log_metrics(found.metrics(model))
+                for each in found.scored[model]:
+                    scores = each.scores.summary()
+                    child.log_metrics({f"fold/{key}": value for key, value in scores.items()}, step=each.fold)
+        report.write_folds(out / "plots", found)
+        if (out / "plots").is_dir():
+            run.log_artifact(out / "plots", "plots")
+        for file in ("config.yaml", "scores.csv", "folds.csv", "forecasts.parquet", "backtest.log"):
+            run.log_artifact(out / file)
+    lines = [f"\n{found.table()}\n\nRun directory  {shlex.quote(os.path.relpath(out))}"]
+    show("\n".join([*lines, *([f"\nNext\n  {view(tracker.uri)}"] if run.id else [])]))
+    return found
+
+
+def _experiments(
+    cfg: DictConfig, chosen: Mapping[str, str], models: Sequence[str], overrides: Sequence[str], source: Source | None
+) -> dict[str, Experiment]:
+    """The experiment of each model by its name."""
+    from tsforecast.config.experiment import experiment
+
+    if not models:
+        return {chosen["model"]: experiment(cfg, chosen, source, overrides)}
+    found = {}
+    for model in models:
+        asked = [*(each for each in overrides if not each.startswith("model=")), f"model={model}"]
+        own, names = compose("backtest", asked)
+        own.dataset = cfg.dataset
+        found[model] = experiment(own, names, source, asked)
+    return found
+
+
+@contextmanager
+def _progress(total: int, objective: str) -> Iterator[Any]:
+    """A bar of what is done, the best so far and the time left; none where nobody looks at a terminal."""
+    from tqdm import tqdm
+
+    score, errors = objective.partition("/")[2], dict[str, list[float]]()
+    with tqdm(total=total, unit="fold", disable=None, leave=False) as bar:
+
+        def seen(scored: Scored) -> None:
+            errors.setdefault(scored.model, []).append(scored.scores.summary()[score])
+            means = {model: sum(each) / len(each) for model, each in errors.items()}
+            best = min(means, key=means.__getitem__)
+            bar.set_postfix_str(f"best {score} {means[best]:.4g}, {best}")
+            bar.update()
+
+        yield seen
+
+
+def backtest(
+    *overrides: str, data: Any = None, out: str | os.PathLike[str] | None = None, **dataset: Any
+) -> Backtest | None:
+    """Cross-validate over time from Python: the composition, the numbers and the errors of the command line.
+
+    Parameters
+    ----------
+    overrides
+        As on the command line: `"model=ridge"`, `"backtest.windows=8"`, `"backtest.models=[ridge,nlinear]"`.
+    data, out, dataset
+        As for `tsf.train`.
+
+    Returns
+    -------
+    Backtest
+        `scores` (pooled, with standard errors), `by_fold`, `frame` (all forecasts, with Nixtla's columns), `plot()`.
+        None with `"backtest.dry_run=true"`, which prints the folds.
+
+    Raises
+    ------
+    TsforecastError
+        As the command would print it.
+    """
+    cfg, chosen, source, overrides = called("backtest", overrides, data, dataset)
+    place = None if out is None else free(Path(out), "scores.csv", "out")
+    return carry_out(cfg, chosen, place, overrides, source)
+
+
+callable_module(__name__, backtest)
+
+if __name__ == "__main__":
+    command(main, "backtest")

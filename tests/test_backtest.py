@@ -1,0 +1,163 @@
+"""A backtest is what a person would do by hand: cut, fit, forecast, score; whoever carries it out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import tsforecast as tsf
+from tests.errors import refused
+from tsforecast import backtesting
+from tsforecast.backtesting import Backtest
+from tsforecast.errors import ConfigError, DataError, OutputError
+
+SMALL = ("lookback=24", "horizon=4", "model=ridge", "quantiles=[0.1,0.5,0.9]", "tracking=none", "report=none")
+ROWS, H = 400, 4
+
+
+@pytest.fixture(scope="module")
+def frame() -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    time = pd.date_range("2024-01-01", periods=ROWS, freq="h")
+    wave = np.sin(np.arange(ROWS) / 24 * 2 * np.pi)
+    return pd.DataFrame({"date": time, "load": wave + 0.1 * rng.standard_normal(ROWS), "b": rng.standard_normal(ROWS)})
+
+
+def run(frame: pd.DataFrame, *overrides: str, out: Path | None = None) -> Backtest:
+    found = tsf.backtest(*SMALL, *overrides, data=frame, out=out)
+    assert found is not None
+    return found
+
+
+def test_a_fold_forecasts_what_its_rows_alone_give(frame: pd.DataFrame) -> None:
+    found = run(frame, "backtest.windows=3")
+    assert list(found.frame) == [
+        *("unique_id", "ds", "cutoff", "channel", "y", "ridge", "ridge-lo-80", "ridge-hi-80", "naive", "seasonal_naive")
+    ]
+    for fold in range(3):
+        cutoff = ROWS - (3 - fold) * H
+        poisoned = frame.copy()
+        poisoned.loc[cutoff:, ["load", "b"]] = 1e3 * np.random.default_rng(fold).standard_normal((ROWS - cutoff, 2))
+        other = run(poisoned, "backtest.windows=3").scored
+        for name in ("ridge", "naive", "seasonal_naive"):
+            ours, theirs = found.scored[name][fold].frame, other[name][fold].frame
+            pd.testing.assert_frame_equal(ours.drop(columns="y"), theirs.drop(columns="y"), check_exact=True)
+            assert not ours["y"].equals(theirs["y"])
+
+
+def test_scores_are_those_of_the_frame(frame: pd.DataFrame) -> None:
+    found = run(frame, "backtest.windows=3", "backtest.step=7")
+    table, long = found.scores, found.frame
+    errors = (long["ridge"] - long["y"]).abs()
+    assert table.loc["ridge", "mae_raw"] == pytest.approx(errors.mean(), rel=1e-6)
+    inside = (long["ridge-lo-80"] <= long["y"]) & (long["y"] <= long["ridge-hi-80"])
+    assert table.loc["ridge", "coverage-80"] == pytest.approx(inside.mean())
+    by_fold = errors.groupby(long["cutoff"]).mean()
+    np.testing.assert_allclose(found.by_fold.loc["ridge"]["mae_raw"], by_fold, rtol=1e-6)
+    assert table.loc["ridge", "mae_raw_se"] == pytest.approx(by_fold.sem(), rel=1e-6)
+
+
+def test_behind_a_gap_the_rows_of_the_gap_are_not_scored_nor_seen(frame: pd.DataFrame) -> None:
+    found = run(frame, "backtest.windows=2", "backtest.gap=5")
+    hours = (found.frame["ds"] - found.frame["cutoff"]) / pd.Timedelta(hours=1)
+    assert sorted(set(hours)) == [6, 7, 8, 9]
+    assert found.frame["ds"].max() == frame["date"].iloc[-1]
+    naive = found.frame[found.frame["channel"] == "load"]
+    known = frame.set_index("date")["load"]
+    np.testing.assert_allclose(naive["naive"], known[naive["cutoff"]], rtol=1e-6)
+
+
+def test_a_fit_forecasts_the_folds_up_to_the_next(frame: pd.DataFrame) -> None:
+    every, never = (run(frame, "backtest.windows=3", f"backtest.refit={refit}") for refit in ("every", "never"))
+    first, *others = ([each.scored["ridge"][i].frame for each in (every, never)] for i in range(3))
+    assert first[0].equals(first[1])
+    assert not any(ours["ridge"].equals(theirs["ridge"]) for ours, theirs in others)
+    assert np.isfinite([each.seconds for each in never.scored["ridge"]]).tolist() == [True, False, False]
+
+
+def test_in_parallel_the_numbers_are_the_same(frame: pd.DataFrame) -> None:
+    serial, parallel = (run(frame, "backtest.windows=3", f"backtest.n_jobs={n}") for n in (1, 2))
+    pd.testing.assert_frame_equal(serial.frame, parallel.frame, check_exact=True)
+    pd.testing.assert_frame_equal(serial.scores, parallel.scores, check_exact=True)
+
+
+def test_models_share_the_folds_and_the_encoded_data(frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared: list[Any] = []
+    original = backtesting.Experiment.prepare
+    monkeypatch.setattr(
+        backtesting.Experiment,
+        "prepare",
+        lambda self, loaded=None, *, like=None: prepared.append(like) or original(self, loaded, like=like),
+    )
+    found = run(frame, "backtest.windows=2", "backtest.models=[ridge,seasonal_naive]")
+    assert [each is None for each in prepared] == [True, False] * 2
+    assert next(iter(found.scored)) == "ridge"
+    alone = run(frame, "backtest.windows=2")
+    assert found.scores.loc["ridge"].equals(alone.scores.loc["ridge"])
+
+
+def test_an_interrupted_backtest_goes_on_where_it_was(
+    frame: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fits: list[int] = []
+    original = backtesting.run_experiment
+
+    def counted(experiment: Any, *args: Any, **kwargs: Any) -> Any:
+        fits.append(experiment.split.number)
+        if len(fits) == 3:
+            raise KeyboardInterrupt
+        return original(experiment, *args, **kwargs)
+
+    monkeypatch.setattr(backtesting, "run_experiment", counted)
+    with pytest.raises(KeyboardInterrupt):
+        run(frame, "backtest.windows=4", out=tmp_path / "run")
+    found = run(frame, "backtest.windows=4", out=tmp_path / "run")
+    assert fits == [0, 1, 2, 2, 3]
+    monkeypatch.undo()
+    whole = run(frame, "backtest.windows=4")
+    pd.testing.assert_frame_equal(found.frame, whole.frame, check_exact=True)
+    pd.testing.assert_frame_equal(found.scores, whole.scores, check_exact=True)
+    np.testing.assert_array_equal(found.residuals("ridge"), whole.residuals("ridge"))
+    assert set(json.loads((tmp_path / "run/folds/0/ridge/result.json").read_text())) >= {"fold", "model", "mae"}
+    assert pd.read_parquet(tmp_path / "run" / "forecasts.parquet").equals(whole.frame)
+
+
+def test_folds_of_another_backtest_are_not_taken_for_its_own(frame: pd.DataFrame, tmp_path: Path) -> None:
+    run(frame, "backtest.windows=2", out=tmp_path / "run")
+    with refused(OutputError):  # it is finished
+        run(frame, "backtest.windows=2", out=tmp_path / "run")
+    (tmp_path / "run" / "scores.csv").unlink()
+    with refused(OutputError, where="hydra.run.dir"):
+        run(frame, "backtest.windows=2", "lookback=23", out=tmp_path / "run")
+    with refused(OutputError, where="hydra.run.dir"):
+        run(frame.assign(load=frame["load"] + 1), "backtest.windows=2", out=tmp_path / "run")
+
+
+def test_what_cannot_be_backtested_is_told_before_a_fit(frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backtesting, "run_experiment", pytest.fail)
+    with refused(DataError, where="backtest"):
+        run(frame, "backtest.windows=99")
+    with refused(ConfigError, where="objective", got="val/mae"):
+        run(frame, "objective=val/mae")
+    with refused(ConfigError):
+        run(frame, "backtest.models=[ridge,rigde]")
+    with refused(ConfigError, where="backtest.window", fix="did you mean backtest.windows?"):
+        run(frame, "backtest.window=3")
+
+
+def test_a_listener_may_end_a_backtest(frame: pd.DataFrame) -> None:
+    plain = run(frame, "backtest.windows=2")
+    (experiment,) = plain.experiments.values()
+    alone = {"ridge": replace(experiment, baselines={})}
+    seen: list[int] = []
+    ask: Callable[[Any], bool] = lambda scored: bool(seen.append(scored.fold)) or len(seen) == 2  # noqa: E731
+    found = backtesting.backtest(alone, backtesting.Folds(windows=4), on=ask)
+    assert seen == [0, 1]
+    assert len(found.scored["ridge"]) == 2
