@@ -12,8 +12,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pandas as pd
-import pyarrow
-import pyarrow.dataset
 
 from tsforecast.data.schema import Schema
 from tsforecast.data.tables import read_csv, unreadable
@@ -154,6 +152,8 @@ def _store(address: str, where: str) -> tuple[Any, str]:
 
 def _parquet(store: Any, path: str, schema: Schema, where: str, folder: bool) -> Table:
     """One file, or all of a folder."""
+    import pyarrow.dataset  # ten milliseconds that only Parquet is worth
+
     read = partial(pyarrow.dataset.dataset, path, filesystem=store, format="parquet", partitioning="hive")
     found = read()
     at = found.schema.get_field_index(schema.id) if folder and schema.id else -1
