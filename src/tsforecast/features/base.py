@@ -187,7 +187,8 @@ class FeatureSet:
         arrays = []
         for scaler, names, count in zip(self._scalers.values(), groups, rows, strict=True):
             place = np.arange(1, count * len(names) + 1, dtype=np.float64).reshape(count, len(names))
-            share = np.modf(place * place * 0.6180339887498949)[0]  # Weyl: evenly in [0, 1), in no visible order
+            share = place * place * 0.6180339887498949
+            share -= np.floor(share)  # Weyl: evenly in [0, 1), in no visible order
             spread = 6 * (np.arange(1, count + 1)[:, None] / count) ** 2  # near one another first, then far apart
             values = scaler.inverse((spread * (share - 0.5))[None], np.zeros(1, dtype=np.int64))[0]
             for j, name in enumerate(names):
@@ -206,30 +207,25 @@ class FeatureSet:
     def restore(self, state: Mapping[str, Any]) -> FeatureSet:
         """The set that `state()` is of."""
 
-        found: dict[str, dict[str, Any]] = {of: {} for of in ("scaler", *_COVARIATES, "categories", "range")}
-        for key, value in state.items():
-            of, _, name = key.partition(".")
-            found.get(of, {})[name] = value
-        ids, ranges = np.asarray(state["ids"]).astype(object), found["range"]
+        def of(group: str) -> dict[str, Any]:
+            return {key.partition(".")[2]: value for key, value in state.items() if key.startswith(group + ".")}
+
+        ids, ranges = np.asarray(state["ids"]).astype(object), of("range")
         if any(each.ndim != 3 or each.shape[1] not in (1, len(ids)) for each in ranges.values()):
             raise ValueError("ranges of other series than the features were fitted on")
-        categories = {name: tuple(map(str, known)) for name, known in found["categories"].items()}
-        covariates: dict[str, Scaler] = {group: StandardScaler("global").restore(found[group]) for group in _COVARIATES}
-        return FeatureSet(self.features, self.scaler.restore(found["scaler"]), ids, categories, ranges, covariates)
+        categories = {name: tuple(map(str, known)) for name, known in of("categories").items()}
+        covariates: dict[str, Scaler] = {group: StandardScaler("global").restore(of(group)) for group in _COVARIATES}
+        return FeatureSet(self.features, self.scaler.restore(of("scaler")), ids, categories, ranges, covariates)
 
 
 def _range(
     values: Float[np.ndarray, "T X"], offsets: Int[np.ndarray, " N+1"], *, by_series: bool
 ) -> Float[np.ndarray, "3 N X"]:
     """Least, greatest and longest run of one value of each column: of each series, or of all."""
-    runs, rows = np.ones(values.shape, dtype=np.int32), np.arange(len(values))
-    for j, column in enumerate(values.T):
-        moves = np.ones(len(column), dtype=bool)
-        moves[1:] = np.abs(column[1:] - column[:-1]) > 0  # a missing value ends no run
-        moves[offsets[:-1]] = True
-        runs[:, j] = rows - np.maximum.accumulate(np.where(moves, rows, 0)) + 1
+    rows, moves = np.arange(len(values), dtype=np.int32)[:, None], np.ones(values.shape, dtype=bool)
+    moves[1:] = np.abs(np.diff(values, axis=0)) > 0  # a missing value ends no run
+    moves[offsets[:-1]] = True
+    runs = rows - np.maximum.accumulate(np.where(moves, rows, 0), axis=0) + 1
+    bounds = offsets if by_series else np.array([0, len(values)])
     parts = ((np.fmin, values), (np.fmax, values), (np.fmax, runs))
-    found = np.stack([by_offsets(reduce, each, offsets, np.nan) for reduce, each in parts])
-    if not by_series:
-        found = np.stack([reduce.reduce(each, axis=0)[None] for (reduce, _), each in zip(parts, found, strict=True)])
-    return found.astype(np.float32)
+    return np.stack([by_offsets(reduce, each, bounds, np.nan) for reduce, each in parts]).astype(np.float32)

@@ -16,8 +16,7 @@ from tsforecast.errors import DataError, listed, one_of
 Statistics = tuple[np.ndarray, np.ndarray]  # center and scale, [N C] float64
 
 
-def _nothing() -> np.ndarray:
-    return np.empty((0, 0))
+_UNFITTED = np.empty((0, 0))
 
 
 @dataclass(frozen=True)
@@ -40,8 +39,8 @@ class Scaler(ABC):
     """
 
     scope: Literal["series", "global", "window"] = "series"
-    center: Float[np.ndarray, "N C"] = field(repr=False, compare=False, default_factory=_nothing)
-    scale: Float[np.ndarray, "N C"] = field(repr=False, compare=False, default_factory=_nothing)
+    center: Float[np.ndarray, "N C"] = field(repr=False, compare=False, default_factory=lambda: _UNFITTED)
+    scale: Float[np.ndarray, "N C"] = field(repr=False, compare=False, default_factory=lambda: _UNFITTED)
 
     def __post_init__(self) -> None:
         one_of("scaler.scope", self.scope, ("series", "global", "window"))
