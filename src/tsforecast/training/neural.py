@@ -137,7 +137,7 @@ class ForecastModule(pl.LightningModule):
         if self.model.scheduler is None:
             return optimizer
         schedule = _built("model.scheduler", self.model.scheduler, optimizer)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Batches are gathered on the device already."""
@@ -156,15 +156,13 @@ def _(model: Neural, train: Windows, val: Windows, fitting: Fitting) -> Fitted:
     for name in ("lightning.pytorch", "lightning.fabric"):  # hints about devices and paid services
         logging.getLogger(name).setLevel(logging.WARNING)
     callbacks: list[pl.Callback] = [best] if model.epochs is None else []
-    length = {} if model.epochs is None else {"max_epochs": model.epochs}
+    settings: dict[str, Any] = {} if model.epochs is None else {"max_epochs": model.epochs}
     if fitting.out is None:
-        driver = _built(
-            "trainer", started, fitting.trainer, callbacks, enable_checkpointing=False, logger=False, **length
-        )
+        settings |= {"enable_checkpointing": False, "logger": False}
     else:  # the last of every epoch; `save_last` without a top k would wait for the end of the training
         folder = fitting.out / "checkpoints"
-        last = ModelCheckpoint(folder, filename="last", save_top_k=1, enable_version_counter=False)
-        driver = _built("trainer", started, fitting.trainer, [*callbacks, last], **length)
+        callbacks.append(ModelCheckpoint(folder, filename="last", save_top_k=1, enable_version_counter=False))
+    driver = _built("trainer", started, fitting.trainer, callbacks, **settings)
     if driver.max_epochs is not None:
         errors.count("trainer.max_epochs", driver.max_epochs, -1)
     torch.manual_seed(fitting.seed)
@@ -182,21 +180,7 @@ def _(model: Neural, train: Windows, val: Windows, fitting: Fitting) -> Fitted:
     loaders = [DataLoader(batches, batch_size=None) for batches in module.batches.values()]
     if fitting.ckpt_path is not None:
         check_checkpoint(fitting.ckpt_path, module, driver.max_epochs)
-    interrupted = signal.getsignal(signal.SIGINT)
-    with warnings.catch_warnings():
-        # No workers on purpose, and the length of an iterable dataset is known here.
-        warnings.filterwarnings("ignore", ".*does not have many workers.*|.*has `__len__` defined.*|.*LeafSpec.*")
-        try:
-            driver.fit(module, *loaders, ckpt_path=fitting.ckpt_path, weights_only=True)
-        except SystemExit:  # Lightning turns Ctrl-C into an exit and leaves the signal switched off
-            signal.signal(signal.SIGINT, interrupted)
-            raise KeyboardInterrupt from None
-        except (MemoryError, RuntimeError) as error:
-            if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(error):
-                raise
-            fix = f"model.batch_size={max(1, model.batch_size // 2)}, or a smaller network or lookback"
-            where, got = "model.batch_size", str(error).partition("\n")[0][:200]
-            raise ConfigError("the training does not fit into the memory", where=where, got=got, fix=fix) from error
+    _train(driver, module, loaders, fitting.ckpt_path)
     if best.weights:
         network.load_state_dict(best.weights)
     epochs, note = len(module.history), ""
@@ -208,6 +192,25 @@ def _(model: Neural, train: Windows, val: Windows, fitting: Fitting) -> Fitted:
         note = f"what is kept is the {start}: no epoch of {epochs} had a lower validation loss"
     network = network.cpu().eval()
     return Fitted(runtime(network, dims), module.history, partial(_insights, network, val), note, chosen)
+
+
+def _train(driver: pl.Trainer, module: ForecastModule, loaders: list[Any], ckpt_path: str | None) -> None:
+    """Run the trainer; an interrupt is one again, and a lack of memory says what to make smaller."""
+    interrupted = signal.getsignal(signal.SIGINT)
+    with warnings.catch_warnings():
+        # No workers on purpose, and the length of an iterable dataset is known here.
+        warnings.filterwarnings("ignore", ".*does not have many workers.*|.*has `__len__` defined.*|.*LeafSpec.*")
+        try:
+            driver.fit(module, *loaders, ckpt_path=ckpt_path, weights_only=True)
+        except SystemExit:  # Lightning turns Ctrl-C into an exit and leaves the signal switched off
+            signal.signal(signal.SIGINT, interrupted)
+            raise KeyboardInterrupt from None
+        except (MemoryError, RuntimeError) as error:
+            if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(error):
+                raise
+            fix = f"model.batch_size={max(1, module.model.batch_size // 2)}, or a smaller network or lookback"
+            where, got = "model.batch_size", str(error).partition("\n")[0][:200]
+            raise ConfigError("the training does not fit into the memory", where=where, got=got, fix=fix) from error
 
 
 def _probe(network: nn.Module, train: Windows, dims: Dims, strides: Mapping[str, int]) -> None:
