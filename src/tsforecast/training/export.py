@@ -87,7 +87,8 @@ def _exported(wrapper: _Positional, rows: int, *, dynamo: bool) -> OnnxForecaste
         model.graph.input.remove(value)
     for part in (model, model.graph, *model.graph.node, *model.graph.value_info):
         del part.metadata_props[:]
-    onnx.helper.strip_doc_string(model)
+    for node in model.graph.node:
+        node.doc_string = ""
     inputs = tuple(value.name for value in model.graph.input)
     graph = np.frombuffer(model.SerializeToString(deterministic=True), dtype=np.uint8)
     return OnnxForecaster(inputs, rows).restore({"network.onnx": graph})
