@@ -116,7 +116,7 @@ def _word(value: Any) -> str:
         return f"[{','.join(map(_word, value))}]"
     text = mark_name(value) if isinstance(value, str) else str(value)
     plain = re.fullmatch(r"[\w.%/:+-]*[A-Za-z_/][\w.%/:+-]*", text) and text.lower() not in ("null", "true", "false")
-    return text if plain else '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return text if plain else '"' + text.replace('"', '\\"') + '"'
 
 
 if __name__ == "__main__":

@@ -53,6 +53,16 @@ def test_a_long_file_is_trained_on_by_the_printed_words(cli: Cli, capsys: pytest
         assert "3 series of every h" in out
 
 
+@pytest.mark.parametrize(
+    "name", ["load", "a b", "a,b", "pm2.5", "2", "null", "Straße [m]", "it's", '5" pipe', "a\\b", "x=1", "-"]
+)
+def test_a_column_of_any_name_is_found_and_written_so_that_it_is_read(
+    cli: Cli, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    WIDE[["when", "temp"]].rename(columns={"temp": name}).to_csv("x.csv", index=False)
+    assert printed(cli, capsys, "x.csv")[1].channels == (name,)
+
+
 def test_the_parts_of_a_timestamp_are_found(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
     parts = pd.DataFrame({part: getattr(HOURS, part) for part in ("year", "month", "day", "hour")})
     parts.assign(load=WIDE["temp"]).to_csv("x.csv", index=False)

@@ -196,7 +196,8 @@ LAMBDAS = {"where": "model.lambdas", "what": has("non-negative, finite")}
         ("feature=[calender]", {"where": "feature", "got": "calender", "fix": "did you mean feature=calendar?"}),
         ("experiment=etth1", {"what": has("+experiment=etth1")}),
         ("+experiment=etth9", {"where": "experiment", "got": "etth9", "allowed": has("etth1, etth2")}),
-        ("--config-name=foo", {"where": "--config-name", "got": "foo", "allowed": "evaluate, predict, publish, train"}),
+        ("--config-name=foo", {"where": "--config-name", "got": "foo", "allowed": has("check, evaluate", "train")}),
+        ("dataset=csv dataset.path=x.csv", {"where": "dataset", "got": "csv", "allowed": has("long", "wide")}),
         ("trainer=null", {"what": has("Config group", "NoneType"), "fix": HELP}),
         ("horizon=0", {"where": "horizon", "got": "0", "allowed": "1, 2, ..."}),
         ("horizon=abc", {"where": "horizon", "got": has("'abc'", "Integer")}),
@@ -298,7 +299,7 @@ def test_when_a_bundle_names_a_function_among_its_values_then_evaluate_does_not_
     assert has_parts(done.error, where="metadata.json")
 
 
-@pytest.mark.parametrize("verb", ["train", "evaluate", "predict"])
+@pytest.mark.parametrize("verb", ["check", "train", "evaluate", "predict"])
 def test_help_lists_what_can_be_chosen(run: Run, demo: Path, verb: str) -> None:
     done = run(demo, verb, "--help")
     assert done.returncode == 0
