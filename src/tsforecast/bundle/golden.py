@@ -18,7 +18,6 @@ from tsforecast.errors import BundleError, ConfigError, DataError
 
 if TYPE_CHECKING:
     from tsforecast.bundle.bundle import Bundle
-    from tsforecast.bundle.request import Prediction
 
 _CELLS = 2**28  # more values than one forecast reads
 _DRAWN = 2**20  # values of the histories that are drawn
@@ -119,7 +118,10 @@ def check(bundle: Bundle) -> None:
         raise TypeError("a column is named by text")
     if (dims.lookback + dims.horizon) * len(names) > _CELLS:
         raise ValueError(f"sizes beyond any use: {dims}")
-    found = drawn(bundle, 1)
+    with np.errstate(all="ignore"):
+        panel, series = histories(bundle, 1), np.zeros(1, dtype=np.int64)
+        bundle.remarks(panel, series)
+        found = bundle.infer(panel, series)
     pd.Timestamp(bundle.metadata.get("chosen_until") or 0)
     for name, array in (("values", found.point), ("quantiles", found.quantiles)):
         golden = None if bundle.golden is None else bundle.golden[name]
@@ -129,23 +131,22 @@ def check(bundle: Bundle) -> None:
 
 def means(bundle: Bundle, most: int = 512) -> Float[np.ndarray, "G H C"]:
     """Of the forecasts of drawn histories, by group: what tells a weight that is another one."""
-    point = drawn(bundle, most).point
+    with np.errstate(all="ignore"):
+        panel = histories(bundle, most)
+        point = bundle.infer(panel, np.zeros(len(panel), dtype=np.int64)).point
     return np.array([group.mean(axis=0) for group in np.array_split(point, 16) if len(group)], np.float32)
 
 
-def drawn(bundle: Bundle, most: int) -> Prediction:
-    """Forecasts of up to `most` drawn histories as far apart as training's rows: hardly a weight is in none."""
+def histories(bundle: Bundle, most: int) -> Panel:
+    """Up to `most` drawn histories as far apart as training's rows: hardly a weight is in the forecast of none."""
     rows = bundle.context + bundle.dims.horizon
     names = [getattr(bundle.schema, group) for group in GROUPS]
     n = max(1, min(most, _DRAWN // (rows * len(sum(names, ())))))
     zone = None if bundle.schema.timezone == NAIVE else bundle.schema.timezone
     time = pd.date_range(end="2020-01-01", periods=rows, freq=bundle.freq, tz=zone).as_unit("ns")
     time = pd.DatetimeIndex(np.tile(time, n)) if n > 1 else time
-    ids, series = np.arange(n).astype(str).astype(object), np.zeros(n, dtype=np.int64)
-    with np.errstate(all="ignore"):
-        panel = bundle.laid_out(ids, time, *bundle.features.drawn(names, (n * rows, n * rows, n * rows, n)))
-        bundle.remarks(panel, series)
-        return bundle.infer(panel, series)
+    ids = np.arange(n).astype(str).astype(object)
+    return bundle.laid_out(ids, time, *bundle.features.drawn(names, (n * rows, n * rows, n * rows, n)))
 
 
 def rehearse(bundle: Bundle, train: Panel) -> None:
