@@ -172,7 +172,7 @@ def test_a_path_outside_is_followed_only_when_the_caller_names_it(
         path = forged(bundle, "metadata.json", put(("provenance", "config", "dataset", key), value), tmp_path / "b")
         with pytest.raises(BundleError) as error:
             trained_on(load_bundle(path), "dataset", {}, "data")
-        assert f"+dataset.{key}=" in str(error.value.fix)
+        assert f"+dataset.{key}={value}" in str(error.value.fix)
         assert getattr(trained_on(load_bundle(path), "dataset", {key: value}, "data"), key) == value
 
 

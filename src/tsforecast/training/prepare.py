@@ -138,7 +138,7 @@ def trained_on(bundle: Bundle, part: str, given: Mapping[str, Any], data_dir: st
             raise BundleError(what, where="dataset", got=spec.get("address"), fix=fix)
         for key in sorted({"path", "static_path"} & {*spec} - {*given}):
             if isinstance(spec[key], str) and spec[key] not in CATALOGUE:
-                spec[key] = str(_followed(bundle, key, Path(spec[key]), data_dir, paths))
+                spec[key] = str(_followed(bundle, key, spec[key], data_dir, paths))
     except (LookupError, TypeError, AttributeError) as error:
         what, fix = "the bundle does not say what it was trained on", f"add {part}=... to the command"
         raise BundleError(what, where=part, got=error, fix=fix) from error
@@ -146,15 +146,15 @@ def trained_on(bundle: Bundle, part: str, given: Mapping[str, Any], data_dir: st
     return directory.build(spec, kind, directory.allowed(), where="metadata.json")
 
 
-def _followed(bundle: Bundle, key: str, file: Path, data_dir: str, paths: Mapping[str, Any]) -> Path:
+def _followed(bundle: Bundle, key: str, place: str, data_dir: str, paths: Mapping[str, Any]) -> Path:
+    file = Path(place)
     if str(file.parent) == paths.get("data_dir"):
         return Path(data_dir) / file.name
     if file.anchor or ".." in file.parts or ":" in str(file):
-        what, fix = (
-            "a bundle is followed to no place outside the working directory",
-            f"if it is yours: +dataset.{key}={file}",
+        what, fix = "a bundle is followed to no place outside the working directory", f"+dataset.{key}={place}"
+        raise BundleError(
+            what, where="metadata.json", got=place, allowed="a relative path", fix=f"if it is yours: {fix}"
         )
-        raise BundleError(what, where="metadata.json", got=file, allowed="a relative path", fix=fix)
     above = Path(bundle.path or ".").resolve().parents
     root = next((folder for folder in above if str(folder) == paths.get("root_dir")), Path())
-    return file if file.is_file() else root / file
+    return file if file.exists() else root / file
