@@ -26,13 +26,7 @@ class TsforecastError(Exception):
     code = "error"
 
     def __init__(
-        self,
-        what: str,
-        *,
-        where: object = None,
-        got: object = None,
-        allowed: object = None,
-        fix: str | None = None,
+        self, what: str, *, where: object = None, got: object = None, allowed: object = None, fix: str | None = None
     ) -> None:
         self.what = what
         self.where = where

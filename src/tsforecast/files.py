@@ -27,12 +27,8 @@ def atomic(path: Path) -> Iterator[Path]:
             os.fsync(handle.fileno())
         scratch.replace(path)
     except OSError as error:
-        raise OutputError(
-            "the file cannot be written",
-            where=path,
-            got=error.strerror or error,
-            fix="check permissions and free space",
-        ) from error
+        got, fix = error.strerror or error, "check permissions and free space"
+        raise OutputError("the file cannot be written", where=path, got=got, fix=fix) from error
     finally:
         if scratch.exists():
             scratch.unlink()
