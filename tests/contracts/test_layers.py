@@ -47,7 +47,7 @@ ONLY_IN = {
     "torch": {"models.networks", "models.neural", "models.backbones", "training"},
     "neuralforecast": {"models.backbones"},
     "onnx": {"training.export"},
-    "lightning": {"models.neural", "training"},
+    "lightning": {"models.neural", "models.backbones", "training"},
     "onnxruntime": {"models.onnx_runtime"},
     "xgboost": {"models.boosting", "models.feed", "models.trees"},  # fitting; its data; predicting
     "sklearn": {"models.boosting"},

@@ -5,14 +5,14 @@ from __future__ import annotations
 import inspect
 import logging
 import os
-import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, cast
+from unittest.mock import patch
 
-import numpy as np
 import torch
+from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
 from tsforecast.errors import ConfigError, nearest
@@ -40,21 +40,18 @@ class NeuralForecast:
     network: Callable[..., nn.Module]
 
     def __post_init__(self) -> None:
-        kind, given = self._kind, getattr(self.network, "keywords", {})
+        kind, given, where = self._kind, getattr(self.network, "keywords", {}), "model.backbone.network"
         base = next(c for c in kind.__mro__ if c.__name__ == "BaseModel")
-        allowed = sorted(set(inspect.signature(kind).parameters) - set(inspect.signature(base).parameters) - {"kwargs"})
-        if unknown := sorted(set(given) - set(allowed)):
-            near, got = nearest(unknown[0], allowed), given[unknown[0]]
-            what, where = f"{kind.__name__} has no such parameter", f"model.backbone.network.{unknown[0]}"
-            fix = (
-                f"did you mean {near}?" if near else "learning rate, batch size and loss belong one level up, to model"
-            )
-            raise ConfigError(what, where=where, got=got, allowed=", ".join(allowed), fix=fix)
-        recurrent = inspect.signature(kind).parameters.get("recurrent")
-        if given.get("recurrent", recurrent.default) if recurrent else kind.RECURRENT:
-            raise ConfigError("this network forecasts one step from the one before; all steps at once are needed",
-                              where="model.backbone.network", got=kind.__name__,
-                              fix="recurrent=false, where the network has it, or another network")  # fmt: skip
+        parameters = inspect.signature(kind).parameters
+        allowed = sorted(set(parameters) - set(inspect.signature(base).parameters) - {"kwargs"})
+        for name in sorted(set(given) - set(allowed)):
+            near, what = nearest(name, allowed), f"{kind.__name__} has no such parameter"
+            fix = f"did you mean {near}?" if near else "learning rate, batch size and loss belong to model"
+            raise ConfigError(what, where=f"{where}.{name}", got=given[name], allowed=allowed, fix=fix)
+        if given.get("recurrent", parameters["recurrent"].default if "recurrent" in parameters else kind.RECURRENT):
+            what = "this network forecasts one step from the one before; all steps at once are needed"
+            fix = "recurrent=false, where the network has it, or another network"
+            raise ConfigError(what, where=where, got=kind.__name__, fix=fix)
 
     @property
     def _kind(self) -> Any:
@@ -92,41 +89,31 @@ class NeuralForecast:
 
         loss = MQLoss(quantiles=list(dims.quantiles)) if dims.quantiles else MAE()
         sizes = {"past": dims.past, "known": dims.known, "static": dims.static + dims.tabular}
-        names = {f"{kind}_exog_list": [f"{group}_{i}" for i in range(sizes[group] if group in self.uses else 0)] or None
-                 for kind, group in zip(("hist", "futr", "stat"), _GROUPS, strict=True)}  # fmt: skip
+        given: dict[str, Any] = {"n_series": dims.channels} if self._kind.MULTIVARIATE else {}
+        for kind, group in zip(("hist", "futr", "stat"), _GROUPS, strict=True):
+            size = sizes[group] if group in self.uses else 0
+            given[f"{kind}_exog_list"] = [f"{group}_{i}" for i in range(size)] or None
+        given |= {"h": dims.horizon, "input_size": dims.lookback, "loss": loss, "valid_loss": loss}
         try:
             with _own_randomness() as seed:
-                inner = self.network(h=dims.horizon, input_size=dims.lookback, loss=loss, valid_loss=loss,
-                                     random_seed=seed, scaler_type="identity", **names,
-                                     **({"n_series": dims.channels} if self._kind.MULTIVARIATE else {}))  # fmt: skip
+                inner = self.network(random_seed=seed, scaler_type="identity", **given)
         except Exception as error:  # what these constructors raise has no type of its own
-            raise ConfigError("the network cannot be built", where="model.backbone.network", got=error,
-                              fix="compare its parameters with NeuralForecast's documentation") from error  # fmt: skip
+            what, fix = "the network cannot be built", "compare its parameters with NeuralForecast's documentation"
+            raise ConfigError(what, where="model.backbone.network", got=error, fix=fix) from error
         adapter = _Multivariate if self._kind.MULTIVARIATE else _Univariate
         return adapter(inner, dims, self.uses)
 
 
 @contextmanager
 def _own_randomness() -> Iterator[int]:
-    """The seed the caller set; what a constructor does to the global generators is undone."""
-    states, quiet = (random.getstate(), np.random.get_state()), [logging.getLogger(n) for n in _TALKATIVE]
-    variables = {name: os.environ.get(name) for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")}
-    levels = [logger.level for logger in quiet]
-    for logger in quiet:
-        logger.setLevel(logging.WARNING)
-    with torch.random.fork_rng(devices=[]):
+    """The seed the caller set; what a constructor does to the global generators is undone, and not logged."""
+    quiet = logging.root.manager.disable
+    with isolate_rng(include_cuda=False), patch.dict(os.environ):  # it sets PL_GLOBAL_SEED too
+        logging.disable(logging.INFO)
         try:
             yield torch.initial_seed() % 2**32
         finally:
-            random.setstate(states[0])
-            np.random.set_state(states[1])
-            for logger, level in zip(quiet, levels, strict=True):
-                logger.setLevel(level)
-            for name, value in variables.items():
-                os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
-
-
-_TALKATIVE = ("lightning_fabric", "lightning.fabric", "pytorch_lightning", "lightning.pytorch")
+            logging.disable(quiet)
 
 
 class _Adapter(nn.Module):
@@ -140,13 +127,15 @@ class _Adapter(nn.Module):
                 if isinstance(child, nn.Dropout) and child.p == 0:  # draws its numbers all the same: 30 % of a step
                     setattr(module, name, nn.Identity())
 
-    def _read(self, window: Any, group: str, size: int) -> Tensor | None:
-        return getattr(window, group) if size and group in self.uses else None
-
-    @staticmethod
-    def _observed(window: Any) -> Tensor:
+    def _inputs(self, window: Any) -> dict[str, Tensor | None]:
+        """What the network reads, laid out as in the window; static covariates apart."""
         target: Tensor = window.target
-        return torch.ones_like(target) if window.observed is None else window.observed.to(target.dtype)
+        observed = torch.ones_like(target) if window.observed is None else window.observed.to(target.dtype)
+        past, known = (self._read(window, group) for group in ("past", "known"))
+        return {"insample_y": target, "insample_mask": observed, "hist_exog": past, "futr_exog": known}
+
+    def _read(self, window: Any, group: str) -> Tensor | None:
+        return getattr(window, group) if getattr(self.dims, group) and group in self.uses else None
 
 
 class _Univariate(_Adapter):
@@ -154,7 +143,7 @@ class _Univariate(_Adapter):
 
     def forward(self, window: Window) -> Tensor:
         """Forecasts in scaled units, [B H C] or [B H C Q]."""
-        channels = self.dims.channels
+        channels, inputs = self.dims.channels, self._inputs(window)
 
         def fold(values: Any) -> Tensor:  # [B X C] to [B*C X 1]
             return values.transpose(1, 2).flatten(0, 1)[..., None]
@@ -162,18 +151,13 @@ class _Univariate(_Adapter):
         def share(values: Tensor | None) -> Tensor | None:  # [B ...] to [B*C ...]
             return values if values is None or channels == 1 else values.repeat_interleave(channels, dim=0)
 
-        static = share(self._read(window, "static", self.dims.static))
-        tabular = self._read(window, "tabular", self.dims.tabular)
+        static, tabular = share(self._read(window, "static")), self._read(window, "tabular")
         if tabular is not None:
             tabular = fold(tabular)[..., 0]
             static = tabular if static is None else torch.cat([static, tabular], dim=1)
-        out = self.network({
-            "insample_y": fold(window.target),
-            "insample_mask": fold(self._observed(window)),
-            "hist_exog": share(self._read(window, "past", self.dims.past)),
-            "futr_exog": share(self._read(window, "known", self.dims.known)),
-            "stat_exog": static,
-        })  # fmt: skip
+        inputs |= {name: fold(inputs[name]) for name in ("insample_y", "insample_mask")}
+        inputs |= {name: share(inputs[name]) for name in ("hist_exog", "futr_exog")}
+        out = self.network(inputs | {"stat_exog": static})
         out = out.unflatten(0, (-1, channels)).transpose(1, 2)  # [B*C H Q] to [B H C Q]
         return out if self.dims.quantiles else out[..., 0]
 
@@ -200,7 +184,7 @@ class _Univariate(_Adapter):
         readable |= {"observed_target": "target"}
         found: dict[str, Any] = {}
         for title, table in tables.items():
-            group = next(group for sign, group in _TITLES.items() if title.startswith(sign))
+            group = {"P": "past", "F": "known", "S": "static"}[title[0]]  # of Past, Future, Static
             weights = table["importance"] if group == "static" else table.mean(axis=0)
             found[group] = {}
             for column, value in weights.items():
@@ -210,29 +194,18 @@ class _Univariate(_Adapter):
         return found
 
 
-_TITLES = {"Past": "past", "Future": "known", "Static": "static"}
-
-
 class _Multivariate(_Adapter):
     """The channels are read together; covariates are repeated for each."""
 
     def forward(self, window: Window) -> Tensor:
         """Forecasts in scaled units, [B H C] or [B H C Q]."""
-
-        def share(values: Tensor | None) -> Tensor | None:  # [B X P] to [B P X C]
-            return None if values is None else values.transpose(1, 2)[..., None].expand(-1, -1, -1, self.dims.channels)
-
-        out = self.network({
-            "insample_y": window.target,
-            "insample_mask": self._observed(window),
-            "hist_exog": share(self._read(window, "past", self.dims.past)),
-            "futr_exog": share(self._read(window, "known", self.dims.known)),
-            "stat_exog": None,
-        })  # fmt: skip
-        if not self.dims.quantiles:
-            return out
+        channels, inputs = self.dims.channels, self._inputs(window)
+        for name in ("hist_exog", "futr_exog"):  # [B X P] to [B P X C]
+            if (values := inputs[name]) is not None:
+                inputs[name] = values.transpose(1, 2)[..., None].expand(-1, -1, -1, channels)
+        out = self.network(inputs | {"stat_exog": None})
         # Levels first: networks that normalise channels undo it on [B H*Q C].
-        return out.unflatten(2, (-1, self.dims.channels)).transpose(2, 3)
+        return out.unflatten(2, (-1, channels)).transpose(2, 3) if self.dims.quantiles else out
 
 
 class Embedded(nn.Module):
@@ -249,13 +222,12 @@ class Embedded(nn.Module):
     def __init__(self, backbone: Callable[[Dims], nn.Module], dims: Dims) -> None:
         super().__init__()
         self.sizes = {group: sizes for group, sizes in dims.cardinality.items() if any(sizes)}
-        self.tables = nn.ModuleDict({
-            f"{group}_{i}": nn.Embedding(size, min(50, (size + 1) // 2))
-            for group, sizes in self.sizes.items() for i, size in enumerate(sizes) if size
-        })  # fmt: skip
+        columns = {f"{group}_{i}": size for group, sizes in self.sizes.items() for i, size in enumerate(sizes) if size}
+        tables = {name: nn.Embedding(size, min(50, (size + 1) // 2)) for name, size in columns.items()}
+        self.tables = nn.ModuleDict(tables)
         widths: dict[str, Any] = {
             group: sum(self._width(group, i) for i in range(len(sizes))) for group, sizes in self.sizes.items()
-        }  # fmt: skip
+        }
         self.network = backbone(replace(dims, cardinality={}, **widths))
 
     def forward(self, window: Window) -> Tensor:
@@ -282,11 +254,13 @@ class Embedded(nn.Module):
         return replace(window, **{group: self._embed(window, group) for group in self.sizes})
 
     def _embed(self, window: Any, group: str) -> Tensor:
-        values = getattr(window, group)
-        return torch.cat([
-            self.tables[f"{group}_{i}"](values[..., i].long()) if size else values[..., i : i + 1]
-            for i, size in enumerate(self.sizes[group])
-        ], dim=-1)  # fmt: skip
+        columns = getattr(window, group).split(1, dim=-1)
+        names = [f"{group}_{i}" for i in range(len(columns))]
+        parts = [
+            self.tables[name](column[..., 0].long()) if name in self.tables else column
+            for name, column in zip(names, columns, strict=True)
+        ]
+        return torch.cat(parts, dim=-1)
 
 
 def network(backbone: Callable[[Dims], nn.Module], dims: Dims) -> nn.Module:
