@@ -62,11 +62,8 @@ class SeasonalNaive(Estimator):
         """
         season = dims.season if self.season is None else self.season
         if not 1 <= season <= dims.lookback:
-            raise ConfigError(
-                "one season does not fit into the lookback",
-                where="model.season" if self.season is not None else "season",
-                got=f"season {season}, lookback {dims.lookback}",
-                allowed=f"1 to {dims.lookback}",
-                fix=f"set lookback={max(season, 1)} or more, or a shorter season",
-            )
+            where = "season" if self.season is None else "model.season"
+            got, allowed = f"season {season}, lookback {dims.lookback}", f"1 to {dims.lookback}"
+            what, fix = "one season does not fit into the lookback", f"set lookback={max(season, 1)} or more"
+            raise ConfigError(what, where=where, got=got, allowed=allowed, fix=fix)
         return SeasonalNaiveForecaster(season, dims.horizon)

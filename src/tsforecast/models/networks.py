@@ -32,25 +32,21 @@ def _design(window: Any, cardinality: Mapping[str, Sequence[int]]) -> tuple[Tens
     """`tsforecast.models.design.design` on tensors: [B C D] and the last value [B C 1]."""
     target: Tensor = window.target.transpose(1, 2)
     last = target[..., -1:]
-    parts, lookback = [target - last], target.shape[2]
-    covariates = {"past": window.past, "known": window.known[:, lookback:], "static": window.static}
+    covariates = {"past": window.past, "known": window.known[:, target.shape[2] :], "static": window.static}
     for group, sizes in cardinality.items():
         covariates[group] = _one_hot(covariates[group], sizes)
-    shared = [part.flatten(1) for part in covariates.values() if part.shape[-1]]
-    if shared:
-        parts.append(torch.cat(shared, dim=1)[:, None].expand(-1, target.shape[1], -1))
-    if window.tabular.shape[1]:
-        parts.append(window.tabular.transpose(1, 2))
+    shared = [part.flatten(1)[:, None].expand(-1, target.shape[1], -1) for part in covariates.values()]
+    parts = [part for part in (target - last, *shared, window.tabular.transpose(1, 2)) if part.shape[2]]
     return (parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)), last
 
 
 def _one_hot(values: Tensor, sizes: Sequence[int]) -> Tensor:
     """`tsforecast.features.categorical.one_hot` on tensors."""
-    columns = [values[..., j : j + 1] for j in range(len(sizes))]
-    return torch.cat([
+    parts = [
         (column == torch.arange(size, device=column.device)).to(column.dtype) if size else column
-        for column, size in zip(columns, sizes, strict=True)
-    ], dim=-1)  # fmt: skip
+        for column, size in zip(values.split(1, dim=-1), sizes, strict=True)
+    ]
+    return torch.cat(parts, dim=-1)
 
 
 class NLinear(nn.Module):
@@ -103,8 +99,8 @@ class DLinear(nn.Module):
 
     def __init__(self, dims: Dims, kernel: int = 25) -> None:
         if kernel < 1 or kernel % 2 == 0:
-            raise ConfigError("the moving average needs an odd number of rows", where="model.backbone.kernel",
-                              got=kernel, allowed="1, 3, 5, ...", fix="model.backbone.kernel=25")  # fmt: skip
+            what, where = "the moving average needs an odd number of rows", "model.backbone.kernel"
+            raise ConfigError(what, where=where, got=kernel, allowed="1, 3, 5, ...", fix=f"{where}=25")
         super().__init__()
         self.quantiles, self.cardinality = len(dims.quantiles), dims.cardinality
         self.trend = nn.Linear(dims.lookback, dims.horizon * max(self.quantiles, 1))
