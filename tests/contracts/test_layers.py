@@ -37,10 +37,11 @@ LAYERS = {
 }
 
 # package -> the modules (or folders) that may import it; commands and config stand above all layers
-COMMANDS = {"check", "train", "backtest", "evaluate", "predict", "publish", "config", "__main__"}
+COMMANDS = {"check", "train", "backtest", "evaluate", "predict", "publish", "config", "tuning", "__main__"}
 ONLY_IN = {
     "hydra": COMMANDS,
     "omegaconf": COMMANDS,
+    "optuna": {"tuning"},
     "mlflow": {"tracking"},
     "matplotlib": {"plotting"},
     "pooch": {"data"},

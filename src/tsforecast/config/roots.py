@@ -54,7 +54,7 @@ class TrainConfig:
     seed: int = MISSING
     threads: int = MISSING
     ckpt_path: str | None = MISSING
-    objective: str = MISSING
+    objective: Any = MISSING
 
 
 @dataclass

@@ -73,7 +73,11 @@ class Estimator(ABC):
 
     @abstractmethod
     def fit(self, train: Windows, val: Windows, dims: Dims) -> Forecaster:
-        """Fit on the train windows; the validation windows may choose hyperparameters, never coefficients."""
+        """Fit on the train windows; the validation windows may choose hyperparameters, never coefficients.
+
+        A model that is fitted in rounds may take `on: Callable[[int, float], object] | None = None` too, and call it
+        with the number of the round and the validation loss: what it raises, such as a pruned trial, ends the fit.
+        """
 
     def refitting(self, chosen: Mapping[str, Any]) -> Estimator:
         """The model that takes what was `chosen` as given: it chooses nothing and reads no validation windows."""

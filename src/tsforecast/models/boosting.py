@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +23,28 @@ from tsforecast.windows import Windows
 
 log = logging.getLogger(__name__)
 STRATEGIES = ("direct", "multi_output", "recursive")
+
+
+class Progress(xgb.callback.TrainingCallback):
+    """Tells the validation losses of boosters as they grow."""
+
+    def __init__(self, on: Callable[[int, float], object], boosters: int) -> None:
+        self.on, self.boosters, self.best = on, boosters, [math.inf]
+
+    def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
+        """After a round, which goes on but where `on` raises."""
+        (losses,) = evals_log["val"].values()
+        self.best[-1] = min(self.best[-1], float(losses[-1]))
+        if self.boosters == 1:
+            self.on(epoch, self.best[-1])
+        return False
+
+    def after_training(self, model: Any) -> Any:
+        """After a booster."""
+        if self.boosters > 1:
+            self.on(len(self.best), float(np.mean(self.best)))
+        self.best.append(math.inf)
+        return model
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -90,8 +113,16 @@ class XGBoost(BaseEstimator, Estimator):
         base = self.base and self.base.refitting(chosen["base"])
         return replace(self, rounds=list(chosen["rounds"]), patience=None, base=base)
 
-    def fit(self, train: Windows, val: Windows, dims: Dims) -> TreeForecaster:
+    def fit(
+        self, train: Windows, val: Windows, dims: Dims, on: Callable[[int, float], object] | None = None
+    ) -> TreeForecaster:
         """Fit every booster, each stopped where its own validation loss is lowest.
+
+        Parameters
+        ----------
+        on
+            Is told the lowest validation loss so far: after each round where there is one booster, else after each
+            booster the mean of those that are ready. What it raises ends the fit.
 
         Raises
         ------
@@ -123,7 +154,8 @@ class XGBoost(BaseEstimator, Estimator):
             forecaster.base = self.base.fit(train, val, replace(dims, quantiles=()))
             forecaster.chosen = {"base": forecaster.base.chosen}
         boosters = forecaster.boosters
-        rounds = iter(self._rounds(len(forecaster.channels) * len(forecaster.steps)))
+        rounds = self._rounds(len(forecaster.channels) * len(forecaster.steps))
+        progress = [Progress(on, len(rounds))] if on else []
         read = {"training": train} if self.patience is None else {"training": train, "validation": val}
         for group in forecaster.channels:
             parts = [Part.of(windows, group, forecaster, name) for name, windows in read.items()]
@@ -135,7 +167,7 @@ class XGBoost(BaseEstimator, Estimator):
                     if part.margin is not None:
                         margin = np.repeat(part.margin[:, steps], max(len(dims.quantiles), 1), axis=1)
                         matrix.set_info(base_margin=margin)
-                boosters.append(self._boost(options, next(rounds), *designs))
+                boosters.append(self._boost(options, rounds[len(boosters)], *designs, progress=progress))
         grown = [booster.num_boosted_rounds() for booster in boosters]
         log.info("%d boosters of %d to %d rounds", len(boosters), min(grown), max(grown))
         forecaster.chosen = {**forecaster.chosen, "rounds": grown}
@@ -150,11 +182,18 @@ class XGBoost(BaseEstimator, Estimator):
         return rounds
 
     def _boost(
-        self, options: dict[str, Any], rounds: int, train: xgb.DMatrix, val: xgb.DMatrix | None = None
+        self,
+        options: dict[str, Any],
+        rounds: int,
+        train: xgb.DMatrix,
+        val: xgb.DMatrix | None = None,
+        *,
+        progress: Sequence[Progress] = (),
     ) -> xgb.Booster:
         if val is None or not rounds:
             return xgb.train(options, train, rounds)
         evals = {"evals": [(val, "val")], "early_stopping_rounds": self.patience, "verbose_eval": False}
+        evals["callbacks"] = list(progress)
         booster = xgb.train(options, train, rounds, **evals)
         if self.base is not None:  # which no tree may better
             alone = xgb.train(options, train, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, singledispatch
@@ -125,7 +126,9 @@ def _(model: Estimator, train: Windows, val: Windows, fitting: Fitting) -> Fitte
     if fitting.ckpt_path is not None:
         got = f"{fitting.ckpt_path} with model {type(model).__name__}"
         raise ConfigError("only models trained in steps can be resumed", where="ckpt_path", got=got, allowed="null")
-    forecaster = model.fit(train, val, fitting.dims)
+    step = getattr(fitting.on, "step", None)  # a listener that wants to hear of rounds too
+    told = {"on": step} if step and "on" in inspect.signature(model.fit).parameters else {}
+    forecaster = model.fit(train, val, fitting.dims, **told)
 
     def explain() -> dict[str, Any]:
         return {"importance": weights} if (weights := forecaster.importance()) else {}

@@ -30,8 +30,13 @@ def flatten(scores: Scores, prefix: str, *, detail: bool = False) -> dict[str, f
 
 def check_objective(name: str, quantiles: tuple[float, ...], part: str = "val") -> None:
     """Raise a ConfigError when no validation score has this name: what is chosen by test scores is not tested."""
+    one_of("objective", name, score_names(quantiles, part))
+
+
+def score_names(quantiles: tuple[float, ...], part: str = "val") -> list[str]:
+    """The scores that every run has of its validation rows."""
     scores = Scores(("",), 1, np.ones((1, 1)), np.ones((1, 1)), quantiles)
-    one_of("objective", name, [f"{part}/{each}" for each in scores.summary()])
+    return [f"{part}/{each}" for each in scores.summary()]
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

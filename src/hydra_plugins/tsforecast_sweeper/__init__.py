@@ -1,0 +1,1 @@
+"""Hydra finds plugins in `hydra_plugins` alone; what this one does is in `tsforecast.tuning`."""

@@ -1,0 +1,102 @@
+"""What is varied: Hydra's sweep grammar as Optuna's distributions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import OverrideParseException
+
+from tsforecast.errors import ConfigError, one_of
+
+TOOLS = ("sampler", "pruner")  # groups that are of the search and not of a trial
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One key of the space.
+
+    Attributes
+    ----------
+    kind
+        `categorical`, `int` or `float`.
+    bounds
+        `choices` as they are typed on a command line, or `low`, `high` (both included), `step` and `log`.
+    """
+
+    kind: str
+    bounds: Mapping[str, Any]
+
+    def draw(self, trial: Any, key: str) -> Any:
+        """What the sampler of a trial suggests."""
+        return getattr(trial, f"suggest_{self.kind}")(key, **self.bounds)
+
+    @classmethod
+    def of(cls, override: Override) -> Dimension:
+        """The dimension that a sweep describes.
+
+        Raises
+        ------
+        ConfigError
+            An unknown tag, no value at all, or a log scale that has steps or reaches zero.
+        """
+        key, sweep = override.get_key_element(), _sweep(override)
+        tags: set[str] = getattr(sweep, "tags", set())
+        for tag in tags:
+            one_of(f"the tag of {key}", tag, ["log"])
+        if override.is_choice_sweep():
+            choices = list(dict.fromkeys(override.sweep_string_iterator()))
+            return cls("categorical", {"choices": choices})
+        if override.is_range_sweep():
+            values = list(override.sweep_iterator())
+            numbers: dict[str, Any] = {"low": min(values, default=1), "high": max(values, default=0)}
+            numbers["step"] = abs(sweep.step)
+        else:
+            numbers = {"low": sweep.start, "high": sweep.end}
+        whole = all(isinstance(each, int) for each in numbers.values())
+        if numbers["low"] > numbers["high"] or (tags and (numbers["low"] <= 0 or numbers.get("step", 1) != 1)):
+            what, allowed = "there is nothing to choose from", "low <= high; with log 0 < low, and no steps"
+            raise ConfigError(what, where=key, got=override.input_line, allowed=allowed)
+        if tags:
+            numbers.pop("step", None)
+        return cls("int" if whole else "float", {**numbers, "log": bool(tags)})
+
+
+def parsed(
+    params: Mapping[str, Any], arguments: Sequence[str], loader: ConfigLoader | None = None
+) -> tuple[tuple[str, ...], dict[str, Dimension]]:
+    """The arguments that stay as they are, and the space by key; `arguments` win over `params`.
+
+    Raises
+    ------
+    ConfigError
+        A value is not in Hydra's grammar, or nothing is varied.
+    """
+    parser = OverridesParser.create(config_loader=loader)
+    lines = [*(f"{key}={value}" for key, value in params.items()), *arguments]
+    try:
+        last = {each.key_or_group: each for each in parser.parse_overrides(lines)}
+    except OverrideParseException as error:
+        fix = "choice(a,b), range(1,9), interval(0.1,1), int(interval(1,9)), tag(log, interval(0.001,1))"
+        what, got = "this is not Hydra's grammar", f"{error.override}: {str(error).partition(': ')[2] or error}"
+        raise ConfigError(what, where="hydra.sweeper.params", got=got, fix=fix) from error
+    space = {each.get_key_element(): Dimension.of(each) for each in last.values() if each.is_sweep_override()}
+    fixed = tuple(str(each.input_line) for each in last.values()
+                  if not each.is_sweep_override() and each.key_or_group not in TOOLS)  # fmt: skip
+    if not space:
+        fix = "add +hparams_search=..., or a sweep such as model.max_depth='range(2,8)'"
+        raise ConfigError("nothing is to be varied", where="hydra.sweeper.params", fix=fix)
+    return fixed, space
+
+
+def _sweep(override: Override) -> Any:
+    return override.value()
+
+
+def value(text: Any) -> Any:
+    """The value of one choice, which is kept as it is typed."""
+    return OverridesParser.create().parse_override(f"key={text}").value() if isinstance(text, str) else text

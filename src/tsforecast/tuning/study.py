@@ -1,0 +1,263 @@
+"""The study behind a search: where it is kept, what it is of, which of its trials count."""
+
+from __future__ import annotations
+
+import json
+import socket
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import optuna
+from omegaconf import DictConfig, OmegaConf, open_dict
+from optuna.samplers import BaseSampler
+from optuna.storages import JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from tsforecast.config.compose import build, compose, groups
+from tsforecast.errors import ConfigError, OutputError, listed, without_password
+from tsforecast.tuning.space import Dimension, value
+
+JOURNAL = "journal://"
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # since 2.8
+    AGAIN = RetryHeartbeatStaleTrialCallback(max_retry=3)  # of a trial whose process died
+FIRST = 3  # trials: where all of these fail, the others are not tried
+HEARTBEAT = 30  # seconds; three missed ones, and a trial of another machine is dead
+APART = ("paths", "tracking", "report", "serving", "callbacks", "threads", "objective")  # do not change a score
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A search, as every process that works on it knows it.
+
+    Attributes
+    ----------
+    config
+        The composed configuration with its `hydra` node: sampler, pruner and storage are built from it in each process.
+    fixed, space
+        The arguments of every trial, and what varies.
+    objectives, directions
+        Names of scores, and `minimize` or `maximize` for each.
+    folder
+        Of the search; a trial has the folder of its number in it.
+    parent
+        The tracked run that those of the trials belong to.
+    """
+
+    config: DictConfig
+    fixed: tuple[str, ...]
+    space: Mapping[str, Dimension]
+    objectives: tuple[str, ...]
+    directions: tuple[Any, ...]
+    folder: Path
+    parent: str = ""
+
+    @property
+    def settings(self) -> Any:
+        """The keys of `hydra.sweeper`."""
+        return self.config.hydra.sweeper
+
+    def drawn(self, trial: Any) -> dict[str, Any]:
+        """The value of every dimension."""
+        return {key: dimension.draw(trial, key) for key, dimension in self.space.items()}
+
+    def configured(self, drawn: Mapping[str, Any]) -> tuple[DictConfig, dict[str, str], list[str]]:
+        """The configuration of a trial, the options chosen in it, and its arguments.
+
+        Groups are composed, once for each choice of them; plain keys are set on what was composed.
+        """
+        kinds = groups()
+        composing = [k for k in drawn if k[0] in "+~" or "/" in k or "@" in k or k in kinds]
+        cfg, chosen = _composed((*self.fixed, *(f"{key}={drawn[key]}" for key in composing)))
+        cfg = cfg.copy()
+        for key in drawn.keys() - set(composing):
+            OmegaConf.update(cfg, key, value(drawn[key]))
+        return cfg, chosen, [*self.fixed, *(f"{key}={each}" for key, each in drawn.items())]
+
+    @cached_property
+    def content(self) -> dict[str, Any]:
+        """What a study is of: space, objectives, and every setting that is the same in all trials, by dotted key."""
+        cfg, _ = _composed(self.fixed)
+        cfg = cfg.copy()
+        with open_dict(cfg):
+            for key in (*APART, *self.space):
+                node, _, name = key.lstrip("+").rpartition(".")
+                (OmegaConf.select(cfg, node) or {} if node else cfg).pop(name, None)
+        space = {f"the space of {key}": asdict(each) for key, each in self.space.items()}
+        objectives = {"objective": dict(zip(self.objectives, self.directions, strict=True))}
+        return {**objectives, **space, **dict(_flat(OmegaConf.to_container(cfg, resolve=False)))}
+
+
+@lru_cache(maxsize=32)
+def _composed(overrides: tuple[str, ...]) -> tuple[DictConfig, dict[str, str]]:
+    return compose("train", overrides)
+
+
+def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, each in node.items():
+        if isinstance(each, Mapping) and each:
+            yield from _flat(each, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", each
+
+
+class Seeded(BaseSampler):
+    """A new sampler for every trial, seeded with the number of the trial.
+
+    A search that goes on draws what an uninterrupted one would have drawn, and no two processes draw the same.
+    """
+
+    def __init__(self, make: Any, seed: int) -> None:
+        self.make = lru_cache(maxsize=1)(lambda number: make(seed=(seed + number) % 2**32))
+
+    def before_trial(self, study: Any, trial: Any) -> None:
+        """As the trial's own sampler; so all of these."""
+        self.make(trial.number).before_trial(study, trial)
+
+    def infer_relative_search_space(self, study: Any, trial: Any) -> Any:
+        """See `BaseSampler`."""
+        return self.make(trial.number).infer_relative_search_space(study, trial)
+
+    def sample_relative(self, study: Any, trial: Any, search_space: Any) -> Any:
+        """See `BaseSampler`."""
+        return self.make(trial.number).sample_relative(study, trial, search_space)
+
+    def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
+        """See `BaseSampler`."""
+        return self.make(trial.number).sample_independent(study, trial, param_name, param_distribution)
+
+    def after_trial(self, study: Any, trial: Any, state: Any, values: Any) -> None:
+        """See `BaseSampler`."""
+        self.make(trial.number).after_trial(study, trial, state, values)
+
+
+def tools(settings: Any) -> dict[str, Any]:
+    """The sampler and the pruner; neither is kept in a storage."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        sampler, pruner = build(settings.sampler), build(settings.pruner)
+    return {"sampler": sampler if isinstance(sampler, BaseSampler) else Seeded(sampler, settings.seed),
+            "pruner": pruner}  # fmt: skip
+
+
+@contextmanager
+def reaching(address: str) -> Iterator[None]:
+    """What goes wrong in the storage, as an OutputError in which no password is."""
+    try:
+        yield
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, ImportError, OSError) as error:
+        cause = without_password(str(error.__cause__ or error).partition("\n")[0])
+        what, got = "the storage of the study cannot be reached", f"{without_password(address)}: {cause}"
+        allowed = "sqlite:///FILE, journal:///FILE, postgresql://..."
+        fix = "see that it is there and may be written, and that its driver is installed"
+        raise OutputError(what, where="hydra.sweeper.storage", got=got, allowed=allowed, fix=fix) from error
+
+
+def storage(address: str) -> Any:
+    """Open a storage; a missing file is made."""
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # heartbeats are, since 2.9
+    journal, file = address.removeprefix(JOURNAL), address.partition("sqlite:///")[2].partition("?")[0]
+    with reaching(address):
+        if journal != address or file:
+            Path(file or journal).parent.mkdir(parents=True, exist_ok=True)
+        if journal != address:
+            return JournalStorage(JournalFileBackend(journal))
+        opened = RDBStorage(
+            address,
+            engine_kwargs={"connect_args": {"timeout": 60}} if file else None,  # seconds, where another one writes
+            heartbeat_interval=HEARTBEAT,
+            grace_period=3 * HEARTBEAT,
+            heartbeat_stale_trial_callback=AGAIN,
+        )
+        if file:
+            with opened.engine.connect() as connection:
+                connection.execute(text("PRAGMA journal_mode=WAL"))  # one write a commit, and no reader waits
+        return opened
+
+
+def opened(plan: Plan) -> optuna.Study:
+    """The study of a plan, made where there is none.
+
+    Raises
+    ------
+    ConfigError
+        The storage holds a study of this name that is of something else.
+    OutputError
+        The storage cannot be reached.
+    """
+    address, name = plan.settings.storage, plan.settings.study
+    kept = storage(address)
+    with reaching(address):
+        study = optuna.create_study(study_name=name, storage=kept, directions=list(plan.directions),
+                                    load_if_exists=True, **tools(plan.settings))  # fmt: skip
+        before = study.user_attrs.get("content")
+        if before is None:
+            study.set_user_attr("content", plan.content)
+    now = json.loads(json.dumps(plan.content, default=str))
+    if before not in (None, now):
+        changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+        got = listed((f"{key}: {now.get(key)}, was {before.get(key)}" for key in changed), 3)
+        fix = "hydra.sweeper.study=ANOTHER_NAME begins a new one; or type what was typed before"
+        raise ConfigError("the storage holds a study of another search", where=f"study {name}", got=got, fix=fix)
+    return study
+
+
+def tally(study: optuna.Study, *more: TrialState, before: int | None = None) -> int:
+    """How many trials are finished, or are of these other states; those whose process died are not finished.
+
+    With `before`, of those with a lower number alone.
+    """
+    states = {TrialState.COMPLETE, TrialState.PRUNED, *more}
+    trials = study.get_trials(deepcopy=False)[:before]
+    return sum(each.state in states or "error" in each.user_attrs for each in trials)
+
+
+def failures(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    """The trials that ended with an error."""
+    failed = study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
+    return [each for each in failed if "error" in each.user_attrs]
+
+
+def over(study: optuna.Study, total: int) -> bool:
+    """Whether no more are to be drawn: there are enough, the sampler has no other, or all of the first ones failed."""
+    failed, exhausted = len(failures(study)), study.user_attrs.get("exhausted") == len(study.get_trials(deepcopy=False))
+    return exhausted or tally(study, TrialState.RUNNING) >= total or failed == tally(study) >= FIRST
+
+
+def revive(study: optuna.Study) -> int:
+    """Fail the trials of dead processes and queue them again; returns how many are still at work."""
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    for trial in (dead := [each for each in running if _dead(each)]):
+        with suppress(ValueError):  # another process was faster
+            study.tell(trial.number, state=TrialState.FAIL)
+            AGAIN(study, trial)
+    return len(running) - len(dead)
+
+
+def _dead(trial: optuna.trial.FrozenTrial) -> bool:
+    """Whether its process, if it is of this machine, holds the log of the trial no longer."""
+    host, _, place = trial.user_attrs.get("place", "").partition(":")
+    if Path(place).name != str(trial.number):  # died, or is, where it takes its folder; a queued one has another's
+        return datetime.now() - (trial.datetime_start or datetime.now()) > timedelta(seconds=20)
+    if host != socket.gethostname():
+        return False  # its heartbeat tells
+    try:
+        import fcntl
+
+        with (Path(place) / "train.log").open("a") as log:
+            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (ImportError, BlockingIOError):
+        return False
+    except OSError:  # the folder is gone
+        return True
+    return True

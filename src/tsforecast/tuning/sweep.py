@@ -1,0 +1,153 @@
+"""A search from its first trial to the best configuration, trained in full."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import configure_log
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from tsforecast.config.compose import build, explain, options
+from tsforecast.config.experiment import experiment
+from tsforecast.errors import ConfigError, OutputError, count, one_of
+from tsforecast.training.results import score_names
+from tsforecast.tuning import best
+from tsforecast.tuning.space import parsed
+from tsforecast.tuning.study import Plan, failures, opened, over, revive, tally, tools
+from tsforecast.tuning.trial import score, work, work_apart
+
+log = logging.getLogger("tsforecast.tuning")
+
+
+def sweep(config: DictConfig, arguments: Sequence[str]) -> list[float]:
+    """Run the trials that a study lacks, then the best configuration in full; returns the best scores.
+
+    Raises
+    ------
+    ConfigError
+        The search cannot begin: before its first trial. Or every trial failed.
+    OutputError
+        The storage, or the directory, cannot be written.
+    """
+    HydraConfig.instance().set_config(config)
+    configure_log(config.hydra.job_logging, config.hydra.verbose)
+    plan = planned(config, arguments)
+    study = opened(plan)
+    there, settings = tally(study), plan.settings
+    log.info("study %s: %d of %d trials are there; in %s", study.study_name, there, settings.n_trials, plan.folder)
+    with build(config.tracking).run(f"{study.study_name}-tuning", best.facts(plan)) as run:
+        plan = replace(plan, parent=run.id)
+        complete(plan, study)
+        if not study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,)):
+            first = next(iter(failures(study)), None)
+            what, where = "no trial came to a score", f"trial {first.number}" if first else f"study {study.study_name}"
+            fix = f"see {plan.folder}/{first.number if first else 0}/train.log"
+            raise ConfigError(what, where=where, got=first and first.user_attrs["error"], fix=fix)
+        return best.keep(plan, study, run)
+
+
+def planned(config: DictConfig, arguments: Sequence[str]) -> Plan:
+    """The plan, checked by drawing a trial that is not run.
+
+    Raises
+    ------
+    ConfigError
+        A key or option that is not there, a score that no run logs, a sampler that cannot search this space, ...
+    """
+    settings = config.hydra.sweeper
+    for name in ("n_trials", "n_jobs"):
+        count(f"hydra.sweeper.{name}", settings[name])
+    one_of("hydra.sweeper.executor", settings.executor, ["processes"])
+    fixed, space = parsed(OmegaConf.to_container(settings.params), arguments)  # type: ignore[arg-type]
+    names, ways = _listed(config.objective), _listed(settings.direction)
+    ways = ways * len(names) if len(ways) == 1 else ways
+    for way in ways:
+        one_of("hydra.sweeper.direction", way, ["minimize", "maximize"])
+    if len(ways) != len(names):
+        what, allowed = "every objective has a direction", f"one, or {len(names)}"
+        raise ConfigError(what, where="hydra.sweeper.direction", got=ways, allowed=allowed)
+    folder = Path(config.hydra.sweep.dir).absolute()
+    plan = Plan(config=config, fixed=fixed, space=space, objectives=tuple(names), directions=tuple(ways), folder=folder)
+    _rehearse(plan)
+    return plan
+
+
+def _listed(node: Any) -> list[Any]:
+    return list(node) if OmegaConf.is_list(node) else [node]
+
+
+def _rehearse(plan: Plan) -> None:
+    """Draw a trial and compose it; every option of a group that is varied is composed once."""
+    used = tools(plan.settings)
+    if len(plan.objectives) > 1 and not isinstance(used["pruner"], optuna.pruners.NopPruner):
+        what, got = "trials are pruned by one objective alone", list(plan.objectives)
+        raise ConfigError(what, where="pruner", got=got, fix="pruner=none")
+    try:
+        drawn = plan.drawn(optuna.create_study(directions=list(plan.directions), **used).ask())
+    except (ValueError, ImportError) as error:
+        fix = "sampler=tpe takes every space"
+        raise ConfigError("the sampler cannot search this space", where="sampler", got=error, fix=fix) from error
+    for key, dimension in plan.space.items():
+        several = dimension.bounds.get("choices") if options(key.lstrip("+")) else None
+        for choice in several or [drawn[key]]:
+            tried = {**drawn, key: choice}
+            try:
+                cfg, chosen, _ = plan.configured(tried)
+            except OmegaConfBaseException as error:
+                arguments = [*plan.fixed, *(f"{key}={each}" for key, each in tried.items())]
+                raise explain(error, "train", arguments) from error
+    if plan.settings.task == f"{score.__module__}.{score.__name__}":
+        _check_scores(plan, experiment(cfg, chosen).quantiles)
+
+
+def _check_scores(plan: Plan, quantiles: tuple[float, ...]) -> None:
+    """Whether every run has these scores, and they compare between trials."""
+    for name in plan.objectives:
+        one_of("objective", name, [*score_names(quantiles), "time/fit_seconds", "time/score_seconds"])
+    scalers = [key for key in plan.space if key.startswith("scaler")]
+    for name in plan.objectives:
+        if scalers and f"{name}_raw" in score_names(quantiles):
+            what, got = "scores in scaled units do not compare between scalers", f"{name}, and {scalers[0]} varies"
+            raise ConfigError(what, where="objective", got=got, fix=f"objective={name}_raw")
+
+
+def complete(plan: Plan, study: optuna.Study) -> None:
+    """Run trials until the study has them all; those of processes that died are run again."""
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    while True:
+        working, done = revive(study), over(study, plan.settings.n_trials)
+        if not done:
+            run_all(plan)
+        elif working:
+            time.sleep(0.5)  # others are at work: whoever ends last sees them all
+        else:
+            return
+
+
+def run_all(plan: Plan) -> None:
+    """In this process with one job, else in as many as are asked for, each at its own pace."""
+    if plan.settings.n_jobs == 1:
+        work(plan)
+        return
+    context = multiprocessing.get_context("spawn")  # a fork of a process with threads can hang
+    workers = [context.Process(target=work_apart, args=(plan,)) for _ in range(plan.settings.n_jobs)]
+    try:
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    finally:
+        for worker in workers:
+            worker.terminate()
+    if all(worker.exitcode for worker in workers):
+        what, got = "the workers ended before the trials", [worker.exitcode for worker in workers]
+        raise OutputError(what, where="hydra.sweeper.n_jobs", got=got, fix="hydra.sweeper.n_jobs=1 shows the error")

@@ -1,0 +1,201 @@
+"""What one process does: draw, fit, score, report, until the study has as many trials as it is to have."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import shlex
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import get_method
+from omegaconf import DictConfig, OmegaConf
+from optuna.trial import TrialState
+
+from tsforecast.config.compose import build
+from tsforecast.config.experiment import experiment
+from tsforecast.config.job import free, log_to
+from tsforecast.errors import ConfigError, TsforecastError, without_password
+from tsforecast.experiment import Experiment, Result, run_experiment
+from tsforecast.tracking.runs import Run
+from tsforecast.training.prepare import Prepared
+from tsforecast.training.results import write_json
+from tsforecast.tuning.study import Plan, over, storage, tally, tools
+
+log = logging.getLogger("tsforecast.tuning")
+READ = ("dataset", "split", "feature", "scaler", "lookback", "horizon", "season", "quantiles", "calibration")
+_prepared: dict[str, Prepared] = {}
+
+
+class Listener:
+    """Hears of each epoch or booster, records it with the trial, and ends the trial that its pruner gives up."""
+
+    def __init__(self, trial: optuna.Trial, plan: Plan, run: Run) -> None:
+        self.trial, self.run, self.single = trial, run, len(plan.objectives) == 1
+        self.sign = -1 if plan.directions[0] == "maximize" else 1
+
+    def epoch(self, record: Mapping[str, float]) -> None:
+        """After an epoch: see `tsforecast.training.fit.Events`."""
+        self.run.epoch(record)
+        self.step(int(record["epoch"]), record["val/loss"])
+
+    def step(self, step: int, loss: float) -> None:
+        """After an epoch, a boosting round or a booster.
+
+        Raises
+        ------
+        optuna.TrialPruned
+            The trial is not worth its time.
+        """
+        if self.single:  # Optuna prunes by one objective alone
+            self.trial.report(self.sign * loss, step)
+            if self.trial.should_prune():
+                raise optuna.TrialPruned(f"at step {step}")
+
+    def update(self, result: Result) -> None:
+        """Nothing to do: see `tsforecast.experiment.Events`."""
+
+
+def score(cfg: DictConfig, chosen: Mapping[str, str], listener: Any) -> Mapping[str, float]:
+    """Fit, and score the validation rows alone; nothing is written."""
+    if "enable_progress_bar" in cfg.trainer:
+        cfg.trainer.enable_progress_bar = False
+    planned = experiment(cfg, chosen)
+    return run_experiment(planned, parts=("val",), on=listener, data=_data(cfg, planned)).metrics
+
+
+def _data(cfg: DictConfig, planned: Experiment) -> Prepared:
+    """What the trial before read, where this one reads the same."""
+    read: dict[str, Any] = {key: OmegaConf.to_container(cfg, resolve=True)[key] for key in READ}  # type: ignore[index, call-overload]
+    key = json.dumps([read, planned.stride, planned.learned], default=str)
+    data = planned.prepare(like=_prepared.get(key))
+    _prepared.clear()  # a panel can be large: one is kept
+    _prepared[key] = data
+    return data
+
+
+class Trials:
+    """What Optuna calls for each trial, and after it."""
+
+    def __init__(self, plan: Plan, study: optuna.Study) -> None:
+        self.plan, self.study, self.enough, self.total = plan, study, False, plan.settings.n_trials
+
+    def __call__(self, trial: optuna.Trial) -> tuple[float, ...]:
+        """Run one trial in its folder.
+
+        Raises
+        ------
+        optuna.TrialPruned
+            The pruner ended it.
+        TsforecastError
+            It failed; the first words of the error are kept with the trial.
+        """
+        if tally(self.study, TrialState.RUNNING, TrialState.WAITING, before=trial.number) >= self.total:
+            raise OverTotalError  # another process drew the last one
+        out = self.plan.folder / str(trial.number)
+        try:
+            free(out, "config.yaml", "hydra.sweep.dir").mkdir(parents=True, exist_ok=True)
+            log_to(out / "train.log")
+            trial.set_user_attr("place", f"{socket.gethostname()}:{out}")
+            with quietly():
+                return self._scored(trial, out)
+        except optuna.TrialPruned:
+            raise
+        except Exception as error:
+            trial.set_user_attr("error", str(error)[:2000])
+            log.debug("trial %d", trial.number, exc_info=True)
+            raise
+
+    def _scored(self, trial: optuna.Trial, out: Path) -> tuple[float, ...]:
+        cfg, chosen, arguments = self.plan.configured(drawn := self.plan.drawn(trial))
+        text = f"# {shlex.join(arguments)}\n{OmegaConf.to_yaml(cfg, resolve=True)}"
+        (out / "config.yaml").write_text(without_password(text), encoding="utf-8")
+        tags = {"tuning.study": self.study.study_name, "tuning.trial": trial.number}
+        name, pruned, scores = f"{self.study.study_name}-trial-{trial.number}", None, {}
+        with build(cfg.tracking).run(name, drawn, tags, parent=self.plan.parent) as run:
+            try:
+                scores = get_method(self.plan.settings.task)(cfg, chosen, Listener(trial, self.plan, run))
+                run.log_metrics(scores)
+                write_json(out / "metrics.json", scores)
+            except optuna.TrialPruned as error:  # a run that did what it was to do
+                pruned = error
+        if pruned is not None:
+            raise pruned
+        return self._values(scores)
+
+    def _values(self, scores: Mapping[str, float]) -> tuple[float, ...]:
+        for name in self.plan.objectives:
+            if not math.isfinite(scores.get(name, math.nan)):
+                what, got = "a trial has no such score", scores.get(name, "none")
+                raise ConfigError(what, where=f"objective {name}", got=got, allowed=", ".join(scores))
+        return tuple(float(scores[name]) for name in self.plan.objectives)
+
+    def finished(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+        """Say how the trial ended, and stop when there are enough."""
+        self.enough = over(study, self.total)
+        if self.enough:
+            study.stop()
+        if trial.state == TrialState.COMPLETE:
+            ended = ", ".join(f"{n} {v:.6g}" for n, v in zip(self.plan.objectives, trial.values, strict=True))
+        elif trial.state == TrialState.PRUNED:
+            ended = f"pruned after step {trial.last_step}"
+        elif "error" in trial.user_attrs:
+            ended = "failed: " + trial.user_attrs["error"].partition("\n")[0]
+        else:
+            return  # not needed
+        drawn = " ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in trial.params.items())
+        log.info("trial %d (%d of %d): %s  %s", trial.number, tally(study), self.total, ended, drawn)
+
+
+class OverTotalError(TsforecastError):
+    """Drawn by two processes at a time: this one does not count."""
+
+    def __init__(self) -> None:
+        super().__init__("the study has its trials already")
+
+
+def work(plan: Plan) -> None:
+    """Run trials until the study has all of them, or its sampler has no other."""
+    HydraConfig.instance().set_config(plan.config)
+    study = optuna.load_study(study_name=plan.settings.study, storage=storage(plan.settings.storage),
+                              **tools(plan.settings))  # fmt: skip
+    trials = Trials(plan, study)
+    study.optimize(trials, callbacks=[trials.finished], catch=(Exception,))
+    if not trials.enough:
+        study.set_user_attr("exhausted", len(study.trials))
+
+
+def work_apart(plan: Plan) -> None:
+    """`work` in a process of its own, which ends with the one that started it."""
+    from multiprocessing import parent_process
+
+    def follow() -> None:
+        if (parent := parent_process()) is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+    logging.basicConfig(format="%(message)s", level=logging.INFO)
+    work(plan)
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """On the terminal, nothing but warnings; the trial's own log has everything."""
+    handlers = [each for each in logging.getLogger().handlers if each.name != "run"]
+    before = [each.level for each in handlers]
+    for handler in handlers:
+        handler.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for handler, level in zip(handlers, before, strict=True):
+            handler.setLevel(level)

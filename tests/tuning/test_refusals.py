@@ -1,0 +1,80 @@
+"""What is wrong with a search is told before its first trial, each with the key to change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.tuning.conftest import Tune, states
+
+OWN = "hydra.sweeper.task=tsforecast.tuning.trial.score"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([OWN, "+model.lamdas=choice([1.0],[2.0])"], ["lamdas", "did you mean model.lambdas?"]),
+        (["model.lamdas=choice([1.0],[2.0])"], ["model.lamdas", "did you mean model.lambdas?"]),
+        (["model=choice(ridge,nlinaer)"], ["nlinaer", "did you mean model=nlinear?"]),
+        ([OWN, "objective=test/mae"], ["test/mae", "val/mae"]),
+        ([OWN, "objective=val/mze"], ["objective=val/mse"]),
+        ([OWN, "scaler=choice(robust,none)"], ["objective=val/mae_raw"]),
+        (["hydra.sweeper.n_trials=0"], ["hydra.sweeper.n_trials", "1, 2, ..."]),
+        (["hydra.sweeper.n_jobs=-1"], ["hydra.sweeper.n_jobs", "1, 2, ..."]),
+        (["hydra.sweeper.direction=down"], ["hydra.sweeper.direction", "minimize"]),
+        (["objective=[val/mae,val/mse]", "pruner=median"], ["pruner=none"]),
+        (["sampler=grid", "+model.x=interval(0,1)"], ["sampler", "sampler=tpe"]),
+        (["hydra.sweeper.storage=sqlite:////proc/nowhere/study.db"], ["hydra.sweeper.storage"]),
+        (["hydra.sweeper.storage=study.db"], ["hydra.sweeper.storage", "sqlite:///FILE"]),
+    ],
+)
+def test_a_mistake_is_told_before_the_first_trial(
+    tune: Tune, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], told: list[str]
+) -> None:
+    assert tune("parabola", *words) == 1
+    said = capsys.readouterr().err
+    assert said.count("Error: ") == 1
+    for part in told:
+        assert part in said
+    assert not (tmp_path / "sweep" / "0").exists()
+
+
+def test_a_password_is_told_nowhere(tune: Tune, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    address = "postgresql://me:hush-hush@localhost:1/none"
+    assert tune("parabola", f"hydra.sweeper.storage={address}") == 1
+    said = capsys.readouterr()
+    assert "hush-hush" not in said.err + said.out
+    assert "me:***@localhost" in said.err
+    for file in tmp_path.rglob("*"):
+        assert not file.is_file() or b"hush-hush" not in file.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["lookback=range(10,300)"], "the space of lookback"),
+        (["hydra.sweeper.direction=maximize"], "maximize"),
+        (["horizon=7"], "horizon: 7, was 24"),
+    ],
+)
+def test_a_study_of_something_else_is_not_gone_on_with(
+    tune: Tune, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], told: str
+) -> None:
+    assert tune("parabola", "hydra.sweeper.n_trials=2") == 0
+    capsys.readouterr()
+    assert tune("parabola", "hydra.sweeper.n_trials=4", *words) == 1
+    said = capsys.readouterr().err
+    assert told in said
+    assert "hydra.sweeper.study" in said
+    assert len(states(tmp_path)) == 2
+
+
+def test_when_every_trial_fails_the_first_error_is_told(
+    tune: Tune, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert tune("failing", "hydra.sweeper.n_trials=50") == 1
+    assert states(tmp_path) == ["FAIL"] * 3
+    said = capsys.readouterr().err
+    assert "no luck with" in said.partition("Error: ")[2]
+    assert "sweep/0/train.log" in said

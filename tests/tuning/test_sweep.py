@@ -1,0 +1,159 @@
+"""A search has the trials it is to have, whatever happens to its processes, and leaves a configuration to use."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import optuna
+import pytest
+import yaml
+
+from tests.tuning.conftest import QUICK, SPACE, Cli, Tune, states, study
+from tsforecast.config.compose import CONF_DIR, compose
+
+ROOT = Path(__file__).parents[2]
+NOISE = ("paths", "report", "tracking", "objective", "threads", "publish")
+
+
+def command(task: str, *words: str) -> list[str]:
+    return [sys.executable, "-m", "tsforecast", *QUICK, *SPACE, f"hydra.sweeper.task=tests.tuning.tasks.{task}", *words]
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+
+
+def test_trials_score_validation_rows_and_the_best_is_an_experiment_to_use(cli: Cli, tmp_path: Path) -> None:
+    space = ("lookback=choice(24,48)", "feature=choice([calendar],[calendar,lags],[])", "horizon=4", "seed=3")
+    assert cli(*QUICK, *space, "hydra.sweeper.n_trials=4", "hydra.sweeper.save_as=tuned") == 0
+    assert states(tmp_path) == ["COMPLETE"] * 4
+    for trial in study(tmp_path).trials:
+        scores = yaml.safe_load((tmp_path / "sweep" / str(trial.number) / "metrics.json").read_text())
+        assert scores["val/mae"] == trial.value
+        assert not any(name.startswith(("test", "baseline")) for name in scores)
+        assert {file.name for file in (tmp_path / "sweep" / str(trial.number)).iterdir()} == {
+            "config.yaml", "metrics.json", "train.log",
+        }  # fmt: skip
+    best = tmp_path / "sweep" / "best"
+    scores = yaml.safe_load((best / "metrics.json").read_text())
+    assert scores["val/mae"] == study(tmp_path).best_value
+    assert scores["test/mae"] > 0
+    assert (best / "bundle").is_dir()
+    kept = tmp_path / "sweep" / "s.yaml"
+    assert kept.read_text().splitlines()[1] == "# python -m tsforecast.train +experiment=s"
+    found, _ = compose("train", ["+experiment=tuned"])
+    trial = yaml.safe_load((best / "config.yaml").read_text())
+    for key in trial.keys() - set(NOISE):
+        assert found[key] == trial[key], key
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*") if file.name != "study.db"}
+    assert cli(*QUICK, *space, "hydra.sweeper.n_trials=4") == 0
+    after = {file: file.stat().st_mtime_ns for file in before}
+    assert {file.name for file in before if before[file] != after[file] and file.is_file()} <= {"s.yaml"}
+
+
+def test_the_same_command_goes_on_to_its_total(tune: Tune, tmp_path: Path) -> None:
+    assert tune("parabola", "hydra.sweeper.n_trials=4") == 0
+    first = [trial.params for trial in study(tmp_path).trials]
+    assert tune("parabola", "hydra.sweeper.n_trials=12") == 0
+    assert tune("parabola", "hydra.sweeper.n_trials=12") == 0
+    assert states(tmp_path) == ["COMPLETE"] * 12
+    assert [trial.params for trial in study(tmp_path).trials][:4] == first
+    interrupted = [trial.params["lookback"] for trial in study(tmp_path).trials]
+    assert tune("parabola", "hydra.sweeper.n_trials=12", "hydra.sweep.dir=other") == 0
+    other = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/other/study.db")
+    assert [trial.params["lookback"] for trial in other.trials] == interrupted
+
+
+def test_a_search_that_was_killed_goes_on_where_it_was(tune: Tune, tmp_path: Path) -> None:
+    words = ("hydra.sweeper.n_trials=10",)
+    assert subprocess.run(command("killed", *words), cwd=tmp_path, env=environment()).returncode == -9
+    assert states(tmp_path) == ["COMPLETE"] * 7 + ["RUNNING"]
+    before = {file: file.read_bytes() for file in (tmp_path / "sweep").glob("*/*")}
+    assert tune("killed", *words) == 0
+    assert Counter(states(tmp_path)) == {"COMPLETE": 10, "FAIL": 1}
+    trials = study(tmp_path).trials
+    assert trials[8].params == trials[7].params
+    finished = [trial.params["lookback"] for trial in trials if trial.state.name == "COMPLETE"]
+    assert len(finished) == 10
+    assert {file: file.read_bytes() for file in before} == before
+
+
+def test_two_searches_on_one_storage_share_one_total(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("date,y\n2024-01-01,1\n")
+    words = ("hydra.sweeper.n_trials=14", f"hydra.sweeper.storage=journal://{tmp_path}/study.log")
+    both = [subprocess.Popen(command("slow", *words), cwd=tmp_path, env=environment()) for _ in range(2)]
+    assert [each.wait(timeout=50) for each in both] == [0, 0]
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(f"{tmp_path}/study.log"))
+    trials = optuna.load_study(study_name="s", storage=storage).trials
+    assert sum(trial.state.name == "COMPLETE" for trial in trials) == 14
+    folders = [path for path in (tmp_path / "sweep").iterdir() if path.name.isdigit()]
+    processes = {yaml.safe_load((folder / "metrics.json").read_text())["pid"] for folder in folders}
+    assert len(processes) == 2
+    assert (tmp_path / "sweep" / "s.yaml").exists()
+
+
+def test_workers_take_one_trial_after_the_other(tune: Tune, tmp_path: Path) -> None:
+    assert tune("slow", "hydra.sweeper.n_trials=10", "hydra.sweeper.n_jobs=2") == 0
+    trials = [trial for trial in study(tmp_path).trials if trial.state.name == "COMPLETE"]
+    assert len(trials) == 10
+    folders = [tmp_path / "sweep" / str(trial.number) for trial in trials]
+    processes = [yaml.safe_load((folder / "metrics.json").read_text())["pid"] for folder in folders]
+    assert len(set(processes)) == 2
+    assert os.getpid() not in processes
+
+
+def test_what_a_pruner_ends_is_pruned_and_not_failed(
+    tune: Tune, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert tune("reporting", "hydra.sweeper.n_trials=12", "pruner=median", "sampler=random") == 0
+    ended = Counter(states(tmp_path))
+    assert ended["PRUNED"] > 0
+    assert sum(ended.values()) == ended["PRUNED"] + ended["COMPLETE"] == 12
+    assert "pruned after step 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("pruner", sorted(file.stem for file in (CONF_DIR / "pruner").glob("*.yaml")))
+def test_every_pruner_hears_of_the_epochs(tune: Tune, tmp_path: Path, pruner: str) -> None:
+    assert tune("reporting", "hydra.sweeper.n_trials=6", f"pruner={pruner}") == 0
+    assert set(states(tmp_path)) <= {"COMPLETE", "PRUNED"}
+    assert all(len(trial.intermediate_values) in (1, 2, 3) for trial in study(tmp_path).trials)
+
+
+@pytest.mark.parametrize("sampler", sorted(file.stem for file in (CONF_DIR / "sampler").glob("*.yaml")))
+def test_every_sampler_draws_and_goes_on(tune: Tune, tmp_path: Path, sampler: str) -> None:
+    if sampler == "cmaes":
+        pytest.importorskip("cmaes")
+    space = ("lookback=range(10,40)", f"sampler={sampler}")
+    assert tune("parabola", *space, "hydra.sweeper.n_trials=6") == 0
+    assert tune("parabola", *space, "hydra.sweeper.n_trials=9") == 0
+    assert states(tmp_path) == ["COMPLETE"] * 9
+    assert len({trial.params["lookback"] for trial in study(tmp_path).trials}) >= 6
+
+
+def test_a_grid_ends_when_all_of_it_was_tried(tune: Tune, tmp_path: Path) -> None:
+    space = ("lookback=choice(10,20,30)", "horizon=range(1,3)", "sampler=grid", "hydra.sweeper.n_trials=20")
+    for _ in range(2):
+        assert tune("parabola", *space) == 0
+        tried = {tuple(trial.params.values()) for trial in study(tmp_path).trials}
+        assert len(tried) == len(study(tmp_path).trials) == 6
+
+
+def test_a_trial_that_fails_counts_and_the_others_go_on(
+    tune: Tune, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert tune("odd", "hydra.sweeper.n_trials=6") == 0
+    assert states(tmp_path) == ["COMPLETE", "FAIL"] * 3
+    assert capsys.readouterr().err.count("failed: no luck with") == 3
+    assert tune("odd", "hydra.sweeper.n_trials=6") == 0
+    assert len(states(tmp_path)) == 6
+
+
+def test_a_plain_multirun_stays_hydras_own(cli: Cli, tmp_path: Path) -> None:
+    words = [word for word in QUICK if not word.startswith(("+hparams", "hydra.sweeper"))]
+    assert cli(*words, "model=naive,ridge", "lookback=24", "horizon=4") == 0
+    assert sorted(each.name for each in (tmp_path / "sweep").iterdir() if each.is_dir()) == ["0", "1"]
+    assert not (tmp_path / "sweep" / "study.db").exists()
