@@ -50,7 +50,7 @@ class Problems:
         if rows is not None:
             index = np.flatnonzero(rows) if rows.dtype == bool else rows
             index = index if self.rows is None else self.rows[index]
-            shown = ", ".join(str(i + self.first) for i in index[:SHOWN]) + (", ..." if len(index) > SHOWN else "")
+            shown = listed(index[: SHOWN + 1] + self.first, SHOWN)
             what += f" ({len(index)} row{'s' * (len(index) != 1)}: {shown})"
         self.found.append(what)
         self.policies += [shlex.quote(f"{self.keys}{each}") for each in policies if self.keys is not None]
@@ -192,6 +192,11 @@ class Reader:
             if not finite and known and name not in problems.columns and (gone := np.isnan(values[:, j])).any():
                 problems.add(f"covariate {name!r} has missing values, and is to be known in every row", gone)
         return values
+
+    def groups(self, frame: pd.DataFrame, channels: Sequence[str]) -> tuple[Float[np.ndarray, "R X"], ...]:
+        """Targets, past and known covariates."""
+        target, past = self.numbers(frame, channels, covariates=False), self.numbers(frame, self.schema.past)
+        return target, past, self.numbers(frame, self.schema.known, known=True)
 
     def _codes(self, column: pd.Series) -> Int[np.ndarray, " R"]:
         """Categories as text: 1 and 1.0 are one, a cell without one is the category `missing`."""

@@ -10,7 +10,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from tsforecast.data.columns import Categories, Problems, Reader, channel_columns, stamp_columns, text_columns
-from tsforecast.data.frequency import ALIASES, Axis, infer, named_days, nearest_alias, parse
+from tsforecast.data.frequency import ALIASES, Axis, infer, nearest_alias, parse
 from tsforecast.data.panel import Panel
 from tsforecast.data.rows import Rows, read_rows
 from tsforecast.data.schema import Schema
@@ -65,15 +65,10 @@ def to_panel(
     problems.stop(f"{roles}; there are {listed(frame.columns)}" if for_training and len(frame.columns) else None)
     frame, ids, rows = read_rows(frame, schema, problems, tail)
     reader = Reader(schema, problems, dict.fromkeys(schema.categorical, ()))
-    target, past = reader.numbers(frame, channels, covariates=False), reader.numbers(frame, schema.past)
-    rows = replace(rows, values=(target, past, reader.numbers(frame, schema.known, known=True)))
+    rows = replace(rows, values=reader.groups(frame, channels))
     own = static if schema.static else None
     statics = reader.static(frame, rows.codes, ids) if own is None else reader.own_static(own, ids)
-    del (
-        frame,
-        target,
-        past,
-    )  # the caller may have given its only reference: text takes more memory than all that is read
+    del frame  # the caller may have given its only reference: text takes more memory than all that was read from it
     rows = rows.in_order(schema, problems)
     if not len(rows):
         problems.stop()
@@ -193,8 +188,9 @@ def _regular(panel: Panel, rows: Rows, schema: Schema, problems: Problems) -> Pa
 def _note_changes(what: str, before: np.ndarray, policy: str, rows: Rows, axis: Axis, problems: Problems) -> None:
     """A problem behind the rows `before`; no policy mends the hours that a daylight-saving change explains."""
     hour, time = axis.daylight(before), rows.time[before + 1]
+    days = listed(dict.fromkeys(time[hour].date), 3)
     zone = f" in {time.tz}" if time.tz is not None else ""
-    explained = f", of which a daylight-saving change explains {hour.sum()}{zone}: {named_days(time[hour])}"
+    explained = f", of which a daylight-saving change explains {hour.sum()}{zone}: {days}"
     policies = [policy] if policy and (zone or not hour.all()) else []
     policies += ["localize=Europe/Berlin"] if hour.any() and not zone else []
     problems.add(what + explained * bool(hour.any()), rows.place[before + 1], *policies)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections import Counter
 from dataclasses import dataclass
 
@@ -161,12 +160,6 @@ class Axis:
             return np.asarray(after.tz_localize(None).asi8 - before.tz_localize(None).asi8 != ahead)
         early = (after.day_of_week == 6) & after.month.isin([3, 4, 9, 10, 11]) & (after.hour <= 3)
         return np.asarray(early & ((ahead == 0) | (ahead == int(self.step.nanos) + _HOUR)))
-
-
-def named_days(time: pd.DatetimeIndex, limit: int = 3) -> str:
-    """The first few distinct days of `time`."""
-    days: list[datetime.date] = list(dict.fromkeys(time.date))
-    return ", ".join(map(str, days[:limit])) + (", ..." if len(days) > limit else "")
 
 
 def ahead(stamp: pd.Timestamp, steps: int, step: BaseOffset) -> pd.DatetimeIndex:

@@ -77,7 +77,7 @@ class Borders:
         problems = []
         for (part, need), has, which in zip(needs.items(), rows, few, strict=True):
             if which.any():
-                names = ", ".join(f"{i} has {n}" for i, n in zip(panel.ids[which][:3], has[which], strict=False))
+                names = listed((f"{i} has {n}" for i, n in zip(panel.ids[which], has[which], strict=True)), 3)
                 said = f"it has {has[0]}" if len(panel) == 1 else f"{which.sum()} series are short: {names}"
                 problems.append(f"{part} needs {need} rows, {said}")
         train, val, test = (int(has.min()) for has in rows)
