@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from itertools import count
 from multiprocessing import get_context
 from pathlib import Path
@@ -71,12 +72,12 @@ def test_bentoml_reads_what_was_put_in_as_its_own(
 
 def _publish(bundle: Path, name: str, killed_at: int = 0) -> str:
     """Publish in a process of its own; one that is killed at its first, second, ... move of a file or directory."""
-    moves, replace = count(1), Path.replace
+    moves, put = count(1), Path.replace
 
     def move(path: Path, target: Path) -> Path:
         if next(moves) == killed_at:
             os.kill(os.getpid(), signal.SIGKILL)
-        return replace(path, target)
+        return put(path, target)
 
     Path.replace = move  # type: ignore[assignment, method-assign]
     return BentoStore().publish(bundle, name)
@@ -93,6 +94,24 @@ def test_processes_that_publish_the_same_bundle_at_the_same_time_leave_one(bundl
     home = Path(bentoml.models.get("crowd:latest").path).parents[2]
     assert Bundle.load(bentoml.models.get("crowd:latest").path).digest == bundles("daily").digest
     assert not list(home.glob(".tsforecast-*"))
+
+
+@pytest.mark.parametrize(
+    ("named", "given", "tag"),
+    [
+        ("etth1-ridge", None, "etth1-ridge"),
+        ("etth1-ridge", "shop", "shop"),
+        (None, None, "bundle"),
+        ("Läden 1/2", None, "l-den-1-2"),
+        ("x" * 70, None, "x" * 63),
+        ("...", None, "bundle"),
+    ],
+)
+def test_a_tag_is_what_bentoml_takes_of_the_name(
+    bundles: Bundles, tmp_path: Path, named: str | None, given: str | None, tag: str
+) -> None:
+    bundle = replace(bundles("wide"), metadata={"name": named}).save(tmp_path / "bundle")
+    assert BentoStore().publish(tmp_path / "bundle", given) == f"{tag}:{str(bundle.digest)[:12]}"
 
 
 @pytest.mark.parametrize(("killed_at", "left"), [(1, []), (2, ["wide"]), (5, ["wide"])])

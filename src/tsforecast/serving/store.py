@@ -133,8 +133,8 @@ class BentoStore:
         from bentoml._internal.models.model import ModelStore
 
         files, digest = directory.read(path, ("metadata.json",))
-        name = name or str(directory.parse_json(files["metadata.json"], path / "metadata.json").get("name"))
-        name = re.sub(r"[^a-z0-9_.-]+", "-", name.lower())[:63].strip("-._") or "bundle"
+        name = name or directory.parse_json(files["metadata.json"], path / "metadata.json").get("name")
+        name = re.sub(r"[^a-z0-9_.-]+", "-", str(name or "").lower())[:63].strip("-._") or "bundle"
         tag, about = f"{name}:{digest[:12]}", {"labels": _LABELS, "metadata": {"digest": digest}}
         try:
             models = Path(BentoMLContainer.model_store_dir.get())
