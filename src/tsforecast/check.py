@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from tsforecast.config.command import command
-from tsforecast.config.job import limit_threads, log_to, show
+from tsforecast.config.job import log_to, show
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,7 +20,6 @@ PARTS = ("year", "month", "day", "hour", "minute", "second")
 
 def main(cfg: DictConfig) -> None:
     """Print the columns of a file and what each can be, then its series; what is wrong is told as `train` tells it."""
-    limit_threads(cfg.threads)
     place = cfg.input
     spec: Any = OmegaConf.to_container(cfg.dataset, resolve=True)
     log_to(None)

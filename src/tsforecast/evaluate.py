@@ -8,12 +8,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from tsforecast.config.command import command
 from tsforecast.config.compose import build
-from tsforecast.config.job import limit_threads, log_to, record, run_dir, show
+from tsforecast.config.job import log_to, record, run_dir, show
 
 
 def main(cfg: DictConfig) -> None:
     """Score the bundle, and the baselines beside it, on one part of the split."""
-    limit_threads(cfg.threads)
     bundle_path, part = cfg.bundle, cfg.part  # a missing one is said before anything is imported
     out = run_dir("metrics.json")
     log = log_to(out / "evaluate.log")

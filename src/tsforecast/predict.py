@@ -7,12 +7,11 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from tsforecast.config.command import command
-from tsforecast.config.job import limit_threads, log_to, show
+from tsforecast.config.job import log_to, show
 
 
 def main(cfg: DictConfig) -> None:
     """Forecast the steps after the last row of every series of the input file."""
-    limit_threads(cfg.threads)
     bundle_path, input_path, output_path = cfg.bundle, cfg.input, cfg.output
     log = log_to(None)
 

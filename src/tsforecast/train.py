@@ -14,7 +14,7 @@ from tsforecast.config import job
 from tsforecast.config.call import callable_module, called
 from tsforecast.config.command import command
 from tsforecast.config.compose import build
-from tsforecast.config.job import follows, free, limit_threads, log_to, record, run_dir, show
+from tsforecast.config.job import follows, free, log_to, record, run_dir, show
 
 if TYPE_CHECKING:
     from tsforecast.data.sources import Source
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 def main(cfg: DictConfig) -> float | None:
     """Run one experiment; the score that `objective` names, for a sweeper; a process that follows another has none."""
-    limit_threads(cfg.threads)
     out = run_dir("bundle")
     log_to(out / "train.log", silent=follows())
     if not follows():

@@ -15,7 +15,7 @@ import hydra
 from omegaconf import DictConfig
 
 from tsforecast.config.compose import CONF_DIR, check_keys, explain, folders, groups, options
-from tsforecast.config.job import show
+from tsforecast.config.job import limit_threads, show
 from tsforecast.config.roots import ROOTS
 
 
@@ -62,6 +62,7 @@ def command(task: Callable[[DictConfig], Any], config_name: str) -> None:
 
     def checked(cfg: DictConfig) -> Any:
         check_keys(cfg, config_name)
+        limit_threads(cfg.get("threads", 1))
         return task(cfg)
 
     try:
