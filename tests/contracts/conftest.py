@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cache
@@ -174,15 +176,20 @@ def _files(dataset: str, root: Path) -> list[str]:
     if dataset == "panel":
         few = ("dataset.series=4", f"dataset.rows={ROWS}", f"dataset.shortest={ROWS - 60}")
         return [f"paths.data_dir={root}", *few]
-    if dataset not in ("wide", "long"):
+    if dataset not in ("wide", "long", "sql"):
         return []
     rng = np.random.default_rng(0)
     time = pd.date_range("2024-01-01", periods=ROWS, freq="h")
     wave = np.sin(np.arange(ROWS) / 24 * 2 * np.pi)[:, None]
     file = root / f"{dataset}.csv"
+    values = wave + rng.standard_normal((ROWS, 2))
+    wide = pd.DataFrame({"date": time, "a": values[:, 0], "b": values[:, 1]})
+    if dataset == "sql":
+        with closing(sqlite3.connect(root / "x.db")) as database:
+            wide.to_sql("power", database, index=False)
+        return [f"dataset.address=sqlite:///{root}/x.db", "dataset.query='select * from power order by date'"]
     if dataset == "wide":
-        values = wave + rng.standard_normal((ROWS, 2))
-        pd.DataFrame({"date": time, "a": values[:, 0], "b": values[:, 1]}).to_csv(file, index=False)
+        wide.to_csv(file, index=False)
     else:
         series = [pd.DataFrame({"unique_id": f"s{i}", "ds": time, "y": wave[:, 0] * i + rng.standard_normal(ROWS)})
                   for i in range(1, 4)]  # fmt: skip
