@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 
 from tsforecast.config import job
 from tsforecast.config.call import callable_module, called
@@ -21,14 +21,20 @@ if TYPE_CHECKING:
     from tsforecast.experiment import Result
 
 
-def main(cfg: DictConfig) -> float | None:
-    """Run one experiment; the score that `objective` names, for a sweeper; a process that follows another has none."""
+def main(cfg: DictConfig) -> float | list[float] | None:
+    """Run one experiment; the scores that `objective` names, for a sweeper; a process that follows another has none."""
     out = run_dir("bundle")
     log_to(out / "train.log", silent=follows())
     if not follows():
         record(cfg, out)
     result = carry_out(cfg, job.choices(), out, overrides=job.overrides())
-    return result.metrics[cfg.objective] if result.parts else None
+    scores = [result.metrics[name] for name in listed(cfg.objective) if result.parts]
+    return scores if len(scores) > 1 else next(iter(scores), None)
+
+
+def listed(objective: str | ListConfig) -> list[str]:
+    """The names of one objective or of several."""
+    return list(objective) if isinstance(objective, ListConfig) else [objective]
 
 
 def carry_out(
@@ -37,6 +43,7 @@ def carry_out(
     out: Path | None,
     source: Source | None = None,
     overrides: Sequence[str] = (),
+    parent: str = "",
 ) -> Result:
     """Run the experiment that a configuration describes; with `out`, keep, track, draw and publish what it finds."""
     from tsforecast.bundle import golden
@@ -46,13 +53,14 @@ def carry_out(
     from tsforecast.training.results import check_objective
 
     planned = experiment(cfg, chosen, source, overrides)
-    check_objective(cfg.objective, planned.quantiles)
+    for name in listed(cfg.objective):
+        check_objective(name, planned.quantiles)
     data = planned.prepare()  # before a run is opened: what is wrong with the data is told at once
     if out is None or follows():
         return run_experiment(planned, out, data=data, parts=() if follows() else PARTS)
     report, tracker, store = build(cfg.report), build(cfg.tracking), build(cfg.publish)
     tags = {key: chosen[key] for key in ("dataset", "model")}
-    with tracker.run(planned.name, planned.config, tags, planned.origin) as run:
+    with tracker.run(planned.name, planned.config, tags, planned.origin, parent) as run:
         keep = Keep(run)
         try:
             result = run_experiment(planned, out, on=keep, data=data)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 
 import optuna
+import pandas as pd
 import pytest
 import yaml
 
@@ -49,10 +51,10 @@ def test_trials_score_validation_rows_and_the_best_is_an_experiment_to_use(cli: 
     trial = yaml.safe_load((best / "config.yaml").read_text())
     for key in trial.keys() - set(NOISE):
         assert found[key] == trial[key], key
-    before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*") if file.name != "study.db"}
+    runs = [file for name in ("best", "0", "3") for file in (tmp_path / "sweep" / name).rglob("*")]
+    before = [file.stat().st_mtime_ns for file in runs]
     assert cli(*QUICK, *space, "hydra.sweeper.n_trials=4") == 0
-    after = {file: file.stat().st_mtime_ns for file in before}
-    assert {file.name for file in before if before[file] != after[file] and file.is_file()} <= {"s.yaml"}
+    assert [file.stat().st_mtime_ns for file in runs] == before
 
 
 def test_the_same_command_goes_on_to_its_total(tune: Tune, tmp_path: Path) -> None:
@@ -157,3 +159,38 @@ def test_a_plain_multirun_stays_hydras_own(cli: Cli, tmp_path: Path) -> None:
     assert cli(*words, "model=naive,ridge", "lookback=24", "horizon=4") == 0
     assert sorted(each.name for each in (tmp_path / "sweep").iterdir() if each.is_dir()) == ["0", "1"]
     assert not (tmp_path / "sweep" / "study.db").exists()
+
+
+def test_several_objectives_leave_a_front(tune: Tune, tmp_path: Path) -> None:
+    two = ("objective=[val/mae,time/fit_seconds]", "hydra.sweeper.n_trials=8")
+    assert tune("parabola", *two) == 0
+    found = pd.read_csv(tmp_path / "sweep" / "pareto.csv")
+    every = pd.read_csv(tmp_path / "sweep" / "trials.csv")
+    assert len(every) == 8
+    for row in found.itertuples():  # no other trial is better in both
+        better = (every["val/mae"] < every.loc[row.trial, "val/mae"]) & (
+            every["time/fit_seconds"] < every.loc[row.trial, "time/fit_seconds"]
+        )
+        assert not better.any()
+    plots = {file.name for file in (tmp_path / "sweep" / "plots").iterdir()}
+    assert plots == {"history.png", "importance.png", "pareto.png", "slices.png"}
+    assert tune("parabola", *two, "hydra.sweeper.direction=[minimize,maximize]", "hydra.sweep.dir=other") == 0
+
+
+def test_trials_are_children_of_the_run_of_the_search(cli: Cli, tmp_path: Path, tracking_database: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    shutil.copy(tracking_database, tmp_path / "mlflow.db")
+    words = [word for word in QUICK if word != "tracking=none"]
+    assert cli(*words, "tracking=mlflow", "lookback=choice(24,48)", "horizon=4", "hydra.sweeper.n_trials=2") == 0
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    runs = client.search_runs([each.experiment_id for each in client.search_experiments()])
+    named = {run.info.run_name: run for run in runs}
+    assert set(named) == {"s-tuning", "s-trial-0", "s-trial-1", "s-best"}
+    parent = named.pop("s-tuning")
+    assert {run.data.tags["mlflow.parentRunId"] for run in named.values()} == {parent.info.run_id}
+    assert parent.data.metrics["best/val/mae"] == named["s-best"].data.metrics["val/mae"]
+    assert named["s-trial-0"].data.params.keys() == {"lookback"}
+    assert "test/mae" in named["s-best"].data.metrics
+    assert "test/mae" not in named["s-trial-0"].data.metrics
+    assert {run.info.status for run in runs} == {"FINISHED"}

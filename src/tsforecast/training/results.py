@@ -34,9 +34,10 @@ def check_objective(name: str, quantiles: tuple[float, ...], part: str = "val") 
 
 
 def score_names(quantiles: tuple[float, ...], part: str = "val") -> list[str]:
-    """The scores that every run has of its validation rows."""
+    """The scores that every run has of its validation rows, and the seconds that it took."""
     scores = Scores(("",), 1, np.ones((1, 1)), np.ones((1, 1)), quantiles)
-    return [f"{part}/{each}" for each in scores.summary()]
+    times = ["time/fit_seconds", "time/score_seconds"] if part == "val" else []
+    return [*(f"{part}/{each}" for each in scores.summary()), *times]
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
+import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
 from tsforecast.config.compose import compose
@@ -17,6 +18,7 @@ from tsforecast.errors import without_password
 from tsforecast.files import atomic
 from tsforecast.tracking.runs import Run
 from tsforecast.train import carry_out
+from tsforecast.tuning import charts
 from tsforecast.tuning.study import APART, Plan
 
 log = logging.getLogger("tsforecast.tuning")
@@ -30,24 +32,41 @@ def facts(plan: Plan) -> dict[str, Any]:
 
 
 def keep(plan: Plan, study: optuna.Study, run: Run) -> list[float]:
-    """Write the table of trials and the best experiment, and train that in full."""
-    winner = min(study.best_trials, key=lambda each: _rank(each.values[0], plan.directions[0]))
+    """Write the tables, the plots and the best experiment, and train that in full.
+
+    With several objectives the best is the one of the front with the best first score.
+    """
+    front = sorted(study.best_trials, key=lambda each: each.values[0], reverse=plan.directions[0] == "maximize")
+    winner = front[0]
     found = ", ".join(f"{name} {score:.6g}" for name, score in zip(plan.objectives, winner.values, strict=True))
-    cfg, chosen, arguments = plan.configured(winner.params)
-    file = plan.folder / f"{study.study_name}.yaml"
-    note = f"Trial {winner.number} of study {study.study_name}: {found}"
-    text = experiment_file(cfg, chosen, study.study_name, note)
-    write(file, text)
-    if name := plan.settings.save_as:
-        write(Path("conf/experiment") / f"{name}.yaml", text.replace(f"={study.study_name}\n", f"={name}\n"))
+    cfg, chosen, arguments = plan.configured({key: winner.params[key] for key in plan.space})
+    name, file = study.study_name, plan.folder / f"{study.study_name}.yaml"
+    content = experiment_file(cfg, chosen, name, f"Trial {winner.number} of study {name}: {found}")
+    write(file, content)
+    if named := plan.settings.save_as:
+        write(Path("conf/experiment") / f"{named}.yaml", content.replace(f"+experiment={name}", f"+experiment={named}"))
+    table(plan, study.get_trials(deepcopy=False), plan.folder / "trials.csv")
+    if len(plan.objectives) > 1:
+        table(plan, front, plan.folder / "pareto.csv")
+    for figure, picture in charts.pictures(study, plan).items():
+        with atomic(plan.folder / "plots" / f"{figure}.png") as scratch:
+            scratch.write_bytes(picture)
+    run.log_metrics({f"best/{name}": score for name, score in zip(plan.objectives, winner.values, strict=True)})
+    for each in (file, plan.folder / "trials.csv", plan.folder / "plots"):
+        run.log_artifact(each)
     show(f"\nBest of {len(study.trials)} trials: {winner.number}, {found}\n  {file}")
     if plan.settings.refit:
-        refit(cfg, chosen, arguments, plan.folder / "best")
+        refit(cfg, chosen, arguments, plan)
     return list(winner.values)
 
 
-def _rank(score: float, direction: str) -> float:
-    return -score if direction == "maximize" else score
+def table(plan: Plan, trials: Sequence[optuna.trial.FrozenTrial], file: Path) -> None:
+    """A row for each trial: its number, how it ended, its scores and what it drew."""
+    rows = []
+    for each in trials:
+        scores = dict(zip(plan.objectives, each.values or (), strict=False))
+        rows.append({"trial": each.number, "state": each.state.name, **scores, **each.params})
+    write(file, pd.DataFrame(rows).to_csv(index=False))
 
 
 def write(file: Path, text: str) -> None:
@@ -56,8 +75,9 @@ def write(file: Path, text: str) -> None:
         scratch.write_text(without_password(text), encoding="utf-8")
 
 
-def refit(cfg: DictConfig, chosen: Mapping[str, str], arguments: list[str], out: Path) -> None:
+def refit(cfg: DictConfig, chosen: Mapping[str, str], arguments: list[str], plan: Plan) -> None:
     """The whole of `train`, with validation and test scores; what an earlier best left is kept beside it."""
+    out = plan.folder / "best"
     first, file = f"# {shlex.join(arguments)}", out / "config.yaml"
     if (out / "bundle").exists():
         if file.read_text(encoding="utf-8").partition("\n")[0] == first:
@@ -66,7 +86,8 @@ def refit(cfg: DictConfig, chosen: Mapping[str, str], arguments: list[str], out:
     out.mkdir(parents=True, exist_ok=True)
     log_to(out / "train.log")
     write(file, f"{first}\n{OmegaConf.to_yaml(cfg, resolve=True)}")
-    carry_out(cfg, chosen, out, overrides=arguments)
+    cfg.name = cfg.name or f"{plan.settings.study}-best"
+    carry_out(cfg, chosen, out, overrides=arguments, parent=plan.parent)
 
 
 def experiment_file(cfg: DictConfig, chosen: Mapping[str, str], name: str, note: str) -> str:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import optuna
 from hydra.core.hydra_config import HydraConfig
@@ -19,7 +18,8 @@ from omegaconf.errors import OmegaConfBaseException
 from tsforecast.config.compose import build, explain, options
 from tsforecast.config.experiment import experiment
 from tsforecast.errors import ConfigError, OutputError, count, one_of
-from tsforecast.training.results import score_names
+from tsforecast.train import listed
+from tsforecast.training.results import check_objective, score_names
 from tsforecast.tuning import best
 from tsforecast.tuning.space import parsed
 from tsforecast.tuning.study import Plan, failures, opened, over, revive, tally, tools
@@ -64,11 +64,12 @@ def planned(config: DictConfig, arguments: Sequence[str]) -> Plan:
         A key or option that is not there, a score that no run logs, a sampler that cannot search this space, ...
     """
     settings = config.hydra.sweeper
+    one_of("the command of a search", config.hydra.job.config_name, ["train"])
     for name in ("n_trials", "n_jobs"):
         count(f"hydra.sweeper.{name}", settings[name])
     one_of("hydra.sweeper.executor", settings.executor, ["processes"])
     fixed, space = parsed(OmegaConf.to_container(settings.params), arguments)  # type: ignore[arg-type]
-    names, ways = _listed(config.objective), _listed(settings.direction)
+    names, ways = listed(config.objective), listed(settings.direction)
     ways = ways * len(names) if len(ways) == 1 else ways
     for way in ways:
         one_of("hydra.sweeper.direction", way, ["minimize", "maximize"])
@@ -79,10 +80,6 @@ def planned(config: DictConfig, arguments: Sequence[str]) -> Plan:
     plan = Plan(config=config, fixed=fixed, space=space, objectives=tuple(names), directions=tuple(ways), folder=folder)
     _rehearse(plan)
     return plan
-
-
-def _listed(node: Any) -> list[Any]:
-    return list(node) if OmegaConf.is_list(node) else [node]
 
 
 def _rehearse(plan: Plan) -> None:
@@ -112,7 +109,7 @@ def _rehearse(plan: Plan) -> None:
 def _check_scores(plan: Plan, quantiles: tuple[float, ...]) -> None:
     """Whether every run has these scores, and they compare between trials."""
     for name in plan.objectives:
-        one_of("objective", name, [*score_names(quantiles), "time/fit_seconds", "time/score_seconds"])
+        check_objective(name, quantiles)
     scalers = [key for key in plan.space if key.startswith("scaler")]
     for name in plan.objectives:
         if scalers and f"{name}_raw" in score_names(quantiles):

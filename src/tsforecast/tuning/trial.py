@@ -9,8 +9,7 @@ import os
 import shlex
 import socket
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,8 @@ from optuna.trial import TrialState
 
 from tsforecast.config.compose import build
 from tsforecast.config.experiment import experiment
-from tsforecast.config.job import free, log_to
-from tsforecast.errors import ConfigError, TsforecastError, without_password
+from tsforecast.config.job import free, log_to, quiet_console
+from tsforecast.errors import ConfigError, without_password
 from tsforecast.experiment import Experiment, Result, run_experiment
 from tsforecast.tracking.runs import Run
 from tsforecast.training.prepare import Prepared
@@ -99,13 +98,13 @@ class Trials:
             It failed; the first words of the error are kept with the trial.
         """
         if tally(self.study, TrialState.RUNNING, TrialState.WAITING, before=trial.number) >= self.total:
-            raise OverTotalError  # another process drew the last one
+            raise optuna.exceptions.OptunaError("the study has all its trials")  # another process drew the last one
         out = self.plan.folder / str(trial.number)
         try:
             free(out, "config.yaml", "hydra.sweep.dir").mkdir(parents=True, exist_ok=True)
             log_to(out / "train.log")
             trial.set_user_attr("place", f"{socket.gethostname()}:{out}")
-            with quietly():
+            with quiet_console():
                 return self._scored(trial, out)
         except optuna.TrialPruned:
             raise
@@ -155,13 +154,6 @@ class Trials:
         log.info("trial %d (%d of %d): %s  %s", trial.number, tally(study), self.total, ended, drawn)
 
 
-class OverTotalError(TsforecastError):
-    """Drawn by two processes at a time: this one does not count."""
-
-    def __init__(self) -> None:
-        super().__init__("the study has its trials already")
-
-
 def work(plan: Plan) -> None:
     """Run trials until the study has all of them, or its sampler has no other."""
     HydraConfig.instance().set_config(plan.config)
@@ -185,17 +177,3 @@ def work_apart(plan: Plan) -> None:
     threading.Thread(target=follow, daemon=True).start()
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     work(plan)
-
-
-@contextmanager
-def quietly() -> Iterator[None]:
-    """On the terminal, nothing but warnings; the trial's own log has everything."""
-    handlers = [each for each in logging.getLogger().handlers if each.name != "run"]
-    before = [each.level for each in handlers]
-    for handler in handlers:
-        handler.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        for handler, level in zip(handlers, before, strict=True):
-            handler.setLevel(level)
