@@ -30,7 +30,7 @@ def help_text(command: str) -> str:
     return "\n".join(
         [
             f"tsforecast {command}: key=value changes a key, group=option picks one of a group\n",
-            "Groups (feature takes a list: feature=[calendar,lags]; experiment and debug are added: +experiment=etth1)",
+            "Groups (feature takes a list: feature=[calendar,lags]; +experiment, +hparams_search and +debug are added)",
             *lines,
             f"\nExamples, the keys and their defaults\n{textwrap.indent(root, '  ')}",
             "--cfg job shows the composed configuration, --info the search path and defaults, --hydra-help Hydra's own",

@@ -10,19 +10,18 @@ import numpy as np
 import optuna
 
 from tsforecast.plotting import INK, MODEL, MUTED, draw, png
-from tsforecast.tuning.study import Plan
-
-Trials = list[optuna.trial.FrozenTrial]
+from tsforecast.tuning.study import Plan, Trials
 
 
 def pictures(study: optuna.Study, plan: Plan) -> dict[str, bytes]:
     """`history`, `slices`, with two trials and more `importance`, with several objectives `pareto`: as PNG."""
     title, first, several = study.study_name, plan.objectives[0], range(len(plan.objectives))
     trials = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+    columns = next(columns for columns in (3, 2, 1) if len(plan.space) % columns == 0)
     slices = [partial(_slice, trials, plan, key) for key in plan.space]
     figures = {
         "history": draw([partial(_history, trials, plan, i) for i in several], title, "By trial, and the best so far"),
-        "slices": draw(slices, title, f"{first} over what was drawn", columns=min(len(slices), 3)),
+        "slices": draw(slices, title, f"{first} over what was drawn", columns=columns),
     }
     if len(trials) > 1:
         bars = [partial(_importance, study, plan, i) for i in several]
@@ -55,7 +54,7 @@ def _slice(trials: Trials, plan: Plan, key: str, axes: Any) -> None:
 def _importance(study: optuna.Study, plan: Plan, i: int, axes: Any) -> None:
     sign = 1 if plan.directions[i] == "minimize" else -1
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "PedAnova")  # that it takes low values for the better ones: so they are
+        warnings.simplefilter("ignore")  # that low values are taken for better, as they are, and that trials are few
         found = optuna.importance.get_param_importances(study, target=lambda trial: sign * trial.values[i])
     axes.barh(list(found)[::-1], list(found.values())[::-1], color=MODEL, height=0.6)
     axes.set_title(plan.objectives[i])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from optuna.samplers import BaseSampler
 from optuna.storages import JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -26,6 +26,7 @@ from tsforecast.config.compose import build, compose, groups
 from tsforecast.errors import ConfigError, OutputError, listed, without_password
 from tsforecast.tuning.space import Dimension, value
 
+Trials = Sequence[FrozenTrial]
 JOURNAL = "journal://"
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # since 2.8
@@ -212,26 +213,20 @@ def opened(plan: Plan) -> optuna.Study:
     return study
 
 
-def tally(study: optuna.Study, *more: TrialState, before: int | None = None) -> int:
-    """How many trials are finished, or are of these other states; those whose process died are not finished.
-
-    With `before`, of those with a lower number alone.
-    """
+def tally(trials: Trials, *more: TrialState) -> int:
+    """How many trials are finished, or are of these other states; those whose process died are not finished."""
     states = {TrialState.COMPLETE, TrialState.PRUNED, *more}
-    trials = study.get_trials(deepcopy=False)[:before]
     return sum(each.state in states or "error" in each.user_attrs for each in trials)
 
 
-def failures(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+def failures(trials: Trials) -> list[FrozenTrial]:
     """The trials that ended with an error."""
-    failed = study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
-    return [each for each in failed if "error" in each.user_attrs]
+    return [each for each in trials if "error" in each.user_attrs]
 
 
-def over(study: optuna.Study, total: int) -> bool:
-    """Whether no more are to be drawn: there are enough, the sampler has no other, or all of the first ones failed."""
-    failed, exhausted = len(failures(study)), study.user_attrs.get("exhausted") == len(study.get_trials(deepcopy=False))
-    return exhausted or tally(study, TrialState.RUNNING) >= total or failed == tally(study) >= FIRST
+def enough(trials: Trials, total: int) -> bool:
+    """Whether there are as many as there should be, or all of the first ones failed."""
+    return tally(trials, TrialState.RUNNING) >= total or len(failures(trials)) == tally(trials) >= FIRST
 
 
 def revive(study: optuna.Study) -> int:
@@ -244,7 +239,7 @@ def revive(study: optuna.Study) -> int:
     return len(running) - len(dead)
 
 
-def _dead(trial: optuna.trial.FrozenTrial) -> bool:
+def _dead(trial: FrozenTrial) -> bool:
     """Whether its process, if it is of this machine, holds the log of the trial no longer."""
     host, _, place = trial.user_attrs.get("place", "").partition(":")
     if Path(place).name != str(trial.number):  # died, or is, where it takes its folder; a queued one has another's

@@ -22,7 +22,7 @@ from tsforecast.train import listed
 from tsforecast.training.results import check_objective, score_names
 from tsforecast.tuning import best
 from tsforecast.tuning.space import parsed
-from tsforecast.tuning.study import Plan, failures, opened, over, revive, tally, tools
+from tsforecast.tuning.study import Plan, enough, failures, opened, revive, tally, tools
 from tsforecast.tuning.trial import score, work, work_apart
 
 log = logging.getLogger("tsforecast.tuning")
@@ -42,13 +42,13 @@ def sweep(config: DictConfig, arguments: Sequence[str]) -> list[float]:
     configure_log(config.hydra.job_logging, config.hydra.verbose)
     plan = planned(config, arguments)
     study = opened(plan)
-    there, settings = tally(study), plan.settings
+    there, settings = tally(study.get_trials(deepcopy=False)), plan.settings
     log.info("study %s: %d of %d trials are there; in %s", study.study_name, there, settings.n_trials, plan.folder)
     with build(config.tracking).run(f"{study.study_name}-tuning", best.facts(plan)) as run:
         plan = replace(plan, parent=run.id)
         complete(plan, study)
         if not study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,)):
-            first = next(iter(failures(study)), None)
+            first = next(iter(failures(study.trials)), None)
             what, where = "no trial came to a score", f"trial {first.number}" if first else f"study {study.study_name}"
             fix = f"see {plan.folder}/{first.number if first else 0}/train.log"
             raise ConfigError(what, where=where, got=first and first.user_attrs["error"], fix=fix)
@@ -121,8 +121,8 @@ def complete(plan: Plan, study: optuna.Study) -> None:
     """Run trials until the study has them all; those of processes that died are run again."""
     plan.folder.mkdir(parents=True, exist_ok=True)
     while True:
-        working, done = revive(study), over(study, plan.settings.n_trials)
-        if not done:
+        working, trials = revive(study), study.get_trials(deepcopy=False)
+        if not enough(trials, plan.settings.n_trials) and study.user_attrs.get("exhausted") != len(trials):
             run_all(plan)
         elif working:
             time.sleep(0.5)  # others are at work: whoever ends last sees them all

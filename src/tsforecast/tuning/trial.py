@@ -27,7 +27,7 @@ from tsforecast.experiment import Experiment, Result, run_experiment
 from tsforecast.tracking.runs import Run
 from tsforecast.training.prepare import Prepared
 from tsforecast.training.results import write_json
-from tsforecast.tuning.study import Plan, over, storage, tally, tools
+from tsforecast.tuning.study import Plan, enough, storage, tally, tools
 
 log = logging.getLogger("tsforecast.tuning")
 READ = ("dataset", "split", "feature", "scaler", "lookback", "horizon", "season", "quantiles", "calibration")
@@ -97,21 +97,22 @@ class Trials:
         TsforecastError
             It failed; the first words of the error are kept with the trial.
         """
-        if tally(self.study, TrialState.RUNNING, TrialState.WAITING, before=trial.number) >= self.total:
+        earlier = self.study.get_trials(deepcopy=False)[: trial.number]
+        if tally(earlier, TrialState.RUNNING, TrialState.WAITING) >= self.total:
             raise optuna.exceptions.OptunaError("the study has all its trials")  # another process drew the last one
         out = self.plan.folder / str(trial.number)
-        try:
-            free(out, "config.yaml", "hydra.sweep.dir").mkdir(parents=True, exist_ok=True)
-            log_to(out / "train.log")
-            trial.set_user_attr("place", f"{socket.gethostname()}:{out}")
-            with quiet_console():
+        with quiet_console():
+            try:
+                free(out, "config.yaml", "hydra.sweep.dir").mkdir(parents=True, exist_ok=True)
+                log_to(out / "train.log")
+                trial.set_user_attr("place", f"{socket.gethostname()}:{out}")
                 return self._scored(trial, out)
-        except optuna.TrialPruned:
-            raise
-        except Exception as error:
-            trial.set_user_attr("error", str(error)[:2000])
-            log.debug("trial %d", trial.number, exc_info=True)
-            raise
+            except optuna.TrialPruned:
+                raise
+            except Exception as error:
+                trial.set_user_attr("error", str(error)[:2000])
+                log.info("the trial failed", exc_info=True)
+                raise
 
     def _scored(self, trial: optuna.Trial, out: Path) -> tuple[float, ...]:
         cfg, chosen, arguments = self.plan.configured(drawn := self.plan.drawn(trial))
@@ -139,7 +140,8 @@ class Trials:
 
     def finished(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
         """Say how the trial ended, and stop when there are enough."""
-        self.enough = over(study, self.total)
+        trials = study.get_trials(deepcopy=False)
+        self.enough = enough(trials, self.total)
         if self.enough:
             study.stop()
         if trial.state == TrialState.COMPLETE:
@@ -151,7 +153,7 @@ class Trials:
         else:
             return  # not needed
         drawn = " ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in trial.params.items())
-        log.info("trial %d (%d of %d): %s  %s", trial.number, tally(study), self.total, ended, drawn)
+        log.info("trial %d (%d of %d): %s  %s", trial.number, tally(trials), self.total, ended, drawn)
 
 
 def work(plan: Plan) -> None:
