@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from tests.contracts.conftest import compose, options
 from tsforecast.config.compose import CONF_DIR, build
-from tsforecast.data.generated import GeneratedPanel
-from tsforecast.data.sources import Dataset
 
 GROUPS = ["dataset", "split", "scaler", "model", "evaluation", "tracking", "report", "publish"]
 UNTOLD = ("hydra", "paths", "evaluation")
@@ -67,14 +64,6 @@ def test_every_debug_option_composes(option: str) -> None:
     assert cfg.trainer.max_epochs >= 1
     assert not build(cfg.publish)  # what is tried out must not become the newest to serve
     assert build(compose("train", f"+debug={option}", "publish=bento").publish)
-
-
-@pytest.mark.parametrize("name", sorted({f.name for f in fields(GeneratedPanel)} - {f.name for f in fields(Dataset)}))
-def test_a_generated_panel_made_otherwise_is_another_file(name: str) -> None:
-    assert (
-        compose("train", "dataset=panel", f"dataset.{name}=77").dataset.path
-        != compose("train", "dataset=panel").dataset.path
-    )
 
 
 @pytest.mark.parametrize("option", options("trainer"))

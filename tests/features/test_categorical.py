@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from tests.errors import refused
 
 from tsforecast.data.frames import read_known_future, to_panel
-from tsforecast.data.generated import panel_frame
 from tsforecast.data.panel import Panel
 from tsforecast.data.schema import Schema
 from tsforecast.errors import ConfigError, DataError
@@ -21,7 +21,8 @@ from tsforecast.models.linear import Ridge
 from tsforecast.windows import Windows
 
 SCHEMA = Schema("long", known=["promo", "event"], static=["category", "size"], categorical=["event", "category"])
-FRAME = panel_frame(5, 120, 100, seed=3)
+SALES = pd.read_parquet(Path(__file__).parents[2] / "data" / "panel.parquet")
+FRAME = SALES[(SALES.unique_id < "item-0005") & (SALES.ds >= "2024-07-15")].reset_index(drop=True)
 
 
 def panel(frame: pd.DataFrame = FRAME) -> Panel:
@@ -41,7 +42,7 @@ def test_categories_come_back_as_they_went_in() -> None:
 
 
 def test_a_number_a_text_and_a_missing_cell_are_categories_too() -> None:
-    codes = pd.Series([1.0, 2.0, np.nan] * 200)[: len(FRAME)]
+    codes = pd.Series([1.0, 2.0, np.nan] * 400)[: len(FRAME)]
     found = panel(FRAME.assign(event=codes))
     assert found.categories["event"] == ("1", "2", "missing")
     as_text = panel(FRAME.assign(event=codes.map({1.0: "1", 2.0: "2"})))

@@ -32,9 +32,7 @@ from tsforecast.errors import BundleError, OutputError
 _T = TypeVar("_T")
 _REQUIREMENT = re.compile(r"[\w.-]+(==[\w.]+)?", re.ASCII)
 # What a bundle may name: its own parts, and the data and the split that it was trained on.
-_OWN = re.compile(
-    r"tsforecast\.(features\.\w+|models\.(linear|naive|onnx_runtime|trees)|data\.(generated|sources|splits))"
-)
+_OWN = re.compile(r"tsforecast\.(features\.\w+|models\.(linear|naive|onnx_runtime|trees)|data\.(sources|splits))")
 _AGAIN = "copy the whole directory again from where it was trained"
 
 

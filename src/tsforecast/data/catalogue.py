@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 from dataclasses import dataclass
@@ -24,19 +25,8 @@ class Entry:
     citation: str
 
 
-_ETT = "https://raw.githubusercontent.com/zhouhaoyi/ETDataset/main/ETT-small/"
-_INFORMER = "Zhou et al., Informer: Beyond Efficient Transformer for Long Sequence Time-Series Forecasting, AAAI 2021"
-_BEIJING = "Chen, Beijing PM2.5, UCI Machine Learning Repository, 2015, doi:10.24432/C5JS49"
-_SHA256 = {
-    "ETTh1.csv": "f18de3ad269cef59bb07b5438d79bb3042d3be49bdeecf01c1cd6d29695ee066",
-    "ETTh2.csv": "a3dc2c597b9218c7ce1cd55eb77b283fd459a1d09d753063f944967dd6b9218b",
-    "beijing_pm25.csv": "4127f868775e31b3956522adc0ec75af8937dde6a3896e8beed3a376c6d27f1c",
-}
-CATALOGUE = {
-    "etth1": Entry("ETTh1.csv", _ETT + "ETTh1.csv", _SHA256["ETTh1.csv"], "CC BY-ND 4.0", _INFORMER),
-    "etth2": Entry("ETTh2.csv", _ETT + "ETTh2.csv", _SHA256["ETTh2.csv"], "CC BY-ND 4.0", _INFORMER),
-    "beijing_pm25": Entry("beijing_pm25.csv", None, _SHA256["beijing_pm25.csv"], "CC BY 4.0", _BEIJING),
-}
+_FILE = Path(__file__).with_name("catalogue.json")
+CATALOGUE = {name: Entry(**facts) for name, facts in json.loads(_FILE.read_text(encoding="utf-8")).items()}
 
 
 def fetch(name: str, data_dir: Path) -> Path:
@@ -56,12 +46,9 @@ def fetch(name: str, data_dir: Path) -> Path:
     extra = os.environ.get("TSFORECAST_DATA_DIR")
     for file in (Path(place) / entry.file for place in (data_dir, extra) if place):
         if file.is_file() and (digest := sha256(file)) != entry.sha256:
-            what, got = (
-                f"this is not the {name} of the catalogue: the file was altered or cut short",
-                f"sha256 {digest}",
-            )
+            what = f"this is not the {name} of the catalogue: the file was altered or cut short"
             fix = "remove it to have it downloaded again, or read it as your own: dataset=wide dataset.path=..."
-            raise DataError(what, where=file, got=got, allowed=f"sha256 {entry.sha256}", fix=fix)
+            raise DataError(what, where=file, got=f"sha256 {digest}", allowed=f"sha256 {entry.sha256}", fix=fix)
         if file.is_file():
             return file
     try:

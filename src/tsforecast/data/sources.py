@@ -130,7 +130,7 @@ class Dataset(Stored):
     ----------
     path
         A .csv or .parquet file, a folder of the latter, an address of either (`s3://bucket/x.csv`), or the name of a
-        catalogue entry (`etth1`, `etth2`, `beijing_pm25`).
+        catalogue entry (`etth1`, `etth2`, `beijing_pm25`, `panel`).
     data_dir
         Where catalogue files are looked for first and downloaded to.
     """

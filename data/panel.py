@@ -1,61 +1,15 @@
-"""A retail panel made by a seeded formula, with static, known and categorical covariates that matter."""
+"""How panel.parquet was made: `python data/panel.py` from the root of the repository.
 
-from __future__ import annotations
-
-import logging
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
+Daily sales of 1,000 items. Sales are a level times a weekly pattern of the item's category, times what a promotion, the
+price and an event do to that category, times noise. Series start on different days, between 240 and 730 before the end
+they share; 1 % of the sales are missing.
+"""
 
 import numpy as np
 import pandas as pd
 
-from tsforecast.data.sources import Dataset
-from tsforecast.errors import ConfigError
-from tsforecast.files import atomic
-
-log = logging.getLogger(__name__)
-
 CATEGORIES = ("bakery", "beauty", "dairy", "drinks", "garden", "produce", "toys", "wine")
 EVENTS = ("none", "payday", "holiday", "clearance")
-
-
-@dataclass(frozen=True)
-class GeneratedPanel(Dataset):
-    """Daily sales of `series` items, written to a Parquet file once and read from there like any other data.
-
-    Sales are a level times a weekly pattern of the item's category, times what a promotion, the price and an event do
-    to that category, times noise. Series start on different days and end on the same; 1 % of the sales are missing.
-
-    Parameters
-    ----------
-    series, rows, shortest
-        Number of items, rows of the longest, and of the shortest.
-    seed
-        Another seed, another file.
-    """
-
-    series: int = 1000
-    rows: int = 730
-    shortest: int = 240
-    seed: int = 1
-
-    @cached_property
-    def file(self) -> Path:
-        """The file, generated when it is not there."""
-        if not 1 <= self.shortest <= self.rows or self.series < 1:
-            got, allowed = (
-                f"{self.series} series, {self.shortest} to {self.rows} rows",
-                "1 <= shortest <= rows, 1 series or more",
-            )
-            raise ConfigError("a panel needs a series and a row", where="dataset", got=got, allowed=allowed)
-        path = Path(self.path)
-        if not path.is_file():
-            log.info("generating %d series into %s", self.series, path)
-            frame = panel_frame(self.series, self.rows, self.shortest, self.seed)
-            with atomic(path) as scratch:
-                frame.to_parquet(scratch, index=False)
-        return path
 
 
 def panel_frame(series: int, rows: int, shortest: int, seed: int) -> pd.DataFrame:
@@ -88,3 +42,9 @@ def panel_frame(series: int, rows: int, shortest: int, seed: int) -> pd.DataFram
     frame = frame.assign(ds=days[day], y=sales, promo=promo, price=np.round(price, 3))
     frame["event"], frame["category"] = np.array(EVENTS, dtype=object)[event], np.array(CATEGORIES, dtype=object)[kind]
     return frame.assign(size=np.round(size[item], 2))
+
+
+if __name__ == "__main__":
+    panel_frame(1000, 730, 240, seed=1).to_parquet(
+        "data/panel.parquet", index=False, compression="zstd", compression_level=19
+    )
