@@ -25,7 +25,7 @@ from tsforecast.data.schema import READING, Schema
 from tsforecast.data.sources import read_frame
 from tsforecast.errors import BundleError, DataError, RequestError
 from tsforecast.models.linear import LinearForecaster
-from tsforecast.serving.contract import Contract
+from tsforecast.serving.engine import Engine
 from tsforecast.training.evaluate import evaluate
 from tsforecast.windows import Windows
 
@@ -215,7 +215,7 @@ def ask(bundle: Bundle, history: pd.DataFrame, answered: str) -> Any:
     if answered == "from Python":
         return bundle.forecast(history)
     cells = history.assign(date=history["date"].astype(str)).astype(object).where(history.notna(), None)
-    return Contract(bundle).read(orjson.dumps({"history": cells.to_dict("list")}))
+    return Engine(bundle).read(orjson.dumps({"history": cells.to_dict("list")}))
 
 
 @pytest.mark.parametrize("turned", ["channels", "past_names", "static_names"])
@@ -246,9 +246,9 @@ def test_a_bundle_reads_a_frame_as_it_was_read_for_training(tmp_path: Path) -> N
         assert getattr(bundle.schema, name) == getattr(how, name)
     told = bundle.forecast(text)
     (tmp_path / "x.csv").write_text(text.to_csv(index=False, sep="|", decimal=","))
-    contract = Contract(bundle)
-    over_http = contract.read_csv((tmp_path / "x.csv").read_bytes())
-    assert over_http.panel.time.equals(contract.read(json.dumps({"history": {
+    engine = Engine(bundle)
+    over_http = engine.read_csv((tmp_path / "x.csv").read_bytes())
+    assert over_http.panel.time.equals(engine.read(json.dumps({"history": {
         name: list(column) for name, column in data.assign(date=data["date"].map(lambda t: t.isoformat())).items()
     }}).encode()).panel.time)  # fmt: skip
     whole = over_http.panel
@@ -276,8 +276,8 @@ def test_rows_before_those_that_are_read_do_no_harm(tmp_path: Path, spoil: str, 
         data.loc[at, column] = {"text": "x", "time": "soon", "huge": 1e30, "nameless": None}[spoil]
     requests: list[Callable[[], Panel]] = [
         lambda: bundle.panel(data).tail(L),
-        lambda: Contract(bundle).read_csv(data.to_csv(index=False).encode()).panel,
-        lambda: Contract(bundle).read(json.dumps({"history": data.to_dict("list")}).encode()).panel,
+        lambda: Engine(bundle).read_csv(data.to_csv(index=False).encode()).panel,
+        lambda: Engine(bundle).read(json.dumps({"history": data.to_dict("list")}).encode()).panel,
     ]
     for read in requests[: 2 if spoil in ("text", "nameless") else 3]:  # JSON has types, which all cells must have
         if far:

@@ -24,7 +24,6 @@ from tsforecast.data.schema import Schema
 from tsforecast.data.sources import read_frame
 from tsforecast.errors import DataError, RequestError, TsforecastError
 from tsforecast.serving.body import Table
-from tsforecast.serving.contract import Contract
 from tsforecast.serving.engine import Engine
 from tsforecast.serving.plain import plain
 
@@ -62,20 +61,20 @@ def test_the_answer_is_the_bundles_own_forecast_to_the_bit(
 @pytest.mark.parametrize("extra", [0, 5])
 def test_the_short_way_and_the_checked_way_read_the_same(bundles: Bundles, shape: str, extra: int) -> None:
     bundle = bundles(shape)
-    contract = Contract(bundle)
+    engine = Engine(bundle)
     data, schema = SHAPES[shape]
     groups = [part for _, part in data.groupby("shop")] if schema.id else [data]
     history = pd.concat([part.tail(L + extra) for part in groups])
     history["date"] = history["date"].astype(str)
     asked = {"history": history.replace({np.nan: None}).to_dict("list")}
-    short = plain(bundle, contract._step, asked["history"])
+    short = plain(bundle, asked["history"])
     assert short is not None
-    long = contract._panel(Table.of(asked["history"], "history").frame(bundle.schema), first_row=0)
+    long = engine.panel(engine.frames({"history": Table.of(asked["history"], "history")}), first_row=0)
     for field in fields(short):
         a, b = getattr(short, field.name), getattr(long, field.name)
         np.testing.assert_array_equal(a, b, err_msg=field.name)
     records = history.replace({np.nan: None}).to_dict("records")
-    again = contract.read(orjson.dumps({"history": records})).panel
+    again = engine.read(orjson.dumps({"history": records})).panel
     np.testing.assert_array_equal(again.target, short.target)
 
 
@@ -84,7 +83,7 @@ def test_the_short_way_and_the_checked_way_read_the_same(bundles: Bundles, shape
 )
 def test_what_is_not_evidently_fine_is_left_to_the_checks(bundles: Bundles, spoil: str) -> None:
     bundle = bundles("wide")
-    contract, asked = Contract(bundle), request(bundle)
+    engine, asked = Engine(bundle), request(bundle)
     history = asked["history"]
     if spoil == "word":
         history["load"][3] = "1.5"
@@ -106,33 +105,33 @@ def test_what_is_not_evidently_fine_is_left_to_the_checks(bundles: Bundles, spoi
         history.update({name: cells[1:] for name, cells in history.items()})
     else:
         history["date"][0] = None
-    assert plain(bundle, contract._step, history) is None
+    assert plain(bundle, history) is None
     with pytest.raises(TsforecastError):
-        contract.read(orjson.dumps(asked))
+        engine.read(orjson.dumps(asked))
 
 
 def test_timestamps_count_in_the_zone_of_training(bundles: Bundles) -> None:
     bundle = bundles("zoned")
-    contract, asked = Contract(bundle), request(bundle)
+    engine, asked = Engine(bundle), request(bundle)
     local = pd.DatetimeIndex(asked["history"]["date"])
     assert str(local.tz) != "UTC"
-    whole = contract.read(orjson.dumps(asked)).panel
+    whole = engine.read(orjson.dumps(asked)).panel
     told = {**asked["history"], "date": [stamp.isoformat() for stamp in local.tz_convert("UTC")]}
-    again = contract.read(orjson.dumps({**asked, "history": told})).panel
+    again = engine.read(orjson.dumps({**asked, "history": told})).panel
     assert str(again.time.tz) == "Europe/Berlin"
     assert again.time.equals(whole.time)
     naive = {**asked["history"], "date": [stamp[:19] for stamp in asked["history"]["date"]]}
     with refused(DataError, where="history", what=has("no time zone", "Europe/Berlin")):
-        contract.read(orjson.dumps({**asked, "history": naive}))
+        engine.read(orjson.dumps({**asked, "history": naive}))
 
 
 @pytest.mark.parametrize("number", ["1e999", "-1e400", "1" + "0" * 400, "NaN", "[1]", '"1"', "true", "{}", "1.5.5"])
 def test_a_cell_that_is_no_number_of_json_is_refused(bundles: Bundles, number: str) -> None:
-    contract = Contract(bundles("wide"))
+    engine = Engine(bundles("wide"))
     body = orjson.dumps(request(bundles("wide")))
     first = body.index(b'"load":[') + len(b'"load":[')
     with pytest.raises(TsforecastError):
-        contract.read(body[:first] + number.encode() + body[body.index(b",", first) :])
+        engine.read(body[:first] + number.encode() + body[body.index(b",", first) :])
 
 
 @pytest.mark.parametrize("table", ["history", "known_future", "static"])
@@ -141,11 +140,11 @@ def test_columns_are_refused_by_their_names_before_a_cell_is_looked_at(
     bundles: Bundles, monkeypatch: pytest.MonkeyPatch, table: str, records: bool
 ) -> None:
     columns = {f"load{i}": [1.0] for i in range(20_000)}
-    monkeypatch.setattr(Table, "frame", lambda *_: pytest.fail("a cell was looked at"))
+    monkeypatch.setattr(Table, "kinds", property(lambda _: pytest.fail("a cell was looked at")))
     for shape in ("wide", "covariates"):
         asked = {**request(bundles(shape)), table: [dict.fromkeys(columns, 1.0)] if records else columns}
         with pytest.raises(DataError) as caught:
-            Contract(bundles(shape)).read(orjson.dumps(asked))
+            Engine(bundles(shape)).read(orjson.dumps(asked))
         assert caught.value.where == table
         assert len(str(caught.value)) < 2000
 
@@ -162,7 +161,7 @@ def test_of_a_file_too_only_so_many_unknown_columns_are_read(bundles: Bundles, m
     text = ",".join(f"load{i}" for i in range(38_000)) + "\n"
     for shape in ("wide", "covariates"):
         with refused(DataError, where="history", what=has("'load' is missing", "did you mean")):
-            Contract(bundles(shape)).read_csv(text.encode())
+            Engine(bundles(shape)).read_csv(text.encode())
     assert max(seen) <= 110
 
 
@@ -175,7 +174,7 @@ def test_timestamps_stand_where_those_of_training_stood(bundles: Bundles, shape:
         if table in asked:
             moved = pd.DatetimeIndex(asked[table]["date"]) + pd.Timedelta(minutes=minutes)
             asked[table]["date"] = [stamp.isoformat() for stamp in moved]
-    for use in (lambda: Contract(bundle).read(orjson.dumps(asked)), lambda: bundle.forecast(**frames(asked))):
+    for use in (lambda: Engine(bundle).read(orjson.dumps(asked)), lambda: bundle.forecast(**frames(asked))):
         with refused(DataError, where="history", what=has("off the grid of training")):
             use()
 
@@ -184,8 +183,8 @@ def test_what_was_trained_at_half_past_is_forecast_at_half_past(tmp_path: Path) 
     data, schema = SHAPES["wide"]
     bundle = trained(data.assign(date=data["date"] + pd.Timedelta(minutes=30)), schema, tmp_path / "bundle")
     asked = request(bundle)
-    assert Contract(bundle).read(orjson.dumps(asked)).panel.time[0].minute == 30
-    panel = Contract(bundle).read(orjson.dumps(asked)).panel
+    assert Engine(bundle).read(orjson.dumps(asked)).panel.time[0].minute == 30
+    panel = Engine(bundle).read(orjson.dumps(asked)).panel
     with refused(DataError, where="history", allowed="timestamps on the grid of training, every h"):
         bundle.forecast(replace(panel, time=panel.time - pd.Timedelta(minutes=30)))
 
@@ -201,23 +200,23 @@ def test_a_file_ends_with_an_observation_or_with_the_rows_to_forecast(bundles: B
     text = pd.concat([longer, asked["known_future"].assign(size=longer["size"].iloc[0])]
                      if "known_future" in asked else [longer]).to_csv(index=False)  # fmt: skip
     with refused(DataError, where=has("load"), what=has("have no targets")):
-        Contract(bundle).read_csv(text.encode())
+        Engine(bundle).read_csv(text.encode())
 
 
 @pytest.mark.parametrize("shape", ["wide", "long", "covariates"])
 @pytest.mark.parametrize("records", [False, True])
 def test_a_key_that_is_there_twice_is_refused_wherever_it_stands(bundles: Bundles, shape: str, records: bool) -> None:
-    contract, asked = Contract(bundles(shape)), {**request(bundles(shape)), "horizon": 2}
+    engine, asked = Engine(bundles(shape)), {**request(bundles(shape)), "horizon": 2}
     if records:
         asked |= {name: pd.DataFrame(asked[name]).to_dict("records") for name in asked if name != "horizon"}
     body = orjson.dumps(asked)
-    contract.read(body)
+    engine.read(body)
     for place in range(len(body)):
         key = re.match(rb'"(\w+)":', body[place:])
         if not key or (records and place > 3 * body.index(b"}")):
             continue
         with refused(RequestError, where="body", got=key[1].decode(), what=has("twice")):
-            contract.read(body[:place] + key[0] + b"[1], " + body[place:])
+            engine.read(body[:place] + key[0] + b"[1], " + body[place:])
 
 
 @settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -225,11 +224,11 @@ def test_a_key_that_is_there_twice_is_refused_wherever_it_stands(bundles: Bundle
 def test_a_series_may_have_any_name(bundles: Bundles, name: str) -> None:
     bundle = bundles("long")
     scaler = replace(bundle.features.scaler, scope="global")
-    contract = Contract(replace(bundle, features=replace(bundle.features, scaler=scaler)))
+    engine = Engine(replace(bundle, features=replace(bundle.features, scaler=scaler)))
     asked = request(bundle)
     asked["history"]["shop"] = [name] * L
     for body in (orjson.dumps(asked), json.dumps(asked).encode()):
-        assert list(contract.read(body).panel.ids) == [name]
+        assert list(engine.read(body).panel.ids) == [name]
 
 
 def test_columns_and_keys_may_come_in_any_order(bundles: Bundles, client: Client) -> None:
@@ -279,14 +278,14 @@ def test_names_of_series_come_back_as_they_were_sent(tmp_path: Path) -> None:
     data.to_csv(tmp_path / "x.csv", index=False)
     schema = Schema("long", "date", "shop", ("load", "visits"), freq="h")
     bundle = trained(read_frame(tmp_path / "x.csv", schema), schema, tmp_path / "bundle")
-    contract = Contract(bundle)
-    request = contract.read_csv((tmp_path / "x.csv").read_bytes())
+    engine = Engine(bundle)
+    request = engine.read_csv((tmp_path / "x.csv").read_bytes())
     assert list(request.panel.ids) == list(bundle.forecast(data).ids) == list(names.values())
     sent = {"history": data.assign(date=data["date"].map(lambda t: t.isoformat())).to_dict("list")}
-    assert list(contract.read(orjson.dumps(sent)).panel.ids) == list(names.values())
+    assert list(engine.read(orjson.dumps(sent)).panel.ids) == list(names.values())
     answer = bundle.predictions([request])[0]
     assert isinstance(answer, Prediction)
-    assert b"\n001,2024-01-07 06:00:00,2024-01-07 05:00:00,load," in contract.write_csv(request, answer)
+    assert b"\n001,2024-01-07 06:00:00,2024-01-07 05:00:00,load," in engine.write_csv(request, answer)
     with refused(DataError, where="history", got="01", allowed="001, 1, NA"):
         bundle.forecast(data.assign(shop=data["shop"].replace("001", "01")))
 
@@ -298,7 +297,7 @@ def test_requests_forecast_together_are_forecast_as_alone(bundles: Bundles) -> N
     two["history"]["load"] = [value * 2 for value in two["history"]["load"]]
     wrong = orjson.loads(orjson.dumps(one))
     wrong["known_future"]["weather"] = ["hail"] * len(wrong["known_future"]["weather"])
-    asked = [engine.contract.read(orjson.dumps(each)) for each in (one, wrong, two, one)]
+    asked = [engine.read(orjson.dumps(each)) for each in (one, wrong, two, one)]
     together = engine.bundle.predictions(asked)
     for request_, answer in zip(asked, together, strict=True):
         (alone,) = engine.bundle.predictions([request_])

@@ -16,7 +16,7 @@ from tests.serving.conftest import SHAPES, Client, L, frame, trained
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.data.schema import Schema
 from tsforecast.errors import ConfigError, DataError
-from tsforecast.serving.contract import Contract
+from tsforecast.serving.engine import Engine
 
 Bundles = Callable[[str], Bundle]
 
@@ -24,7 +24,7 @@ Bundles = Callable[[str], Bundle]
 def told(bundle: Bundle, history: pd.DataFrame) -> tuple[str, ...]:
     """The warnings of a forecast, which are the same over HTTP."""
     cells = history.assign(date=history["date"].astype(str)).astype(object).where(history.notna(), None)
-    over_http = Contract(bundle).read(orjson.dumps({"history": cells.to_dict("list")})).warnings
+    over_http = Engine(bundle).read(orjson.dumps({"history": cells.to_dict("list")})).warnings
     assert bundle.forecast(history).warnings == over_http
     return over_http
 

@@ -135,7 +135,7 @@ def test_a_bad_request_is_a_4xx_in_the_one_shape(bundles: Bundles, client: Clien
             "there twice (1 row: 5)",
         ),
         ("covariates", lambda a: {**a, "static": {**a["static"], "zone": ["x"]}}, "'zone' is not to be here"),
-        ("covariates", lambda a: change(a, size=[3] * L), "stand in two places"),
+        ("covariates", lambda a: change(a, size=[3] * L), "'size' is not to be here"),
         ("covariates", lambda a: {**a, "static": {**a["static"], "size": [None]}}, "where static"),
         ("covariates", lambda a: {**a, "static": {"shop": ["shop1"], "size": [1]}}, "missing for 1 series"),
         ("holes", lambda a: change(a, load=[None, None, None, *a["history"]["load"][3:]]), "2 at most"),

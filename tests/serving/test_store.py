@@ -259,7 +259,7 @@ def test_an_image_has_what_its_bundle_needs_and_no_file_that_git_does_not_track(
     requirements = (image / "env/python/requirements.txt").read_text().splitlines()
     assert {*type(boosted.forecaster).requires} <= {*requirements}
     packed = {file.relative_to(image / "src") for file in (image / "src").rglob("*.py")}
-    assert packed == {file.relative_to(ROOT / "src") for file in (ROOT / "src").rglob("*.py")}
+    assert packed == {file.relative_to(ROOT / "src") for file in (ROOT / "src/tsforecast").rglob("*.py")}
 
 
 def test_an_image_of_a_bundle_that_is_not_in_the_store_is_refused(

@@ -109,6 +109,8 @@ def test_when_the_frame_is_wrong_then_the_bundles_own_message_comes_through(
     model = logged(tracker, bundle, wide().tail(L), monkeypatch)
     with refused(DataError, where="history", what=has("'load' is missing")):
         model.predict(wide().drop(columns="load"))
+    with refused(DataError, where="load, visits", what=has("are they history, or to be forecast?")):
+        model.predict(pd.concat([wide(), wide(H).filter(["date"]).assign(load=np.nan, visits=np.nan)]))
 
 
 def test_when_the_model_is_loaded_by_a_fresh_process_then_its_example_works(

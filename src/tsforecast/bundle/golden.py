@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import tempfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from jaxtyping import Float
 
 from tsforecast.data.panel import GROUPS, Panel
 from tsforecast.data.schema import NAIVE
-from tsforecast.errors import BundleError, ConfigError, DataError
+from tsforecast.errors import BundleError, ConfigError, DataError, listed
 
 if TYPE_CHECKING:
     from tsforecast.bundle.bundle import Bundle
@@ -50,9 +51,10 @@ def example(bundle: Bundle, panel: Panel) -> pd.DataFrame:
     ahead = bundle.dims.horizon if bundle.schema.known else 0
     for begin, end in itertools.pairwise(panel.offsets):
         observed = pd.DataFrame(~np.isnan(panel.target[begin : max(begin, end - ahead)]))
-        usable = observed.rolling(bundle.context).sum().gt(0).all(axis=1).to_numpy()  # of the last row of a history
+        usable = observed.rolling(bundle.context).sum().gt(0).all(axis=1)  # of the last row of a history
+        usable &= observed.any(axis=1)
         if usable.any():
-            complete = usable & observed.all(axis=1).to_numpy()  # better: its last row has all
+            complete = usable & observed.all(axis=1)  # better: its last row has all
             cutoff = begin + 1 + np.flatnonzero(complete if complete.any() else usable)[-1]
             break
     else:
@@ -72,7 +74,8 @@ def split(bundle: Bundle, frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFra
     Raises
     ------
     DataError
-        The last `horizon` rows of every series, which are the ones to forecast, hold targets.
+        The last `horizon` rows of every series, which are the ones to forecast, hold targets; or the row before
+        them holds none, so that it may be one to forecast too.
     """
     frame, future, static = frame.reset_index(drop=True), None, None
     key = [bundle.schema.id] if bundle.schema.id else []
@@ -87,7 +90,23 @@ def split(bundle: Bundle, frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFra
             raise DataError(what, where=", ".join(bundle.channels), allowed=allowed, fix=fix)
         frame = frame.drop(index=future.index)
         future = future.drop(columns=[*bundle.channels, *bundle.schema.past], errors="ignore")
+    last = (frame.groupby(key, sort=False) if set(key) & set(frame) else frame).tail(1)
+    blank = last.filter(bundle.channels).isna().all(axis=1) & bool(set(bundle.channels) & set(last))
+    if blank.any():  # in a frame of several tables, null is no word for what was not observed
+        what = f"the last rows of {blank.sum()} series have no targets: are they history, or to be forecast?"
+        ahead = f"the {bundle.dims.horizon} rows to forecast without targets"
+        allowed = ahead if bundle.schema.known else "a table that ends with an observation"
+        names, fix = last[blank].filter(key).to_numpy().ravel(), "leave the other rows without targets out"
+        raise DataError(what, where=", ".join(bundle.channels), got=listed(names) or None, allowed=allowed, fix=fix)
     return frame, future, static
+
+
+def joined(tables: Mapping[str, pd.DataFrame], id: str | None) -> pd.DataFrame:
+    """The one frame that `split` takes apart, of its three tables."""
+    frame = pd.concat([tables[name] for name in ("history", "known_future") if name in tables])
+    if (static := tables.get("static")) is None:
+        return frame
+    return frame.merge(static, on=id) if id else frame.assign(**static.iloc[0])
 
 
 def with_golden(bundle: Bundle, train: Panel, probes: int = 512) -> Bundle:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -89,7 +89,9 @@ class Inputs:
             than `context`.
         """
         one_of("short", short, ("error", "drop"))
-        self.check_covariates(static=static)
+        if static is not None:
+            static = as_frame(static, "static")
+            self.check_covariates(static=static.columns)
         if not isinstance(history, Panel):
             how: dict[str, Any] = {"where": "history", "for_training": False, "keys": keys, "first_row": first_row}
             panel = to_panel(as_frame(history, "history"), self.schema, static=static, tail=self.context, **how)
@@ -141,21 +143,20 @@ class Inputs:
 
         `first_row` is what messages call the first row of `known_future`.
         """
-        self.check_covariates(known_future)
         future = None  # which `extend` refuses when there are known covariates
-        if self.schema.known and known_future is not None:
+        if known_future is not None:
+            known_future = as_frame(known_future, "known_future")
+            self.check_covariates(known_future.columns)
             future, categories = read_known_future(known_future, panel, self.schema, self.dims.horizon, first_row)
             panel = replace(panel, categories=categories)
         return panel.extend(self.dims.horizon, future)
 
-    def check_covariates(self, known_future: pd.DataFrame | None = None, static: pd.DataFrame | None = None) -> None:
-        """Raise a DataError when covariates are given of a kind that there are none of, and would not be read."""
+    def check_covariates(self, known_future: Iterable[str] | None = None, static: Iterable[str] | None = None) -> None:
+        """Raise a DataError when columns are given of a kind that there are none of, and would not be read."""
         given = {"known_future": (known_future, self.schema.known), "static": (static, self.schema.static)}
-        for name, (frame, wanted) in given.items():
-            if frame is not None and not isinstance(frame, pd.DataFrame):
-                raise DataError(f"{name} is a frame", where=name, got=type(frame).__name__)
-            if frame is not None and not wanted:
-                what, got = f"the model has no {name.replace('_', ' ')} covariates", listed(frame.columns)
+        for name, (columns, wanted) in given.items():
+            if columns is not None and not wanted:
+                what, got = f"the model has no {name.replace('_', ' ')} covariates", listed(columns)
                 raise DataError(what, where=name, got=got, allowed="nothing", fix=f"leave {name} out")
 
     def request(

@@ -102,15 +102,15 @@ def text_columns(given: Any, schema: Schema) -> pd.DataFrame:
     return frame if all(isinstance(c, str) for c in frame.columns) else frame.set_axis(frame.columns.map(str), axis=1)
 
 
-def stamp_columns(frame: pd.DataFrame, schema: Schema) -> tuple[str, ...]:
-    """The parts of the timestamp, or the one column it stands in already."""
-    whole = schema.stamp in frame.columns and not set(schema.stamp_columns) <= set(frame.columns)
+def stamp_columns(names: Iterable[str], schema: Schema) -> tuple[str, ...]:
+    """Of the columns that are there: the parts of the timestamp, or the one it stands in already."""
+    whole = schema.stamp in (there := set(names)) and not there.issuperset(schema.stamp_columns)
     return (schema.stamp,) if whole else schema.stamp_columns
 
 
 def channel_columns(frame: pd.DataFrame, schema: Schema, with_static: bool, problems: Problems) -> tuple[str, ...]:
     """The targets, every column without a role where none is named; a problem for each that is not as it should be."""
-    named = [*stamp_columns(frame, schema), *schema.key, *schema.target, *schema.past, *schema.known]
+    named = [*stamp_columns(frame.columns, schema), *schema.key, *schema.target, *schema.past, *schema.known]
     named += schema.static if with_static else ()
     problems.missing(named, frame.columns)
     if (twice := frame.columns[frame.columns.duplicated()].unique()).size:

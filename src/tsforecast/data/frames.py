@@ -104,7 +104,7 @@ def read_known_future(
     """
     problems = Problems("known_future", first_row, None)
     frame = text_columns(frame, schema)
-    wanted = (*stamp_columns(frame, schema), *schema.key, *panel.known_names)
+    wanted = (*stamp_columns(frame.columns, schema), *schema.key, *panel.known_names)
     fix = f"give {', '.join(wanted)} for the {horizon} rows after the last row of every series"
     problems.missing(wanted, frame.columns)
     problems.stop(fix)

@@ -79,7 +79,7 @@ def read_rows(
         frame, time, codes = frame.iloc[problems.rows], time[problems.rows], codes[problems.rows]
     if (bad := np.asarray(time.isna())).any() and schema.stamp_columns[0] not in problems.columns:
         never = f", or never were in {schema.localize}" if schema.localize else ""
-        sample = "-".join(map(str, frame[list(stamp_columns(frame, schema))].iloc[int(bad.argmax())]))
+        sample = "-".join(map(str, frame[list(stamp_columns(frame.columns, schema))].iloc[int(bad.argmax())]))
         problems.add(f"timestamps that cannot be read{never}, such as {sample!r}", bad)
     problems.nameless(codes, schema)
     return frame, ids, Rows(np.arange(len(frame), dtype=np.int32), codes, time)

@@ -21,7 +21,7 @@ def read_stamps(frame: pd.DataFrame, codes: np.ndarray, schema: Schema, problems
 
     `codes` are the series of the rows: of a local time told twice, a series has the earlier first.
     """
-    names = list(stamp_columns(frame, schema))
+    names = list(stamp_columns(frame.columns, schema))
     source = frame[names[0]]
     if len(names) > 1:
         values = pd.to_datetime(frame[names], errors="coerce")

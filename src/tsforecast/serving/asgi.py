@@ -116,14 +116,13 @@ def create_app() -> FastAPI:
     @app.post("/forecast", operation_id="forecast", responses=REFUSED | {200: {"model": Answer}})
     async def forecast(request: Request) -> Response:
         """Forecast one or many series from their latest rows."""
-        contract = server.engine.contract
-        content = await server.forecast(contract.read, contract.write, await request.body())
+        content = await server.forecast(server.engine.read, server.engine.write, await request.body())
         return Response(content, media_type="application/json")
 
     @app.post("/forecast_csv", response_class=Csv, responses=REFUSED)
     async def forecast_csv(request: Request) -> Response:
         """A CSV file in, as the body or as the form field `file`; a CSV file out."""
-        contract, query = server.engine.contract, request.query_params
+        engine, query = server.engine, request.query_params
         if unknown := sorted(set(query) - {"horizon", "levels"}):
             raise RequestError("there is no such parameter", where="query", got=unknown[0], allowed="horizon, levels")
         for name in query:
@@ -137,9 +136,9 @@ def create_app() -> FastAPI:
         def write(asked: Asked, answer: Prediction) -> bytes:
             if asked.warnings:
                 headers["X-Tsforecast-Warnings"] = json.dumps([text[:1000] for text in asked.warnings])
-            return contract.write_csv(asked, answer)
+            return engine.write_csv(asked, answer)
 
-        content = await server.forecast(lambda raw: contract.read_csv(raw, horizon, levels), write, body)
+        content = await server.forecast(lambda raw: engine.read_csv(raw, horizon, levels), write, body)
         return Csv(content, headers=headers)
 
     @app.get("/model")

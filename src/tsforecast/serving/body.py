@@ -13,7 +13,7 @@ import numpy as np
 import orjson
 import pandas as pd
 
-from tsforecast.data.columns import Problems
+from tsforecast.data.columns import Problems, check_closed
 from tsforecast.data.schema import Schema
 from tsforecast.errors import RequestError
 
@@ -63,11 +63,14 @@ class Table:
         """How many cells of each type a column has."""
         return {name: Counter(map(type, cells)) for name, cells in self.columns.items()}
 
-    @property
-    def head(self) -> pd.DataFrame:
-        """A frame of these columns and of one row, if there are any; made of one array, a column costs nothing."""
-        index = pd.Index([*self.columns], dtype=object)
-        return pd.DataFrame(np.empty((min(1, len(next(iter(self.columns.values()), ()))), len(index))), columns=index)
+    def check_names(self, wanted: Sequence[str]) -> None:
+        """Raise a DataError unless the columns are those `wanted`, and hold something."""
+        problems = Problems(self.where, 0)
+        problems.missing(wanted, self.columns)
+        check_closed([name for name in self.columns if name not in wanted], problems)
+        if not any(map(len, self.columns.values())):
+            problems.add("there are no rows")
+        problems.stop("mend the data")
 
     def frame(self, schema: Schema) -> pd.DataFrame:
         """The table, once every cell has a type that its column may hold: no "1.5", no true.

@@ -1,30 +1,46 @@
-"""The engine: a bundle, loaded, warmed up and held to its golden answer, that forecasts many requests in one call."""
+"""The engine: one bundle, loaded and held to its golden answer; requests as JSON or CSV in, forecasts likewise out.
+
+{"history": [{"date": "2018-06-26T19:00:00", "OT": 9.5, ...}, ...]      records, or
+ "history": {"date": [...], "OT": [...]},                               column lists
+ "known_future": ..., "static": ...,                                    laid out likewise, where the model has them
+ "horizon": 24, "levels": [90]}                                         optional: fewer steps, some of the intervals
+"""
 
 from __future__ import annotations
 
 import gc
 import logging
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import orjson
+import pandas as pd
+from jaxtyping import Float
 
 import tsforecast
+from tsforecast.bundle import golden
 from tsforecast.bundle.bundle import Bundle
-from tsforecast.bundle.golden import means
-from tsforecast.errors import BundleError, TsforecastError
-from tsforecast.serving.contract import Contract
+from tsforecast.bundle.request import Prediction, Request
+from tsforecast.data.columns import stamp_columns
+from tsforecast.data.panel import Panel
+from tsforecast.data.tables import read_csv
+from tsforecast.errors import BundleError, RequestError, TsforecastError, nearest
+from tsforecast.serving.body import Table, check_keys
+from tsforecast.serving.plain import plain
 from tsforecast.serving.store import locate
 
 log = logging.getLogger(__name__)
+_TABLES = ("history", "known_future", "static")
+_KEYS = (*_TABLES, "horizon", "levels")
 
 
 @dataclass(frozen=True)
 class Engine:
-    """Answers requests to one bundle; it keeps no state between them.
+    """Reads requests to one bundle and writes its answers; it keeps no state between them.
 
     Attributes
     ----------
@@ -38,11 +54,6 @@ class Engine:
     ready: bool = False
     seconds: float = 0.0
 
-    @cached_property
-    def contract(self) -> Contract:
-        """Reads what is asked of the bundle, and writes its answers."""
-        return Contract(self.bundle)
-
     @classmethod
     def open(cls, where: str | None = None) -> Engine:
         """Load the bundle at `where` (None: as `locate` finds it), warm up, and check the golden answer.
@@ -52,14 +63,12 @@ class Engine:
         BundleError
             There is nothing to serve, or it cannot be loaded, or holds no golden request.
         """
-        engine = cls(Bundle.load(locate(where)))
-        if engine.bundle.golden is None:
-            raise BundleError(
-                "the bundle holds no golden request, so nothing could tell whether it is served right",
-                where=engine.bundle.path,
-                fix="train again, or golden.with_golden(bundle, panel).save(path)",
-            )
-        engine = engine.checked()
+        bundle = Bundle.load(locate(where))
+        if bundle.golden is None:
+            what = "the bundle holds no golden request, so nothing could tell whether it is served right"
+            fix = "train again, or golden.with_golden(bundle, panel).save(path)"
+            raise BundleError(what, where=bundle.path, fix=fix)
+        engine = cls(bundle).checked()
         gc.collect()
         gc.freeze()  # what is loaded stays: no collection walks it again
         gc.set_threshold(50_000, 50, 50)
@@ -67,20 +76,20 @@ class Engine:
 
     def checked(self) -> Engine:
         """The engine with `ready` as the golden request finds it."""
-        golden, body, took = self.bundle.golden or {}, orjson.dumps(self.example), []
+        stored, body, took = self.bundle.golden or {}, orjson.dumps(self.example), []
         try:
             for _ in range(3):
-                request = self.contract.read(body)
+                request = self.read(body)
                 began = time.perf_counter()
                 (answer,) = self.bundle.predictions([request])
                 took.append(time.perf_counter() - began)
                 if isinstance(answer, TsforecastError):
                     raise answer
-                self.contract.write(request, answer)
+                self.write(request, answer)
                 for name, got in (("values", answer.point), ("quantiles", answer.quantiles)):
-                    if not close(got, golden.get(name)):
+                    if not _close(got, stored.get(name)):
                         raise BundleError(f"it gave other {name} than are stored in the bundle", where=self.bundle.path)
-            if "probe" in golden and not close(means(self.bundle), golden["probe"]):
+            if "probe" in stored and not _close(golden.means(self.bundle), stored["probe"]):
                 raise BundleError("drawn histories have other forecasts than are stored", where=self.bundle.path)
         except TsforecastError as error:
             log.error("not ready: the golden request failed: %s", error)
@@ -90,8 +99,19 @@ class Engine:
     @cached_property
     def example(self) -> dict[str, Any]:
         """The golden request: one that runs as it stands."""
-        golden = self.bundle.golden or {}
-        return {name: golden[name] for name in ("history", "known_future", "static") if name in golden}
+        stored = self.bundle.golden or {}
+        return {name: stored[name] for name in _TABLES if name in stored}
+
+    @cached_property
+    def example_csv(self) -> str:
+        """The golden request as a CSV file."""
+        tables = {name: pd.DataFrame(columns) for name, columns in self.example.items()}
+        return str(golden.joined(tables, self.bundle.schema.id).to_csv(index=False))
+
+    @property
+    def version(self) -> str:
+        """The start of the digest: the same bundle has the same version wherever it is kept."""
+        return str(self.bundle.digest)[:12]
 
     def describe(self) -> dict[str, Any]:
         """What a caller has to know of the model."""
@@ -100,7 +120,7 @@ class Engine:
         columns = ("layout", "time", "id", "freq", "timezone", "past", "known", "static")
         return {
             "model": bundle.metadata.get("name"),
-            "version": self.contract.version,
+            "version": self.version,
             "digest": bundle.digest,
             "tsforecast": tsforecast.__version__,
             "context": bundle.context,
@@ -114,10 +134,124 @@ class Engine:
             "scores": bundle.metadata.get("scores", {}),
         }
 
+    def read(self, body: bytes) -> Request:
+        """A JSON body as a request.
 
-def close(got: np.ndarray | None, golden: Any) -> bool:
+        Raises
+        ------
+        RequestError
+            It is not JSON, or not of the shape above.
+        DataError
+            The rows in it cannot be forecast from; the message lists all that is wrong.
+        """
+        try:
+            given = orjson.loads(body)
+        except orjson.JSONDecodeError as error:
+            allowed = "a JSON object; a missing value is null, infinity cannot be told"
+            raise RequestError("the body is not JSON", code="json", where="body", got=error, allowed=allowed) from None
+        if not isinstance(given, dict):
+            got, allowed = type(given).__name__, f"an object with {', '.join(_KEYS)}"
+            raise RequestError("the body is not a JSON object", where="body", got=got, allowed=allowed)
+        if unknown := [key for key in given if key not in _KEYS]:
+            near = nearest(unknown[0], _KEYS)
+            what, fix = "there is no such key in a request", near and f"did you mean {near}?"
+            raise RequestError(what, where="body", got=unknown[0], allowed=_KEYS, fix=fix)
+        tables = {name: Table.of(given[name], name) for name in _TABLES if given.get(name) is not None}
+        if "history" not in tables:
+            allowed = "records or column lists"
+            raise RequestError("a request needs a history", where="history", got="nothing", allowed=allowed)
+        horizon, levels = self.bundle.asked(given.get("horizon"), given.get("levels"))
+        panel, schema, history = None, self.bundle.schema, tables["history"].columns
+        if len(tables) == 1:
+            panel = plain(self.bundle, history)
+        if panel is None:
+            panel = self.panel(self.frames(tables), first_row=0)
+            strings = sum(kinds[str] for table in tables.values() for kinds in table.kinds.values())
+        else:
+            strings = len(history[schema.stamp]) * (2 if schema.id else 1)
+        check_keys(body, len(given), tables.values(), strings)
+        return self.bundle.request(panel, horizon, levels, lacking="error")
+
+    def read_csv(self, body: bytes, horizon: int | None = None, levels: Sequence[Any] | None = None) -> Request:
+        """A CSV file as a request: the rows of `golden.example`, known futures behind the history.
+
+        Raises
+        ------
+        DataError
+            It cannot be read or forecast from.
+        """
+        steps, names = self.bundle.asked(horizon, levels)
+        frame = read_csv(body, "the file", self.bundle.schema)
+        panel = self.panel(dict(zip(_TABLES, golden.split(self.bundle, frame), strict=True)))
+        return self.bundle.request(panel, steps, names, lacking="error")
+
+    def frames(self, tables: dict[str, Table]) -> dict[str, pd.DataFrame]:
+        """The tables of a JSON body, once all have the columns that they are to have: there may be very many others."""
+        schema = self.bundle.schema
+        self.bundle.check_covariates(**{name: table.columns for name, table in tables.items() if name != "history"})
+        repeated = () if "static" in tables else schema.static
+        own = {"history": (*schema.target, *schema.past, *schema.known, *repeated), "known_future": schema.known}
+        for name, table in tables.items():
+            stamps = () if name == "static" else stamp_columns(table.columns, schema)
+            table.check_names([*stamps, *schema.key, *own.get(name, schema.static)])
+        return {name: table.frame(schema) for name, table in tables.items()}
+
+    def panel(self, tables: Mapping[str, Any], first_row: int = 2) -> Panel:
+        """Rows with those to forecast by way of frames, which tells every problem; the first row of JSON is 0."""
+        form = self.bundle.schema.date_format if first_row else None  # in JSON it is ISO 8601
+        bundle = replace(self.bundle, schema=replace(self.bundle.schema, closed=True, date_format=form))
+        panel = bundle.panel(tables["history"], static=tables.get("static"), first_row=first_row).tail(bundle.context)
+        return bundle.with_future(panel, tables.get("known_future"), first_row=first_row)
+
+    def write(self, request: Request, found: Prediction) -> bytes:
+        """The answer as JSON: numbers are float32 with the fewest digits that tell them apart."""
+        bundle, panel, steps = self.bundle, request.panel, slice(0, request.horizon)
+        n, context = len(panel), bundle.context
+
+        def named(values: Float[np.ndarray, "N H C"]) -> list[dict[str, np.ndarray]]:
+            rows = np.ascontiguousarray(values[:, steps].transpose(0, 2, 1))
+            return [dict(zip(bundle.channels, each, strict=True)) for each in rows]
+
+        ahead = panel.time[(panel.offsets[:-1, None] + np.arange(context - 1, context + request.horizon)).ravel()]
+        stamps: Any = ahead.to_numpy() if ahead.tz is None else np.array([stamp.isoformat() for stamp in ahead])
+        stamps = stamps.reshape(n, -1) if ahead.tz is None else stamps.reshape(n, -1).tolist()
+        point, spread = named(found.point), {}
+        levels = tuple(bundle.intervals) if request.levels is None else request.levels
+        if found.quantiles is not None:
+            spread = {level: [named(found.quantiles[..., q]) for q in bundle.intervals[level]] for level in levels}
+        forecasts = [
+            {
+                "series": name if bundle.schema.id else None,
+                "cutoff": stamps[i][0],
+                "timestamps": stamps[i][1:],
+                "point": point[i],
+                "intervals": {level: {"lower": low[i], "upper": high[i]} for level, (low, high) in spread.items()},
+            }
+            for i, name in enumerate(panel.ids)
+        ]
+        body = {
+            "model": bundle.metadata.get("name"),
+            "version": self.version,
+            "digest": bundle.digest,
+            "freq": bundle.freq,
+            "channels": bundle.channels,
+            "levels": [float(level) for level in levels],
+            "warnings": request.warnings,
+            "forecasts": forecasts,
+        }
+        return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE)
+
+    def write_csv(self, request: Request, found: Prediction) -> bytes:
+        """The answer as a CSV file laid out as the bundle's own data: wide or long."""
+        forecast = self.bundle.answer(request, found)
+        wide = self.bundle.schema.layout == "wide"
+        frame = forecast.to_wide(self.bundle.schema.stamp) if wide else forecast.to_frame()
+        return frame.to_csv(index=False).encode()
+
+
+def _close(got: np.ndarray | None, stored: Any) -> bool:
     """Equal but for the last bits, in which processors differ."""
-    if got is None or golden is None:
-        return got is golden
-    wanted = np.asarray(golden, dtype=np.float32)
+    if got is None or stored is None:
+        return got is stored
+    wanted = np.asarray(stored, dtype=np.float32)
     return got.shape == wanted.shape and bool(np.all(np.abs(got - wanted) <= 1e-5 * np.abs(wanted).max(initial=1e-6)))

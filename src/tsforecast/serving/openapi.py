@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
-import pandas as pd
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field, create_model
@@ -87,7 +86,7 @@ def add_bundle(document: dict[str, Any], engine: Engine) -> None:
     example = {"value": engine.example, "summary": "the latest rows of training, as column lists"}
     file = {"type": "string", "contentMediaType": "text/csv"}
     form = {"type": "object", "required": ["file"], "properties": {"file": file}}
-    as_csv = {"schema": {"type": "string"}, "examples": {"golden": {"value": csv_example(engine)}}}
+    as_csv = {"schema": {"type": "string"}, "examples": {"golden": {"value": engine.example_csv}}}
     as_json = {"schema": {"$ref": "#/components/schemas/Request"}, "examples": {"golden": example}}
     json, csv = (document["paths"][path]["post"] for path in ("/forecast", "/forecast_csv"))
     json["requestBody"] = {"required": True, "content": {"application/json": as_json}}
@@ -96,13 +95,3 @@ def add_bundle(document: dict[str, Any], engine: Engine) -> None:
         {"name": name, "in": "query", "schema": request["properties"][name], "style": "form", "explode": False}
         for name in ("horizon", "levels")
     ]
-
-
-def csv_example(engine: Engine) -> str:
-    """The golden request as a CSV file."""
-    parts = {name: pd.DataFrame(columns) for name, columns in engine.example.items()}
-    frame = pd.concat([parts[name] for name in ("history", "known_future") if name in parts])
-    if "static" in parts:
-        key = engine.bundle.schema.id
-        frame = frame.merge(parts["static"], on=key) if key else frame.assign(**parts["static"].iloc[0])
-    return str(frame.to_csv(index=False))
