@@ -103,8 +103,12 @@ def test_merged_parts_score_as_the_whole_and_stay_as_they_were() -> None:
     merged = parts[0].merge(parts[1]).merge(parts[2])
     assert merged.summary() == pytest.approx(scores(label, raw).summary(), rel=1e-5)
     assert parts[0].summary() == before
-    expected = np.abs(label - FORECAST).mean(axis=(1, 2)), ((label - FORECAST) ** 2).mean(axis=(1, 2))
-    np.testing.assert_allclose(merged.losses, np.stack(expected, axis=1), rtol=1e-5)
+    error, error_raw = np.abs(label - FORECAST), np.abs(raw - RAW_FORECAST)
+    expected = [error, error**2, error_raw / SCALE[SERIES][:, None], error_raw]
+    np.testing.assert_allclose(merged.losses, np.stack([e.mean(axis=(1, 2)) for e in expected], axis=1), rtol=1e-5)
+    assert merged.summary()["wape"] == pytest.approx(
+        np.mean(error_raw.sum(axis=(0, 1)) / np.abs(raw).sum(axis=(0, 1))), rel=1e-5
+    )
 
 
 def test_merged_folds_scale_each_error_by_its_own_fold() -> None:

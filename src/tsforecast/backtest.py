@@ -81,7 +81,7 @@ def carry_out(
         report.write_folds(out / "plots", found)
         if (out / "plots").is_dir():
             run.log_artifact(out / "plots", "plots")
-        for file in ("config.yaml", "scores.csv", "folds.csv", "forecasts.parquet", "backtest.log"):
+        for file in ("config.yaml", "scores.csv", "folds.csv", "scores.npz", "forecasts.parquet", "backtest.log"):
             run.log_artifact(out / file)
     lines = [f"\n{found.table()}\n\nRun directory  {shlex.quote(os.path.relpath(out))}"]
     show("\n".join([*lines, *([f"\nNext\n  {view(tracker.uri)}"] if run.id else [])]))

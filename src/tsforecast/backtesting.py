@@ -23,14 +23,16 @@ from jaxtyping import Float
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.bundle.request import Prediction
 from tsforecast.data.folds import Fold, Folds
+from tsforecast.data.panel import seasonality
 from tsforecast.data.sources import Loaded
 from tsforecast.errors import OutputError
-from tsforecast.experiment import Experiment, run_experiment
+from tsforecast.experiment import UNCOMPARED, Experiment, facts_of, run_experiment
 from tsforecast.files import atomic
-from tsforecast.metrics import Scores
+from tsforecast.metrics import Scores, seasonal_scale
 from tsforecast.training.calibrate import residuals
 from tsforecast.training.evaluate import baselines, evaluate
 from tsforecast.training.prepare import Prepared
+from tsforecast.training.record import FILE, Record
 from tsforecast.training.results import table, write_json
 from tsforecast.types import Forecast
 
@@ -107,6 +109,7 @@ class Backtest:
     experiments: Mapping[str, Experiment]
     loaded: Loaded
     folds: Sequence[Fold]
+    gap: int
     scored: Mapping[str, Sequence[Scored]]
 
     @property
@@ -153,7 +156,7 @@ class Backtest:
         return f"{table(self.pooled, first, f'{count} folds')}\n\nMAE by fold\n{by_fold}"
 
     def save(self, out: Path) -> None:
-        """Write `scores.csv` (pooled), `folds.csv` (by fold) and `forecasts.parquet` (`frame`).
+        """Write `scores.csv` (pooled), `folds.csv` (by fold), `forecasts.parquet` (`frame`), `scores.npz` (`record`).
 
         Raises
         ------
@@ -162,10 +165,25 @@ class Backtest:
         """
         with atomic(out / "forecasts.parquet") as file:
             self.frame.to_parquet(file, index=False)
+        self.record().save(out / FILE)
         with atomic(out / "folds.csv") as file:
             self.by_fold.to_csv(file)
         with atomic(out / "scores.csv") as file:
             self.scores.to_csv(file)
+
+    def record(self) -> Record:
+        """The scores of the models and the baselines, to compare with those of other runs."""
+        own = next(iter(self.scored.values()))
+        frames = [each.frame[["unique_id", "cutoff"]].drop_duplicates().assign(fold=each.fold) for each in own]
+        ends = [int(fold.borders.val_end[0]) for fold in self.folds]
+        first, step = next(iter(self.experiments.values())), ends[1] - ends[0] if len(ends) > 1 else 0
+        season = first.season or seasonality(self.loaded.panel.freq)
+        borders = [fold.borders for fold in self.folds[: len(own)]]
+        facts = facts_of(self.experiments, self.loaded, season, borders, step or first.horizon, self.gap)
+        fits = {name: float(np.nansum([each.seconds for each in own])) for name, own in self.scored.items()}
+        by_fold = {name: [each.scores.summary() for each in own] for name, own in self.scored.items()}
+        seconds = {name: fits[name] for name in self.experiments if name in fits}
+        return Record(facts, pd.concat(frames, ignore_index=True), self.pooled, by_fold, seconds)
 
     def residuals(self, model: str) -> Float[np.ndarray, "B H C Q"]:
         """Out-of-sample errors of all folds, in the units of the model."""
@@ -215,7 +233,7 @@ def backtest(
             break
     names = dict.fromkeys(each.model for each in sorted(found, key=lambda each: each.model not in experiments))
     by_model = {name: sorted((s for s in found if s.model == name), key=lambda s: s.fold) for name in names}
-    return Backtest(experiments, loaded, planned, by_model)
+    return Backtest(experiments, loaded, planned, folds.gap, by_model)
 
 
 def plan(experiment: Experiment, folds: Folds, loaded: Loaded) -> list[Fold]:
@@ -293,8 +311,7 @@ class _Fit:
 
     def _key(self, experiment: Experiment) -> str:
         """The digest of all that decides what the folds are: data, configuration, borders."""
-        unread = {"paths", "tracking", "report", "publish", "name", "backtest", "objective"}
-        config = {name: each for name, each in experiment.config.items() if name not in unread}
+        config = {name: each for name, each in experiment.config.items() if name not in UNCOMPARED}
         each = [fold.borders for fold in self.folds]
         borders = [[int(end.sum()) for end in (b.begin, b.train_end, b.val_end, b.test_end)] for b in each]
         about = [self.loaded.fingerprint, config, self.gap, borders]
@@ -309,9 +326,10 @@ class _Fit:
 
 
 def _scored(name: str, fold: Fold, bundle: Bundle, data: Prepared, gap: int, seconds: float) -> Scored:
-    panel, windows = data.panel, data.windows("test")
+    panel, windows, borders = data.panel, data.windows("test"), data.borders
+    scale = seasonal_scale(panel.target, panel.offsets, borders.begin, borders.val_end, data.dims.season)
     ahead, found = slice(gap, bundle.dims.horizon), list[Prediction]()
-    scores = evaluate(bundle, panel, windows, data.scale, keep=True, skip=gap, sink=found.append)
+    scores = evaluate(bundle, panel, windows, scale, keep=True, skip=gap, sink=found.append)
     rows = windows.origins[:, None] + np.arange(bundle.dims.horizon)[ahead]
     spread = [each.quantiles[:, ahead] for each in found if each.quantiles is not None]
     forecast = Forecast(

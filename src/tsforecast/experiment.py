@@ -20,6 +20,7 @@ from tsforecast.bundle.bundle import Bundle
 from tsforecast.bundle.provenance import provenance
 from tsforecast.data.panel import seasonality
 from tsforecast.data.sources import Loaded, Source
+from tsforecast.data.splits import Borders
 from tsforecast.errors import ConfigError, count
 from tsforecast.features.base import FeatureSet
 from tsforecast.models.base import Estimator
@@ -30,11 +31,13 @@ from tsforecast.training.evaluate import Evaluation, baselines, check_labels, co
 from tsforecast.training.fit import Events as Epochs
 from tsforecast.training.fit import Fitted, Fitting, Silent, fit
 from tsforecast.training.prepare import Prepared, Split, check_covariates
+from tsforecast.training.record import FILE, Record
 from tsforecast.training.results import write_json
 from tsforecast.types import Forecast
 
 log = logging.getLogger(__name__)
 PARTS = ("val", "test")
+UNCOMPARED = {"paths", "tracking", "report", "publish", "name", "backtest", "objective"}  # keys that decide no score
 
 
 class Events(Epochs, Protocol):
@@ -215,8 +218,18 @@ class Result:
         """What `forecast` gives, behind the history: as `Forecast.plot`."""
         return self.forecast().plot(series, channels)
 
+    def record(self) -> Record:
+        """The test scores of the model and the baselines, to compare with those of other runs."""
+        found, data, label = self.parts["test"], self.data, self.experiment.label
+        of, cutoff = found.windows.series, found.panel.time[found.windows.origins - 1]
+        windows = pd.DataFrame({"fold": 0, "unique_id": found.panel.ids[of], "cutoff": cutoff})
+        facts = facts_of({label: self.experiment}, data.loaded, data.dims.season, [self.data.borders], data.stride)
+        seconds = {label: self.metrics["time/fit_seconds"]}
+        folds = {name: [each.summary()] for name, each in found.scores.items()}
+        return Record(facts, windows, found.scores, folds, seconds)
+
     def save(self, out: Path) -> Bundle:
-        """Write `bundle/`, `metrics.json` and what the model says about itself; the bundle with its path and digest.
+        """Write `bundle/`, `metrics.json`, `scores.npz` and what the model says about itself; the bundle as saved.
 
         Raises
         ------
@@ -225,9 +238,29 @@ class Result:
         """
         bundle = self.bundle.save(out / "bundle")
         write_json(out / "metrics.json", self.metrics)
+        if "test" in self.parts:
+            self.record().save(out / FILE)
         if self.fitted.insights:
             write_json(out / "interpretation.json", self.fitted.insights)
         return bundle
+
+
+def facts_of(
+    experiments: Mapping[str, Experiment],
+    loaded: Loaded,
+    season: int,
+    folds: Sequence[Borders],
+    step: int,
+    gap: int = 0,
+) -> dict[str, Any]:
+    """What a record says of how the scores of these came about."""
+    first = next(iter(experiments.values()))
+    rows = [[int(end.sum()) for end in (each.begin, each.train_end, each.val_end)] for each in folds]
+    sizes = {"horizon": first.horizon, "gap": gap, "step": step, "season": season}
+    configs = {
+        name: {k: v for k, v in each.config.items() if k not in UNCOMPARED} for name, each in experiments.items()
+    }
+    return {"name": first.name, "data": loaded.record, **sizes, "rows": rows, "configs": configs}
 
 
 def run_experiment(

@@ -12,8 +12,9 @@ from tsforecast.errors import ConfigError
 from tsforecast.quantiles import RAW, SCALED, SPREAD, QuantileScores, ratio
 
 ABSOLUTE, SQUARE, LABEL, LABEL_SQUARE = range(4)  # sums of |e|, e^2, label and label^2, the label less its `shift`
+LOSSES = ("mae", "mse", "mase", "mae_raw")  # what is kept of each window
 AVERAGES = {"mse": (SCALED, SQUARE), "mae": (SCALED, ABSOLUTE), "mse_raw": (RAW, SQUARE), "mae_raw": (RAW, ABSOLUTE)}
-SUMS = ("_sums", "_count", "_by_series", "_relative")  # what is added to
+SUMS = ("_sums", "_count", "_by_series", "_relative", "_size")  # what is added to
 BLOCK = 2**17  # numbers worked on at a time: what a core's cache holds
 
 
@@ -51,6 +52,8 @@ class Scores:
         self._sums, self._count = np.zeros((2, 4, *shape)), np.zeros(shape, dtype=np.int64)
         self._by_series = np.zeros((len(self.mase_scale), 3, channels))  # sums of |e| and e^2, number of labels
         self._relative = np.zeros(3)  # sums for sMAPE and MAPE, zero labels
+        self._size = np.zeros(channels)  # sums of |label| in original units
+        self.seconds = 0.0  # spent on the forecasts that were scored
         self._shift: list[np.ndarray] = []
         self._losses: list[np.ndarray] = []
 
@@ -82,6 +85,7 @@ class Scores:
         observed = ~np.isnan(arrays[0]) if np.isnan(arrays[0].sum()) else None
         ones = np.ones(len(series), dtype=arrays[0].dtype)
         shape = self._count.shape
+        losses: list[np.ndarray] = []
         for unit in (SCALED, RAW):
             label, forecast = arrays[2 * unit : 2 * unit + 2]
             if observed is not None:  # a missing label adds 0 to every sum
@@ -93,15 +97,23 @@ class Scores:
             squares = [np.einsum("bk,bk->k", a, a) for a in (error, deviation)]
             sums = np.stack([ones @ absolute, squares[0], ones @ deviation, squares[1]])
             self._sums[unit] += sums.reshape(4, *shape)
-            if self.keep and unit == SCALED:
+            if self.keep:
                 labels = np.full(len(series), absolute.shape[1]) if observed is None else observed.sum(axis=1)
-                self._losses.append(ratio(np.stack([absolute.sum(1), (error * error).sum(1)], 1), labels[:, None]))
+                losses += [ratio(absolute.sum(1), labels)]
+                losses += [ratio((error * error).sum(1), labels)] if unit == SCALED else []
         self._count += len(series) if observed is None else observed.sum(axis=0).reshape(shape)
         if len(self._by_series) > 1:
             there = np.ones_like(error) if observed is None else observed
             per_window = [a.reshape(-1, *shape).sum(axis=2) for a in (absolute, error * error, there)]
             np.add.at(self._by_series, series, np.stack(per_window, axis=1).astype(np.float64))
+        if self.keep:
+            there = np.ones_like(error) if observed is None else observed
+            each, count = (a.reshape(-1, *shape).sum(axis=2) for a in (absolute, there))
+            each = ratio(each, count * self.mase_scale[series])
+            mase = ratio(np.nansum(each, axis=1), (~np.isnan(each)).sum(axis=1))
+            self._losses.append(np.stack([*losses[:2], mase, losses[2]], axis=1).astype(np.float32))
         size, total = np.abs(label), np.abs(forecast, out=error)
+        self._size += (ones @ (size if observed is None else size * observed)).reshape(shape).sum(axis=1)
         total += size
         if size.min() == 0.0:
             zero = size == 0.0
@@ -117,8 +129,9 @@ class Scores:
 
         Scaled units (what the literature's tables state): `mse, mae, rmse, r2`. Original units: the same with
         `_raw`; `smape` (2|e| / (|y| + |f|), in [0, 2], Makridakis 1993) and `mape` as fractions, the latter over
-        the labels that are not 0, with `mape_zero_share` the share of those that are; `mase` and `rmsse` (Hyndman &
-        Koehler, 2006), the mean over series and channels, of which `mase_skipped` have a scale of 0 and are left out.
+        the labels that are not 0, with `mape_zero_share` the share of those that are; `wape`, sum |e| over sum |y| of
+        each channel, averaged over channels as fev does; `mase` and `rmsse` (Hyndman & Koehler, 2006), the mean over
+        series and channels, of which `mase_skipped` have a scale of 0 and are left out.
         R² is taken per channel and averaged, as `sklearn.metrics.r2_score` does. `windows` is how many were scored.
         """
         count, zeros = self._count.sum(), self._relative[2]
@@ -138,6 +151,7 @@ class Scores:
             "smape": float(ratio(self._relative[0], count)),
             "mape": float(ratio(self._relative[1], count - zeros)),
             "mape_zero_share": float(ratio(zeros, count)),
+            "wape": _mean(ratio(self._sums[RAW, ABSOLUTE].sum(axis=1), self._size), self._size > 0),
             "mase": _mean(ratio(absolute, self.mase_scale), usable),
             "rmsse": _mean(ratio(np.sqrt(square), self.rmsse_scale), usable),
             "mase_skipped": float((seen & ~usable).sum()),
@@ -146,9 +160,12 @@ class Scores:
         }
 
     @property
-    def losses(self) -> Float[np.ndarray, "B 2"]:
-        """Mean absolute and mean squared error of each window, in scaled units, in the order they came; with `keep`."""
-        return np.concatenate(self._losses) if self._losses else np.empty((0, 2))
+    def losses(self) -> Float[np.ndarray, "B 4"]:
+        """The `LOSSES` of each window, in the order they came; with `keep`.
+
+        Mean absolute and mean squared error in scaled units, MASE, and mean absolute error in original units.
+        """
+        return np.concatenate(self._losses) if self._losses else np.empty((0, len(LOSSES)), dtype=np.float32)
 
     def merge(self, other: Scores) -> Scores:
         """What both have seen, as one: the folds of a backtest, the parts of a panel. Neither is changed.
@@ -174,11 +191,13 @@ class Scores:
             each[:, 0] *= np.nan_to_num(ratio(self.mase_scale, part.mase_scale))
             each[:, 1] *= np.nan_to_num(ratio(self.rmsse_scale, part.rmsse_scale)) ** 2
             merged.windows += part.windows
+            merged.seconds += part.seconds
             merged._losses += part._losses
             merged._sums += sums
             merged._count += part._count
             merged._by_series += each
             merged._relative += part._relative
+            merged._size += part._size
             if merged.quantiles is not None and part.quantiles is not None:
                 merged.quantiles.merge(part.quantiles)
         return merged
@@ -186,7 +205,7 @@ class Scores:
     def state(self) -> dict[str, np.ndarray]:
         """All sums as arrays, for `restore`."""
         plain = {"channels": np.asarray(self.channels, dtype=np.str_), "losses": self.losses}
-        plain |= {name: np.asarray(getattr(self, name)) for name in ("quantile_levels", "windows", "keep")}
+        plain |= {name: np.asarray(getattr(self, name)) for name in ("quantile_levels", "windows", "keep", "seconds")}
         plain |= {name.strip("_"): getattr(self, name) for name in ("mase_scale", "rmsse_scale", *SUMS)}
         spread = (
             {} if self.quantiles is None else {f"quantiles{name}": getattr(self.quantiles, name) for name in SPREAD}
@@ -200,6 +219,7 @@ class Scores:
         scales, keep = (state["mase_scale"], state["rmsse_scale"]), bool(state["keep"])
         scores = cls(names, state["count"].shape[1], *scales, quantile_levels=levels, keep=keep)
         scores.windows, scores._shift = int(state["windows"]), list(state["shift"])
+        scores.seconds = float(state["seconds"])
         scores._losses = [state["losses"]] if len(state["losses"]) else []
         for name in SUMS:
             setattr(scores, name, state[name.strip("_")])
@@ -212,6 +232,11 @@ class Scores:
         if len(self._by_series) > 1 or self._by_series.any():
             return self._by_series.copy()
         return np.stack([*self._sums[RAW, :2].sum(axis=2), self._count.sum(axis=1)])[None]
+
+    def by_series(self) -> Float[np.ndarray, "N C"]:
+        """MASE of each series and channel; NaN where nothing was observed or the scale is 0."""
+        absolute, _, labels = self._each_series().transpose(1, 0, 2)
+        return ratio(absolute, labels * self.mase_scale)
 
     def by_channel(self) -> dict[str, dict[str, float]]:
         """`mse, mae, mse_raw, mae_raw` of each channel by name."""

@@ -68,7 +68,7 @@ def compare(
 ) -> Evaluation:
     """Score a bundle, called `label`, and its baselines; one that is the model itself is not scored twice.
 
-    With `detail`, the model is scored by channel, by step and by window too.
+    With `detail`, the model is scored by channel and by step too, and all by window.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def compare(
     metrics = {"time/score_seconds": time.perf_counter() - began, **flatten(scores[label], part, detail=detail)}
     for name, rival in rivals.items():
         if name not in scores:
-            scores[name] = evaluate(rival, panel, windows, scale)
+            scores[name] = evaluate(rival, panel, windows, scale, keep=detail)
         metrics |= flatten(scores[name], f"baseline/{name}/{part}")
     return Evaluation(part, bundle, rivals, panel, windows, scores, metrics)
 
@@ -117,6 +117,7 @@ def evaluate(
     steps, fitted = np.arange(dims.horizon)[ahead], bundle.features.series(panel.ids)
     scores = Scores(bundle.channels, len(steps), *scale, quantile_levels=bundle.quantile_levels, keep=keep)
     for index in windows.batches(max(1, _CELLS // (dims.channels * (dims.lookback + dims.horizon)))):
+        began = time.perf_counter()
         scaled = bundle.predict(windows, index)
         if not np.isfinite(scaled.point).all():
             what, fix = "a forecast is not a number", "check the parameters; a network wants a lower learning rate"
@@ -124,6 +125,7 @@ def evaluate(
         series, label = fitted[windows.series[index]], windows.label(index)[:, ahead]
         raw = panel.target[windows.origins[index][:, None] + steps]
         found = bundle.invert(scaled, series)
+        scores.seconds += time.perf_counter() - began
         scores.update(label, scaled.point[:, ahead], raw, found.point[:, ahead], windows.series[index])
         if scores.quantiles is not None and scaled.quantiles is not None and found.quantiles is not None:
             scores.quantiles.update(label, scaled.quantiles[:, ahead], raw, found.quantiles[:, ahead])
