@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.contracts.conftest import compose, options
 from tsforecast.config.compose import CONF_DIR, build
@@ -25,6 +26,12 @@ def test_every_option_composes_and_builds(
     monkeypatch.chdir(tmp_path)
     cfg = compose("train", f"{group}={option}", *NEEDS.get(f"{group}/{option}", []))
     assert build(cfg[group]) is not None
+
+
+@pytest.mark.parametrize("path", sorted(CONF_DIR.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONF_DIR)))
+def test_no_shipped_file_chooses_hydras_mode_which_is_not_looked_for_there(path: Path) -> None:
+    composed = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    assert "mode" not in (composed if path.parent.name == "hydra" else composed.get("hydra") or {})
 
 
 @pytest.mark.parametrize("option", options("callbacks"))

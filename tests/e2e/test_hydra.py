@@ -124,6 +124,15 @@ def test_runs_of_a_sweep_have_a_log_each(cli: Cli, tmp_path: Path) -> None:
         assert f"horizon={horizon}" in (tmp_path / "sweep" / str(job) / ".hydra" / "overrides.yaml").read_text()
 
 
+@pytest.mark.parametrize("chosen", ["hydra.mode=MULTIRUN", "+experiment=both"])
+def test_an_override_or_a_file_of_the_user_may_choose_to_sweep(cli: Cli, tmp_path: Path, chosen: str) -> None:
+    (tmp_path / "conf" / "experiment").mkdir(parents=True)
+    both = "# @package _global_\nhydra:\n  mode: MULTIRUN\n"
+    (tmp_path / "conf" / "experiment" / "both.yaml").write_text(both)
+    assert cli("train", *SMALL, "hydra.sweep.dir=sweep", "model=naive", "horizon=3,4", chosen) == 0
+    assert all((tmp_path / "sweep" / job / "bundle").is_dir() for job in "01")
+
+
 @pytest.mark.parametrize(("option", "place"), [("-m", 1), ("--multirun", 4), ("-m", 99)])
 def test_options_may_stand_anywhere_among_the_keys(cli: Cli, tmp_path: Path, option: str, place: int) -> None:
     words = ["train", *SMALL, "hydra.sweep.dir=sweep", "model=naive", "horizon=2,4"]

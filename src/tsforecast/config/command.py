@@ -8,10 +8,13 @@ import signal
 import sys
 import textwrap
 from collections.abc import Callable
+from contextlib import nullcontext
 from itertools import pairwise
 from typing import Any
+from unittest.mock import patch
 
 import hydra
+from hydra._internal.hydra import Hydra
 from omegaconf import DictConfig
 
 from tsforecast.config.compose import CONF_DIR, check_keys, explain, folders, groups, options
@@ -66,7 +69,8 @@ def command(task: Callable[[DictConfig], Any], config_name: str) -> None:
         return task(cfg)
 
     try:
-        hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name=config_name)(checked)()
+        with nullcontext() if _may_choose_mode(sys.argv[1:]) else patch.object(Hydra, "get_mode", return_value=None):
+            hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name=config_name)(checked)()
     except KeyboardInterrupt:
         message, status = "Interrupted.", 130
     except BrokenPipeError:  # the reader, such as head, has seen enough
@@ -80,6 +84,15 @@ def command(task: Callable[[DictConfig], Any], config_name: str) -> None:
         return
     sys.stderr.write(message + "\n")
     raise SystemExit(status)
+
+
+def _may_choose_mode(arguments: list[str]) -> bool:
+    """Whether `hydra.mode` may be set: only to learn that, Hydra composes everything once more, a tenth of a second.
+
+    The shipped files do not set it; one of the user's may.
+    """
+    ways = ("--config", "-c", "hydra.mode", "hydra.searchpath", "hydra=")
+    return (CONF_DIR / "local").is_dir() or any(each.lstrip("+~").startswith(ways) for each in arguments)
 
 
 def _named(words: list[str]) -> list[str]:

@@ -75,7 +75,13 @@ def choices(hydra_cfg: DictConfig) -> dict[str, str]:
 
 def check_keys(cfg: DictConfig, command: str) -> None:
     """Raise OmegaConf's ConfigKeyError for a key that `+` has put beside those that are read."""
-    OmegaConf.merge(ROOTS[command], OmegaConf.to_container(cfg))
+
+    def without_objects(node: Any) -> Any:  # whose keys their constructors check
+        if not isinstance(node, dict):
+            return node
+        return {} if "_target_" in node else {key: without_objects(value) for key, value in node.items()}
+
+    OmegaConf.merge(ROOTS[command], without_objects(OmegaConf.to_container(cfg)))
 
 
 def explain(error: Exception, command: str, overrides: Sequence[str]) -> TsforecastError:

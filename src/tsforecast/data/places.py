@@ -47,13 +47,14 @@ def read_table(place: str | Path, schema: Schema) -> Table:
     where, address = public(place), expanded(place)
     suffix = Path(where).suffix
     try:
+        if suffix == ".csv" and Path(address).is_file():  # fsspec is imported for other places
+            return _csv(Path(address).read_bytes(), schema, where)
         store, path = _store(address, where)
         folder = store.info(path)["type"] == "directory"
         if folder or suffix in (".parquet", ".pq"):
             return _parquet(store, path, schema, where, folder)
         if suffix == ".csv":
-            raw = store.cat_file(path)
-            return Table(read_csv(raw, where, schema), hashlib.sha256(raw).hexdigest(), where)
+            return _csv(store.cat_file(path), schema, where)
     except FileNotFoundError as error:
         raise _missing(where) from error
     except (ValueError, OSError) as error:  # pandas' and pyarrow's parse errors are ValueErrors or OSErrors
@@ -148,6 +149,10 @@ def _store(address: str, where: str) -> tuple[Any, str]:
     except ImportError as error:
         what, fix = "what opens this address is not installed", "pip install it: s3fs, gcsfs, adlfs, aiohttp"
         raise ConfigError(what, where=where, got=error, fix=fix) from error
+
+
+def _csv(raw: bytes, schema: Schema, where: str) -> Table:
+    return Table(read_csv(raw, where, schema), hashlib.sha256(raw).hexdigest(), where)
 
 
 def _parquet(store: Any, path: str, schema: Schema, where: str, folder: bool) -> Table:
