@@ -42,6 +42,7 @@ ONLY_IN = {
     "hydra": COMMANDS,
     "omegaconf": COMMANDS,
     "optuna": {"tuning"},
+    "ray": {"tuning.cluster"},
     "mlflow": {"tracking"},
     "matplotlib": {"plotting"},
     "pooch": {"data"},

@@ -44,7 +44,7 @@ def test_the_core_asks_for_nothing_that_training_alone_needs() -> None:
 UNSEEN = {"onnxscript", "uvicorn", "tqdm", "cmaes"}
 # What is imported by another name than it is installed by.
 NAMES = {"hydra": "hydra-core", "yaml": "pyyaml", "sklearn": "scikit-learn", "xgboost": "xgboost-cpu"}
-TRAINING = {"train", "xgboost-cpu"}
+TRAINING = {"train", "xgboost-cpu", "ray"}
 
 
 def extras(path: Path) -> set[str]:

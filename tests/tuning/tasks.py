@@ -39,7 +39,10 @@ def odd(cfg: Any, chosen: Any, listener: Any) -> dict[str, float]:
     return failing(cfg, chosen, listener) if listener.trial.number % 2 else parabola(cfg, chosen, listener)
 
 
-def slow(cfg: Any, chosen: Any, listener: Any) -> dict[str, float]:
-    """Every fourth trial takes longer than the others."""
-    time.sleep(0.6 if listener.trial.number % 4 == 0 else 0.1)
+def together(cfg: Any, chosen: Any, listener: Any) -> dict[str, float]:
+    """Waits until two processes are at work; every fourth trial takes longer than the others."""
+    Path(f"worker-{os.getpid()}").touch()
+    while len(list(Path().glob("worker-*"))) < 2:
+        time.sleep(0.05)
+    time.sleep(0.3 if listener.trial.number % 4 == 0 else 0.05)
     return {**parabola(cfg, chosen, listener), "pid": float(os.getpid())}

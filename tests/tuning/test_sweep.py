@@ -87,8 +87,8 @@ def test_a_search_that_was_killed_goes_on_where_it_was(tune: Tune, tmp_path: Pat
 def test_two_searches_on_one_storage_share_one_total(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("date,y\n2024-01-01,1\n")
     words = ("hydra.sweeper.n_trials=14", f"hydra.sweeper.storage=journal://{tmp_path}/study.log")
-    both = [subprocess.Popen(command("slow", *words), cwd=tmp_path, env=environment()) for _ in range(2)]
-    assert [each.wait(timeout=50) for each in both] == [0, 0]
+    both = [subprocess.Popen(command("together", *words), cwd=tmp_path, env=environment()) for _ in range(2)]
+    assert [each.wait(timeout=100) for each in both] == [0, 0]
     storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(f"{tmp_path}/study.log"))
     trials = optuna.load_study(study_name="s", storage=storage).trials
     assert sum(trial.state.name == "COMPLETE" for trial in trials) == 14
@@ -99,7 +99,7 @@ def test_two_searches_on_one_storage_share_one_total(tmp_path: Path) -> None:
 
 
 def test_workers_take_one_trial_after_the_other(tune: Tune, tmp_path: Path) -> None:
-    assert tune("slow", "hydra.sweeper.n_trials=10", "hydra.sweeper.n_jobs=2") == 0
+    assert tune("together", "hydra.sweeper.n_trials=10", "hydra.sweeper.n_jobs=2") == 0
     trials = [trial for trial in study(tmp_path).trials if trial.state.name == "COMPLETE"]
     assert len(trials) == 10
     folders = [tmp_path / "sweep" / str(trial.number) for trial in trials]

@@ -48,6 +48,9 @@ def _slice(trials: Trials, plan: Plan, key: str, axes: Any) -> None:
     axes.plot(drawn, [each.values[0] for each in trials], "o", color=INK, ms=4)
     if dimension.bounds.get("log"):
         axes.set_xscale("log")
+        axes.minorticks_off()
+        ticks = np.geomspace(dimension.bounds["low"], dimension.bounds["high"], 4)
+        axes.set_xticks(ticks, [f"{each:.2g}" for each in ticks])
     axes.set_title(key)
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import socket
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import optuna
+import pandas as pd
 from omegaconf import DictConfig, OmegaConf, open_dict
 from optuna.samplers import BaseSampler
 from optuna.storages import JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
@@ -33,7 +34,7 @@ with warnings.catch_warnings():
     AGAIN = RetryHeartbeatStaleTrialCallback(max_retry=3)  # of a trial whose process died
 FIRST = 3  # trials: where all of these fail, the others are not tried
 HEARTBEAT = 30  # seconds; three missed ones, and a trial of another machine is dead
-APART = ("paths", "tracking", "report", "serving", "callbacks", "threads", "objective")  # do not change a score
+APART = ("paths", "tracking", "report", "publish", "callbacks", "threads", "objective")  # do not change a score
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +43,8 @@ class Plan:
 
     Attributes
     ----------
-    config
-        The composed configuration with its `hydra` node: sampler, pruner and storage are built from it in each process.
+    settings
+        The keys of `hydra.sweeper`, resolved: sampler, pruner and storage are built from them in each process.
     fixed, space
         The arguments of every trial, and what varies.
     objectives, directions
@@ -54,7 +55,7 @@ class Plan:
         The tracked run that those of the trials belong to.
     """
 
-    config: DictConfig
+    settings: Any
     fixed: tuple[str, ...]
     space: Mapping[str, Dimension]
     objectives: tuple[str, ...]
@@ -62,10 +63,14 @@ class Plan:
     folder: Path
     parent: str = ""
 
-    @property
-    def settings(self) -> Any:
-        """The keys of `hydra.sweeper`."""
-        return self.config.hydra.sweeper
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields; what was composed here is composed again elsewhere."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
+
+    @cached_property
+    def composed(self) -> Callable[[tuple[str, ...]], tuple[DictConfig, dict[str, str]]]:
+        """Composes the arguments of `train`, each once in a search."""
+        return lru_cache(maxsize=32)(partial(compose, "train"))
 
     def drawn(self, trial: Any) -> dict[str, Any]:
         """The value of every dimension."""
@@ -78,7 +83,7 @@ class Plan:
         """
         kinds = groups()
         composing = [k for k in drawn if k[0] in "+~" or "/" in k or "@" in k or k in kinds]
-        cfg, chosen = _composed((*self.fixed, *(f"{key}={drawn[key]}" for key in composing)))
+        cfg, chosen = self.composed((*self.fixed, *(f"{key}={drawn[key]}" for key in composing)))
         cfg = cfg.copy()
         for key in drawn.keys() - set(composing):
             OmegaConf.update(cfg, key, value(drawn[key]))
@@ -87,28 +92,16 @@ class Plan:
     @cached_property
     def content(self) -> dict[str, Any]:
         """What a study is of: space, objectives, and every setting that is the same in all trials, by dotted key."""
-        cfg, _ = _composed(self.fixed)
-        cfg = cfg.copy()
+        cfg = self.composed(self.fixed)[0].copy()
         with open_dict(cfg):
             for key in (*APART, *self.space):
                 node, _, name = key.lstrip("+").rpartition(".")
                 (OmegaConf.select(cfg, node) or {} if node else cfg).pop(name, None)
         space = {f"the space of {key}": asdict(each) for key, each in self.space.items()}
-        objectives = {"objective": dict(zip(self.objectives, self.directions, strict=True))}
-        return {**objectives, **space, **dict(_flat(OmegaConf.to_container(cfg, resolve=False)))}
-
-
-@lru_cache(maxsize=32)
-def _composed(overrides: tuple[str, ...]) -> tuple[DictConfig, dict[str, str]]:
-    return compose("train", overrides)
-
-
-def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, each in node.items():
-        if isinstance(each, Mapping) and each:
-            yield from _flat(each, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", each
+        objectives = {"objective": [*zip(self.objectives, self.directions, strict=True)]}
+        settings = pd.json_normalize(OmegaConf.to_container(cfg)).to_dict("records")[0]  # type: ignore[arg-type]
+        content: dict[str, Any] = json.loads(json.dumps({**objectives, **space, **settings}, default=str))
+        return content
 
 
 class Seeded(BaseSampler):
@@ -204,7 +197,7 @@ def opened(plan: Plan) -> optuna.Study:
         before = study.user_attrs.get("content")
         if before is None:
             study.set_user_attr("content", plan.content)
-    now = json.loads(json.dumps(plan.content, default=str))
+    now = plan.content
     if before not in (None, now):
         changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
         got = listed((f"{key}: {now.get(key)}, was {before.get(key)}" for key in changed), 3)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import optuna
 from hydra.core.hydra_config import HydraConfig
@@ -20,7 +21,7 @@ from tsforecast.config.experiment import experiment
 from tsforecast.errors import ConfigError, OutputError, count, one_of
 from tsforecast.train import listed
 from tsforecast.training.results import check_objective, score_names
-from tsforecast.tuning import best
+from tsforecast.tuning import best, cluster
 from tsforecast.tuning.space import parsed
 from tsforecast.tuning.study import Plan, enough, failures, opened, revive, tally, tools
 from tsforecast.tuning.trial import score, work, work_apart
@@ -63,11 +64,11 @@ def planned(config: DictConfig, arguments: Sequence[str]) -> Plan:
     ConfigError
         A key or option that is not there, a score that no run logs, a sampler that cannot search this space, ...
     """
-    settings = config.hydra.sweeper
+    settings: Any = OmegaConf.create(OmegaConf.to_container(config.hydra.sweeper, resolve=True))
     one_of("the command of a search", config.hydra.job.config_name, ["train"])
     for name in ("n_trials", "n_jobs"):
         count(f"hydra.sweeper.{name}", settings[name])
-    one_of("hydra.sweeper.executor", settings.executor, ["processes"])
+    one_of("hydra.sweeper.executor", settings.executor, ["processes", "ray"])
     fixed, space = parsed(OmegaConf.to_container(settings.params), arguments)  # type: ignore[arg-type]
     names, ways = listed(config.objective), listed(settings.direction)
     ways = ways * len(names) if len(ways) == 1 else ways
@@ -77,7 +78,8 @@ def planned(config: DictConfig, arguments: Sequence[str]) -> Plan:
         what, allowed = "every objective has a direction", f"one, or {len(names)}"
         raise ConfigError(what, where="hydra.sweeper.direction", got=ways, allowed=allowed)
     folder = Path(config.hydra.sweep.dir).absolute()
-    plan = Plan(config=config, fixed=fixed, space=space, objectives=tuple(names), directions=tuple(ways), folder=folder)
+    aims: dict[str, Any] = {"objectives": tuple(names), "directions": tuple(ways)}
+    plan = Plan(settings=settings, fixed=fixed, space=space, folder=folder, **aims)
     _rehearse(plan)
     return plan
 
@@ -132,6 +134,9 @@ def complete(plan: Plan, study: optuna.Study) -> None:
 
 def run_all(plan: Plan) -> None:
     """In this process with one job, else in as many as are asked for, each at its own pace."""
+    if plan.settings.executor == "ray":
+        cluster.run_tasks(plan)
+        return
     if plan.settings.n_jobs == 1:
         work(plan)
         return
@@ -143,8 +148,8 @@ def run_all(plan: Plan) -> None:
         for worker in workers:
             worker.join()
     finally:
-        for worker in workers:
-            worker.terminate()
+        for child in multiprocessing.active_children():
+            child.terminate()
     if all(worker.exitcode for worker in workers):
         what, got = "the workers ended before the trials", [worker.exitcode for worker in workers]
         raise OutputError(what, where="hydra.sweeper.n_jobs", got=got, fix="hydra.sweeper.n_jobs=1 shows the error")

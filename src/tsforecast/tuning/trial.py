@@ -15,6 +15,7 @@ from typing import Any
 
 import optuna
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import TrialState
@@ -158,10 +159,12 @@ class Trials:
 
 def work(plan: Plan) -> None:
     """Run trials until the study has all of them, or its sampler has no other."""
-    HydraConfig.instance().set_config(plan.config)
+    if not HydraConfig.initialized():  # in a process of its own, which is one of a sweep
+        HydraConfig.instance().cfg = OmegaConf.create({"hydra": {"mode": RunMode.MULTIRUN}})
     study = optuna.load_study(study_name=plan.settings.study, storage=storage(plan.settings.storage),
                               **tools(plan.settings))  # fmt: skip
     trials = Trials(plan, study)
+    _prepared.clear()  # of another search, whose files may have changed since
     study.optimize(trials, callbacks=[trials.finished], catch=(Exception,))
     if not trials.enough:
         study.set_user_attr("exhausted", len(study.trials))

@@ -1,0 +1,35 @@
+"""Trials as Ray tasks: `hydra.sweeper.executor=ray`, on this machine or on the cluster that RAY_ADDRESS names."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+from tsforecast.tuning.study import Plan
+from tsforecast.tuning.trial import work
+
+
+def run_tasks(plan: Plan) -> None:
+    """As many tasks as there are jobs, each of which takes one trial after the other.
+
+    A cluster that has fewer processors runs fewer of them; they share the total all the same.
+    """
+    import ray
+
+    there = ray.is_initialized()
+    if not there:
+        local = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": plan.settings.n_jobs, "include_dashboard": False}
+        ray.init(logging_level=logging.WARNING, **local)
+    try:
+        task = ray.remote(num_cpus=1, max_retries=0)(_task)
+        ray.get([task.remote(plan, Path.cwd()) for _ in range(plan.settings.n_jobs)])
+    finally:
+        if not there:
+            ray.shutdown()
+
+
+def _task(plan: Plan, folder: Path) -> None:
+    os.chdir(folder)  # relative paths of the configuration begin there
+    logging.basicConfig(format="%(message)s", level=logging.INFO)
+    work(plan)
