@@ -335,7 +335,7 @@ def _scored(name: str, fold: Fold, bundle: Bundle, data: Prepared, gap: int, sec
     forecast = Forecast(
         ids=panel.ids[windows.series],
         cutoff=panel.time[windows.origins - 1],
-        time=tuple(panel.time[each] for each in rows),
+        time=panel.time[rows.ravel()],
         channels=bundle.channels,
         values=np.concatenate([each.point[:, ahead] for each in found]),
         history=panel,

@@ -52,7 +52,7 @@ def main(cfg: DictConfig) -> None:
     if plot:
         with atomic(plot) as scratch:
             forecast.plot().savefig(scratch)
-    show(f"{len(frame)} rows, {len(forecast.time[0])} steps ahead of {used.time.max()}, written to {output}")
+    show(f"{len(frame)} rows, {forecast.values.shape[1]} steps ahead of {used.time.max()}, written to {output}")
 
 
 if __name__ == "__main__":

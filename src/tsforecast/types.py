@@ -117,11 +117,6 @@ class Window:
     scale: Float[np.ndarray, "B 1 C"] | None = None
 
 
-def joined(stamps: Sequence[pd.DatetimeIndex]) -> pd.DatetimeIndex:
-    """The timestamps of all series, back to back."""
-    return pd.DatetimeIndex(stamps[0].append(list(stamps[1:])) if len(stamps) else [])
-
-
 def quantile_names(quantiles: Sequence[float]) -> list[str]:
     """`lo-90` for the quantile 0.05, `hi-90` for 0.95, `median` for 0.5, as NeuralForecast names them."""
     percents = [round(100 - 200 * q, 6) for q in quantiles]
@@ -139,7 +134,7 @@ class Forecast:
     cutoff
         Timestamp of the last row used, [N].
     time
-        Forecast timestamps, row i belongs to series i, [N H].
+        Forecast timestamps, those of the series back to back, [N*H].
     channels
         Target names, C of them.
     values
@@ -159,7 +154,7 @@ class Forecast:
 
     ids: np.ndarray
     cutoff: pd.DatetimeIndex
-    time: tuple[pd.DatetimeIndex, ...]
+    time: pd.DatetimeIndex
     channels: tuple[str, ...]
     values: Float[np.ndarray, "N H C"]
     history: Panel = field(repr=False)
@@ -200,7 +195,7 @@ class Forecast:
         return pd.DataFrame(
             {
                 "unique_id": np.repeat(np.asarray(self.ids), h * c),
-                "ds": joined(self.time)[rows],
+                "ds": self.time[rows],
                 "cutoff": self.cutoff.repeat(h * c),
                 "channel": np.tile(np.repeat(np.asarray(self.channels, dtype=object), h), n),
                 **{f"y_hat{key}": value.transpose(0, 2, 1).reshape(-1) for key, value in self._columns().items()},
@@ -211,7 +206,7 @@ class Forecast:
         """`unique_id, <time>, OT, OT-lo-90, ...`; without `unique_id` when there is one series."""
         n, h, _ = self.values.shape
         cells: dict[str, Any] = {} if n == 1 else {"unique_id": np.repeat(np.asarray(self.ids), h)}
-        cells[time] = joined(self.time)
+        cells[time] = self.time
         for (j, channel), (key, value) in itertools.product(enumerate(self.channels), self._columns().items()):
             cells[f"{channel}{key}"] = value[..., j].reshape(-1)
         return pd.DataFrame(cells)

@@ -136,7 +136,7 @@ def test_when_rows_stand_on_a_day_of_the_month_then_the_frequency_is_in_months_a
     panel = to_panel(data, Schema(gaps="fill"))
     assert parse(panel.freq).name[:2] in ("MS", "QS", "YS")
     assert panel.time.equals(stamps[:20].as_unit("ns"))
-    assert panel.future_time(4)[0].equals(stamps[20:].as_unit("ns"))
+    assert panel.future_time(4).equals(stamps[20:].as_unit("ns"))
 
 
 def test_when_freq_is_stated_wrongly_then_the_prevailing_one_is_named():

@@ -205,7 +205,7 @@ class Bundle(Inputs):
         return Forecast(
             ids=panel.ids,
             cutoff=panel.time[begin - 1],
-            time=tuple(panel.time[i:][steps] for i in begin),
+            time=panel.time[(begin[:, None] + np.arange(request.horizon)).ravel()],
             channels=self.channels,
             values=found.point[:, steps],
             history=panel,

@@ -15,7 +15,6 @@ from tsforecast.data.panel import Panel
 from tsforecast.data.rows import Rows, read_rows
 from tsforecast.data.schema import Schema
 from tsforecast.errors import listed
-from tsforecast.types import joined
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +113,7 @@ def read_known_future(
     problems.stop(fix)
     series = ids[rows.codes] if schema.id else np.repeat(panel.ids, len(frame))
     given = pd.MultiIndex.from_arrays([series, rows.time])
-    future = pd.MultiIndex.from_arrays([np.repeat(panel.ids, horizon), joined(panel.future_time(horizon))])
+    future = pd.MultiIndex.from_arrays([np.repeat(panel.ids, horizon), panel.future_time(horizon)])
     twice = given.duplicated(keep="last")
     if (again := twice & given.isin(future)).any():
         problems.add("forecast rows that are there twice", again)

@@ -12,7 +12,6 @@ from jaxtyping import Bool, Float, Int
 
 from tsforecast.data.frequency import DAY, ahead, is_clock, parse
 from tsforecast.errors import DataError
-from tsforecast.types import joined
 
 # A panel's arrays, as a schema calls their columns, and what the panel calls them.
 GROUPS = {"target": "channels", "past": "past_names", "known": "known_names", "static": "static_names"}
@@ -113,12 +112,12 @@ class Panel:
                 most[names[j]] = int((count[rows:] - count[:-rows])[inside].max(initial=0))
         return most
 
-    def future_time(self, horizon: int) -> tuple[pd.DatetimeIndex, ...]:
-        """The `horizon` timestamps after each series' last row, N of them."""
-        step = parse(self.freq)
-        last = self.time[self.offsets[1:] - 1]
-        by_stamp = {stamp: ahead(stamp, horizon, step) for stamp in last.unique()}
-        return tuple(by_stamp[stamp] for stamp in last)
+    def future_time(self, horizon: int) -> pd.DatetimeIndex:
+        """The `horizon` timestamps after each series' last row, back to back, [N*horizon]."""
+        codes, last = pd.factorize(self.time[self.offsets[1:] - 1])
+        first, *others = [ahead(stamp, horizon, parse(self.freq)) for stamp in last]
+        rows = (codes[:, None] * horizon + np.arange(horizon)).ravel()
+        return pd.DatetimeIndex(first.append(others)[rows])
 
     def extend(self, horizon: int, known_future: Float[np.ndarray, "N*H K"] | None = None) -> Panel:
         """The panel with `horizon` future rows appended to each series: NaN target and past, `known` as given.
@@ -133,7 +132,7 @@ class Panel:
             fix = f"give them for the {horizon} steps after the last row of every series"
             raise DataError(what, where=", ".join(self.known_names), fix=fix)
         at = np.repeat(self.offsets[1:], horizon)
-        return self.insert(at, joined(self.future_time(horizon)), 0.0 if known_future is None else known_future)
+        return self.insert(at, self.future_time(horizon), 0.0 if known_future is None else known_future)
 
     def insert(
         self, at: Int[np.ndarray, " R"], time: pd.DatetimeIndex, known: Float[np.ndarray, "R K"] | float = np.nan
@@ -143,7 +142,7 @@ class Panel:
         return replace(
             self,
             offsets=self.offsets + np.searchsorted(at, self.offsets, side="right"),
-            time=joined([self.time, time])[np.insert(np.arange(rows), at, rows + np.arange(len(at)))],
+            time=pd.DatetimeIndex(self.time.append(time)[np.insert(np.arange(rows), at, rows + np.arange(len(at)))]),
             target=np.insert(self.target, at, np.nan, axis=0),
             past=np.insert(self.past, at, np.nan, axis=0),
             known=np.insert(self.known, at, known, axis=0),
