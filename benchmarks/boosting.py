@@ -30,7 +30,7 @@ def ours(trees: int) -> dict[str, float]:
     from tsforecast.models.boosting import XGBoost
     from tsforecast.training.evaluate import evaluate
 
-    dataset = Dataset(path="etth1", name="etth1", layout="wide", time="date", target=("OT",), freq="h")
+    dataset = Dataset(path="etth1", name="etth1", time="date", target=("OT",), freq="h")
     split, sizes = RowSplit(train=8640, val=2880, test=2880), {"lookback": LOOKBACK, "horizon": HORIZON}
     plain = {"min_child_weight": 1.0, "subsample": 1.0, "colsample_bytree": 1.0}
     model = XGBoost(rounds=trees, patience=None, **plain, **PARAMETERS)

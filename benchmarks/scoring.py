@@ -25,7 +25,7 @@ from tsforecast.training.prepare import Prepared
 
 def etth1() -> Prepared:
     """ETTh1 by the published protocol: what `+experiment=etth1` is made of."""
-    dataset = Dataset(path="etth1", name="etth1", layout="wide", time="date", freq="h")
+    dataset = Dataset(path="etth1", name="etth1", time="date", freq="h")
     split = RowSplit(train=8640, val=2880, test=2880)
     return Experiment(source=dataset, split=split, model=Ridge(), trainer=None, lookback=336, horizon=96).prepare()
 

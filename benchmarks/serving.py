@@ -189,7 +189,7 @@ def many(folder: Path) -> None:
             "y": rng.normal(size=rows * series).round(3),
         }
     )
-    schema = Schema("long", freq="h")
+    schema = Schema(id="unique_id", freq="h")
     source, model = FrameSource(frame, schema), Ridge([1.0])
     split = RowSplit(train=rows - 192, val=96, test=96)
     data = Experiment(source=source, split=split, model=model, trainer=None, lookback=336, horizon=96).prepare()

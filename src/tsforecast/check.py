@@ -30,11 +30,13 @@ def main(cfg: DictConfig) -> None:
     given: dict[str, Any] = {str(key): value for key, value in spec.items() if value is not None}
     frame = read_frame(place, Schema(**{key: given[key] for key in READING if key in given}))
     found = {"path": place, **roles(frame, given), **given}
-    found = {"layout": "long" if "id" in found else "wide", **found}
     show(f"{place}: {len(frame):,} rows, {frame.shape[1]} columns\n{columns(frame, found)}\n")
     panel = Dataset(**found).load().panel
     found["freq"] = panel.freq
-    words = [f"dataset={found.pop('layout')}", *(f"dataset.{key}={_word(value)}" for key, value in found.items())]
+    words = [
+        f"dataset={'long' if 'id' in found else 'wide'}",
+        *(f"dataset.{key}={_word(value)}" for key, value in found.items()),
+    ]
     filled = f", {len(panel.time) - len(frame)} of them added by gaps=fill" if len(panel.time) > len(frame) else ""
     zone = f" in {panel.time.tz}" if panel.time.tz is not None else ""
     show(

@@ -150,7 +150,7 @@ def test_a_history_in_another_kind_of_time_is_refused(bundle: Bundle) -> None:
 @pytest.mark.parametrize("names", [("size",), ("size", "weight", "age")], ids=", ".join)
 def test_a_panel_with_other_static_covariates_is_refused(tmp_path: Path, names: tuple[str, ...]) -> None:
     data = frame(2).assign(size=lambda f: f["shop"].str[-1].astype(int), weight=lambda f: 9.0 - f["size"])
-    schema = Schema("long", "date", "shop", ("load", "visits"), static=("size", "weight"), freq="h")
+    schema = Schema("date", "shop", ("load", "visits"), static=("size", "weight"), freq="h")
     bundle, panel = trained(data, schema, tmp_path / "bundle"), to_panel(data, schema)
     assert bundle.forecast(panel).values.shape == (2, H, 2)
     static = np.ones((2, len(names)), np.float32)
@@ -192,7 +192,7 @@ def test_a_series_the_scaler_has_not_seen_is_refused_however_many_it_has(
     tmp_path: Path, series: int, answered: str
 ) -> None:
     data = frame(max(series, 2)).query(f"shop <= 'shop{series - 1}'")
-    bundle = trained(data, Schema("long", "date", "shop", ("load",), past=("visits",), freq="h"), tmp_path / "bundle")
+    bundle = trained(data, Schema("date", "shop", ("load",), past=("visits",), freq="h"), tmp_path / "bundle")
     other = data.query("shop == 'shop0'").tail(L).assign(shop="shop7")
     with refused(DataError, where="history", got="shop7") as caught:
         ask(bundle, other, answered)
@@ -223,7 +223,7 @@ def test_a_panel_is_matched_by_the_names_of_its_columns(tmp_path: Path, turned: 
     names = {"target": ("a", "b"), "past": ("p", "q"), "static": ("s", "t")}
     data = frame(2).assign(**{name: lambda f, i=i: f["visits"] * i for i, name in enumerate("abpq", start=1)})
     data = data.assign(s=lambda f: f["shop"].str[-1].astype(int), t=lambda f: 5 - f["s"])
-    bundle = trained(data, Schema("long", "date", "shop", **names, freq="h"), tmp_path / "bundle")
+    bundle = trained(data, Schema("date", "shop", **names, freq="h"), tmp_path / "bundle")
     panel = bundle.panel(data).tail(L)
     values = {"channels": "target", "past_names": "past", "static_names": "static"}[turned]
     reordered = {turned: getattr(panel, turned)[::-1], values: getattr(panel, values)[:, ::-1]}
@@ -262,7 +262,7 @@ def test_a_bundle_reads_a_frame_as_it_was_read_for_training(tmp_path: Path) -> N
 @pytest.mark.parametrize("far", [True, False])
 def test_rows_before_those_that_are_read_do_no_harm(tmp_path: Path, spoil: str, far: bool) -> None:
     clean = frame(2).rename(columns={"date": "ds", "shop": "unique_id"})
-    bundle = trained(clean, Schema("long", target=("load", "visits"), freq="h"), tmp_path / "bundle")
+    bundle = trained(clean, Schema(id="unique_id", target=("load", "visits"), freq="h"), tmp_path / "bundle")
     data = clean.astype({"ds": str, "load": object})
     at = ROWS + 9 if far else 2 * ROWS - 9
     if spoil == "gap":

@@ -61,7 +61,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     (place.parent / "bomb.pkl").write_bytes(pickle.dumps(Bomb()))
     config = {
         "dataset": {
-            "_target_": "tsforecast.data.sources.Dataset", "path": "own.csv", "layout": "wide", "time": "date",
+            "_target_": "tsforecast.data.sources.Dataset", "path": "own.csv", "time": "date",
             "target": ["load", "visits"], "freq": "h", "timezone": "naive", "gaps": "error", "name": "own",
             "static_path": None, "data_dir": str(place / "data"),
         },

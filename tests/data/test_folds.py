@@ -23,7 +23,7 @@ def panel(*lengths: int) -> Panel:
         pd.DataFrame({"id": f"s{i}", "date": pd.date_range("2024", periods=n, freq="D"), "y": np.arange(n) % 7})
         for i, n in enumerate(lengths)
     ]
-    return to_panel(pd.concat(frames), Schema("long", id="id", time="date", target=["y"]))
+    return to_panel(pd.concat(frames), Schema(id="id", time="date", target=["y"]))
 
 
 def rows(found: Any, series: int = 0) -> list[list[int]]:

@@ -66,7 +66,7 @@ def test_when_columns_are_shuffled_then_the_named_channels_keep_their_order():
 def test_when_series_are_interleaved_then_each_is_gathered_in_order_of_appearance():
     frame = long(["b", "a"])
     mixed = frame.sort_values(["ds", "unique_id"], ascending=[True, False])
-    panel = to_panel(mixed, Schema("long"))
+    panel = to_panel(mixed, Schema(id="unique_id"))
     assert list(panel.ids) == ["b", "a"]
     np.testing.assert_array_equal(panel.target[:, 0], frame["y"].to_numpy(np.float32))
 
@@ -84,7 +84,7 @@ def test_ids_are_text_whatever_they_were(ids, names):
     frame = long(list(ids))
     if isinstance(ids, pd.Categorical):
         frame["unique_id"] = frame["unique_id"].astype("category")
-    assert list(to_panel(frame, Schema("long")).ids) == names
+    assert list(to_panel(frame, Schema(id="unique_id")).ids) == names
 
 
 def test_when_the_time_is_in_parts_then_it_is_assembled():
@@ -151,7 +151,7 @@ def test_when_freq_is_no_alias_then_the_nearest_is_named():
 def test_when_series_have_other_phases_then_each_has_its_own_grid():
     frame = long(["a", "b"])
     frame.loc[25:, "ds"] += pd.Timedelta("30min")
-    assert len(to_panel(frame, Schema("long", freq="h"))) == 2
+    assert len(to_panel(frame, Schema(id="unique_id", freq="h"))) == 2
 
 
 # ---- daylight saving and zones
@@ -196,7 +196,7 @@ def test_local_time_is_read_across_both_changes_with_hours_told_twice_in_order(f
     mixed = pd.concat([one.assign(id="a"), one.assign(id="b")]).sort_index(kind="stable")
     for text in (False, True):
         data = mixed.assign(date=mixed["date"].astype(str)) if text else mixed
-        panel = to_panel(data, Schema("long", "date", "id", "a", localize="Europe/Berlin"))
+        panel = to_panel(data, Schema("date", "id", "a", localize="Europe/Berlin"))
         assert panel.time.equals(stamps.append(stamps).as_unit("ns"))
         assert panel.freq == freq
 
@@ -299,7 +299,7 @@ def test_when_series_have_no_name_or_no_values_or_few_rows_then_they_are_listed(
     frame = long(["a", "b", "c"])
     frame.loc[3, "unique_id"] = None
     frame.loc[frame["unique_id"] == "b", "y"] = np.nan
-    said = complaint(frame[:70], Schema("long", freq="h"), min_rows=25)
+    said = complaint(frame[:70], Schema(id="unique_id", freq="h"), min_rows=25)
     assert "column 'unique_id' names no series (1 row: 5)" in said
     assert "1 series are all missing: b" in said
     assert "2 series have fewer: a has 24, c has 20" in said
@@ -337,9 +337,7 @@ def test_when_a_policy_is_unknown_then_the_allowed_ones_are_named():
     assert Schema(decimal="comma").decimal == Schema(decimal=",").decimal == ","
 
 
-@pytest.mark.parametrize(
-    "arguments", [{"target": "a", "past": "a"}, {"time": "a", "target": "a"}, {"layout": "tall"}, {"freq": "-1h"}]
-)
+@pytest.mark.parametrize("arguments", [{"target": "a", "past": "a"}, {"time": "a", "target": "a"}, {"freq": "-1h"}])
 def test_when_a_schema_contradicts_itself_then_it_is_a_config_error(arguments):
     with pytest.raises(ConfigError):
         Schema(**arguments)
@@ -375,7 +373,7 @@ def test_when_it_is_a_request_then_a_constant_channel_is_fine_and_an_extra_colum
 
 
 def test_static_covariates_come_from_the_rows_or_from_a_frame_of_their_own():
-    schema = Schema("long", static=("size",), freq="h")
+    schema = Schema(id="unique_id", static=("size",), freq="h")
     frame = long(["a", "b"])
     inside = to_panel(frame.assign(size=np.repeat([3, 5], 25)), schema)
     own = to_panel(frame, schema, static=pd.DataFrame({"unique_id": ["b", "a"], "size": [5, 3]}))
@@ -383,7 +381,7 @@ def test_static_covariates_come_from_the_rows_or_from_a_frame_of_their_own():
 
 
 def test_when_static_covariates_change_or_are_missing_then_the_rows_or_series_are_named():
-    schema = Schema("long", static=("size",), freq="h")
+    schema = Schema(id="unique_id", static=("size",), freq="h")
     frame = long(["a", "b"])
     assert "'size' changes within a series (1 row: 51)" in complaint(frame.assign(size=[1] * 49 + [2]), schema)
     one = pd.DataFrame({"unique_id": ["a"], "size": [5]})
@@ -398,7 +396,7 @@ def future(n: int = 4) -> pd.DataFrame:
 
 
 def test_known_futures_are_found_by_series_and_time():
-    schema = Schema("long", known=("k",), freq="h")
+    schema = Schema(id="unique_id", known=("k",), freq="h")
     panel = to_panel(long([2, 1], k=0.5), schema)
     stamps = pd.date_range(hours(25)[-1], periods=4, freq="h")
     given = pd.DataFrame({"unique_id": np.repeat([1, 2], 4), "ds": list(stamps) * 2, "k": np.arange(8.0)})

@@ -64,7 +64,7 @@ def test_what_stands_in_the_names_of_folders_is_a_column_and_ids_are_text(here):
     table, keys = pyarrow.Table.from_pandas(LONG), pyarrow.schema([("shop", pyarrow.string())])
     layout = pyarrow.dataset.partitioning(keys, flavor="hive")
     pyarrow.dataset.write_dataset(table, "shops", format="parquet", partitioning=layout)
-    assert_same(Dataset("long", id="shop", time="date", path="shops"), LONG, layout="long", id="shop", time="date")
+    assert_same(Dataset(id="shop", time="date", path="shops"), LONG, id="shop", time="date")
 
 
 def test_the_fingerprint_of_a_folder_is_that_of_all_its_files(here):
@@ -133,7 +133,7 @@ def test_what_a_database_answers_is_read_wide_and_long(address):
     database(address, wide=WIDE, long=LONG)
     assert_same(Query(address=address, query="select date, a, b from wide order by date"), WIDE)
     long = Query(address=address, query="select * from long order by date", id="shop", time="date")
-    assert_same(long, LONG, layout="long", id="shop", time="date")
+    assert_same(long, LONG, id="shop", time="date")
 
 
 @pytest.mark.parametrize("address", DATABASES)
@@ -201,7 +201,7 @@ def test_a_password_is_taken_from_the_environment(monkeypatch):
 def test_a_frame_of_another_library_is_read_as_that_of_pandas(kind):
     import duckdb
 
-    for frame, schema in ((WIDE, {}), (LONG, {"layout": "long", "id": "shop", "time": "date"})):
+    for frame, schema in ((WIDE, {}), (LONG, {"id": "shop", "time": "date"})):
         relation = duckdb.from_arrow(pyarrow.Table.from_pandas(frame))
         tables = {"polars": polars.from_pandas(frame), "duckdb": relation, "pyarrow": pyarrow.Table.from_pandas(frame)}
         assert_same(FrameSource(tables[kind], Schema(**schema)), frame, **schema)

@@ -89,7 +89,7 @@ def test_a_long_file_with_statics_of_their_own_is_one_panel(tmp_path):
     ).to_csv(tmp_path / "long.csv", index=False)  # fmt: skip
     pd.DataFrame({"unique_id": ["y", "x"], "size": [2, 1]}).to_csv(tmp_path / "static.csv", index=False)
     dataset = Dataset(
-        "long", path=str(tmp_path / "long.csv"), static=["size"], static_path=str(tmp_path / "static.csv")
+        id="unique_id", path=str(tmp_path / "long.csv"), static=["size"], static_path=str(tmp_path / "static.csv")
     )
     panel = dataset.load().panel
     assert list(panel.ids) == ["x", "y"]
@@ -109,12 +109,12 @@ def test_ids_of_any_spelling_survive_whatever_the_format(ids):
     })  # fmt: skip
     static = frame[["unique_id", "size"]].drop_duplicates()
     with tempfile.TemporaryDirectory() as folder:
-        read = [to_panel(frame, Schema("long", static=["size"]))]
+        read = [to_panel(frame, Schema(id="unique_id", static=["size"]))]
         for suffix, write in ((".csv", pd.DataFrame.to_csv), (".parquet", pd.DataFrame.to_parquet)):
             path, other = Path(folder, f"long{suffix}"), Path(folder, f"static{suffix}")
             write(frame.drop(columns="size"), path, index=False)
             write(static, other, index=False)
-            read.append(Dataset("long", path=str(path), static=["size"], static_path=str(other)).load().panel)
+            read.append(Dataset(id="unique_id", path=str(path), static=["size"], static_path=str(other)).load().panel)
     for panel in read:
         assert list(panel.ids) == ids
         np.testing.assert_array_equal(panel.target, read[0].target)
@@ -125,7 +125,7 @@ def test_two_products_that_are_one_number_stay_two(tmp_path):
     days = pd.date_range("2021-01-01", periods=40)
     lines = [f"{'01' if i < 20 else '1'},{day:%Y-%m-%d},{i}\n" for i, day in enumerate(days)]
     (tmp_path / "long.csv").write_text("unique_id,ds,y\n" + "".join(lines))
-    panel = Dataset("long", path=str(tmp_path / "long.csv")).load().panel
+    panel = Dataset(id="unique_id", path=str(tmp_path / "long.csv")).load().panel
     assert dict(zip(panel.ids, panel.lengths, strict=True)) == {"01": 20, "1": 20}
 
 

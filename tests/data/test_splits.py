@@ -24,7 +24,7 @@ def panel_of(*lengths: int, tz: str | None = None) -> Panel:
         pd.DataFrame({"unique_id": f"s{i}", "ds": pd.date_range("2020-01-01", periods=n, tz=tz), "y": np.arange(n)})
         for i, n in enumerate(lengths)
     ]
-    return to_panel(pd.concat(frames), Schema("long", freq="D"))
+    return to_panel(pd.concat(frames), Schema(id="unique_id", freq="D"))
 
 
 def test_the_ltsf_rows_are_those_of_the_protocol():

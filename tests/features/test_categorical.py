@@ -20,7 +20,9 @@ from tsforecast.models.design import design, design_size
 from tsforecast.models.linear import Ridge
 from tsforecast.windows import Windows
 
-SCHEMA = Schema("long", known=["promo", "event"], static=["category", "size"], categorical=["event", "category"])
+SCHEMA = Schema(
+    id="unique_id", known=["promo", "event"], static=["category", "size"], categorical=["event", "category"]
+)
 SALES = pd.read_parquet(Path(__file__).parents[2] / "data" / "panel.parquet")
 FRAME = SALES[(SALES.unique_id < "item-0005") & (SALES.ds >= "2024-07-15")].reset_index(drop=True)
 
@@ -60,7 +62,7 @@ def test_codes_do_not_depend_on_the_order_or_the_choice_of_rows() -> None:
 
 def test_categories_are_in_the_order_of_the_columns_whatever_the_seed_of_hashes() -> None:
     names = [f"event {name}" for name in "zyxwvutsrq"]
-    schema = Schema("long", known=names, categorical=names)
+    schema = Schema(id="unique_id", known=names, categorical=names)
     frame = FRAME.filter(["unique_id", "ds", "y"]).assign(**dict.fromkeys(names, FRAME["event"]))
     features = FeatureSet().fit(to_panel(frame, schema))
     assert list(features.categories) == names
@@ -100,7 +102,7 @@ def test_what_was_fitted_survives_saving_by_name() -> None:
 
 def test_only_covariates_can_be_categories() -> None:
     with refused(ConfigError, where="dataset.categorical", got=["y"], allowed=("promo",)):
-        Schema("long", known=["promo"], categorical=["y"])
+        Schema(id="unique_id", known=["promo"], categorical=["y"])
 
 
 def test_one_hot_leaves_numbers_alone() -> None:

@@ -37,14 +37,14 @@ def test_a_naive_forecast_is_the_very_rows_it_repeats(
         [pd.DataFrame({"unique_id": f"s{i}", "ds": time, "y": each}) for i, each in enumerate(values)],
         ignore_index=True,
     )
-    panel = to_panel(frame, Schema("long", freq="h"), for_training=False)
+    panel = to_panel(frame, Schema(id="unique_id", freq="h"), for_training=False)
     features = FeatureSet((), kind(scope)).fit(panel)
     encoded = features.encode(panel)
     windows = Windows.over(encoded, lookback=L, horizon=H, begin=panel.offsets[:-1], end=panel.offsets[1:])
     dims = encoded.dims(L, H, 1)
     forecaster = SeasonalNaive(4).fit(windows, windows, dims)
     levels, offsets = (0.1, 0.5, 0.9), np.zeros((H, 1, 3), np.float32)
-    fitted = Bundle(schema=Schema("long", freq="h"), dims=dims, features=features, forecaster=forecaster)
+    fitted = Bundle(schema=Schema(id="unique_id", freq="h"), dims=dims, features=features, forecaster=forecaster)
     bundle = replace(fitted, quantile_levels=levels, offsets=offsets)
     found = bundle.forecast(panel)
     filled = pd.DataFrame(values[:, -L:]).ffill(axis=1).bfill(axis=1).to_numpy()

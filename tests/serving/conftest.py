@@ -120,7 +120,7 @@ SHAPES: dict[str, tuple[pd.DataFrame, Schema]] = {
         frame().assign(date=lambda f: f["date"].dt.tz_localize("Europe/Berlin")),
         Schema(target=("load",), freq="h"),
     ),
-    "long": (frame(3), Schema("long", "date", "shop", ("load",), past=("visits",), freq="h")),
+    "long": (frame(3), Schema("date", "shop", ("load",), past=("visits",), freq="h")),
     "covariates": (
         frame(2).assign(
             price=lambda f: np.arange(len(f)) % 5 + 1.0,
@@ -128,7 +128,6 @@ SHAPES: dict[str, tuple[pd.DataFrame, Schema]] = {
             weather=lambda f: np.where(np.arange(len(f)) % 3, "dry", "wet"),
         ),
         Schema(
-            "long",
             "date",
             "shop",
             ("load", "visits"),

@@ -46,7 +46,7 @@ def test_the_answer_is_the_bundles_own_forecast_to_the_bit(
     for i, one in enumerate(found.json["forecasts"]):
         point = np.array([one["point"][name] for name in bundle.channels], np.float32).T
         np.testing.assert_array_equal(point, expected.values[i])
-        assert [pd.Timestamp(stamp) for stamp in one["timestamps"]] == list(expected.time[i])
+        assert [pd.Timestamp(stamp) for stamp in one["timestamps"]] == list(expected.time[i * H : (i + 1) * H])
         assert pd.Timestamp(one["cutoff"]) == expected.cutoff[i]
         assert expected.quantiles is not None
         for level, q in (("90", (0, 4)), ("80", (1, 3))):
@@ -276,7 +276,7 @@ def test_names_of_series_come_back_as_they_were_sent(tmp_path: Path) -> None:
     names = {"shop0": "001", "shop1": "1", "shop2": "NA"}
     data = frame(3).assign(shop=lambda f: f["shop"].map(names))
     data.to_csv(tmp_path / "x.csv", index=False)
-    schema = Schema("long", "date", "shop", ("load", "visits"), freq="h")
+    schema = Schema("date", "shop", ("load", "visits"), freq="h")
     bundle = trained(read_frame(tmp_path / "x.csv", schema), schema, tmp_path / "bundle")
     engine = Engine(bundle)
     request = engine.read_csv((tmp_path / "x.csv").read_bytes())

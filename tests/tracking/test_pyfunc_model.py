@@ -47,7 +47,7 @@ def long(rows: int = 60) -> pd.DataFrame:
     return pd.concat(shops, ignore_index=True)
 
 
-LONG = Schema("long", time="date", id="shop", target=("visits",), known=("price",), static=("size",), freq="h")
+LONG = Schema(time="date", id="shop", target=("visits",), known=("price",), static=("size",), freq="h")
 
 
 def saved(frame: pd.DataFrame, schema: Schema, path: Path) -> Bundle:

@@ -29,9 +29,8 @@ def called(
         Keys of `dataset`.
     """
     if data is not None:
-        layout = "long" if {"id", "static"} & dataset.keys() else "wide"
         given = any(each.startswith("dataset=") for each in overrides)
-        overrides = (*[f"dataset={layout}"] * (not given), "dataset.path=memory", *overrides)
+        overrides = (*["dataset=wide"] * (not given), "dataset.path=memory", *overrides)
     cfg, chosen = compose(command, overrides)
     for key, value in dataset.items():
         OmegaConf.update(cfg, f"dataset.{key}", value, force_add=True)  # its constructor says which keys there are

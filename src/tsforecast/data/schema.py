@@ -20,7 +20,6 @@ NAIVE = "naive"  # the time zone of timestamps that have none
 READING = ("sep", "decimal", "thousands", "date_format", "localize", "unsorted", "gaps", "duplicates")  # of a Schema
 MARKS = {"comma": ",", "semicolon": ";", "tab": "\t", "bar": "|", "point": ".", "space": " ", "apostrophe": "'"}
 _CHOICES: dict[str, tuple[str | None, ...]] = {
-    "layout": ("wide", "long"),
     "unsorted": ("error", "sort"),
     "gaps": ("error", "fill"),
     "duplicates": ("error", "last"),
@@ -36,13 +35,12 @@ class Schema:
 
     Parameters
     ----------
-    layout
-        `wide`: a timestamp and one column per channel, one series. `long`: one row per series and timestamp, as
-        Nixtla's libraries have it.
     time
-        The timestamp column, or the columns (`year, month, day, hour`) it is assembled from. None: `date` or `ds`.
+        The timestamp column, or the columns (`year, month, day, hour`) it is assembled from. None: `date`, or `ds` of a
+        long frame.
     id
-        The series column of a long frame. None: `unique_id`.
+        The column that tells series apart: one row per series and timestamp, a long frame, as Nixtla's libraries have
+        it. None: a wide one, a timestamp and one column per channel, one series.
     target
         The channels. Empty: `y` in a long frame, all columns that are nothing else in a wide one.
     past, known, static
@@ -78,7 +76,6 @@ class Schema:
         `error`, or keep the `last` row of a timestamp.
     """
 
-    layout: Literal["wide", "long"] = "wide"
     time: str | Sequence[str] | None = None
     id: str | None = None
     target: Sequence[str] = ()
@@ -105,11 +102,9 @@ class Schema:
         for name in ("target", "past", "known", "static", "categorical", "phase"):
             names = getattr(self, name)
             chosen[name] = (names,) if isinstance(names, str) else tuple(names or ())
-        long = self.layout == "long"
-        time = self.time or ("ds" if long else "date")
+        time = self.time or ("ds" if self.id else "date")
         chosen["time"] = time if isinstance(time, str) else tuple(time)
-        chosen["id"] = (self.id or "unique_id") if long else None
-        chosen["target"] = chosen["target"] or (("y",) if long else ())
+        chosen["target"] = chosen["target"] or (("y",) if self.id else ())
         chosen["units"] = dict(self.units)
         for name, value in chosen.items():
             object.__setattr__(self, name, value)
@@ -139,6 +134,11 @@ class Schema:
             what, allowed = "there is no such date format", "one of strptime: %d.%m.%Y %H:%M"
             where, got = "dataset.date_format", self.date_format
             raise ConfigError(what, where=where, got=got, allowed=allowed, fix=str(error)) from None
+
+    @property
+    def layout(self) -> Literal["wide", "long"]:
+        """Of the frames: a series in columns, or many in rows."""
+        return "long" if self.id else "wide"
 
     @property
     def stamp(self) -> str:

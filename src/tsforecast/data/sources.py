@@ -163,10 +163,6 @@ class Query(Stored):
     address: str
     query: str
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "layout", "long" if self.id else "wide")
-        super().__post_init__()
-
     def read(self) -> Table:
         """See `Stored`."""
         return read_query(self.address, self.query)
