@@ -44,16 +44,12 @@ def ordered(
     quantiles: Float[np.ndarray, "B H C Q"], point: Float[np.ndarray, "B H C"], quantile_levels: Sequence[float]
 ) -> Float[np.ndarray, "B H C Q"]:
     """Quantiles that do not cross: from the point outwards, none lies inside the one before it; 0.5 is the point."""
-    out = quantiles.copy()
-    for reach, places in (
-        (np.minimum, [i for i, q in enumerate(quantile_levels) if q < 0.5][::-1]),
-        (np.maximum, [i for i, q in enumerate(quantile_levels) if q > 0.5]),
-    ):
-        inner = point
-        for i in places:
-            inner = out[..., i] = reach(out[..., i], inner)
-    for i in (i for i, q in enumerate(quantile_levels) if q == 0.5):
-        out[..., i] = point
+    out, levels, inner = quantiles.copy(), np.asarray(quantile_levels), point[..., None]
+    below, above = np.flatnonzero(levels < 0.5)[::-1], np.flatnonzero(levels > 0.5)
+    for reach, places in ((np.minimum, below), (np.maximum, above)):
+        outwards = np.concatenate([inner, quantiles[..., places]], axis=-1)
+        out[..., places] = reach.accumulate(outwards, axis=-1)[..., 1:]
+    out[..., levels == 0.5] = inner
     return out
 
 

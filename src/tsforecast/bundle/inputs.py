@@ -12,7 +12,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from tsforecast.bundle.request import Request
-from tsforecast.data.columns import as_frame
+from tsforecast.data.columns import Problems, as_frame
 from tsforecast.data.frames import read_known_future, to_panel
 from tsforecast.data.frequency import Axis, parse
 from tsforecast.data.panel import GROUPS, Panel
@@ -80,7 +80,7 @@ class Inputs:
         short
             `error`, or `drop` the series with too few rows and those that were not trained on, and log which.
         keys, first_row
-            As in `tsforecast.data.frames.to_panel`.
+            As in `tsforecast.data.columns.Problems`.
 
         Raises
         ------
@@ -93,8 +93,8 @@ class Inputs:
             static = as_frame(static, "static")
             self.check_covariates(static=static.columns)
         if not isinstance(history, Panel):
-            how: dict[str, Any] = {"where": "history", "for_training": False, "keys": keys, "first_row": first_row}
-            panel = to_panel(as_frame(history, "history"), self.schema, static=static, tail=self.context, **how)
+            how: dict[str, Any] = {"static": static, "for_training": False, "tail": self.context}
+            panel = to_panel(as_frame(history, "history"), self.schema, Problems("history", first_row, keys), **how)
         elif static is None:
             panel = self._in_order(history)
         else:

@@ -267,8 +267,6 @@ def _check_resolution(name: str, numbers: np.ndarray, stored: np.ndarray, proble
         seen = numbers[np.isfinite(stored)]
         spread = float(np.std(seen)) if seen.min() < seen.max() else np.inf
         if step > 0.1 * spread:
-            what = (
-                f"column {name!r} is too large for its variation: float32 keeps steps of {step:.3g} there, the standard"
-            )
+            what = f"column {name!r} is too large for its variation: float32 keeps steps of {step:.3g} there"
             fix = "subtract a constant, or take differences first"
-            problems.add(f"{what} deviation is {spread:.3g}; {fix}", column=name)
+            problems.add(f"{what}, the standard deviation is {spread:.3g}; {fix}", column=name)

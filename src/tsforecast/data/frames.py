@@ -22,12 +22,10 @@ log = logging.getLogger(__name__)
 def to_panel(
     frame: pd.DataFrame,
     schema: Schema,
+    problems: Problems | None = None,
     *,
-    first_row: int = 2,
     static: pd.DataFrame | None = None,
-    where: str = "the frame",
     for_training: bool = True,
-    keys: str | None = None,
     min_rows: int = 1,
     tail: int | None = None,
 ) -> Panel:
@@ -37,16 +35,13 @@ def to_panel(
     ----------
     frame
         Wide or long, as `schema` says; columns in any order. Series of a long frame may be interleaved.
-    first_row
-        Number of the first row in messages; 2 is the one below a header, as a spreadsheet counts.
+    problems
+        What is wrong with the frame is added to these, which say what messages call it and its rows; None: "the frame",
+        from 2 on, below a header, as a spreadsheet counts.
     static
         One row per series with the static covariates; None: they are columns of `frame`.
-    where
-        What to call the frame in messages.
     for_training
         Also refuse channels that are constant or all missing, which a forecast request may hold.
-    keys
-        As in `Problems`; of training they begin with `dataset.`.
     min_rows
         Rows that every series must have.
     tail
@@ -57,7 +52,7 @@ def to_panel(
     DataError
         With all problems found, their counts and row numbers.
     """
-    problems = Problems(where, first_row, "dataset." if for_training else keys)
+    problems = problems or Problems("the frame", keys="dataset." if for_training else None)
     frame = text_columns(frame, schema)
     channels = channel_columns(frame, schema, static is None, problems)
     roles = "say which column is what: dataset.time=, dataset.target=" + (", dataset.id=" if schema.id else "")

@@ -128,10 +128,8 @@ def expanded(place: object) -> str:
     if gone := [name for name in re.findall(r"\$\{?(\w+)", text) if name not in os.environ]:
         raise ConfigError("the environment has no such variable", where=where, got=gone, fix=f"export {gone[0]}=...")
     if (secret := urlsplit(text).password) and "$" not in secret:
-        what, fix = (
-            "a password would be kept with the run",
-            "export PASSWORD=..., and write '$PASSWORD' there, quoted",
-        )
+        what = "a password would be kept with the run"
+        fix = "export PASSWORD=..., and write '$PASSWORD' there, quoted"
         raise ConfigError(what, where=where, got=public(text), fix=fix)
     return os.path.expandvars(text)
 

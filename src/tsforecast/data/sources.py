@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow
 
 from tsforecast.data.catalogue import CATALOGUE, fetch
-from tsforecast.data.columns import as_frame
+from tsforecast.data.columns import Problems, as_frame
 from tsforecast.data.frames import to_panel
 from tsforecast.data.panel import Panel
 from tsforecast.data.places import Table, frame_digest, read_query, read_table
@@ -82,7 +82,7 @@ class FrameSource:
     def load(self, *, for_training: bool = True) -> Loaded:
         """See `Source`."""
         frame, static = as_frame(self.frame), None if self.static is None else as_frame(self.static)
-        panel = to_panel(frame, self.schema, static=static, for_training=for_training, keys="dataset.")
+        panel = to_panel(frame, self.schema, Problems("the frame"), static=static, for_training=for_training)
         return Loaded(panel, self.schema, self.name, frame_digest(frame), "memory")
 
 
@@ -114,8 +114,8 @@ class Stored(Schema, ABC):
         """See `Source`; every series must have `min_rows` rows."""
         static = read_frame(self.static_path, self) if self.static_path else None
         table = self.read()
-        sizes: Any = {"min_rows": min_rows, "for_training": for_training, "keys": "dataset."}
-        panel = to_panel(table.frame, self, static=static, where=table.place, **sizes)
+        how: Any = {"static": static, "min_rows": min_rows, "for_training": for_training}
+        panel = to_panel(table.frame, self, Problems(table.place), **how)
         name, digest, place = self.name or PurePath(table.place).stem, table.fingerprint, table.place
         del table
         pyarrow.default_memory_pool().release_unused()  # what reading took: as much again as the panel

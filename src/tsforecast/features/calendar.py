@@ -98,10 +98,8 @@ class Fourier(_OfStamp):
         except ValueError:
             positive = False
         if not positive:
-            allowed = "1D, 7D, 365.25D, 12h, ..."
-            raise ConfigError(
-                "this is no length of time", where="feature.fourier.period", got=self.period, allowed=allowed
-            )
+            what, allowed = "this is no length of time", "1D, 7D, 365.25D, 12h, ..."
+            raise ConfigError(what, where="feature.fourier.period", got=self.period, allowed=allowed)
         count("feature.fourier.order", self.order)
 
     def names(self) -> tuple[str, ...]:
