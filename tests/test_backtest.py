@@ -14,9 +14,10 @@ import pytest
 
 import tsforecast as tsf
 from tests.errors import refused
-from tsforecast import backtesting
-from tsforecast.backtesting import Backtest
+from tsforecast.backtesting import backtest as backtesting
+from tsforecast.backtesting.backtest import Backtest
 from tsforecast.errors import ConfigError, DataError, OutputError
+from tsforecast.quantiles import conformal
 
 SMALL = ("lookback=24", "horizon=4", "model=ridge", "quantiles=[0.1,0.5,0.9]", "tracking=none", "report=none")
 ROWS, H = 400, 4
@@ -161,3 +162,18 @@ def test_a_listener_may_end_a_backtest(frame: pd.DataFrame) -> None:
     found = backtesting.backtest(alone, backtesting.Folds(windows=4), on=ask)
     assert seen == [0, 1]
     assert len(found.scored["ridge"]) == 2
+
+
+def test_what_is_deployed_is_fitted_on_all_rows_with_intervals_from_the_folds(
+    frame: pd.DataFrame, tmp_path: Path
+) -> None:
+    found = run(
+        frame, "backtest.windows=6", "backtest.models=[ridge,seasonal_naive]", "refit=all", out=tmp_path / "run"
+    )
+    best = found.scores["mae"][["ridge", "seasonal_naive"]].idxmin()
+    bundle = tsf.load_bundle(tmp_path / "run" / "bundle")
+    assert bundle.metadata["chosen_until"] == str(frame["date"].iloc[-1])
+    assert bundle.metadata["scores"]["backtest/mae"] == pytest.approx(found.scores["mae"][best])
+    assert bundle.offsets is not None
+    np.testing.assert_array_equal(bundle.offsets, conformal(found.residuals(best), (0.1, 0.5, 0.9), fewest=9))
+    assert bundle.forecast(frame).values.shape == (1, H, 2)

@@ -18,8 +18,13 @@ from tsforecast.config.experiment import experiment
 from tsforecast.data.frames import to_panel
 from tsforecast.data.schema import Schema
 from tsforecast.data.sources import FrameSource, Loaded
+from tsforecast.data.splits import Borders
 from tsforecast.errors import BundleError, ConfigError, DataError, OutputError
-from tsforecast.experiment import Experiment, Result, run_experiment
+from tsforecast.experiment import Experiment, run_experiment
+from tsforecast.models.linear import Ridge
+from tsforecast.quantiles import conformal
+from tsforecast.result import Result
+from tsforecast.training.calibrate import residuals
 from tsforecast.training.prepare import trained_on
 
 SMALL = ("lookback=24", "horizon=4", "tracking=none", "report=none")
@@ -176,3 +181,53 @@ def test_a_store_of_ones_own_is_a_class_with_a_load(frame: pd.DataFrame) -> None
     result = run_experiment(replace(small(frame, "model=ridge"), source=Store(rows)))
     assert result.bundle.metadata["data"]["name"] == "mine"
     assert result.metrics["test/mse"] > 0
+
+
+def test_refit_on_all_rows_keeps_the_scores_and_says_what_they_are_of(frame: pd.DataFrame) -> None:
+    scored, refitted = (run_experiment(small(frame, "model=ridge", f"refit={which}")) for which in ("none", "all"))
+    assert scored.metrics.keys() == refitted.metrics.keys()
+    assert all(scored.metrics[name] == refitted.metrics[name] for name in scored.metrics if "time/" not in name)
+    about = refitted.bundle.metadata
+    assert about["chosen_until"] == str(frame["date"].iloc[-1])
+    assert about["refit"]["scored_until"] == scored.bundle.metadata["chosen_until"]
+    assert about["scores"]["test/mae"] == scored.metrics["test/mae"]
+    every = replace(
+        small(frame, "model=ridge", "split=dates", "split.val_start=2024-01-20", "split.test_start=2024-01-22")
+    )
+    whole = every.prepare()
+    first, end = whole.panel.offsets[:-1], whole.panel.offsets[1:]
+    train = whole.fitted_on(Borders(first, end, end, end)).windows("train")
+    by_hand = Ridge([scored.fitted.chosen["lambda"]]).fit(train, train, whole.dims)
+    np.testing.assert_array_equal(
+        refitted.bundle.forecaster.predict(train.window(slice(5))), by_hand.predict(train.window(slice(5)))
+    )
+
+
+def test_intervals_after_a_refit_are_of_the_errors_on_unseen_rows(frame: pd.DataFrame) -> None:
+    refitted = run_experiment(small(frame, "model=ridge", "refit=all", "quantiles=[0.1,0.5,0.9]"))
+    scored = run_experiment(small(frame, "model=ridge", "quantiles=[0.1,0.5,0.9]"))
+    errors = np.concatenate([residuals(scored.bundle, scored.data.windows(part)) for part in ("cal", "test")])
+    np.testing.assert_array_equal(refitted.bundle.offsets, conformal(errors, (0.1, 0.5, 0.9)))
+
+
+@pytest.mark.parametrize("rows", [48, 500])
+def test_a_short_series_has_intervals_from_earlier_cutoffs_that_see_no_later_row(rows: int) -> None:
+    time, rng = pd.date_range("2020-01-01", periods=rows, freq="MS"), np.random.default_rng(3)
+    short = pd.DataFrame({"date": time, "load": 10 + np.sin(np.arange(rows) / 2) + rng.standard_normal(rows)})
+    own = ("model=ridge", "lookback=12", "horizon=6", "feature=[]")
+    run = tsf.train(*own, data=short)
+    assert run.data.borders.calibration == (0 if rows == 48 else 0.5)
+    forecast = run.bundle.forecast(short)
+    assert forecast.quantiles is not None
+    assert (np.diff(forecast.quantiles, axis=-1) > 0).all()
+    until = int(run.data.borders.val_end[0])
+    poisoned = short.assign(load=short["load"].where(np.arange(rows) < until, 1e3))
+    np.testing.assert_array_equal(tsf.train(*own, data=poisoned).bundle.offsets, run.bundle.offsets)
+
+
+def test_a_series_too_short_for_any_interval_is_told_so_before_the_fit() -> None:
+    time = pd.date_range("2020-01-01", periods=31, freq="MS")
+    short = pd.DataFrame({"date": time, "load": np.random.default_rng(3).standard_normal(31)})
+    with refused(DataError, where="calibration"):
+        tsf.train("model=ridge", "lookback=12", "horizon=6", "feature=[]", data=short)
+    assert tsf.train("model=ridge", "lookback=12", "horizon=6", "feature=[]", "quantiles=[]", data=short).scores.size

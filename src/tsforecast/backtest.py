@@ -18,7 +18,8 @@ from tsforecast.config.compose import build, compose
 from tsforecast.config.job import free, limit_threads, log_to, quiet_console, record, run_dir, show
 
 if TYPE_CHECKING:
-    from tsforecast.backtesting import Backtest, Scored
+    from tsforecast.backtesting.backtest import Backtest
+    from tsforecast.backtesting.scored import Scored
     from tsforecast.data.sources import Source
     from tsforecast.experiment import Experiment
 
@@ -43,7 +44,8 @@ def carry_out(
     source: Source | None = None,
 ) -> Backtest | None:
     """Draw the folds, then fit and score; with `out`, keep, track and draw what is found."""
-    from tsforecast.backtesting import backtest, plan
+    from tsforecast.backtesting.backtest import backtest, plan
+    from tsforecast.bundle import golden
     from tsforecast.data.folds import Folds, diagram
     from tsforecast.tracking.client import view
     from tsforecast.training.results import check_objective
@@ -68,22 +70,37 @@ def carry_out(
     with tracker.run(name, first.config, tags, first.origin) as run:
         with quiet_console(), _progress(len(cutoffs) * (len(planned) + len(first.baselines)), cfg.objective) as seen:
             found = backtest(planned, folds, out, loaded=loaded, n_jobs=n_jobs, on=seen)
+        kept = None
+        if first.refit == "all":
+            score = cfg.objective.partition("/")[2]
+            best = min(planned, key=lambda model: found.scores[score][model])
+            kept = found.bundle(best).save(out / "bundle")
+            run.log_bundle(out / "bundle", golden.example(kept, loaded.panel), kept.quantile_levels)
         found.save(out)
+        report.write_folds(out / "plots", found)
         run.log_dataset(**loaded.record)
         run.log_metrics(found.metrics(first.label))
+        for path in (
+            "plots",
+            "config.yaml",
+            "scores.csv",
+            "folds.csv",
+            "scores.npz",
+            "forecasts.parquet",
+            "backtest.log",
+        ):
+            run.log_artifact(out / path)
         for model in found.scored if run.id else ():
             about = {"model": model, "backtest": keys}
             with tracker.run(f"{name} {model}", about, tags | {"model": model}, parent=run.id) as child:
                 child.log_metrics(found.metrics(model))
                 for each in found.scored[model]:
-                    scores = each.scores.summary()
-                    child.log_metrics({f"fold/{key}": value for key, value in scores.items()}, step=each.fold)
-        report.write_folds(out / "plots", found)
-        if (out / "plots").is_dir():
-            run.log_artifact(out / "plots", "plots")
-        for file in ("config.yaml", "scores.csv", "folds.csv", "scores.npz", "forecasts.parquet", "backtest.log"):
-            run.log_artifact(out / file)
+                    scores = {f"fold/{key}": value for key, value in each.scores.summary().items()}
+                    child.log_metrics(scores, step=each.fold)
     lines = [f"\n{found.table()}\n\nRun directory  {shlex.quote(os.path.relpath(out))}"]
+    if kept is not None:
+        place, until = shlex.quote(os.path.relpath(out / "bundle")), kept.metadata["chosen_until"]
+        lines.append(f"Bundle         {place}, {kept.metadata['name']} on all rows up to {until}")
     show("\n".join([*lines, *([f"\nNext\n  {view(tracker.uri)}"] if run.id else [])]))
     return found
 

@@ -13,7 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-import pandas as pd
+import numpy as np
+from jaxtyping import Float
 
 from tsforecast.bundle import golden
 from tsforecast.bundle.bundle import Bundle
@@ -21,23 +22,21 @@ from tsforecast.bundle.provenance import provenance
 from tsforecast.data.panel import seasonality
 from tsforecast.data.sources import Loaded, Source
 from tsforecast.data.splits import Borders
-from tsforecast.errors import ConfigError, count
+from tsforecast.errors import ConfigError, DataError, count, one_of
 from tsforecast.features.base import FeatureSet
 from tsforecast.models.base import Estimator
 from tsforecast.models.naive import SeasonalNaiveForecaster
 from tsforecast.quantiles import check_quantiles
-from tsforecast.training.calibrate import Calibration, NoCalibration
-from tsforecast.training.evaluate import Evaluation, baselines, check_labels, compare
+from tsforecast.result import Result
+from tsforecast.training.calibrate import Calibration, NoCalibration, check_observed, residuals
+from tsforecast.training.crossfit import cross_errors, cutoffs
+from tsforecast.training.evaluate import baselines, check_labels, compare
 from tsforecast.training.fit import Events as Epochs
-from tsforecast.training.fit import Fitted, Fitting, Silent, fit
+from tsforecast.training.fit import Fitting, Silent, fit
 from tsforecast.training.prepare import Prepared, Split, check_covariates
-from tsforecast.training.record import FILE, Record
-from tsforecast.training.results import write_json
-from tsforecast.types import Forecast
 
 log = logging.getLogger(__name__)
 PARTS = ("val", "test")
-UNCOMPARED = {"paths", "tracking", "report", "publish", "name", "backtest", "objective"}  # keys that decide no score
 
 
 class Events(Epochs, Protocol):
@@ -86,6 +85,9 @@ class Experiment:
         Rows of one season; None: that of the frequency.
     quantiles
         Levels in (0, 1) to forecast beside the point.
+    refit
+        `none`: what is scored is what is kept; `all`: after the scores it is fitted once more, on all rows, with what
+        was chosen, and with intervals from the errors of the fit before on rows that it had not seen.
     unused_covariates
         `error`, or `ignore` those that the model cannot use.
     ckpt_path
@@ -113,6 +115,7 @@ class Experiment:
     season: int | None = None
     stride: int = 1
     quantiles: tuple[float, ...] = ()
+    refit: str = "none"
     unused_covariates: str = "error"
     seed: int = 1
     ckpt_path: str | None = None
@@ -125,6 +128,7 @@ class Experiment:
             count(name, getattr(self, name))
         if not 0 <= self.seed < 2**32:
             raise ConfigError("a seed is a whole number", where="seed", got=self.seed, allowed="0 to 2**32 - 1")
+        one_of("refit", self.refit, ("none", "all"))
         object.__setattr__(self, "quantiles", check_quantiles(self.quantiles, learned=self.learned))
 
     @cached_property
@@ -155,7 +159,8 @@ class Experiment:
         data = self._encoded(loaded or self.source.load()) if like is None else like
         data = replace(data, dims=replace(data.dims, quantiles=self.quantiles if self.learned else ()))
         check_covariates(self.model, data.encoded, label=self.label, unused=self.unused_covariates)
-        self.calibration.check(data.windows("cal"), self.quantiles, learned=self.learned)
+        self.calibration.check(self.quantiles, learned=self.learned)
+        self._check_calibration(data)
         for part in PARTS:
             check_labels(data.windows(part))
         golden.rehearse(data.bundle(SeasonalNaiveForecaster(1, self.horizon)), data.rows("train"))
@@ -164,103 +169,37 @@ class Experiment:
     def _encoded(self, loaded: Loaded) -> Prepared:
         """Split, features fitted on the train rows, encoded rows."""
         panel, borders = self.split(loaded.panel, self.lookback, self.horizon).kept(loaded.panel)
-        borders = replace(borders, calibration=self.calibration.fraction if self.quantiles else 0.0)
         features = self.features.fit(panel.rows(borders.begin, borders.train_end))
         encoded = features.encode(panel)
         dims = encoded.dims(self.lookback, self.horizon, self.season or seasonality(panel.freq))
-        return Prepared(replace(loaded, panel=panel), borders, features, encoded, dims, self.stride)
+        data = Prepared(replace(loaded, panel=panel), borders, features, encoded, dims, self.stride)
+        apart = replace(data, borders=replace(borders, calibration=self.calibration.fraction if self.quantiles else 0))
+        # too short for calibration rows of its own: all validation rows choose, and errors come from earlier cutoffs
+        return apart if len(apart.windows("cal")) >= self.calibration.needed(self.quantiles) else data
 
+    def _check_calibration(self, data: Prepared) -> None:
+        if data.borders.calibration:
+            check_observed(data.windows("cal").observed)
+        if data.borders.calibration or not (needed := self.calibration.needed(self.quantiles)):
+            return
+        rows = data.panel.rows(data.borders.begin, data.borders.val_end)
+        found = len(rows) * len(cutoffs(rows, self.lookback, self.horizon)) * self.horizon
+        if found < needed:
+            what, got, allowed = "too few rows for these quantiles", f"{found} errors", f"{needed} or more"
+            fix = "more rows, a shorter lookback or horizon, quantiles nearer to 0.5, or calibration=none quantiles=[]"
+            raise DataError(what, where="calibration", got=got, allowed=allowed, fix=fix)
+        log.info("few rows: intervals come from the errors at earlier cutoffs, not from calibration rows")
 
-@dataclass(frozen=True)
-class Result:
-    """What a run has found; while it goes on, what it has found so far.
-
-    Attributes
-    ----------
-    data
-        The panel with its borders, the fitted features, and windows over each part.
-    fitted
-        The forecaster, its training curve, what it says about itself.
-    bundle
-        What forecasts, calibrated; saved by `save`.
-    parts
-        The evaluations on the `val` and the `test` windows, by these names.
-    metrics
-        All scores by name: `test/mse`, `test/mse/channel/OT`, `baseline/naive/test/mae`, `time/fit_seconds`, ...
-    """
-
-    experiment: Experiment
-    data: Prepared
-    fitted: Fitted
-    bundle: Bundle
-    parts: Mapping[str, Evaluation] = field(default_factory=dict)
-    metrics: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def scores(self) -> pd.DataFrame:
-        """The test scores (of the last part scored): a row for the model and for each baseline, a column a score."""
-        return list(self.parts.values())[-1].frame()
-
-    def table(self) -> str:
-        """The scores as text, and how they compare."""
-        return "\n".join(filter(None, (list(self.parts.values())[-1].table(), self.fitted.note)))
-
-    def forecast(self) -> Forecast:
-        """Of the rows after the last; with known covariates, which nobody has given for these, of the last rows."""
-        panel, horizon = self.data.panel, self.bundle.dims.horizon
-        if not self.bundle.schema.known:
-            return self.bundle.forecast(panel)
-        begin, end = panel.offsets[:-1], panel.offsets[1:]
-        future = golden.frame_of(self.bundle, panel.rows(end - horizon, end))
-        return self.bundle.forecast(panel.rows(begin, end - horizon), future)
-
-    def plot(self, series: Sequence[str] = (), channels: Sequence[str] = ()) -> Any:
-        """What `forecast` gives, behind the history: as `Forecast.plot`."""
-        return self.forecast().plot(series, channels)
-
-    def record(self) -> Record:
-        """The test scores of the model and the baselines, to compare with those of other runs."""
-        found, data, label = self.parts["test"], self.data, self.experiment.label
-        of, cutoff = found.windows.series, found.panel.time[found.windows.origins - 1]
-        windows = pd.DataFrame({"fold": 0, "unique_id": found.panel.ids[of], "cutoff": cutoff})
-        facts = facts_of({label: self.experiment}, data.loaded, data.dims.season, [self.data.borders], data.stride)
-        seconds = {label: self.metrics["time/fit_seconds"]}
-        folds = {name: [each.summary()] for name, each in found.scores.items()}
-        return Record(facts, windows, found.scores, folds, seconds)
-
-    def save(self, out: Path) -> Bundle:
-        """Write `bundle/`, `metrics.json`, `scores.npz` and what the model says about itself; the bundle as saved.
-
-        Raises
-        ------
-        OutputError
-            The directory holds a bundle already, or cannot be written.
-        """
-        bundle = self.bundle.save(out / "bundle")
-        write_json(out / "metrics.json", self.metrics)
-        if "test" in self.parts:
-            self.record().save(out / FILE)
-        if self.fitted.insights:
-            write_json(out / "interpretation.json", self.fitted.insights)
-        return bundle
-
-
-def facts_of(
-    experiments: Mapping[str, Experiment],
-    loaded: Loaded,
-    season: int,
-    folds: Sequence[Borders],
-    step: int,
-    gap: int = 0,
-) -> dict[str, Any]:
-    """What a record says of how the scores of these came about."""
-    first = next(iter(experiments.values()))
-    rows = [[int(end.sum()) for end in (each.begin, each.train_end, each.val_end)] for each in folds]
-    sizes = {"horizon": first.horizon, "gap": gap, "step": step, "season": season}
-    configs = {
-        name: {k: v for k, v in each.config.items() if k not in UNCOMPARED} for name, each in experiments.items()
-    }
-    return {"name": first.name, "data": loaded.record, **sizes, "rows": rows, "configs": configs}
+    def errors(
+        self, data: Prepared, bundle: Bundle, chosen: Mapping[str, Any], *parts: str
+    ) -> Float[np.ndarray, "B H C Q"] | None:
+        """Out of sample: of the bundle on `parts`, or of earlier cutoffs; None where no interval needs them."""
+        if not self.calibration.needed(self.quantiles):
+            return None
+        if data.borders.calibration:
+            return np.concatenate([residuals(bundle, data.windows(part)) for part in parts])
+        rows = data.panel.rows(data.borders.begin, data.borders.rows(parts[-1])[1])
+        return cross_errors(self.model.refitting(chosen), data, rows, self.trainer, self.seed)
 
 
 def run_experiment(
@@ -305,7 +244,8 @@ def run_experiment(
     bundle = replace(data.bundle(fitted.forecaster), metadata=metadata)
     result = Result(experiment, data, fitted, bundle, metrics={"time/fit_seconds": time.perf_counter() - began})
     on.update(result)
-    bundle = experiment.calibration(bundle, held_out, experiment.quantiles)
+    errors = experiment.errors(data, bundle, fitted.chosen, "cal")
+    bundle = experiment.calibration(bundle, errors, experiment.quantiles)
     rivals = baselines(bundle, experiment.baselines, train) if "test" in parts else {}
     result = replace(result, bundle=bundle)
     on.update(result)
@@ -315,8 +255,35 @@ def run_experiment(
         result = replace(result, parts={**result.parts, part: found}, metrics={**result.metrics, **found.metrics})
         on.update(result)
     summary = {name: value for name, value in result.metrics.items() if name.partition("/")[0] in parts}
-    summary = {name: value for name, value in summary.items() if name.count("/") == 1}
-    bundle = golden.with_golden(replace(bundle, metadata={**metadata, "scores": summary}), data.rows("train"))
+    metadata |= {"scores": {name: value for name, value in summary.items() if name.count("/") == 1}}
+    if experiment.refit == "all" and "test" in parts:
+        errors = experiment.errors(data, bundle, fitted.chosen, "cal", "test")
+        bundle = on_all_rows(experiment, data, fitted.chosen, errors, metadata)
+    else:
+        bundle = golden.with_golden(replace(bundle, metadata=metadata), data.rows("train"))
     result = replace(result, bundle=bundle)
     on.update(result)
     return result
+
+
+def on_all_rows(
+    experiment: Experiment,
+    data: Prepared,
+    chosen: Mapping[str, Any],
+    errors: Float[np.ndarray, "B H C Q"] | None,
+    metadata: Mapping[str, Any],
+) -> Bundle:
+    """Fit once more, on all rows that there are, with what earlier fits have chosen; calibrated by their `errors`.
+
+    The metadata says up to which row it was fitted (`chosen_until`), and that its scores are those of earlier fits
+    (`refit`).
+    """
+    first, end = data.panel.offsets[:-1], data.panel.offsets[1:]
+    whole = data.fitted_on(Borders(first, end, end, end))
+    fitting = Fitting(whole.dims, experiment.trainer, experiment.seed)
+    fitted = fit(experiment.model.refitting(chosen), whole.windows("train"), whole.windows("val"), fitting)
+    until = str(data.panel.time[end - 1].max())
+    refit = {"rows": len(data.panel.time), "chosen": dict(chosen), "scored_until": metadata["chosen_until"]}
+    bundle = replace(whole.bundle(fitted.forecaster), metadata={**metadata, "chosen_until": until, "refit": refit})
+    log.info("fitted once more on all %d rows, up to %s", len(data.panel.time), until)
+    return golden.with_golden(experiment.calibration(bundle, errors, experiment.quantiles), whole.rows("train"))

@@ -53,7 +53,9 @@ def ordered(
     return out
 
 
-def conformal(residuals: Float[np.ndarray, "B H C Q"], quantile_levels: Sequence[float]) -> Float[np.ndarray, "H C Q"]:
+def conformal(
+    residuals: Float[np.ndarray, "B H C Q"], quantile_levels: Sequence[float], fewest: int = 0
+) -> Float[np.ndarray, "H C Q"]:
     """What to add to each forecast quantile so that a share `level` of the labels lies below it.
 
     Split-conformal: the ceil((n+1) q)-th smallest residual of label minus quantile above the median, the
@@ -65,7 +67,13 @@ def conformal(residuals: Float[np.ndarray, "B H C Q"], quantile_levels: Sequence
     ----------
     residuals
         Of rows that nothing was fitted on; NaN where a label is missing; Q is 1 for a point forecast.
+    fewest
+        Where a step has fewer than these, the steps of a channel are pooled, each in units of its own mean size.
     """
+    if len(residuals) < fewest and residuals.shape[1] > 1:
+        size = np.nan_to_num(np.nanmean(np.abs(residuals), axis=(0, 3), keepdims=True))  # 1 H C 1
+        pooled = np.moveaxis(residuals / np.where(size > 0, size, 1), 1, 0).reshape(-1, 1, *residuals.shape[2:])
+        return np.float32(size[0]) * conformal(pooled, quantile_levels)
     ranked = np.sort(residuals, axis=0)  # NaN last
     n = (~np.isnan(ranked)).sum(axis=0)
     offsets = np.zeros((*ranked.shape[1:3], len(quantile_levels)), dtype=np.float32)

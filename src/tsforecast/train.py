@@ -18,7 +18,7 @@ from tsforecast.config.job import follows, free, log_to, record, run_dir, show
 
 if TYPE_CHECKING:
     from tsforecast.data.sources import Source
-    from tsforecast.experiment import Result
+    from tsforecast.result import Result
 
 
 def main(cfg: DictConfig) -> float | list[float] | None:

@@ -14,7 +14,8 @@ from tsforecast.data.panel import Panel
 from tsforecast.data.splits import Borders
 from tsforecast.errors import ConfigError, DataError
 from tsforecast.features.base import FeatureSet
-from tsforecast.training.calibrate import Conformal, NoCalibration
+from tsforecast.quantiles import conformal
+from tsforecast.training.calibrate import Conformal, NoCalibration, check_observed, residuals
 from tsforecast.training.evaluate import evaluate
 from tsforecast.training.prepare import check_covariates
 
@@ -34,11 +35,15 @@ def test_calibration_rows_are_the_last_of_validation_and_overlap_with_nothing() 
 
 def test_offsets_follow_the_calibration_rows_alone(trained) -> None:
     case = trained("etth1", "calendar", "ridge")
-    before = Conformal()(case.bundle, held_out(case, case.panel), LEVELS).offsets
-    test_rows = changed(case.panel, case.borders.val_end)
-    np.testing.assert_array_equal(Conformal()(case.bundle, held_out(case, test_rows), LEVELS).offsets, before)
-    cal_rows = changed(case.panel, case.borders.cal_start)
-    assert not np.array_equal(Conformal()(case.bundle, held_out(case, cal_rows), LEVELS).offsets, before)
+
+    def offsets(panel: Panel) -> np.ndarray:
+        found = Conformal()(case.bundle, residuals(case.bundle, held_out(case, panel)), LEVELS).offsets
+        assert found is not None
+        return found
+
+    before = offsets(case.panel)
+    np.testing.assert_array_equal(offsets(changed(case.panel, case.borders.val_end)), before)
+    assert not np.array_equal(offsets(changed(case.panel, case.borders.cal_start)), before)
 
 
 @pytest.mark.parametrize("model", ["naive", "seasonal_naive", "ridge", "nlinear"])
@@ -50,31 +55,39 @@ def test_on_its_own_rows_an_interval_covers_at_least_its_share(trained, model: s
 
 
 @pytest.mark.parametrize(("levels", "needed"), [((0.05, 0.5, 0.95), 19), ((0.1, 0.5, 0.9), 9), ((0.025, 0.975), 39)])
-def test_calibration_needs_as_many_windows_as_the_outermost_level_tells_ranks_apart(trained, levels, needed) -> None:
-    case = trained("etth1", "calendar", "ridge")
-    windows = held_out(case, case.panel, "train")
-    Conformal().check(windows.subset(np.arange(needed)), levels, learned=False)
-    with refused(DataError, where="calibration", got=f"{needed - 1} windows", allowed=f"{needed} or more"):
-        Conformal().check(windows.subset(np.arange(needed - 1)), levels, learned=False)
+def test_calibration_needs_as_many_windows_as_the_outermost_level_tells_ranks_apart(levels, needed) -> None:
+    assert Conformal().needed(levels) == needed
+    errors = np.arange(1.0, needed + 1)[:, None, None, None]
+    low, high = conformal(errors, levels)[0, 0, [0, -1]]
+    assert (low, high) == (1.0, needed)  # with one less, the outermost would ask for more than there is
+    assert np.floor(needed * levels[0] + 1e-9) == 0
+
+
+def test_where_a_step_has_too_few_errors_those_of_other_steps_count_in_units_of_their_own_size() -> None:
+    rng = np.random.default_rng(0)
+    errors = rng.standard_normal((12, 5, 1, 1)) * np.arange(1, 6)[:, None, None]
+    pooled = conformal(errors, (0.1, 0.5, 0.9), fewest=19)
+    sizes = np.abs(errors).mean(axis=(0, 2, 3))
+    ranked = np.sort((errors[..., 0, 0] / sizes).ravel())
+    np.testing.assert_allclose(pooled[:, 0, 2], sizes * ranked[int(np.ceil(61 * 0.9)) - 1], rtol=1e-6)
+    np.testing.assert_allclose(pooled[:, 0, 0], sizes * ranked[int(np.floor(61 * 0.1)) - 1], rtol=1e-6)
+    assert not pooled[:, 0, 1].any()
 
 
 def test_no_calibration_serves_what_was_learned_and_refuses_what_was_not(trained) -> None:
     case = trained("etth1", "calendar", "ridge")
-    assert NoCalibration()(case.bundle, held_out(case, case.panel), ()).quantile_levels == ()
-    NoCalibration().check(held_out(case, case.panel), LEVELS, learned=True)
+    assert NoCalibration()(case.bundle, None, ()).quantile_levels == ()
+    NoCalibration().check(LEVELS, learned=True)
     with refused(ConfigError, where="quantiles", got=[0.05, 0.5, 0.95], fix=has("calibration=conformal")):
-        NoCalibration().check(held_out(case, case.panel), LEVELS, learned=False)
+        NoCalibration().check(LEVELS, learned=False)
 
 
 def test_when_there_is_nothing_to_calibrate_on_then_the_error_says_what_to_change(trained) -> None:
     case = trained("etth1", "calendar", "ridge")
-    windows = held_out(case, case.panel)
-    with refused(DataError, where="calibration", got="0 windows", allowed="19 or more"):
-        Conformal().check(windows.subset(slice(0, 0)), LEVELS, learned=False)
     target = case.panel.target.copy()
     target[case.borders.cal_start[0] :, 2] = np.nan
     with refused(DataError, where="calibration", what=has("no observed value")):
-        Conformal()(case.bundle, held_out(case, replace(case.panel, target=target)), LEVELS)
+        check_observed(held_out(case, replace(case.panel, target=target)).observed)
     with refused(ConfigError, where="calibration.fraction", got=1.0, allowed="above 0 and below 1"):
         Conformal(fraction=1.0)
 

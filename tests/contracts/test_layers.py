@@ -29,8 +29,9 @@ LAYERS = {
     "bundle": BUNDLE,
     "report": {"files", "quantiles", "windows", "training", "plotting"},  # which commands alone import
     "training": BUNDLE | {"bundle", "metrics"},
-    "experiment": BUNDLE | {"bundle", "metrics", "training"},
-    "backtesting": {*BUNDLE, "bundle", "metrics", "training", "experiment"},
+    "result": BUNDLE | {"bundle", "metrics", "training"},
+    "experiment": BUNDLE | {"bundle", "metrics", "training", "result"},
+    "backtesting": {*BUNDLE, "bundle", "metrics", "training", "experiment", "result"},
     "tracking": BUNDLE | {"bundle", "__init__"},
     "serving": BUNDLE | {"bundle", "tracking", "__init__"},  # tracking fetches a bundle from MLflow
     "__init__": {"errors", "types", "bundle", "data", "train", "backtest"},

@@ -64,6 +64,7 @@ def experiment(
         season=cfg.season,
         stride=cfg.evaluation.stride,
         quantiles=tuple(cfg.quantiles),
+        refit=cfg.refit,
         unused_covariates=cfg.unused_covariates,
         seed=cfg.seed,
         ckpt_path=cfg.ckpt_path,

@@ -50,6 +50,7 @@ class TrainConfig:
     horizon: int = MISSING
     season: int | None = MISSING
     quantiles: list[float] = MISSING
+    refit: str = MISSING
     unused_covariates: str = MISSING
     seed: int = MISSING
     threads: int = MISSING

@@ -78,10 +78,9 @@ class Folds:
     refit: str | int = "every"
 
     def __post_init__(self) -> None:
-        for name in ("windows", "step", "train", "val"):
+        for name, least in (("windows", 1), ("step", 1), ("gap", 0), ("train", 1), ("val", 0)):
             if name == "windows" or getattr(self, name) is not None:
-                count(f"backtest.{name}", getattr(self, name))
-        count("backtest.gap", self.gap, least=0)
+                count(f"backtest.{name}", getattr(self, name), least)
         if self.refit not in ("every", "never") and (not isinstance(self.refit, int) or self.refit < 1):
             allowed = "every, never, or k to refit every k-th fold"
             raise ConfigError("there is no such refit", where="backtest.refit", got=self.refit, allowed=allowed)

@@ -130,20 +130,23 @@ class Split:
     def __post_init__(self) -> None:
         one_of("split.short", self.short, ("error", "drop"))
 
-    def ends(self, panel: Panel) -> Sequence[np.ndarray]:
+    def ends(self, panel: Panel, lookback: int, horizon: int) -> Sequence[np.ndarray]:
         """Rows of each series before the end of train, of validation and of test, [N] each; cut to what it has."""
         raise NotImplementedError
 
     def __call__(self, panel: Panel, lookback: int, horizon: int) -> Borders:
         """Borders of each series, checked."""
         first = panel.offsets[:-1]
-        ends = [first + np.clip(rows, 0, panel.lengths) for rows in self.ends(panel)]
+        ends = [first + np.clip(rows, 0, panel.lengths) for rows in self.ends(panel, lookback, horizon)]
         return Borders(first, *ends).check(panel, lookback, horizon, self.short)
 
 
 @dataclass(frozen=True)
 class FractionSplit(Split):
-    """Shares of each series' rows, in time order; what is left after the three is not used."""
+    """Shares of each series' rows, in time order; what is left after the three is not used.
+
+    Of a short series validation and test have a horizon of rows at least, which train goes without.
+    """
 
     train: float = 0.7
     val: float = 0.1
@@ -157,10 +160,14 @@ class FractionSplit(Split):
             got = f"train={self.train} val={self.val} test={self.test}"
             raise ConfigError(what, where="split", got=got, fix="0.7, 0.1, 0.2, say")
 
-    def ends(self, panel: Panel) -> Sequence[np.ndarray]:
+    def ends(self, panel: Panel, lookback: int, horizon: int) -> Sequence[np.ndarray]:
         """See `Split`."""
         shares = np.cumsum([self.train, self.val, self.test])
-        return [np.round(panel.lengths * share).astype(np.int64) for share in shares]
+        train, val, test = (np.round(panel.lengths * share).astype(np.int64) for share in shares)
+        later = np.minimum(val, test - horizon)
+        earlier = np.minimum(train, later - horizon)
+        fits = earlier >= lookback + horizon
+        return [np.where(fits, earlier, train), np.where(fits, later, val), test]
 
 
 @dataclass(frozen=True)
@@ -176,7 +183,7 @@ class RowSplit(Split):
         for part in ("train", "val", "test"):
             count(f"split.{part}", getattr(self, part))
 
-    def ends(self, panel: Panel) -> Sequence[np.ndarray]:
+    def ends(self, panel: Panel, lookback: int, horizon: int) -> Sequence[np.ndarray]:
         """See `Split`."""
         return [np.full(len(panel), rows) for rows in np.cumsum([self.train, self.val, self.test])]
 
@@ -196,7 +203,7 @@ class TailSplit(Split):
         count("split.val", self.val)
         count("split.test", self.test)
 
-    def ends(self, panel: Panel) -> Sequence[np.ndarray]:
+    def ends(self, panel: Panel, lookback: int, horizon: int) -> Sequence[np.ndarray]:
         """See `Split`."""
         return [panel.lengths - rows for rows in (self.test + self.val, self.test, 0)]
 
@@ -209,7 +216,7 @@ class DateSplit(Split):
     test_start: str
     test_end: str | None = None
 
-    def ends(self, panel: Panel) -> Sequence[np.ndarray]:
+    def ends(self, panel: Panel, lookback: int, horizon: int) -> Sequence[np.ndarray]:
         """See `Split`.
 
         Raises

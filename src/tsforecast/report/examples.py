@@ -14,7 +14,7 @@ from tsforecast.training.evaluate import Evaluation
 from tsforecast.windows import Windows
 
 if TYPE_CHECKING:
-    from tsforecast.backtesting import Backtest
+    from tsforecast.backtesting.backtest import Backtest
 
 
 def examples(found: Evaluation, count: int) -> dict[str, list[Fan]]:

@@ -19,7 +19,7 @@ from tsforecast.report.examples import cutoffs, examples
 from tsforecast.training.evaluate import Evaluation
 
 if TYPE_CHECKING:
-    from tsforecast.backtesting import Backtest
+    from tsforecast.backtesting.backtest import Backtest
 
 FIGURES: dict[str, tuple[str, int, float]] = {  # what each is of, its columns (0: one for each chart) and their height
     "forecast": ("Example windows of the scored rows, in original units; forecasts in the shaded part", 1, 1.7),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.errors import ConfigError, DataError
@@ -25,12 +25,18 @@ class Calibration(Protocol):
         """Share of the validation rows, the last of them, that is kept for calibration."""
         ...
 
-    def check(self, windows: Windows, quantiles: tuple[float, ...], *, learned: bool) -> None:
-        """Raise a ConfigError or DataError, before anything is fitted, when `quantiles` cannot be had of `windows`."""
+    def needed(self, quantiles: tuple[float, ...]) -> int:
+        """How many errors of a step and channel the outermost of `quantiles` needs."""
         ...
 
-    def __call__(self, bundle: Bundle, windows: Windows, quantiles: tuple[float, ...]) -> Bundle:
-        """The bundle that forecasts `quantiles`."""
+    def check(self, quantiles: tuple[float, ...], *, learned: bool) -> None:
+        """Raise a ConfigError, before anything is fitted, when `quantiles` cannot be had of the model."""
+        ...
+
+    def __call__(
+        self, bundle: Bundle, errors: Float[np.ndarray, "B H C Q"] | None, quantiles: tuple[float, ...]
+    ) -> Bundle:
+        """The bundle that forecasts `quantiles`, from errors out of sample; None where none are needed."""
         ...
 
 
@@ -40,7 +46,11 @@ class NoCalibration:
 
     fraction: float = 0.0
 
-    def check(self, windows: Windows, quantiles: tuple[float, ...], *, learned: bool) -> None:
+    def needed(self, quantiles: tuple[float, ...]) -> int:
+        """None."""
+        return 0
+
+    def check(self, quantiles: tuple[float, ...], *, learned: bool) -> None:
         """Before anything is fitted.
 
         Raises
@@ -53,7 +63,9 @@ class NoCalibration:
             what, got = "this model forecasts a point, and nothing places quantiles around it", list(quantiles)
             raise ConfigError(what, where="quantiles", got=got, fix=fix)
 
-    def __call__(self, bundle: Bundle, windows: Windows, quantiles: tuple[float, ...]) -> Bundle:
+    def __call__(
+        self, bundle: Bundle, errors: Float[np.ndarray, "B H C Q"] | None, quantiles: tuple[float, ...]
+    ) -> Bundle:
         """The bundle with the quantiles its model learned."""
         return replace(bundle, quantile_levels=bundle.dims.quantiles, offsets=None)
 
@@ -75,46 +87,40 @@ class Conformal:
             what, allowed = "calibration takes a share of the validation rows", "above 0 and below 1"
             raise ConfigError(what, where="calibration.fraction", got=self.fraction, allowed=allowed)
 
-    def check(self, windows: Windows, quantiles: tuple[float, ...], *, learned: bool) -> None:
-        """Before anything is fitted.
+    def needed(self, quantiles: tuple[float, ...]) -> int:
+        """As many as tell the outermost quantile from its neighbours: n values tell apart n + 1 ranks."""
+        return max((math.ceil(1 / min(q, 1 - q) - 1e-9) - 1 for q in quantiles), default=0)
 
-        Raises
-        ------
-        DataError
-            There are fewer calibration windows than the outermost quantile needs: n values tell apart n + 1 ranks. Or
-            a step and channel has no observed label in any of them.
-        """
-        needed = max((math.ceil(1 / min(q, 1 - q) - 1e-9) - 1 for q in quantiles), default=0)
-        if len(windows) < needed:
-            got, allowed = f"{len(windows)} windows", f"{needed} or more"
-            fix = "more rows (split.val=..., calibration.fraction=0.8), quantiles nearer to 0.5, or calibration=none"
-            what = "too few windows for these quantiles"
-            raise DataError(what, where="calibration", got=got, allowed=allowed, fix=fix)
-        if quantiles:
-            self._thinned(windows, len(quantiles) if learned else 1)
+    def check(self, quantiles: tuple[float, ...], *, learned: bool) -> None:
+        """Any quantiles can be had."""
 
-    @staticmethod
-    def _thinned(windows: Windows, forecasts: int) -> Windows:
-        most = max(1, _CELLS // (windows.horizon * windows.encoded.target.shape[1] * forecasts))
-        kept = windows.subset(np.unique(np.linspace(0, len(windows) - 1, min(len(windows), most)).astype(np.int64)))
-        if not kept.observed.all():
-            what, fix = "a channel has no observed value in the calibration rows", "split=..., or calibration=none"
-            raise DataError(what, where="calibration", fix=fix)
-        return kept
-
-    def __call__(self, bundle: Bundle, windows: Windows, quantiles: tuple[float, ...]) -> Bundle:
-        """The bundle with `quantiles`, and the offsets that the residuals of `windows` give; raises as `check` does."""
-        if not quantiles:
+    def __call__(
+        self, bundle: Bundle, errors: Float[np.ndarray, "B H C Q"] | None, quantiles: tuple[float, ...]
+    ) -> Bundle:
+        """The bundle with `quantiles`, and the offsets that the errors give."""
+        if errors is None:
             return replace(bundle, quantile_levels=(), offsets=None)
-        kept = self._thinned(windows, max(len(bundle.dims.quantiles), 1))
-        return replace(bundle, quantile_levels=quantiles, offsets=conformal(residuals(bundle, kept), quantiles))
+        offsets = conformal(errors, quantiles, fewest=self.needed(quantiles))
+        return replace(bundle, quantile_levels=quantiles, offsets=offsets)
 
 
 def residuals(bundle: Bundle, windows: Windows) -> Float[np.ndarray, "B H C Q"]:
-    """Label less forecast before any calibration, in the units of the model; Q is 1 for a point; NaN where missing."""
-    found = []
-    for index in windows.batches(1024):
-        window, label = windows.batch(index)
+    """Label less forecast before any calibration, in the units of the model; Q is 1 for a point; NaN where missing.
+
+    More than memory should hold are thinned out evenly.
+    """
+    found, cells = [], windows.horizon * windows.encoded.target.shape[1] * max(1, len(bundle.dims.quantiles))
+    most = min(len(windows), max(1, _CELLS // cells))
+    kept = windows.subset(np.unique(np.linspace(0, len(windows) - 1, most).astype(np.int64)))
+    for index in kept.batches(1024):
+        window, label = kept.batch(index)
         forecast = bundle.forecaster.predict(window)
         found.append(label[..., None] - (forecast if bundle.dims.quantiles else forecast[..., None]))
     return np.concatenate(found)
+
+
+def check_observed(observed: Bool[np.ndarray, "H C"]) -> None:
+    """Raise a DataError when a step and channel has no observed label to take an error from."""
+    if not observed.all():
+        what, fix = "a channel has no observed value in the calibration rows", "split=..., or calibration=none"
+        raise DataError(what, where="calibration", fix=fix)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -63,6 +63,11 @@ class Prepared:
     def panel(self) -> Panel:
         """The series."""
         return self.loaded.panel
+
+    def fitted_on(self, borders: Borders) -> Prepared:
+        """The same with other borders, and features fitted on the train rows of these."""
+        features = self.features.fit(self.panel.rows(borders.begin, borders.train_end))
+        return replace(self, borders=borders, features=features, encoded=features.encode(self.panel))
 
     def rows(self, part: str) -> Panel:
         """The `train`, `val`, `cal` or `test` rows."""

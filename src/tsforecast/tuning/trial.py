@@ -24,7 +24,8 @@ from tsforecast.config.compose import build
 from tsforecast.config.experiment import experiment
 from tsforecast.config.job import free, log_to, quiet_console
 from tsforecast.errors import ConfigError, without_password
-from tsforecast.experiment import Experiment, Result, run_experiment
+from tsforecast.experiment import Experiment, run_experiment
+from tsforecast.result import Result
 from tsforecast.tracking.runs import Run
 from tsforecast.training.prepare import Prepared
 from tsforecast.training.results import write_json

@@ -1,7 +1,4 @@
-"""Cross-validation of experiments over time: each fold is a split, fitted and forecast as any other experiment is.
-
-As `tsforecast.experiment`, it knows no hydra, no mlflow and no plots.
-"""
+"""Cross-validation of experiments over time: each fold is a split, fitted and forecast as any other experiment is."""
 
 from __future__ import annotations
 
@@ -20,78 +17,22 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from tsforecast.backtesting.scored import Scored, score
 from tsforecast.bundle.bundle import Bundle
-from tsforecast.bundle.request import Prediction
 from tsforecast.data.folds import Fold, Folds
 from tsforecast.data.panel import seasonality
 from tsforecast.data.sources import Loaded
-from tsforecast.errors import OutputError
-from tsforecast.experiment import UNCOMPARED, Experiment, facts_of, run_experiment
+from tsforecast.experiment import Experiment, on_all_rows, run_experiment
 from tsforecast.files import atomic
-from tsforecast.metrics import Scores, seasonal_scale
-from tsforecast.training.calibrate import residuals
-from tsforecast.training.evaluate import baselines, evaluate
+from tsforecast.metrics import Scores
+from tsforecast.result import UNCOMPARED, facts_of
+from tsforecast.training.evaluate import baselines
 from tsforecast.training.prepare import Prepared
 from tsforecast.training.record import FILE, Record
-from tsforecast.training.results import table, write_json
-from tsforecast.types import Forecast
+from tsforecast.training.results import table
 
 log = logging.getLogger(__name__)
 KEYS = ["unique_id", "ds", "cutoff", "channel", "y"]
-
-
-@dataclass(frozen=True)
-class Scored:
-    """One model on one fold.
-
-    Attributes
-    ----------
-    frame
-        `unique_id, ds, cutoff, channel, y, <model>, <model>-lo-90, ...`: a row per series, channel and step.
-    residuals
-        Label less forecast in the units of the model, [B H C Q]: what intervals are made from.
-    seconds
-        Of the fit; NaN where the fit of an earlier fold forecasts, and for a baseline.
-    """
-
-    fold: int
-    model: str
-    scores: Scores
-    frame: pd.DataFrame
-    residuals: Float[np.ndarray, "B H C Q"]
-    seconds: float = float("nan")
-
-    def save(self, path: Path, key: str) -> None:
-        """Write the directory of this model and fold; `result.json` comes last, and says that all is there."""
-        path.mkdir(parents=True, exist_ok=True)
-        with atomic(path / "forecasts.parquet") as file:
-            self.frame.to_parquet(file, index=False)
-        with atomic(path / "scores.npz") as file:
-            np.savez(file, allow_pickle=False, residuals=self.residuals, **self.scores.state())
-        about = {"fold": self.fold, "model": self.model, "key": key, "time/fit_seconds": self.seconds}
-        write_json(path / "result.json", {**about, **self.scores.summary()})
-
-    @classmethod
-    def load(cls, path: Path, key: str) -> Scored | None:
-        """What `save` wrote; None where it did not end.
-
-        Raises
-        ------
-        OutputError
-            It is of another experiment, other data or other folds.
-        """
-        if not (path / "result.json").exists():
-            return None
-        about = json.loads((path / "result.json").read_text(encoding="utf-8"))
-        if about["key"] != key:
-            what, fix = "this directory holds folds of another backtest", "name another directory, or delete it"
-            raise OutputError(what, where="hydra.run.dir", got=path, fix=fix)
-        with np.load(path / "scores.npz", allow_pickle=False) as arrays:
-            state = dict(arrays)
-        frame, seconds = pd.read_parquet(path / "forecasts.parquet"), about["time/fit_seconds"]
-        errors = state.pop("residuals")
-        scores = Scores.restore(state)
-        return cls(about["fold"], about["model"], scores, frame, errors, float("nan") if seconds is None else seconds)
 
 
 @dataclass(frozen=True)
@@ -189,6 +130,20 @@ class Backtest:
         """Out-of-sample errors of all folds, in the units of the model."""
         return np.concatenate([each.residuals for each in self.scored[model]])
 
+    def bundle(self, model: str) -> Bundle:
+        """Fitted on all rows with what the last fit chose, with intervals from the errors of all folds.
+
+        Its steps count from the last known row: those of the gap are forecast too.
+        """
+        fold, planned = self.folds[-1], self.experiments[model]
+        experiment = replace(planned, split=fold, horizon=planned.horizon + self.gap)
+        chosen = [each.chosen for each in self.scored[model] if each.chosen is not None][-1]
+        until = str(self.loaded.panel.time[fold.borders.val_end - 1].max())
+        about = {"name": experiment.name, "data": self.loaded.record, "chosen_until": until}
+        about |= {"provenance": experiment.origin, "scores": self.metrics(model)}
+        errors = self.residuals(model) if experiment.calibration.needed(experiment.quantiles) else None
+        return on_all_rows(experiment, experiment.prepare(self.loaded), chosen, errors, about)
+
 
 def backtest(
     experiments: Mapping[str, Experiment],
@@ -284,30 +239,31 @@ class _Fit:
                 yield from (scored for own in done for scored in own if scored is not None)
                 continue
             began = time.perf_counter()
-            like, bundles = self._fitted(experiment, names, like)
+            like, chosen, bundles = self._fitted(experiment, names, like)
             seconds = time.perf_counter() - began
             for fold, finished in zip(self.folds, done, strict=True):
                 data = replace(like, borders=replace(fold.borders, calibration=like.borders.calibration))
                 for (each, bundle), scored in zip(bundles.items(), finished, strict=True):
                     own = each == name and fold.number == fold.fitted
-                    scored = scored or _scored(each, fold, bundle, data, self.gap, seconds if own else float("nan"))
+                    scored = scored or score(each, fold, bundle, data, self.gap)
+                    if own:
+                        scored = replace(scored, seconds=seconds, chosen=chosen)
                     if self.out is not None:
                         scored.save(self._place(fold, each), key)
                     yield scored
 
     def _fitted(
         self, experiment: Experiment, names: Sequence[str], data: Prepared | None
-    ) -> tuple[Prepared, dict[str, Bundle]]:
-        """The fold's data and bundles by name, from the rows before the cutoff alone."""
+    ) -> tuple[Prepared, Mapping[str, Any], dict[str, Bundle]]:
+        """The fold's data, what the fit chose, and bundles by name, from the rows before the cutoff alone."""
         sizes: dict[str, Any] = {"split": self.folds[0], "horizon": experiment.horizon + self.gap}
         fold = replace(experiment, **sizes)
         data = fold.prepare(self.loaded, like=data)
         out = None if self.out is None else self._place(self.folds[0], names[0])
         result = run_experiment(fold, out, parts=(), data=data)
-        rivals = baselines(
-            result.bundle, {name: experiment.baselines[name] for name in names[1:]}, data.windows("train")
-        )
-        return data, {names[0]: result.bundle, **rivals}
+        beside = {name: experiment.baselines[name] for name in names[1:]}
+        rivals = baselines(result.bundle, beside, data.windows("train"))
+        return data, result.fitted.chosen, {names[0]: result.bundle, **rivals}
 
     def _key(self, experiment: Experiment) -> str:
         """The digest of all that decides what the folds are: data, configuration, borders."""
@@ -323,26 +279,3 @@ class _Fit:
 
     def _done(self, fold: Fold, name: str, key: str) -> Scored | None:
         return None if self.out is None else Scored.load(self._place(fold, name), key)
-
-
-def _scored(name: str, fold: Fold, bundle: Bundle, data: Prepared, gap: int, seconds: float) -> Scored:
-    panel, windows, borders = data.panel, data.windows("test"), data.borders
-    scale = seasonal_scale(panel.target, panel.offsets, borders.begin, borders.val_end, data.dims.season)
-    ahead, found = slice(gap, bundle.dims.horizon), list[Prediction]()
-    scores = evaluate(bundle, panel, windows, scale, keep=True, skip=gap, sink=found.append)
-    rows = windows.origins[:, None] + np.arange(bundle.dims.horizon)[ahead]
-    spread = [each.quantiles[:, ahead] for each in found if each.quantiles is not None]
-    forecast = Forecast(
-        ids=panel.ids[windows.series],
-        cutoff=panel.time[windows.origins - 1],
-        time=panel.time[rows.ravel()],
-        channels=bundle.channels,
-        values=np.concatenate([each.point[:, ahead] for each in found]),
-        history=panel,
-        quantile_levels=bundle.quantile_levels,
-        quantiles=np.concatenate(spread) if spread else None,
-    )
-    frame = forecast.to_frame()
-    frame = frame.rename(columns=lambda column: column.replace("y_hat", name, 1))
-    frame.insert(4, "y", panel.target[rows].transpose(0, 2, 1).reshape(-1))
-    return Scored(fold.number, name, scores, frame, residuals(bundle, windows), seconds)

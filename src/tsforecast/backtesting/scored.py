@@ -1,0 +1,108 @@
+"""What a model says of one fold: its forecasts, scores and errors, and the files that keep them."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from tsforecast.bundle.bundle import Bundle
+from tsforecast.bundle.request import Prediction
+from tsforecast.data.folds import Fold
+from tsforecast.errors import OutputError
+from tsforecast.files import atomic
+from tsforecast.metrics import Scores, seasonal_scale
+from tsforecast.training.calibrate import residuals
+from tsforecast.training.evaluate import evaluate
+from tsforecast.training.prepare import Prepared
+from tsforecast.training.results import write_json
+from tsforecast.types import Forecast
+
+log = logging.getLogger(__name__)
+KEYS = ["unique_id", "ds", "cutoff", "channel", "y"]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One model on one fold.
+
+    Attributes
+    ----------
+    frame
+        `unique_id, ds, cutoff, channel, y, <model>, <model>-lo-90, ...`: a row per series, channel and step.
+    residuals
+        Label less forecast in the units of the model, [B H C Q]: what intervals are made from.
+    seconds, chosen
+        Of the fit, and what it chose; NaN and None where the fit of an earlier fold forecasts, and for a baseline.
+    """
+
+    fold: int
+    model: str
+    scores: Scores
+    frame: pd.DataFrame
+    residuals: Float[np.ndarray, "B H C Q"]
+    seconds: float = float("nan")
+    chosen: Mapping[str, Any] | None = None
+
+    def save(self, path: Path, key: str) -> None:
+        """Write the directory of this model and fold; `result.json` comes last, and says that all is there."""
+        path.mkdir(parents=True, exist_ok=True)
+        with atomic(path / "forecasts.parquet") as file:
+            self.frame.to_parquet(file, index=False)
+        with atomic(path / "scores.npz") as file:
+            np.savez(file, allow_pickle=False, residuals=self.residuals, **self.scores.state())
+        about = {"fold": self.fold, "model": self.model, "key": key, "time/fit_seconds": self.seconds}
+        about |= {"chosen": self.chosen}
+        write_json(path / "result.json", {**about, **self.scores.summary()})
+
+    @classmethod
+    def load(cls, path: Path, key: str) -> Scored | None:
+        """What `save` wrote; None where it did not end.
+
+        Raises
+        ------
+        OutputError
+            It is of another experiment, other data or other folds.
+        """
+        if not (path / "result.json").exists():
+            return None
+        about = json.loads((path / "result.json").read_text(encoding="utf-8"))
+        if about["key"] != key:
+            what, fix = "this directory holds folds of another backtest", "name another directory, or delete it"
+            raise OutputError(what, where="hydra.run.dir", got=path, fix=fix)
+        with np.load(path / "scores.npz", allow_pickle=False) as arrays:
+            state = dict(arrays)
+        frame, seconds = pd.read_parquet(path / "forecasts.parquet"), about["time/fit_seconds"]
+        errors, seconds = state.pop("residuals"), float("nan") if seconds is None else seconds
+        return cls(about["fold"], about["model"], Scores.restore(state), frame, errors, seconds, about["chosen"])
+
+
+def score(name: str, fold: Fold, bundle: Bundle, data: Prepared, gap: int) -> Scored:
+    """Forecast and score the fold's windows; the first `gap` steps ahead are left out."""
+    panel, windows, borders = data.panel, data.windows("test"), data.borders
+    scale = seasonal_scale(panel.target, panel.offsets, borders.begin, borders.val_end, data.dims.season)
+    ahead, found = slice(gap, bundle.dims.horizon), list[Prediction]()
+    scores = evaluate(bundle, panel, windows, scale, keep=True, skip=gap, sink=found.append)
+    rows = windows.origins[:, None] + np.arange(bundle.dims.horizon)[ahead]
+    spread = [each.quantiles[:, ahead] for each in found if each.quantiles is not None]
+    forecast = Forecast(
+        ids=panel.ids[windows.series],
+        cutoff=panel.time[windows.origins - 1],
+        time=panel.time[rows.ravel()],
+        channels=bundle.channels,
+        values=np.concatenate([each.point[:, ahead] for each in found]),
+        history=panel,
+        quantile_levels=bundle.quantile_levels,
+        quantiles=np.concatenate(spread) if spread else None,
+    )
+    frame = forecast.to_frame()
+    frame = frame.rename(columns=lambda column: column.replace("y_hat", name, 1))
+    frame.insert(4, "y", panel.target[rows].transpose(0, 2, 1).reshape(-1))
+    return Scored(fold.number, name, scores, frame, residuals(bundle, windows))

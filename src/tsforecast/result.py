@@ -1,0 +1,119 @@
+"""What a run has found: a bundle, the fit behind it, scores by part; and what of it is kept to be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from tsforecast.bundle import golden
+from tsforecast.bundle.bundle import Bundle
+from tsforecast.data.sources import Loaded
+from tsforecast.data.splits import Borders
+from tsforecast.training.evaluate import Evaluation
+from tsforecast.training.fit import Fitted
+from tsforecast.training.prepare import Prepared
+from tsforecast.training.record import FILE, Record
+from tsforecast.training.results import write_json
+from tsforecast.types import Forecast
+
+if TYPE_CHECKING:
+    from tsforecast.experiment import Experiment
+
+# keys that decide no score
+UNCOMPARED = {"paths", "tracking", "report", "publish", "name", "backtest", "objective", "refit"}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run has found; while it goes on, what it has found so far.
+
+    Attributes
+    ----------
+    data
+        The panel with its borders, the fitted features, and windows over each part.
+    fitted
+        The forecaster, its training curve, what it says about itself.
+    bundle
+        What forecasts, calibrated; saved by `save`.
+    parts
+        The evaluations on the `val` and the `test` windows, by these names.
+    metrics
+        All scores by name: `test/mse`, `test/mse/channel/OT`, `baseline/naive/test/mae`, `time/fit_seconds`, ...
+    """
+
+    experiment: Experiment
+    data: Prepared
+    fitted: Fitted
+    bundle: Bundle
+    parts: Mapping[str, Evaluation] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def scores(self) -> pd.DataFrame:
+        """The test scores (of the last part scored): a row for the model and for each baseline, a column a score."""
+        return list(self.parts.values())[-1].frame()
+
+    def table(self) -> str:
+        """The scores as text, and how they compare."""
+        return "\n".join(filter(None, (list(self.parts.values())[-1].table(), self.fitted.note)))
+
+    def forecast(self) -> Forecast:
+        """Of the rows after the last; with known covariates, which nobody has given for these, of the last rows."""
+        panel, horizon = self.data.panel, self.bundle.dims.horizon
+        if not self.bundle.schema.known:
+            return self.bundle.forecast(panel)
+        begin, end = panel.offsets[:-1], panel.offsets[1:]
+        future = golden.frame_of(self.bundle, panel.rows(end - horizon, end))
+        return self.bundle.forecast(panel.rows(begin, end - horizon), future)
+
+    def plot(self, series: Sequence[str] = (), channels: Sequence[str] = ()) -> Any:
+        """What `forecast` gives, behind the history: as `Forecast.plot`."""
+        return self.forecast().plot(series, channels)
+
+    def record(self) -> Record:
+        """The test scores of the model and the baselines, to compare with those of other runs."""
+        found, data, label = self.parts["test"], self.data, self.experiment.label
+        of, cutoff = found.windows.series, found.panel.time[found.windows.origins - 1]
+        windows = pd.DataFrame({"fold": 0, "unique_id": found.panel.ids[of], "cutoff": cutoff})
+        facts = facts_of({label: self.experiment}, data.loaded, data.dims.season, [self.data.borders], data.stride)
+        seconds = {label: self.metrics["time/fit_seconds"]}
+        folds = {name: [each.summary()] for name, each in found.scores.items()}
+        return Record(facts, windows, found.scores, folds, seconds)
+
+    def save(self, out: Path) -> Bundle:
+        """Write `bundle/`, `metrics.json`, `scores.npz` and what the model says about itself; the bundle as saved.
+
+        Raises
+        ------
+        OutputError
+            The directory holds a bundle already, or cannot be written.
+        """
+        bundle = self.bundle.save(out / "bundle")
+        write_json(out / "metrics.json", self.metrics)
+        if "test" in self.parts:
+            self.record().save(out / FILE)
+        if self.fitted.insights:
+            write_json(out / "interpretation.json", self.fitted.insights)
+        return bundle
+
+
+def facts_of(
+    experiments: Mapping[str, Experiment],
+    loaded: Loaded,
+    season: int,
+    folds: Sequence[Borders],
+    step: int,
+    gap: int = 0,
+) -> dict[str, Any]:
+    """What a record says of how the scores of these came about."""
+    first = next(iter(experiments.values()))
+    rows = [[int(end.sum()) for end in (each.begin, each.train_end, each.val_end)] for each in folds]
+    sizes = {"horizon": first.horizon, "gap": gap, "step": step, "season": season}
+    configs = {
+        name: {k: v for k, v in each.config.items() if k not in UNCOMPARED} for name, each in experiments.items()
+    }
+    return {"name": first.name, "data": loaded.record, **sizes, "rows": rows, "configs": configs}

@@ -1,0 +1,55 @@
+"""Errors out of sample without rows of their own: a series too short for calibration rows is forecast at many cutoffs.
+
+    | = = = = = = = = # # # - - - - - |     each fit sees what lies before its cutoff, and its errors behind it
+    | = = = = = = = = = = # # # - - - |     are pooled: cross-conformal (Vovk, Cross-conformal predictors, Annals of
+    | = = = = = = = = = = = = # # # - |     Mathematics and Artificial Intelligence 74, 2015), in order of time
+
+Earlier fits know fewer rows than the one that forecasts, so the intervals are rather too wide than too narrow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from tsforecast.data.folds import Fold, Folds
+from tsforecast.data.panel import Panel
+from tsforecast.training.calibrate import residuals
+from tsforecast.training.fit import Fitting, fit
+from tsforecast.training.prepare import Prepared
+
+MOST = 20  # cutoffs
+
+
+def cutoffs(panel: Panel, lookback: int, horizon: int) -> list[Fold]:
+    """At most twenty, evenly spaced in the second half of the series; none where it holds no window before another."""
+    shortest = int(panel.lengths.min())
+    room = min(shortest - lookback - 2 * horizon + 1, shortest // 3)
+    if room < 1:
+        return []
+    folds = Folds(windows=min(MOST, room), step=max(1, room // MOST))
+    return folds(panel, np.zeros(len(panel), dtype=np.int64), lookback, horizon)
+
+
+def cross_errors(
+    model: Any, data: Prepared, rows: Panel, trainer: Callable[..., Any], seed: int
+) -> Float[np.ndarray, "B H C Q"]:
+    """Label less forecast at cutoffs among `rows`, in the units of the model.
+
+    Parameters
+    ----------
+    model
+        What chooses nothing: `model.refitting(chosen)`.
+    data
+        What is cut: its sizes and features.
+    """
+    loaded, found = replace(data.loaded, panel=rows), []
+    for fold in cutoffs(rows, data.dims.lookback, data.dims.horizon):
+        own = replace(data, loaded=loaded).fitted_on(fold.borders)
+        fitted = fit(model, own.windows("train"), own.windows("val"), Fitting(own.dims, trainer, seed))
+        found.append(residuals(own.bundle(fitted.forecaster), own.windows("test")))
+    return np.concatenate(found)
