@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tuning.conftest import Tune, states
+from tests.tuning.conftest import QUICK, Cli, Tune, states
 
 OWN = "hydra.sweeper.task=tsforecast.tuning.trial.score"
 
@@ -78,3 +78,8 @@ def test_when_every_trial_fails_the_first_error_is_told(
     said = capsys.readouterr().err
     assert "no luck with" in said.partition("Error: ")[2]
     assert "sweep/0/train.log" in said
+
+
+def test_a_search_is_one_of_train(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli("backtest", *QUICK[1:]) == 1
+    assert "a search is one of train" in capsys.readouterr().err

@@ -62,10 +62,8 @@ def keep(plan: Plan, study: optuna.Study, run: Run) -> list[float]:
 
 def table(plan: Plan, trials: Sequence[optuna.trial.FrozenTrial], file: Path) -> None:
     """A row for each trial: its number, how it ended, its scores and what it drew."""
-    rows = []
-    for each in trials:
-        scores = dict(zip(plan.objectives, each.values or (), strict=False))
-        rows.append({"trial": each.number, "state": each.state.name, **scores, **each.params})
+    scores = [dict(zip(plan.objectives, each.values or (), strict=False)) for each in trials]
+    rows = [{"trial": t.number, "state": t.state.name, **s, **t.params} for t, s in zip(trials, scores, strict=True)]
     write(file, pd.DataFrame(rows).to_csv(index=False))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -44,7 +44,7 @@ class Dimension:
         ConfigError
             An unknown tag, no value at all, or a log scale that has steps or reaches zero.
         """
-        key, sweep = override.get_key_element(), _sweep(override)
+        key, sweep = override.get_key_element(), cast(Any, override.value())
         tags: set[str] = getattr(sweep, "tags", set())
         for tag in tags:
             one_of(f"the tag of {key}", tag, ["log"])
@@ -84,17 +84,13 @@ def parsed(
         fix = "choice(a,b), range(1,9), interval(0.1,1), int(interval(1,9)), tag(log, interval(0.001,1))"
         what, got = "this is not Hydra's grammar", f"{error.override}: {str(error).partition(': ')[2] or error}"
         raise ConfigError(what, where="hydra.sweeper.params", got=got, fix=fix) from error
-    space = {each.get_key_element(): Dimension.of(each) for each in last.values() if each.is_sweep_override()}
-    fixed = tuple(str(each.input_line) for each in last.values()
-                  if not each.is_sweep_override() and each.key_or_group not in TOOLS)  # fmt: skip
+    varied = [each for each in last.values() if each.is_sweep_override()]
+    space = {each.get_key_element(): Dimension.of(each) for each in varied}
+    fixed = tuple(str(last[key].input_line) for key in last if last[key] not in varied and key not in TOOLS)
     if not space:
         fix = "add +hparams_search=..., or a sweep such as model.max_depth='range(2,8)'"
         raise ConfigError("nothing is to be varied", where="hydra.sweeper.params", fix=fix)
     return fixed, space
-
-
-def _sweep(override: Override) -> Any:
-    return override.value()
 
 
 def value(text: Any) -> Any:

@@ -140,8 +140,9 @@ def tools(settings: Any) -> dict[str, Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         sampler, pruner = build(settings.sampler), build(settings.pruner)
-    return {"sampler": sampler if isinstance(sampler, BaseSampler) else Seeded(sampler, settings.seed),
-            "pruner": pruner}  # fmt: skip
+    if not isinstance(sampler, BaseSampler):
+        sampler = Seeded(sampler, settings.seed)
+    return {"sampler": sampler, "pruner": pruner}
 
 
 @contextmanager
@@ -192,8 +193,8 @@ def opened(plan: Plan) -> optuna.Study:
     address, name = plan.settings.storage, plan.settings.study
     kept = storage(address)
     with reaching(address):
-        study = optuna.create_study(study_name=name, storage=kept, directions=list(plan.directions),
-                                    load_if_exists=True, **tools(plan.settings))  # fmt: skip
+        used = {"directions": plan.directions, "load_if_exists": True, **tools(plan.settings)}
+        study = optuna.create_study(study_name=name, storage=kept, **used)
         before = study.user_attrs.get("content")
         if before is None:
             study.set_user_attr("content", plan.content)

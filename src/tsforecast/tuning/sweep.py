@@ -65,7 +65,8 @@ def planned(config: DictConfig, arguments: Sequence[str]) -> Plan:
         A key or option that is not there, a score that no run logs, a sampler that cannot search this space, ...
     """
     settings: Any = OmegaConf.create(OmegaConf.to_container(config.hydra.sweeper, resolve=True))
-    one_of("the command of a search", config.hydra.job.config_name, ["train"])
+    if (command := config.hydra.job.config_name) != "train":
+        raise ConfigError("a search is one of train", where="+hparams_search", got=command, allowed="train")
     for name in ("n_trials", "n_jobs"):
         count(f"hydra.sweeper.{name}", settings[name])
     one_of("hydra.sweeper.executor", settings.executor, ["processes", "ray"])

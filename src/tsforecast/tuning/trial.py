@@ -162,8 +162,8 @@ def work(plan: Plan) -> None:
     """Run trials until the study has all of them, or its sampler has no other."""
     if not HydraConfig.initialized():  # in a process of its own, which is one of a sweep
         HydraConfig.instance().cfg = OmegaConf.create({"hydra": {"mode": RunMode.MULTIRUN}})
-    study = optuna.load_study(study_name=plan.settings.study, storage=storage(plan.settings.storage),
-                              **tools(plan.settings))  # fmt: skip
+    kept, used = storage(plan.settings.storage), tools(plan.settings)
+    study = optuna.load_study(study_name=plan.settings.study, storage=kept, **used)
     trials = Trials(plan, study)
     _prepared.clear()  # of another search, whose files may have changed since
     study.optimize(trials, callbacks=[trials.finished], catch=(Exception,))
