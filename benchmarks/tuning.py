@@ -139,14 +139,14 @@ def overhead(folder: Path, trials: int) -> None:
 
 
 def processes(folder: Path, trials: int) -> None:
-    """Ridge trials on ETTh1 in one process, against a process each."""
-    one, _ = run(*search("ridge", trials, "+experiment=etth1"), folder=folder)
-    few = max(2, trials // 8)
-    each, _ = zip(*(run("+experiment=etth1", "model=ridge", f"lookback={24 * (i + 1)}", f"hydra.run.dir=run-{i}",
-                        folder=folder) for i in range(0, 8 * few, 8)), strict=True)  # fmt: skip
-    mean = sum(each) / few
-    print(f"{trials} ridge trials: {one:.1f} s CPU; {trials} processes: {mean * trials:.1f} s (mean of {few}); "
-          f"{one / (mean * trials):.2f} (bar 0.2)")  # fmt: skip
+    """Trials of ridge on ETTh1 that differ in the penalty, in one process; against a process each."""
+    penalties = ",".join(f"[{10 ** (i / 10 - 2):.4g}]" for i in range(trials))
+    words = search("ridge", trials, "+experiment=etth1", "lookback=336", f"model.lambdas=choice({penalties})")
+    one, _ = run(*words, "sampler=grid", folder=folder)
+    few = [run("+experiment=etth1", "model=ridge", "model.lambdas=[1.0]", f"hydra.run.dir={i}", folder=folder)[0]
+           for i in range(4)]  # fmt: skip
+    mean = sum(few) / len(few)
+    print(f"{trials} ridge trials: {one:.1f} s CPU; a process: {mean:.2f} s; {one / (mean * trials):.2f} (bar 0.2)")
 
 
 def xgboost(folder: Path, trials: int) -> None:
