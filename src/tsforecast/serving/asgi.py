@@ -123,11 +123,10 @@ def create_app() -> FastAPI:
     async def forecast_csv(request: Request) -> Response:
         """A CSV file in, as the body or as the form field `file`; a CSV file out."""
         engine, query = server.engine, request.query_params
-        if unknown := sorted(set(query) - {"horizon", "levels"}):
-            raise RequestError("there is no such parameter", where="query", got=unknown[0], allowed="horizon, levels")
-        for name in query:
-            if len(given := query.getlist(name)) > 1:
-                raise RequestError("a parameter is there twice", where=name, got=", ".join(given), allowed="one")
+        names = [name for name, _ in query.multi_items()]
+        if wrong := [name for name in names if name not in ("horizon", "levels") or names.count(name) > 1]:
+            what, allowed = "there is no such parameter, or it is there twice", "horizon and levels, each once"
+            raise RequestError(what, where="query", got=wrong[0], allowed=allowed)
         horizon = _number(query["horizon"]) if "horizon" in query else None
         levels = [_number(part) for part in query["levels"].split(",") if part] if "levels" in query else None
         body = await _file(request, server.settings)

@@ -7,13 +7,23 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property, partial
+from typing import Any, TypeVar
 
 from tsforecast.bundle.request import Prediction, Request
 from tsforecast.serving.engine import Engine
 
+_T = TypeVar("_T")
 _SHORT = 0.005  # seconds a lone forecast may hold the event loop: handing it to a thread costs other requests more
 _TOGETHER = 32  # requests answered at once at most, so that the first of many does not wait for the last
+
+
+def _tried(call: Callable[[], _T]) -> _T | Exception:
+    """What a call gives, or the error that its caller is to be told."""
+    try:
+        return call()
+    except Exception as error:
+        return error
 
 
 @dataclass(eq=False)
@@ -23,34 +33,16 @@ class Job:
     read: Callable[[], Request]
     write: Callable[[Request, Prediction], bytes]
     future: asyncio.Future[bytes]
-    request: Request | None = None
-    outcome: bytes | Exception | None = None
+
+    @cached_property
+    def request(self) -> Request | Exception:
+        """What is asked, or why it cannot be read."""
+        return _tried(self.read)
 
     @property
     def series(self) -> int:
         """How many series it asks for; none where it cannot be read."""
-        if self.request is None and self.outcome is None:
-            try:
-                self.request = self.read()
-            except Exception as error:  # told to its caller
-                self.outcome = error
-        return 0 if self.request is None else len(self.request.panel)
-
-    def conclude(self, request: Request, found: Prediction | Exception) -> None:
-        """Write the answer, or keep the error that there is instead."""
-        try:
-            self.outcome = found if isinstance(found, Exception) else self.write(request, found)
-        except Exception as error:
-            self.outcome = error
-
-    def settle(self) -> None:
-        """Give the caller its answer, unless it has gone."""
-        if self.future.done():
-            return
-        if isinstance(self.outcome, Exception):
-            self.future.set_exception(self.outcome)
-        else:
-            self.future.set_result(self.outcome or b"")
+        return len(self.request.panel) if isinstance(self.request, Request) else 0
 
 
 class Batcher:
@@ -91,24 +83,30 @@ class Batcher:
         loop = asyncio.get_running_loop()
         while self.waiting:
             lone = len(self.waiting) == 1 and self.waiting[0].series * self.engine.seconds < _SHORT
-            for job in self._answer() if lone else await loop.run_in_executor(self._thread, self._answer):
-                job.settle()
+            for future, answer in self._answer() if lone else await loop.run_in_executor(self._thread, self._answer):
+                if future.done():
+                    continue  # its caller has gone
+                if isinstance(answer, Exception):
+                    future.set_exception(answer)
+                else:
+                    future.set_result(answer)
             await asyncio.sleep(0)  # whoever came meanwhile takes a place in the queue
 
-    def _answer(self) -> list[Job]:
+    def _answer(self) -> list[tuple[asyncio.Future[bytes], Any]]:
         """Take jobs from the queue and answer them, in one call of the engine."""
-        batch: list[Job] = []
-        series = 0
+        batch, series = list[Job](), 0
         while self.waiting and len(batch) < _TOGETHER and (not batch or series + self.waiting[0].series <= self.limit):
             series += self.waiting[0].series
             batch.append(self.waiting.popleft())
-        asked = [(job, job.request) for job in batch if job.request is not None]
-        try:
-            found: list[Any] = self.engine.bundle.predictions([request for _, request in asked])
-        except Exception as error:  # told to every caller
-            found = [error] * len(asked)
-        for (job, request), each in zip(asked, found, strict=True):
-            job.conclude(request, each)
+        asked = [job.request for job in batch if isinstance(job.request, Request)]
+        found = _tried(partial(self.engine.bundle.predictions, asked))
+        predictions = iter([found] * len(asked) if isinstance(found, Exception) else found)
         if asked:
             self.observe(series, len(asked))
-        return batch
+        done: list[tuple[asyncio.Future[bytes], Any]] = []
+        for job in batch:
+            answer: Any = job.request
+            if isinstance(job.request, Request) and isinstance(answer := next(predictions), Prediction):
+                answer = _tried(partial(job.write, job.request, answer))
+            done.append((job.future, answer))
+        return done

@@ -58,14 +58,12 @@ class Front:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(self.server, scope, receive, send)
         try:
-            exchange.admit()
+            await exchange.admit()
             await self.app(scope, exchange.receive, exchange.send)
         except TsforecastError as error:
             await refusal(scope, error)(scope, receive, exchange.send)
-        except ClientDisconnect:
-            await refusal(scope, refused(400, where="body"))(
-                scope, receive, send
-            )  # nobody reads it, but whoever calls this app waits
+        except ClientDisconnect:  # nobody reads the answer, but whoever calls this app waits for one
+            await refusal(scope, refused(400, where="body"))(scope, receive, send)
             exchange.status = 499  # as nginx calls it
         except Exception:
             log.exception("a request failed", extra={"request_id": exchange.request_id})
@@ -92,71 +90,69 @@ class Exchange:
         given = self.headers.get(b"x-request-id", b"").decode("latin-1")
         self.request_id = given if _ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
         self.status, self.size, self.held = 500, 0, 0
-        self.counted, self.complete, self.close = scope["path"] in TAKES, False, False
+        self.counted, self.close = scope["path"] in TAKES, False
+        self._body: bytes | None = None
         self._given_up: RequestError | None = None
-        self._wait: asyncio.Timeout | None = None
-        patience = server.settings.patience
-        self._until = asyncio.get_running_loop().time() + (min(patience, LEAVE) if server.draining else patience)
+        patience = min(server.settings.patience, LEAVE) if server.draining else server.settings.patience
+        self._time = asyncio.timeout(patience)
 
-    def admit(self) -> None:
-        """Refuse what need not be read, or cannot be taken on.
+    async def admit(self) -> None:
+        """Read a body that is to be forecast from, unless there is a reason not to.
 
         Raises
         ------
         RequestError
-            It is refused.
+            It cannot be taken on, is late or too large, or there is no room for it.
+        ClientDisconnect
+            The caller left before all of it had arrived.
         """
-        self.close = True  # what is refused by its head is not read on
+        self.close = True  # what is refused before it is there is not read on
         check_head(self.scope, self.headers, self.server.settings)
-        self.close = False
         if self.counted:
+            self.close = False
             self.server.check_room()
+            self.close = True
+            self._body = await self._read()
+        self.close = False
+
+    async def _read(self) -> bytes:
+        bodies, settings, parts, more = self.server.bodies, self.server.settings, list[bytes](), True
+        try:
+            async with self._time:
+                bodies.arriving.add(self)
+                while more:
+                    message = await self._receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientDisconnect
+                    if self._left() <= 0:  # a fast sender is never waited for
+                        raise TimeoutError
+                    parts.append(message.get("body", b""))
+                    self.size += len(parts[-1])
+                    if self.size > settings.max_body * 2**20:
+                        raise refused(413, where="body", allowed=f"{settings.max_body:g} MiB")
+                    more = message.get("more_body", False)
+                    bodies.add(self, len(parts[-1]))
+        except TimeoutError:
+            raise self._given_up or refused(408, where="body", allowed=f"{settings.patience:g} seconds") from None
+        finally:
+            bodies.arriving.discard(self)
+        return b"".join(parts)
+
+    def _left(self) -> float:
+        return (self._time.when() or 0) - asyncio.get_running_loop().time()
 
     async def receive(self) -> Message:
-        """The next part of the body, counted; one that does not come in time is given up.
-
-        Raises
-        ------
-        RequestError
-            It is late or too large, or there is no room for it.
-        """
-        if self.complete:
+        """The body at once, where it was read, and then whether the caller has left."""
+        if self._body is None:
             return await self._receive()
-        try:
-            return await self._part()
-        except RequestError:
-            self.close = not self.complete  # nobody reads what is still to come
-            raise
-
-    async def _part(self) -> Message:
-        server, most = self.server, self.server.settings.max_body * 2**20
-        server.bodies.arriving.add(self)
-        try:
-            async with asyncio.timeout_at(self._until) as self._wait:
-                message = await self._receive()
-                if asyncio.get_running_loop().time() >= self._until:  # a fast sender is never waited for
-                    raise TimeoutError
-        except TimeoutError:
-            allowed = f"{server.settings.patience:g} seconds"
-            raise (self._given_up or refused(408, where="body", allowed=allowed)) from None
-        finally:
-            self._wait = None
-        count = len(message.get("body", b""))
-        self.size += count
-        if self.size > most:
-            raise refused(413, where="body", allowed=f"{server.settings.max_body:g} MiB")
-        if not message.get("more_body", False):
-            self.complete = True
-            server.bodies.arriving.discard(self)
-        server.bodies.add(self, count)
-        return message
+        body, self._body = self._body, None
+        return {"type": "http.request", "body": body}
 
     def hurry(self, seconds: float, error: RequestError | None = None) -> None:
         """Give the rest of the body so many seconds; then the error is raised."""
-        self._until = min(self._until, asyncio.get_running_loop().time() + seconds)
         self._given_up = error or self._given_up
-        if self._wait:
-            self._wait.reschedule(self._until)
+        if self._left() > seconds and not self._time.expired():
+            self._time.reschedule(asyncio.get_running_loop().time() + seconds)
 
     async def send(self, message: Message) -> None:
         """A part of the answer, stamped with the id."""

@@ -54,7 +54,6 @@ class Bodies:
 
     def release(self, request: Exchange) -> None:
         """A body is no longer in memory."""
-        self.arriving.discard(request)
         self.held -= request.held
         request.held = 0
 
