@@ -21,6 +21,10 @@ class Prediction(NamedTuple):
     quantiles: Float[np.ndarray, "B H C Q"] | None = None
     rows: Float[np.ndarray, "B H C"] | None = None  # in original units; NaN where a window holds nothing
 
+    def at(self, index: slice) -> Prediction:
+        """Point and quantiles of the windows at `index`."""
+        return Prediction(self.point[index], None if self.quantiles is None else self.quantiles[index])
+
 
 @dataclass(frozen=True)
 class Request:
@@ -52,28 +56,18 @@ Infer = Callable[[Panel, Int[np.ndarray, " N"]], Prediction]
 
 def predict_all(infer: Infer, requests: Sequence[Request]) -> list[Prediction | TsforecastError]:
     """The prediction of each request, all in one call; one that cannot be answered has its error in its place."""
-    groups: dict[Any, list[int]] = {}
-    for i, request in enumerate(requests):
-        groups.setdefault(tuple(sorted(request.panel.categories.items())), []).append(i)
-    found: dict[int, Prediction | TsforecastError] = {}
-    for places in groups.values():
-        found |= zip(places, _together(infer, [requests[i] for i in places]), strict=True)
-    return [found[i] for i in range(len(requests))]
-
-
-def _together(infer: Infer, requests: Sequence[Request]) -> list[Prediction | TsforecastError]:
-    """Of requests whose categories have the same codes."""
-    try:
-        with np.errstate(over="ignore", invalid="ignore"):  # told of each below
-            found = infer(
-                _back_to_back([each.panel for each in requests]), np.concatenate([r.series for r in requests])
-            )
-    except TsforecastError as error:
-        return [error] if len(requests) == 1 else [_together(infer, [each])[0] for each in requests]
-    ends = np.cumsum([len(each.panel) for each in requests])[:-1]
-    points = np.split(found.point, ends)
-    quantiles = [None] * len(points) if found.quantiles is None else np.split(found.quantiles, ends)
-    return [_finite(Prediction(*each)) for each in zip(points, quantiles, strict=True)]
+    panels = [request.panel for request in requests]
+    if panels and all(panel.categories == panels[0].categories for panel in panels):  # a code has one label
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):  # told of each below
+                found = infer(_back_to_back(panels), np.concatenate([request.series for request in requests]))
+        except TsforecastError as error:
+            if len(requests) == 1:
+                return [error]
+        else:
+            ends = np.cumsum([0, *map(len, panels)])
+            return [_finite(found.at(slice(*ends[i : i + 2]))) for i in range(len(panels))]
+    return [each for request in requests for each in predict_all(infer, [request])]
 
 
 def _finite(found: Prediction) -> Prediction | DataError:

@@ -33,12 +33,13 @@ def plain(bundle: Bundle, columns: Columns) -> Panel | None:
         return None
     if columns.keys() != {schema.stamp, *schema.key, *named} or schema.stamp_columns != (schema.stamp,):
         return None
-    found = _series(columns[schema.id] if schema.id else ["0"] * len(columns[schema.stamp]))
+    one = np.array(["0"], dtype=object), len(columns[schema.stamp])
+    found = _series(columns[schema.id]) if schema.id else one
     if found is None or found[1] < rows:
         return None
     ids, each = found
     time = _regular(columns[schema.stamp], each, nanos)
-    if time is None or (schema.phase and not np.isin(time[:, 0].astype(np.int64) % nanos, schema.phase).all()):
+    if time is None or (schema.phase and not {*(time[:, 0].view(np.int64) % nanos)} <= {*schema.phase}):
         return None
     cells = [columns[name] for name in named]
     if not set(map(type, chain.from_iterable(cells))) <= {*NUMBER, MISSING}:

@@ -112,10 +112,8 @@ class Forecaster:
         """A wrong setting or bundle is told once, before any worker starts; this process stays small."""
         try:
             Settings.from_environment()
-            os.environ[VARIABLE] = str(
-                path := _located()
-            )  # exactly what every worker serves, also one started after a crash
-            directory.read(path, ())
+            directory.read(path := _located(), ())
+            os.environ[VARIABLE] = str(path)  # exactly what every worker serves, also one started after a crash
         except TsforecastError as error:
             raise BentoMLException(str(error)) from None
         os.environ[_METRICS] = folder = tempfile.mkdtemp(prefix="tsforecast-metrics-")
