@@ -9,12 +9,11 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from tsforecast.errors import ConfigError
-from tsforecast.quantiles import RAW, SCALED, SPREAD, QuantileScores, ratio
+from tsforecast.quantiles import RAW, SCALED, QuantileScores, ratio
 
 ABSOLUTE, SQUARE, LABEL, LABEL_SQUARE = range(4)  # sums of |e|, e^2, label and label^2, the label less its `shift`
 LOSSES = ("mae", "mse", "mase", "mae_raw")  # what is kept of each window
 AVERAGES = {"mse": (SCALED, SQUARE), "mae": (SCALED, ABSOLUTE), "mse_raw": (RAW, SQUARE), "mae_raw": (RAW, ABSOLUTE)}
-SUMS = ("_sums", "_count", "_by_series", "_relative", "_size")  # what is added to
 BLOCK = 2**17  # numbers worked on at a time: what a core's cache holds
 
 
@@ -48,12 +47,15 @@ class Scores:
     def __post_init__(self) -> None:
         channels, horizon = shape = len(self.channels), self.horizon
         self.quantiles = QuantileScores(self.quantile_levels, horizon) if self.quantile_levels else None
-        self.windows = 0
+        self.windows, self.seconds = 0, 0.0  # that were scored, and what their forecasts took
         self._sums, self._count = np.zeros((2, 4, *shape)), np.zeros(shape, dtype=np.int64)
         self._by_series = np.zeros((len(self.mase_scale), 3, channels))  # sums of |e| and e^2, number of labels
         self._relative = np.zeros(3)  # sums for sMAPE and MAPE, zero labels
         self._size = np.zeros(channels)  # sums of |label| in original units
-        self.seconds = 0.0  # spent on the forecasts that were scored
+        self.totals = {"sums": self._sums, "count": self._count, "by_series": self._by_series}  # what is added to
+        self.totals |= {"relative": self._relative, "size": self._size}
+        spread = {} if self.quantiles is None else self.quantiles.totals
+        self.totals |= {f"quantiles_{name}": total for name, total in spread.items()}
         self._shift: list[np.ndarray] = []
         self._losses: list[np.ndarray] = []
 
@@ -102,12 +104,11 @@ class Scores:
                 losses += [ratio(absolute.sum(1), labels)]
                 losses += [ratio((error * error).sum(1), labels)] if unit == SCALED else []
         self._count += len(series) if observed is None else observed.sum(axis=0).reshape(shape)
+        there = np.ones_like(error) if observed is None else observed
         if len(self._by_series) > 1:
-            there = np.ones_like(error) if observed is None else observed
             per_window = [a.reshape(-1, *shape).sum(axis=2) for a in (absolute, error * error, there)]
             np.add.at(self._by_series, series, np.stack(per_window, axis=1).astype(np.float64))
         if self.keep:
-            there = np.ones_like(error) if observed is None else observed
             each, count = (a.reshape(-1, *shape).sum(axis=2) for a in (absolute, there))
             each = ratio(each, count * self.mase_scale[series])
             mase = ratio(np.nansum(each, axis=1), (~np.isnan(each)).sum(axis=1))
@@ -193,24 +194,16 @@ class Scores:
             merged.windows += part.windows
             merged.seconds += part.seconds
             merged._losses += part._losses
-            merged._sums += sums
-            merged._count += part._count
-            merged._by_series += each
-            merged._relative += part._relative
-            merged._size += part._size
-            if merged.quantiles is not None and part.quantiles is not None:
-                merged.quantiles.merge(part.quantiles)
+            for name, total in {**part.totals, "sums": sums, "by_series": each}.items():
+                merged.totals[name] += total
         return merged
 
     def state(self) -> dict[str, np.ndarray]:
         """All sums as arrays, for `restore`."""
-        plain = {"channels": np.asarray(self.channels, dtype=np.str_), "losses": self.losses}
-        plain |= {name: np.asarray(getattr(self, name)) for name in ("quantile_levels", "windows", "keep", "seconds")}
-        plain |= {name.strip("_"): getattr(self, name) for name in ("mase_scale", "rmsse_scale", *SUMS)}
-        spread = (
-            {} if self.quantiles is None else {f"quantiles{name}": getattr(self.quantiles, name) for name in SPREAD}
-        )
-        return plain | {"shift": np.stack(self._shift) if self._shift else np.empty((0, 0))} | spread
+        names = ("quantile_levels", "keep", "mase_scale", "rmsse_scale", "windows", "seconds")
+        about = {name: np.asarray(getattr(self, name)) for name in names}
+        about |= {"channels": np.asarray(self.channels, dtype=np.str_), "losses": self.losses}
+        return self.totals | about | {"shift": np.stack(self._shift) if self._shift else np.empty((0, 0))}
 
     @classmethod
     def restore(cls, state: Mapping[str, np.ndarray]) -> Scores:
@@ -218,13 +211,11 @@ class Scores:
         names, levels = tuple(state["channels"].tolist()), tuple(state["quantile_levels"].tolist())
         scales, keep = (state["mase_scale"], state["rmsse_scale"]), bool(state["keep"])
         scores = cls(names, state["count"].shape[1], *scales, quantile_levels=levels, keep=keep)
-        scores.windows, scores._shift = int(state["windows"]), list(state["shift"])
-        scores.seconds = float(state["seconds"])
+        scores.windows, scores.seconds = int(state["windows"]), float(state["seconds"])
+        scores._shift = list(state["shift"])
         scores._losses = [state["losses"]] if len(state["losses"]) else []
-        for name in SUMS:
-            setattr(scores, name, state[name.strip("_")])
-        for name in SPREAD if scores.quantiles is not None else ():
-            setattr(scores.quantiles, name, state[f"quantiles{name}"])
+        for name, total in scores.totals.items():
+            total += state[name]
         return scores
 
     def _each_series(self) -> Float[np.ndarray, "N 3 C"]:

@@ -10,7 +10,6 @@ from jaxtyping import Float
 from tsforecast.errors import ConfigError
 
 SCALED, RAW = 0, 1  # units
-SPREAD = ("_loss", "_labels", "_inside", "_width", "_count")  # what `QuantileScores` adds to
 
 
 def check_quantiles(quantiles: Sequence[float], *, learned: bool) -> tuple[float, ...]:
@@ -95,6 +94,8 @@ class QuantileScores:
         self._inside = np.zeros((len(self.intervals), horizon))
         self._width = np.zeros((2, len(self.intervals)))
         self._count = np.zeros(horizon)
+        sums = {"loss": self._loss, "labels": self._labels, "inside": self._inside, "width": self._width}
+        self.totals = {**sums, "count": self._count}  # what is added to
 
     def update(
         self,
@@ -117,11 +118,6 @@ class QuantileScores:
                 self._width[unit, i] += np.where(observed, upper - lower, 0.0).sum(dtype=np.float64)
                 if unit == RAW:
                     self._inside[i] += ((lower <= label) & (label <= upper) & observed).sum(axis=(0, 2))
-
-    def merge(self, other: QuantileScores) -> None:
-        """Add what `other` has seen."""
-        for name in SPREAD:
-            getattr(self, name).__iadd__(getattr(other, name))
 
     def summary(self) -> dict[str, float]:
         """All scores by name.
