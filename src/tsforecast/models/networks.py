@@ -6,7 +6,6 @@ codes; any other gets them embedded.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tsforecast.errors import ConfigError
-from tsforecast.models.design import design_size
+from tsforecast.models.design import by_channel, design_size
 from tsforecast.models.linear import LinearForecaster
 from tsforecast.types import Dims, Window
 
@@ -26,27 +25,6 @@ class Linear(Protocol):
     def collapse(self) -> LinearForecaster:
         """The map, exactly."""
         ...
-
-
-def _design(window: Any, cardinality: Mapping[str, Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """`tsforecast.models.design.design` on tensors: [B C D] and the last value [B C 1]."""
-    target: Tensor = window.target.transpose(1, 2)
-    last = target[..., -1:]
-    covariates = {"past": window.past, "known": window.known[:, target.shape[2] :], "static": window.static}
-    for group, sizes in cardinality.items():
-        covariates[group] = _one_hot(covariates[group], sizes)
-    shared = [part.flatten(1)[:, None].expand(-1, target.shape[1], -1) for part in covariates.values()]
-    parts = [part for part in (target - last, *shared, window.tabular.transpose(1, 2)) if part.shape[2]]
-    return (parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)), last
-
-
-def _one_hot(values: Tensor, sizes: Sequence[int]) -> Tensor:
-    """`tsforecast.features.categorical.one_hot` on tensors."""
-    parts = [
-        (column == torch.arange(size, device=column.device)).to(column.dtype) if size else column
-        for column, size in zip(values.split(1, dim=-1), sizes, strict=True)
-    ]
-    return torch.cat(parts, dim=-1)
 
 
 class NLinear(nn.Module):
@@ -66,7 +44,7 @@ class NLinear(nn.Module):
 
     def forward(self, window: Window) -> Tensor:
         """Forecasts in scaled units, [B H C] or [B H C Q]."""
-        rows, last = _design(window, self.cardinality)
+        rows, last = by_channel(window, self.cardinality, torch)
         return _steps(self.linear(rows) + last, self.quantiles)
 
     def collapse(self) -> LinearForecaster:
@@ -112,7 +90,7 @@ class DLinear(nn.Module):
 
     def forward(self, window: Window) -> Tensor:
         """Forecasts in scaled units, [B H C] or [B H C Q]."""
-        rows, last = _design(window, self.cardinality)
+        rows, last = by_channel(window, self.cardinality, torch)
         lookback = self.average.shape[0]
         trend = rows[..., :lookback] @ self.average + last
         rest = torch.cat([rows[..., :lookback] + last - trend, rows[..., lookback:]], dim=2)

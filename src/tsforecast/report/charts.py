@@ -24,33 +24,32 @@ def error_charts(by_step: ByStep) -> list[Draw]:
     baselines.sort(key=lambda name: name.replace("_", " ") != BASELINE)  # its colour is the one beside the forecasts
 
     def draw(metric: str, title: str, axes: Any) -> None:
-        steps = range(1, len(by_step[model][metric]) + 1)
-        for name, colour, dash in zip(baselines, cycle(BASELINES), cycle(DASHES), strict=False):
-            line(axes, name.replace("_", " "), steps, by_step[name][metric], colour, dash, 1.6)
-        line(axes, model.replace("_", " "), steps, by_step[model][metric], MODEL)
-        axes.set_ylim(bottom=0)
-        axes.set(title=title, xlabel="steps ahead")
+        errors = {name: list(by_step[name][metric]) for name in (model, *baselines)}
+        lines = {name: (range(1, len(values) + 1), values) for name, values in errors.items()}
+        _compare(axes, lines, title=title, xlabel="steps ahead")
 
     return [partial(draw, "mae", "Mean absolute error"), partial(draw, "mse", "Mean squared error")]
 
 
 def fold_chart(errors: Mapping[Any, float]) -> Draw:
     """The error of each fold by (model, fold), the model (the first) in front."""
-    by_model: dict[str, dict[int, float]] = {}
+    lines: dict[str, tuple[list[int], list[float]]] = {}
     for (name, fold), error in errors.items():
-        by_model.setdefault(name, {})[fold] = error
-    model, *others = by_model
+        folds, values = lines.setdefault(name, ([], []))
+        folds.append(fold)
+        values.append(error)
+    ticks = next(iter(lines.values()))[0]
+    return partial(_compare, lines=lines, title="Mean absolute error", xlabel="fold", xticks=ticks)
 
-    def draw(axes: Any) -> None:
-        for i, name in enumerate(others):
-            each, dash = by_model[name], DASHES[i % len(DASHES)]
-            line(axes, name.replace("_", " "), [*each], [*each.values()], BASELINES[i % len(BASELINES)], dash, 1.6)
-        line(axes, model.replace("_", " "), [*by_model[model]], [*by_model[model].values()], MODEL)
-        axes.set_xticks([*by_model[model]])
-        axes.set_ylim(bottom=0)
-        axes.set(title="Mean absolute error", xlabel="fold")
 
-    return draw
+def _compare(axes: Any, lines: Mapping[str, tuple[Sequence[int], Sequence[float]]], **labels: Any) -> None:
+    """Errors by name, the first in front of the others."""
+    model, *others = lines
+    for name, colour, dash in zip(others, cycle(BASELINES), cycle(DASHES), strict=False):
+        line(axes, name.replace("_", " "), *lines[name], colour, dash, 1.6)
+    line(axes, model.replace("_", " "), *lines[model], MODEL)
+    axes.set_ylim(bottom=0)
+    axes.set(**labels)
 
 
 def coverage_charts(by_step: ByStep) -> list[Draw]:
