@@ -24,7 +24,7 @@ from tsforecast.models.base import Estimator
 from tsforecast.models.linear import Ridge
 from tsforecast.serving.asgi import create_app
 from tsforecast.serving.engine import Engine
-from tsforecast.training.calibrate import Conformal
+from tsforecast.training.calibrate import Conformal, residuals
 from tsforecast.windows import Windows
 
 L, H, ROWS = 24, 6, 150
@@ -108,7 +108,7 @@ def trained(data: pd.DataFrame, schema: Schema, place: Path, model: Estimator | 
         forecaster=(model or Ridge()).fit(windows, windows, dims),
         metadata={"name": "test", "scores": {"test/mae": 1.0}},
     )
-    bundle = Conformal()(bundle, windows, LEVELS)
+    bundle = Conformal()(bundle, residuals(bundle, windows), LEVELS)
     return golden.with_golden(bundle, panel).save(place)
 
 
