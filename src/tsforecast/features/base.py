@@ -16,6 +16,7 @@ from tsforecast.errors import DataError, listed, nearest
 from tsforecast.features.scaling import NoScaler, Scaler, StandardScaler, by_offsets
 from tsforecast.types import Encoded, WindowFeature
 
+_BLOCK = 4096  # rows drawn at a time: what they need fits into the cache
 _COVARIATES = ("past", "known", "static")
 
 
@@ -186,14 +187,18 @@ class FeatureSet:
         """Rows of target, past, known and static as far apart as those of training; the same on every machine."""
         arrays = []
         for scaler, names, count in zip(self._scalers.values(), groups, rows, strict=True):
-            place = np.arange(1, count * len(names) + 1, dtype=np.float64).reshape(count, len(names))
-            share = place * place * 0.6180339887498949
-            share -= np.floor(share)  # Weyl: evenly in [0, 1), in no visible order
-            spread = 6 * (np.arange(1, count + 1)[:, None] / count) ** 2  # near one another first, then far apart
-            values = scaler.inverse((spread * (share - 0.5))[None], np.zeros(1, dtype=np.int64))[0]
-            for j, name in enumerate(names):
-                if size := len(self.categories.get(name, ())):
-                    values[:, j] = np.floor(share[:, j] * size)
+            values = np.empty((count, len(names)), np.float32)
+            for begin in range(0, count, _BLOCK):
+                block = slice(begin, min(begin + _BLOCK, count))
+                row = np.arange(block.start, block.stop, dtype=np.float64)[:, None]
+                place = row * len(names) + np.arange(1, len(names) + 1)
+                share = place * place * 0.6180339887498949
+                share -= np.floor(share)  # Weyl: evenly in [0, 1), in no visible order
+                spread = 6 * ((row + 1) / count) ** 2  # near one another first, then far apart
+                values[block] = scaler.inverse((spread * (share - 0.5))[None], np.zeros(1, dtype=np.int64))[0]
+                for j, name in enumerate(names):
+                    if size := len(self.categories.get(name, ())):
+                        values[block, j] = np.floor(share[:, j] * size)
             arrays.append(values)
         return arrays
 

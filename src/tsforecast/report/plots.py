@@ -20,14 +20,16 @@ from tsforecast.training.evaluate import Evaluation
 
 if TYPE_CHECKING:
     from tsforecast.backtesting.backtest import Backtest
+    from tsforecast.metrics import Scores
 
-FIGURES: dict[str, tuple[str, int, float]] = {  # what each is of, its columns (0: one for each chart) and their height
+# In the order of the page: what each is of, its columns (0: one for each chart) and their height in inches.
+FIGURES: dict[str, tuple[str, int, float]] = {
     "forecast": ("Example windows of the scored rows, in original units; forecasts in the shaded part", 1, 1.7),
     "extremes": ("Windows with the largest and the smallest error in scaled units; drawn in original units", 1, 1.7),
-    "error_by_step": ("Error by horizon step over all scored windows and channels, in scaled units", 0, 3.1),
-    "coverage_by_step": ("Share of the truth inside each interval by step; dashed: what it should be", 0, 3.1),
     "error_by_fold": ("Mean absolute error of each fold, in scaled units", 1, 3.1),
     "forecasts_by_cutoff": ("The last folds of a channel, in original units; forecasts in the shaded part", 1, 1.7),
+    "error_by_step": ("Error by horizon step over all scored windows and channels, in scaled units", 0, 3.1),
+    "coverage_by_step": ("Share of the truth inside each interval by step; dashed: what it should be", 0, 3.1),
     "insights": ("What the model leans on: the loss that each input saved, or the weight it has", 0, 4.4),
 }
 
@@ -73,33 +75,23 @@ class Report:
         OutputError
             A file cannot be written.
         """
-        by_step = {name: scores.by_step() for name, scores in found.scores.items()}
-        charts: dict[str, Sequence[Draw]] = {
-            **examples(found, self.windows),
-            "error_by_step": error_charts(by_step),
-            "coverage_by_step": coverage_charts(by_step),
-            "insights": insight_charts(insights or {}, found.bundle.dims.lookback),
-        }
         title = f"{found.bundle.metadata.get('name', 'bundle')}, {found.part} rows, horizon {found.bundle.dims.horizon}"
-        return _write(directory, title, charts)
+        leaning = insight_charts(insights or {}, found.bundle.dims.lookback)
+        return _write(directory, title, found.scores, insights=leaning, **examples(found, self.windows))
 
     def write_folds(self, directory: Path, backtest: Backtest) -> list[Path]:
         """Draw a backtest as `write` does a run: `error_by_fold.png`, `forecasts_by_cutoff.png` and `report.html`."""
-        by_step = {name: scores.by_step() for name, scores in backtest.pooled.items()}
-        charts: dict[str, Sequence[Draw]] = {
-            "error_by_fold": [fold_chart(backtest.by_fold["mae"].to_dict())],
-            "forecasts_by_cutoff": cutoffs(backtest, self.windows),
-            "error_by_step": error_charts(by_step),
-            "coverage_by_step": coverage_charts(by_step),
-        }
-        return _write(directory, backtest.title, charts)
+        by_fold, fans = fold_chart(backtest.by_fold["mae"].to_dict()), cutoffs(backtest, self.windows)
+        return _write(directory, backtest.title, backtest.pooled, error_by_fold=[by_fold], forecasts_by_cutoff=fans)
 
 
-def _write(directory: Path, title: str, charts: Mapping[str, Sequence[Draw]]) -> list[Path]:
+def _write(directory: Path, title: str, scores: Mapping[str, Scores], **charts: Sequence[Draw]) -> list[Path]:
+    """The charts of `FIGURES` that are given, and those of the scores by step."""
+    by_step = {name: each.by_step() for name, each in scores.items()}
+    charts |= {"error_by_step": error_charts(by_step), "coverage_by_step": coverage_charts(by_step)}
     figures = {}
-    for name, drawn in charts.items():
-        if drawn:
-            subtitle, columns, height = FIGURES[name]
+    for name, (subtitle, columns, height) in FIGURES.items():
+        if drawn := charts.get(name):
             figures[name] = draw(drawn, title, subtitle, columns=columns or len(drawn), height=height)
     files = {f"{name}.png": png(figure) for name, figure in figures.items()}
     files["report.html"] = _page(title, figures, files).encode()

@@ -72,10 +72,7 @@ class Run:
         """One file, or all files of a directory in a folder of its name; nothing where there is neither."""
         if self.client and path.exists():
             with client.errors(str(path), OSError):
-                if path.is_dir():
-                    self.client.log_artifacts(self.id, str(path), path.name)
-                else:
-                    self.client.log_artifact(self.id, str(path))
+                self.client.log_artifact(self.id, str(path))
 
     def log_dataset(self, *, name: str, digest: str, source: str, rows: int) -> None:
         """The data the run read: its name, sha256, place and number of rows."""
