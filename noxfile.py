@@ -27,6 +27,7 @@ SMOKE = {
     "panel": (["--series", "20", "--rows", "300", "--rounds", "1"], "NeuralForecast, the same"),
     "tft_step": (["--steps", "12", "--rounds", "1"], "| theirs |"),
     "wholeprocess": (["--rounds", "1"], "creates mlflow.db"),
+    "backtest": (["--series", "20", "--rounds", "1"], "cpu_ratio"),
 }
 
 
