@@ -15,6 +15,7 @@ VERBS = {
     "train": "fit, score, save and track one experiment",
     "backtest": "cross-validate models over time",
     "evaluate": "score a bundle on any dataset",
+    "leaderboard": "compare runs",
     "predict": "a file in, forecasts out",
     "publish": "put a bundle into the Bento model store, to serve it",
 }
@@ -51,7 +52,7 @@ def main() -> None:
         module = importlib.import_module(f"tsforecast.{verb}")
         command(module.main, verb)
         return
-    listing = "\n".join(f"  {name:<10}{text}" for name, text in VERBS.items())
+    listing = "\n".join(f"  {name:<13}{text}" for name, text in VERBS.items())
     if verb in ("-h", "--help"):
         sys.stdout.write(f"tsforecast VERB [key=value ...]\n\n{listing}\n\ntsforecast VERB --help tells more.\n")
         return

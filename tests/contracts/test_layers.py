@@ -32,13 +32,25 @@ LAYERS = {
     "result": BUNDLE | {"bundle", "metrics", "training"},
     "experiment": BUNDLE | {"bundle", "metrics", "training", "result"},
     "backtesting": {*BUNDLE, "bundle", "metrics", "training", "experiment", "result"},
+    "leaderboards": {"errors", "files", "metrics", "plotting", "training"},  # of training, what a run has recorded
     "tracking": BUNDLE | {"bundle", "__init__"},
     "serving": BUNDLE | {"bundle", "tracking", "__init__"},  # tracking fetches a bundle from MLflow
-    "__init__": {"errors", "types", "bundle", "data", "train", "backtest"},
+    "__init__": {"errors", "types", "bundle", "data", "train", "backtest", "leaderboard"},
 }
 
 # package -> the modules (or folders) that may import it; commands and config stand above all layers
-COMMANDS = {"check", "train", "backtest", "evaluate", "predict", "publish", "config", "tuning", "__main__"}
+COMMANDS = {
+    "check",
+    "train",
+    "backtest",
+    "evaluate",
+    "leaderboard",
+    "predict",
+    "publish",
+    "config",
+    "tuning",
+    "__main__",
+}
 ONLY_IN = {
     "hydra": COMMANDS,
     "omegaconf": COMMANDS,

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 import tsforecast as tsf
-from tsforecast.backtesting import Backtest
+from tsforecast.backtesting.backtest import Backtest
 from tsforecast.quantiles import QuantileScores
 
 PLAIN = ("model=seasonal_naive", "feature=[]", "scaler=none", "quantiles=[]", "calibration=none", "tracking=none")

@@ -131,6 +131,17 @@ class PublishConfig:
 
 
 @dataclass
+class LeaderboardConfig:
+    """Root of `leaderboard`."""
+
+    runs: Any = MISSING
+    out: str | None = MISSING
+    score: str = MISSING
+    uri: str = MISSING
+    paths: Paths = MISSING
+
+
+@dataclass
 class CheckConfig:
     """Root of `check`."""
 
@@ -146,6 +157,7 @@ ROOTS = {
     "backtest": BacktestConfig,
     "evaluate": EvaluateConfig,
     "predict": PredictConfig,
+    "leaderboard": LeaderboardConfig,
     "publish": PublishConfig,
 }
 
