@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 LIMIT = 1_900_000  # bytes of a page
 FORECASTS = 1_000_000  # of them for forecasts, at first
 SERIES, MODELS, CUTOFFS = 40, 12, 12  # of a chart or a table, at most
+KEYS = ["unique_id", "ds", "cutoff", "channel", "y"]
 COLOURS = {"ink": INK, "muted": MUTED, "axis": AXIS, "grid": GRID, "shade": SHADE, "models": [MODEL, *BASELINES]}
 
 
@@ -31,7 +32,7 @@ def page(board: Leaderboard) -> str:
     while True:
         blocks = [_block(block, budget // len(board.blocks)) for block in board.blocks]
         data = {"score": board.score, "remarks": board.remarks, "blocks": blocks, "colours": COLOURS}
-        text = json.dumps(_plain(data), separators=(",", ":"), ensure_ascii=False).replace("</", "<\\/")
+        text = json.dumps(data, separators=(",", ":"), ensure_ascii=False).replace("</", "<\\/")
         text = template.replace("{title}", html.escape("Leaderboard")).replace("{data}", text)
         if len(text.encode()) < LIMIT or not budget:
             return text
@@ -54,7 +55,7 @@ def _block(block: Block, budget: int) -> dict[str, Any]:
         "title": f"{block.number}. {block.title}",
         "verdict": block.verdict,
         "columns": list(table),
-        "rows": table.to_numpy(dtype=object).tolist(),
+        "rows": json.loads(table.to_json(orient="values", double_precision=6)),
         "steps": {name: [_short(x) for x in steps[error]] for name, steps in by_step.items()},
         "horizon": drawn[0].run.record.facts["horizon"],
         "error": "MAE in scaled units" if error == "mae" else "MAE in original units",
@@ -91,13 +92,12 @@ def _forecasts(entries: Sequence[Entry], budget: int) -> tuple[list[dict[str, An
     if not frames:
         return [], ["runs of train keep no forecasts to browse: backtest does"]
     first = next(iter(frames.values()))
-    size = 9 * sum(len([*each]) - 4 for each in frames.values()) * max(1, len(first) // max(1, _groups(first)))
-    room = budget // size
-    if not room:
-        return [], ["no forecasts: the page would be too large"]
-    several = first["unique_id"].nunique()
     keys = list(first[["unique_id", "channel"]].drop_duplicates().itertuples(index=False, name=None))
     cutoffs = np.sort(first["cutoff"].unique())
+    columns = sum(len(frame.columns) - len(KEYS) for frame in frames.values()) + 4  # time, and truth before and after
+    room = budget * len(keys) * len(cutoffs) // (9 * columns * len(first))
+    if not room:
+        return [], ["no forecasts: the page would be too large"]
     times = cutoffs[_spaced(len(cutoffs), min(CUTOFFS, room))]
     kept = [keys[i] for i in _spaced(len(keys), max(1, room // len(times)))]
     left_out = [
@@ -105,7 +105,7 @@ def _forecasts(entries: Sequence[Entry], budget: int) -> tuple[list[dict[str, An
         for name, some, every in (("series", kept, keys), ("cutoffs", times, cutoffs))
         if len(some) < len(every)
     ]
-    return list(_items(frames, kept, times, several)), left_out
+    return list(_items(frames, kept, times, first["unique_id"].nunique())), left_out
 
 
 def _items(
@@ -125,7 +125,7 @@ def _items(
             yield {
                 "series": _label(*key, several),
                 "cutoff": str(pd.Timestamp(cutoff))[:16],
-                "time": [_milliseconds(each) for each in (*before.index, *ds)],
+                "time": pd.DatetimeIndex([*before.index, *ds]).as_unit("ms").asi8.tolist(),
                 "truth": [_short(x) for x in (*before, *next(iter(rows.values()))["y"])],
                 "models": {
                     name: {
@@ -134,9 +134,6 @@ def _items(
                     for name, frame in rows.items()
                 },
             }
-
-
-KEYS = ["unique_id", "ds", "cutoff", "channel", "y"]
 
 
 def _frame(entry: Entry) -> pd.DataFrame | None:
@@ -158,10 +155,6 @@ def _frame(entry: Entry) -> pd.DataFrame | None:
     return frame.assign(**{name: frame[name].dt.tz_convert(None) for name in zoned})
 
 
-def _groups(frame: pd.DataFrame) -> int:
-    return len(frame[["unique_id", "channel", "cutoff"]].drop_duplicates())
-
-
 def _spaced(count: int, most: int) -> list[int]:
     return sorted({round(x) for x in np.linspace(0, count - 1, min(count, most))})[-most:]
 
@@ -170,20 +163,5 @@ def _label(series: str, channel: str, several: int) -> str:
     return f"{series} · {channel}" if several > 1 and channel != "y" else str(series) if several > 1 else channel
 
 
-def _milliseconds(stamp: Any) -> int:
-    return int(pd.Timestamp(stamp).timestamp() * 1000)
-
-
 def _short(value: Any) -> float | None:
     return None if value is None or not math.isfinite(value) else float(f"{value:.4g}")
-
-
-def _plain(value: Any) -> Any:
-    """JSON values, NaN as null: a page with `NaN` in it does not parse."""
-    if isinstance(value, dict):
-        return {str(key): _plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    if isinstance(value, float | np.floating):
-        return float(f"{value:.6g}") if math.isfinite(value) else None
-    return int(value) if isinstance(value, np.integer) else value

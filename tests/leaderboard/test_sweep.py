@@ -1,0 +1,49 @@
+"""A sweep of Hydra's own ends with its runs compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from tests.e2e.conftest import Cli, cli  # noqa: F401 (a fixture)
+
+SMALL = ("dataset=wide", "dataset.path=x.csv", "lookback=24", "horizon=4", "quantiles=[]", "report=none")
+
+
+def test_a_sweep_ends_with_a_table_of_its_runs(
+    cli: Cli,  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    sweep = ("-m", "hydra.sweep.dir=sweep", "tracking=none", "model=ridge,seasonal_naive", "lookback=24,30")
+    assert cli("train", *SMALL, *sweep) == 0
+    said = capsys.readouterr().out.rpartition("Run directory")[2]
+    for name in ("ridge lookback=24", "ridge lookback=30", "seasonal_naive lookback=24", "naive", "told apart"):
+        assert name in said
+    assert said.endswith("python -m tsforecast.leaderboard runs=sweep out=sweep\n")
+    assert cli("leaderboard", "runs=sweep", "out=sweep") == 0
+    assert "sweep/leaderboard.html" in capsys.readouterr().out
+    assert len(pd.read_csv(tmp_path / "sweep" / "leaderboard.csv")) == 5
+    assert cli("leaderboard", "runs=[sweep/0,sweep/9]") == 1
+    assert "there is no such run" in capsys.readouterr().err
+
+
+def test_the_runs_of_an_mlflow_experiment_are_compared(
+    cli: Cli,  # noqa: F811
+    tmp_path: Path,
+    tracking_database: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "mlflow.db").write_bytes(tracking_database.read_bytes())
+    tracked = ("tracking.experiment=trial", "tracking.log_model=false")
+    assert cli("train", *SMALL, *tracked, "model=ridge", "hydra.run.dir=run") == 0
+    assert cli("backtest", *SMALL, *tracked, "model=ridge", "backtest.windows=3", "hydra.run.dir=folds") == 0
+    capsys.readouterr()
+    assert cli("leaderboard", "runs=mlflow:trial", "out=out") == 0
+    said = capsys.readouterr().out
+    assert "1. x, horizon 4" in said
+    assert "2. x, horizon 4" in said
+    assert '"point":[' in (tmp_path / "out" / "leaderboard.html").read_text()
+    assert cli("leaderboard", "runs=mlflow:trail") == 1
+    assert "trial" in capsys.readouterr().err
