@@ -177,3 +177,14 @@ def test_what_is_deployed_is_fitted_on_all_rows_with_intervals_from_the_folds(
     assert bundle.offsets is not None
     np.testing.assert_array_equal(bundle.offsets, conformal(found.residuals(best), (0.1, 0.5, 0.9), fewest=9))
     assert bundle.forecast(frame).values.shape == (1, H, 2)
+
+
+def test_a_backtest_draws_its_last_folds_with_their_intervals(frame: pd.DataFrame) -> None:
+    found = run(frame, "backtest.windows=3")
+    first, last = found.fans(2)
+    assert (first.label, last.label) == ("fold 1", "fold 2")
+    own = found.scored["ridge"][2].frame.query("channel == 'b'")
+    np.testing.assert_array_equal(last.forecast, own["ridge"])
+    np.testing.assert_array_equal(last.intervals["80"][0], own["ridge-lo-80"])
+    np.testing.assert_array_equal(last.target[-H:], own["y"])
+    assert len(found.plot(2).axes) == 2

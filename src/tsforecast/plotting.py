@@ -105,8 +105,12 @@ def forecast_figure(forecast: Forecast, series: Sequence[str] = (), channels: Se
         fan = Fan.at(rows, i, c, rows.offsets[i] + past.sum(), forecast.values[i, :, c])
         within = edges(forecast.quantiles, forecast.quantile_levels, i, c)
         fans.append(replace(fan, intervals=within, unit=forecast.units.get(channel, "")))
-    figure = draw(fans, f"The first {CHARTS} of {count:,} forecasts" if count > CHARTS else "")
-    figure._repr_png_ = partial(png, figure)  # how a notebook shows it without pyplot
+    return shown(draw(fans, f"The first {CHARTS} of {count:,} forecasts" if count > CHARTS else ""))
+
+
+def shown(figure: Any) -> Any:
+    """The figure, which a notebook shows without pyplot."""
+    figure._repr_png_ = partial(png, figure)
     return figure
 
 

@@ -31,7 +31,7 @@ LAYERS = {
     "training": BUNDLE | {"bundle", "metrics"},
     "result": BUNDLE | {"bundle", "metrics", "training"},
     "experiment": BUNDLE | {"bundle", "metrics", "training", "result"},
-    "backtesting": {*BUNDLE, "bundle", "metrics", "training", "experiment", "result"},
+    "backtesting": {*BUNDLE, "bundle", "plotting", "metrics", "training", "experiment", "result"},
     "leaderboards": {"errors", "files", "metrics", "plotting", "training"},  # of training, what a run has recorded
     "tracking": BUNDLE | {"bundle", "__init__"},
     "serving": BUNDLE | {"bundle", "tracking", "__init__"},  # tracking fetches a bundle from MLflow

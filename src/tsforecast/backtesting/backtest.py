@@ -25,6 +25,7 @@ from tsforecast.data.sources import Loaded
 from tsforecast.experiment import Experiment, on_all_rows, run_experiment
 from tsforecast.files import atomic
 from tsforecast.metrics import Scores
+from tsforecast.plotting import Fan, draw, shown
 from tsforecast.result import UNCOMPARED, facts_of
 from tsforecast.training.evaluate import baselines
 from tsforecast.training.prepare import Prepared
@@ -82,6 +83,17 @@ class Backtest:
         """`unique_id, ds, cutoff, channel, y, <model>, <model>-lo-90, ...`: all models and folds."""
         by_model = [pd.concat([each.frame for each in own], ignore_index=True) for own in self.scored.values()]
         return pd.concat([by_model[0], *(each.drop(columns=KEYS) for each in by_model[1:])], axis=1)
+
+    def fans(self, count: int) -> list[Fan]:
+        """The forecasts of the first model at the last `count` cutoffs, to draw."""
+        own = next(iter(self.scored.values()))
+        rivals = self.scored.get("seasonal_naive", [None] * len(own))
+        pairs = list(zip(own, rivals, strict=True))[-count:] if count else []
+        return [each.fan(self.loaded, self.folds[each.fold], rival) for each, rival in pairs]
+
+    def plot(self, folds: int = 3) -> Any:
+        """A matplotlib figure of the last forecasts, as `fans` chooses them."""
+        return shown(draw(self.fans(folds), self.title))
 
     def metrics(self, model: str) -> dict[str, float]:
         """`backtest/mae`, `backtest/mae_se`, ... of a model."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,11 @@ from jaxtyping import Float
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.bundle.request import Prediction
 from tsforecast.data.folds import Fold
+from tsforecast.data.sources import Loaded
 from tsforecast.errors import OutputError
 from tsforecast.files import atomic
 from tsforecast.metrics import Scores, seasonal_scale
+from tsforecast.plotting import Fan
 from tsforecast.training.calibrate import residuals
 from tsforecast.training.evaluate import evaluate
 from tsforecast.training.prepare import Prepared
@@ -50,6 +52,17 @@ class Scored:
     residuals: Float[np.ndarray, "B H C Q"]
     seconds: float = float("nan")
     chosen: Mapping[str, Any] | None = None
+
+    def fan(self, loaded: Loaded, fold: Fold, baseline: Scored | None) -> Fan:
+        """The forecast to draw of the first series and the last channel, a baseline's beside it."""
+        panel, c = loaded.panel, len(loaded.panel.channels) - 1
+        frame = self.frame[(self.frame["unique_id"] == panel.ids[0]) & (self.frame["channel"] == panel.channels[c])]
+        fan = Fan.at(panel, 0, c, int(fold.borders.test_end[0]) - len(frame), frame[self.model].to_numpy())
+        shares = [column.rpartition("-")[2] for column in frame if column.startswith(f"{self.model}-lo-")]
+        within = {n: tuple(frame[f"{self.model}-{end}-{n}"].to_numpy() for end in ("lo", "hi")) for n in shares}
+        rival = None if baseline is None else baseline.frame.loc[frame.index, baseline.model].to_numpy()
+        unit = loaded.schema.units.get(fan.channel, "")
+        return replace(fan, baseline=rival, intervals=within, label=f"fold {self.fold}", unit=unit)
 
     def save(self, path: Path, key: str) -> None:
         """Write the directory of this model and fold; `result.json` comes last, and says that all is there."""

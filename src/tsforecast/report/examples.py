@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Int
@@ -12,9 +11,6 @@ from tsforecast.plotting import Fan, edges
 from tsforecast.quantiles import ratio
 from tsforecast.training.evaluate import Evaluation
 from tsforecast.windows import Windows
-
-if TYPE_CHECKING:
-    from tsforecast.backtesting.backtest import Backtest
 
 
 def examples(found: Evaluation, count: int) -> dict[str, list[Fan]]:
@@ -48,24 +44,6 @@ def examples(found: Evaluation, count: int) -> dict[str, list[Fan]]:
         baseline, unit = None if theirs is None else theirs[i, :, c], bundle.schema.units.get(fan.channel, "")
         fans.append(replace(fan, baseline=baseline, intervals=intervals, label=label, unit=unit))
     return {"forecast": fans[: len(spaced)], "extremes": fans[len(spaced) :]}
-
-
-def cutoffs(backtest: Backtest, count: int) -> list[Fan]:
-    """The forecasts of the model (the first) at the last `count` cutoffs: of the first series and last channel."""
-    name, panel = next(iter(backtest.scored)), backtest.loaded.panel
-    baseline, c = backtest.scored.get("seasonal_naive"), len(panel.channels) - 1
-    fans = []
-    for place in range(len(backtest.scored[name]))[-count:] if count else ():
-        own = backtest.scored[name][place]
-        frame = own.frame[(own.frame["unique_id"] == panel.ids[0]) & (own.frame["channel"] == panel.channels[c])]
-        origin = int(backtest.folds[own.fold].borders.test_end[0]) - len(frame)
-        fan = Fan.at(panel, 0, c, origin, frame[name].to_numpy())
-        shares = [column.rpartition("-")[2] for column in frame if column.startswith(f"{name}-lo-")]
-        within = {share: tuple(frame[f"{name}-{end}-{share}"].to_numpy() for end in ("lo", "hi")) for share in shares}
-        other = None if baseline is None else baseline[place].frame.loc[frame.index, "seasonal_naive"].to_numpy()
-        unit = backtest.loaded.schema.units.get(fan.channel, "")
-        fans.append(replace(fan, baseline=other, intervals=within, label=f"fold {own.fold}", unit=unit))
-    return fans
 
 
 def _apart(ranked: Int[np.ndarray, " B"], windows: Windows, count: int) -> list[int]:

@@ -15,7 +15,7 @@ import numpy as np
 from tsforecast.files import atomic
 from tsforecast.plotting import Draw, draw, png
 from tsforecast.report.charts import Insights, coverage_charts, error_charts, fold_chart, insight_charts
-from tsforecast.report.examples import cutoffs, examples
+from tsforecast.report.examples import examples
 from tsforecast.training.evaluate import Evaluation
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Report:
 
     def write_folds(self, directory: Path, backtest: Backtest) -> list[Path]:
         """Draw a backtest as `write` does a run: `error_by_fold.png`, `forecasts_by_cutoff.png` and `report.html`."""
-        by_fold, fans = fold_chart(backtest.by_fold["mae"].to_dict()), cutoffs(backtest, self.windows)
+        by_fold, fans = fold_chart(backtest.by_fold["mae"].to_dict()), backtest.fans(self.windows)
         return _write(directory, backtest.title, backtest.pooled, error_by_fold=[by_fold], forecasts_by_cutoff=fans)
 
 
