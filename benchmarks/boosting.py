@@ -20,6 +20,7 @@ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 
 PARAMETERS = {"max_depth": 4, "learning_rate": 0.05, "max_bin": 256}
 LOOKBACK, HORIZON = 96, 24
+FILE = Path(os.environ.get("TSFORECAST_DATA_DIR", "data"), "ETTh1.csv")
 
 
 def ours(trees: int) -> dict[str, float]:
@@ -30,7 +31,7 @@ def ours(trees: int) -> dict[str, float]:
     from tsforecast.models.boosting import XGBoost
     from tsforecast.training.evaluate import evaluate
 
-    dataset = Dataset(path="etth1", name="etth1", time="date", target=("OT",), freq="h")
+    dataset = Dataset(path=str(FILE), name="etth1", time="date", target=("OT",), freq="h")
     split, sizes = RowSplit(train=8640, val=2880, test=2880), {"lookback": LOOKBACK, "horizon": HORIZON}
     plain = {"min_child_weight": 1.0, "subsample": 1.0, "colsample_bytree": 1.0}
     model = XGBoost(rounds=trees, patience=None, **plain, **PARAMETERS)
@@ -59,10 +60,9 @@ def main() -> None:
     commands = {"tsforecast": [sys.executable, __file__, "--ours", "--trees", str(arguments.trees)]}
     if arguments.peers_python:
         script = str(Path(__file__).with_name("boosting_peers.py"))
-        data = Path(os.environ.get("TSFORECAST_DATA_DIR", "data"), "ETTh1.csv")
         shared = json.dumps({"n_estimators": arguments.trees, **PARAMETERS})
         for library in ("skforecast", "mlforecast"):
-            commands[library] = [str(arguments.peers_python), script, str(data), library, shared]
+            commands[library] = [str(arguments.peers_python), script, str(FILE), library, shared]
     found: dict[str, list[dict[str, float]]] = {name: [] for name in commands}
     for _ in range(arguments.rounds):
         for name, command in commands.items():

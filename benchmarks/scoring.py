@@ -10,6 +10,7 @@ import argparse
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -25,7 +26,8 @@ from tsforecast.training.prepare import Prepared
 
 def etth1() -> Prepared:
     """ETTh1 by the published protocol: what `+experiment=etth1` is made of."""
-    dataset = Dataset(path="etth1", name="etth1", time="date", freq="h")
+    file = Path(os.environ.get("TSFORECAST_DATA_DIR", "data"), "ETTh1.csv")
+    dataset = Dataset(path=str(file), name="etth1", time="date", freq="h")
     split = RowSplit(train=8640, val=2880, test=2880)
     return Experiment(source=dataset, split=split, model=Ridge(), trainer=None, lookback=336, horizon=96).prepare()
 

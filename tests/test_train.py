@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Callable
@@ -22,7 +23,6 @@ from tsforecast.bundle import golden
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.config.command import command
 from tsforecast.config.compose import CONF_DIR
-from tsforecast.data.catalogue import sha256
 from tsforecast.errors import ConfigError, DataError
 from tsforecast.train import main
 from tsforecast.training import fit as fitting
@@ -89,7 +89,7 @@ def test_the_digest_is_that_of_the_file_as_it_was_read(run: Run, monkeypatch: py
     before: list[str] = []
 
     def fit(*args: Any, **kwargs: Any) -> Any:
-        before.append(sha256(Path("my.csv")))
+        before.append(hashlib.sha256(Path("my.csv").read_bytes()).hexdigest())
         Path("my.csv").write_text("something else")
         return fitting_fit(*args, **kwargs)
 

@@ -80,7 +80,6 @@ def carry_out(
 
 def _closing(result: Result, out: Path, tag: str | None, view: str | None) -> str:
     """The table, and what to type next."""
-    from tsforecast.data.catalogue import CATALOGUE
     from tsforecast.serving.store import SERVE, VARIABLE
 
     place, address = shlex.quote(os.path.relpath(out)), result.data.loaded.address
@@ -88,10 +87,9 @@ def _closing(result: Result, out: Path, tag: str | None, view: str | None) -> st
     data = shlex.quote(os.path.relpath(address)) if file else "HISTORY.csv"
     more = " known_future=FUTURE.csv" * bool(result.bundle.schema.known)
     more += " short=drop" * (getattr(result.experiment.split, "short", None) == "drop")
-    again = "" if result.experiment.config["dataset"].get("path") in CATALOGUE else f" +dataset.path={data}"
     lines = [
         f"python -m tsforecast.predict bundle={place}/bundle input={data} output=forecast.csv{more}",
-        f"python -m tsforecast.evaluate bundle={place}/bundle{again}" if file else None,
+        f"python -m tsforecast.evaluate bundle={place}/bundle +dataset.path={data}" if file else None,
         None if tag else f"python -m tsforecast.publish bundle={place}/bundle",
         f"{VARIABLE}={tag or f'{place}/bundle'} {SERVE}",
         view,

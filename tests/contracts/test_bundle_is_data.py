@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.errors import refused
+from tests.errors import has, refused
 from tests.serving.conftest import frame, trained
 from tsforecast import load_bundle
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.data.schema import Schema
 from tsforecast.data.sources import read_frame
-from tsforecast.errors import BundleError, TsforecastError
+from tsforecast.errors import BundleError, DataError, TsforecastError
 from tsforecast.serving.engine import Engine
 from tsforecast.training.prepare import trained_on
 
@@ -63,7 +63,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
         "dataset": {
             "_target_": "tsforecast.data.sources.Dataset", "path": "own.csv", "time": "date",
             "target": ["load", "visits"], "freq": "h", "timezone": "naive", "gaps": "error", "name": "own",
-            "static_path": None, "data_dir": str(place / "data"),
+            "static_path": None, "url": "http://127.0.0.1:9/own.csv",
+            "sha256": hashlib.sha256((place / "own.csv").read_bytes()).hexdigest(),
         },
         "split": {
             "_target_": "tsforecast.data.splits.DateSplit", "val_start": "2024-01-04", "test_start": "2024-01-05",
@@ -174,6 +175,30 @@ def test_a_path_outside_is_followed_only_when_the_caller_names_it(
             trained_on(load_bundle(path), "dataset", {}, "data")
         assert f"+dataset.{key}={value}" in str(error.value.fix)
         assert getattr(trained_on(load_bundle(path), "dataset", {key: value}, "data"), key) == value
+
+
+def test_nothing_is_downloaded_from_an_address_that_a_bundle_states(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = forged(bundle, "metadata.json", put(("provenance", "config", "dataset", "path"), "gone.csv"), tmp_path / "b")
+    with refused(DataError, where="gone.csv", got=has("no url")):
+        trained_on(load_bundle(path), "dataset", {}, "data").load()
+    address = {"url": "http://127.0.0.1:9/x.csv"}
+    with refused(DataError, where="gone.csv", got=has("Connection")):
+        trained_on(load_bundle(path), "dataset", address, "data").load()
+
+
+def test_rows_that_the_caller_names_need_not_have_the_digest_of_those_of_training(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path(str(bundle.path)).parent)
+    frame()[:-1].to_csv("newer.csv", index=False)
+    assert len(trained_on(bundle, "dataset", {"path": "newer.csv"}, "data").load().panel.time) == len(frame()) - 1
+    frame()[:-1].to_csv("own.csv", index=False)
+    with refused(DataError, where="own.csv", got=has("sha256")):
+        trained_on(bundle, "dataset", {}, "data").load()
+    frame().to_csv("own.csv", index=False)
 
 
 @pytest.mark.parametrize("spec", ["tsforecast.features.base.FeatureSet", "tsforecast.features.scaling.NoScaler"])

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.errors import has, refused
 
+from tsforecast.config.compose import build, compose
 from tsforecast.data.frames import to_panel
 from tsforecast.data.schema import Schema
 from tsforecast.data.sources import Dataset, read_frame
@@ -42,8 +43,8 @@ def complaint(path: Path, content: str | bytes) -> str:
 
 def test_beijing_is_read_as_python_itself_reads_it():
     parts = ["year", "month", "day", "hour"]
-    panel = Dataset(path="beijing_pm25", time=parts, target=["pm2.5"], past=["DEWP", "Iws"], freq="h",
-                    data_dir=str(ROOT / "data")).load().panel  # fmt: skip
+    file, named = str(ROOT / "data" / "beijing_pm25.csv"), {"time": parts, "target": ["pm2.5"], "past": ["DEWP", "Iws"]}
+    panel = Dataset(path=file, freq="h", **named).load().panel
     with (ROOT / "data" / "beijing_pm25.csv").open() as handle:
         rows = list(csv.DictReader(handle))
     assert panel.target.shape == (43_824, 1) == (len(rows), 1)
@@ -57,7 +58,8 @@ def test_beijing_is_read_as_python_itself_reads_it():
 @pytest.mark.parametrize("name", ["etth1", "etth2"])
 def test_ett_has_its_published_span(name, tmp_path):
     assert "TSFORECAST_DATA_DIR" in os.environ, "set TSFORECAST_DATA_DIR to the folder with ETTh1.csv and ETTh2.csv"
-    panel = Dataset(path=name, data_dir=str(tmp_path)).load().panel
+    cfg, _ = compose("train", [f"dataset={name}", f"paths.data_dir={tmp_path}"])
+    panel = build(cfg.dataset).load().panel
     assert panel.channels == ("HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT")
     assert (len(panel.time), panel.freq) == (17_420, "h")
     assert list(map(str, panel.time[[0, -1]])) == ["2016-07-01 00:00:00", "2018-06-26 19:00:00"]

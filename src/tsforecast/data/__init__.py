@@ -1,1 +1,1 @@
-"""Where series come from: files, the catalogue, splits."""
+"""Where series come from: files and databases, panels, splits."""

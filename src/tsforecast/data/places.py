@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ import pandas as pd
 from tsforecast.data.schema import Schema
 from tsforecast.data.tables import read_csv, unreadable
 from tsforecast.errors import ConfigError, DataError, nearest, without_password
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,30 @@ def read_query(address: str, query: str) -> Table:
         reason = str(getattr(error, "orig", None) or error)
         raise DataError("the database does not answer the query", where=where, got=reason, fix=query) from error
     return Table(frame, frame_digest(frame), where)
+
+
+def download(url: str | None, path: Path, sha256: str, about: str) -> Path:
+    """Fetch a file to `path`, where it appears once it is there entire and has the digest.
+
+    Raises
+    ------
+    DataError
+        There is no address or no network, or what came has another digest.
+    """
+    import pooch
+
+    log.info("Downloading %s (%s)", url, about)
+    try:
+        if url is None:
+            raise FileNotFoundError("it has no url: it is part of the repository, or yours")
+        bar = pooch.HTTPDownloader(progressbar=True)
+        return Path(pooch.retrieve(url, f"sha256:{sha256}", path.name, path.parent, downloader=bar))
+    except (OSError, ValueError) as error:  # no network (requests' errors are OSErrors), no permission, wrong digest
+        what, got = "the file is not here and could not be downloaded", f"{type(error).__name__}: {error}"
+        fix = (
+            f"put {path.name} from {url or 'where it is kept'} there, or into the folder that TSFORECAST_DATA_DIR names"
+        )
+        raise DataError(what, where=path, got=got, allowed=f"sha256 {sha256}", fix=fix) from error
 
 
 def frame_digest(frame: pd.DataFrame) -> str:

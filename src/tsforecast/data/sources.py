@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -11,12 +12,12 @@ from typing import Any, Protocol
 import pandas as pd
 import pyarrow
 
-from tsforecast.data.catalogue import CATALOGUE, fetch
 from tsforecast.data.columns import Problems, as_frame
 from tsforecast.data.frames import to_panel
 from tsforecast.data.panel import Panel
-from tsforecast.data.places import Table, frame_digest, read_query, read_table
+from tsforecast.data.places import Table, download, frame_digest, read_query, read_table
 from tsforecast.data.schema import Schema
+from tsforecast.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True)
@@ -124,28 +125,63 @@ class Stored(Schema, ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset(Stored):
-    """A file, a folder or an address.
+    """A file, a folder or an address; with `url` and `sha256`, a public file that is downloaded once.
 
     Parameters
     ----------
     path
-        A .csv or .parquet file, a folder of the latter, an address of either (`s3://bucket/x.csv`), or the name of a
-        catalogue entry (`etth1`, `etth2`, `beijing_pm25`, `panel`).
-    data_dir
-        Where catalogue files are looked for first and downloaded to.
+        A .csv or .parquet file, a folder of the latter, or an address of either (`s3://bucket/x.csv`).
+    url
+        Where the file is downloaded from when it is neither at `path` nor, by its name, in TSFORECAST_DATA_DIR.
+    sha256
+        What the digest of the file has to be; of a folder, what runs record. None: any.
+    licence, citation
+        Of a public file: what a download says.
     """
 
     path: str
-    data_dir: str = "data"
+    url: str | None = None
+    sha256: str | None = None
+    licence: str | None = None
+    citation: str | None = None
 
     @cached_property
     def file(self) -> str | Path:
-        """Where it is, fetched when it is one of the catalogue."""
-        return fetch(self.path, Path(self.data_dir)) if self.path in CATALOGUE else self.path
+        """Where it is: at `path`; a file whose digest is stated may lie elsewhere, or be downloaded.
+
+        Raises
+        ------
+        ConfigError
+            It has an address, and no digest that a download could be checked with.
+        DataError
+            It is nowhere.
+        """
+        path = Path(self.path)
+        if self.url and not self.sha256:
+            what, fix = "what is downloaded is checked with its digest", "dataset.sha256=..., as sha256sum FILE says"
+            raise ConfigError(what, where="dataset.sha256", got="nothing", fix=fix)
+        if self.sha256 is None or "://" in self.path or path.exists():
+            return self.path
+        spare = Path(os.environ.get("TSFORECAST_DATA_DIR") or path.parent, path.name)
+        return spare if spare.exists() else download(self.url, path, self.sha256, f"{self.licence}; {self.citation}")
 
     def read(self) -> Table:
-        """See `Stored`."""
-        return read_table(self.file, self)
+        """See `Stored`.
+
+        Raises
+        ------
+        DataError
+            It cannot be read, or has another digest than is stated.
+        """
+        table = read_table(self.file, self)
+        if self.sha256 not in (None, table.fingerprint):
+            got, fix = (
+                f"sha256 {table.fingerprint}",
+                "remove it and fetch it again; to read it as it is: dataset.sha256=null",
+            )
+            what = f"this is not the {self.name or 'file'} whose digest is stated: it was altered or cut short"
+            raise DataError(what, where=table.place, got=got, allowed=f"sha256 {self.sha256}", fix=fix)
+        return table
 
 
 @dataclass(frozen=True, kw_only=True)

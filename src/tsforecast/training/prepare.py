@@ -14,7 +14,6 @@ from jaxtyping import Float
 
 from tsforecast.bundle import directory
 from tsforecast.bundle.bundle import Bundle
-from tsforecast.data.catalogue import CATALOGUE
 from tsforecast.data.panel import Panel
 from tsforecast.data.sources import Dataset, Loaded
 from tsforecast.data.splits import Borders
@@ -124,7 +123,8 @@ def trained_on(bundle: Bundle, part: str, given: Mapping[str, Any], data_dir: st
     """The `dataset` or `split` that a bundle was trained on, from plain values; those `given` go over its own.
 
     Of what a bundle says of files, names alone are followed: in `data_dir`, where training had it there, else from the
-    working directory, or from the one that training worked in if the bundle lies below it.
+    working directory, or from the one that training worked in if the bundle lies below it. Nothing is downloaded from
+    the `url` that it may state, and its digest is of the path that it states.
 
     Raises
     ------
@@ -137,17 +137,17 @@ def trained_on(bundle: Bundle, part: str, given: Mapping[str, Any], data_dir: st
         raise BundleError(what, where="dataset.path", fix=fix)
     try:
         config = bundle.metadata["provenance"]["config"]
-        spec, paths = {**config[part], **given}, config.get("paths") or {}
+        paths, left = config.get("paths") or {}, {"url", *["sha256"] * ("path" in given)}
+        spec = {**{key: value for key, value in config[part].items() if key not in left}, **given}
         if part == "dataset" and "query" in spec:  # which is not asked again: a bundle sends nothing to a database
             what, fix = "the bundle was trained on the answer of a database", "say which rows: " + _ROWS
             raise BundleError(what, where="dataset", got=spec.get("address"), fix=fix)
         for key in sorted({"path", "static_path"} & {*spec} - {*given}):
-            if isinstance(spec[key], str) and spec[key] not in CATALOGUE:
+            if isinstance(spec[key], str):
                 spec[key] = str(_followed(bundle, key, spec[key], data_dir, paths))
     except (LookupError, TypeError, AttributeError) as error:
         what, fix = "the bundle does not say what it was trained on", f"add {part}=... to the command"
         raise BundleError(what, where=part, got=error, fix=fix) from error
-    spec |= {"data_dir": data_dir} if part == "dataset" else {}
     return directory.build(spec, kind, directory.allowed(), where="metadata.json")
 
 
