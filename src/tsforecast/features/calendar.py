@@ -19,7 +19,7 @@ FIELDS: dict[str, tuple[Callable[[pd.DatetimeIndex], Any], int]] = {
     "hour": (lambda time: time.hour, 24),
     "weekday": (lambda time: time.day_of_week, 7),
     "day": (lambda time: time.day - 1, 31),
-    "dayofyear": (lambda time: time.dayofyear - 1, 366),
+    "dayofyear": (lambda time: time.day_of_year - 1, 366),
     "week": (lambda time: time.isocalendar().week.to_numpy(dtype=np.int64) - 1, 53),
     "month": (lambda time: time.month - 1, 12),
     "quarter": (lambda time: time.quarter - 1, 4),
