@@ -188,3 +188,4 @@ def test_a_backtest_draws_its_last_folds_with_their_intervals(frame: pd.DataFram
     np.testing.assert_array_equal(last.intervals["80"][0], own["ridge-lo-80"])
     np.testing.assert_array_equal(last.target[-H:], own["y"])
     assert len(found.plot(2).axes) == 2
+    assert repr(found) == f"{found.title}\n\n{found.table()}"

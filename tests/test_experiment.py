@@ -68,6 +68,9 @@ def test_a_run_from_python_tells_its_scores_and_draws_its_forecast(frame: pd.Dat
     assert run.scores.loc["ridge", "mase"] == run.metrics["test/mase"]
     assert run.plot().axes
     assert "ridge has a" in run.table()
+    assert repr(run) == f"{run.experiment.name}\n\n{run.table()}"
+    assert repr(run.forecast()).splitlines()[1:] == repr(run.forecast().to_frame()).splitlines()
+    assert len(repr(run.bundle).splitlines()) == 1
 
 
 def test_the_arguments_of_python_are_checked_as_the_command_lines(frame: pd.DataFrame) -> None:

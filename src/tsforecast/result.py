@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 UNCOMPARED = {"paths", "tracking", "report", "publish", "name", "backtest", "objective", "refit"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """What a run has found; while it goes on, what it has found so far.
 
@@ -51,6 +51,9 @@ class Result:
     bundle: Bundle
     parts: Mapping[str, Evaluation] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"{self.experiment.name}\n\n{self.table() if self.parts else 'not scored'}"
 
     @property
     def scores(self) -> pd.DataFrame:

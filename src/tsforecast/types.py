@@ -123,7 +123,7 @@ def quantile_names(quantiles: Sequence[float]) -> list[str]:
     return [f"{'lo' if each > 0 else 'hi'}-{abs(each):g}" if each else "median" for each in percents]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Forecast:
     """Forecasts in original units, one cutoff per series.
 
@@ -157,11 +157,15 @@ class Forecast:
     time: pd.DatetimeIndex
     channels: tuple[str, ...]
     values: Float[np.ndarray, "N H C"]
-    history: Panel = field(repr=False)
+    history: Panel
     quantile_levels: tuple[float, ...] = ()
     quantiles: Float[np.ndarray, "N H C Q"] | None = None
     warnings: tuple[str, ...] = ()
     units: Mapping[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        notes = "".join(f"\n{each}" for each in self.warnings)
+        return f"{self.values.shape[1]} steps ahead of {len(self.ids)} series\n{self.to_frame()}{notes}"
 
     def plot(self, series: Sequence[str] = (), channels: Sequence[str] = ()) -> Any:
         """A matplotlib figure: history, forecast and intervals, a chart for each series and channel.

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 KEYS = ["unique_id", "ds", "cutoff", "channel", "y"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Backtest:
     """What the folds have found, by model and fold.
 
@@ -53,6 +53,9 @@ class Backtest:
     folds: Sequence[Fold]
     gap: int
     scored: Mapping[str, Sequence[Scored]]
+
+    def __repr__(self) -> str:
+        return f"{self.title}\n\n{self.table()}"
 
     @property
     def title(self) -> str:

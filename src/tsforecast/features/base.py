@@ -62,10 +62,10 @@ class FeatureSet:
 
     features: Sequence[Feature | WindowFeature] = ()
     scaler: Scaler = field(default_factory=StandardScaler)
-    ids: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=object))
+    ids: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=object), repr=False)
     categories: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    ranges: dict[str, Float[np.ndarray, "3 N X"]] = field(default_factory=dict)
-    _covariates: dict[str, Scaler] = field(default_factory=lambda: dict.fromkeys(_COVARIATES, NoScaler()))
+    ranges: dict[str, Float[np.ndarray, "3 N X"]] = field(default_factory=dict, repr=False)
+    _covariates: dict[str, Scaler] = field(default_factory=lambda: dict.fromkeys(_COVARIATES, NoScaler()), repr=False)
 
     @property
     def _scalers(self) -> dict[str, Scaler]:
