@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 import tsforecast as tsf
 from tests.errors import refused
 from tsforecast.backtesting import backtest as backtesting
+from tsforecast.backtesting import fits as carried
 from tsforecast.backtesting.backtest import Backtest
 from tsforecast.errors import ConfigError, DataError, OutputError
 from tsforecast.quantiles import conformal
@@ -89,11 +91,19 @@ def test_in_parallel_the_numbers_are_the_same(frame: pd.DataFrame) -> None:
     pd.testing.assert_frame_equal(serial.scores, parallel.scores, check_exact=True)
 
 
+@pytest.mark.skipif(
+    "TSFORECAST_RAY" not in os.environ, reason="Ray takes a minute to start: TSFORECAST_RAY=1 asks for it"
+)
+def test_on_ray_the_numbers_are_the_same(frame: pd.DataFrame) -> None:
+    own = ("backtest.windows=3", "backtest.n_jobs=2", "backtest.executor=ray")
+    pd.testing.assert_frame_equal(run(frame, "backtest.windows=3").frame, run(frame, *own).frame, check_exact=True)
+
+
 def test_models_share_the_folds_and_the_encoded_data(frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared: list[Any] = []
-    original = backtesting.Experiment.prepare
+    original = carried.Experiment.prepare
     monkeypatch.setattr(
-        backtesting.Experiment,
+        carried.Experiment,
         "prepare",
         lambda self, loaded=None, *, like=None: prepared.append(like) or original(self, loaded, like=like),
     )
@@ -108,7 +118,7 @@ def test_an_interrupted_backtest_goes_on_where_it_was(
     frame: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fits: list[int] = []
-    original = backtesting.run_experiment
+    original = carried.run_experiment
 
     def counted(experiment: Any, *args: Any, **kwargs: Any) -> Any:
         fits.append(experiment.split.number)
@@ -116,7 +126,7 @@ def test_an_interrupted_backtest_goes_on_where_it_was(
             raise KeyboardInterrupt
         return original(experiment, *args, **kwargs)
 
-    monkeypatch.setattr(backtesting, "run_experiment", counted)
+    monkeypatch.setattr(carried, "run_experiment", counted)
     with pytest.raises(KeyboardInterrupt):
         run(frame, "backtest.windows=4", out=tmp_path / "run")
     found = run(frame, "backtest.windows=4", out=tmp_path / "run")
@@ -142,13 +152,15 @@ def test_folds_of_another_backtest_are_not_taken_for_its_own(frame: pd.DataFrame
 
 
 def test_what_cannot_be_backtested_is_told_before_a_fit(frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backtesting, "run_experiment", pytest.fail)
+    monkeypatch.setattr(carried, "run_experiment", pytest.fail)
     with refused(DataError, where="backtest"):
         run(frame, "backtest.windows=99")
     with refused(ConfigError, where="objective", got="val/mae"):
         run(frame, "objective=val/mae")
     with refused(ConfigError):
         run(frame, "backtest.models=[ridge,rigde]")
+    with refused(ConfigError, where="backtest.executor", got="dask"):
+        run(frame, "backtest.executor=dask", "backtest.windows=2")
     with refused(ConfigError, where="backtest.window", fix="did you mean backtest.windows?"):
         run(frame, "backtest.window=3")
 

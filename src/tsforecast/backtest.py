@@ -51,7 +51,8 @@ def carry_out(
     from tsforecast.training.results import check_objective
 
     keys: Any = OmegaConf.to_container(cfg.backtest)
-    models, n_jobs, dry = keys.pop("models"), keys.pop("n_jobs"), keys.pop("dry_run")
+    models, dry = keys.pop("models"), keys.pop("dry_run")
+    jobs = {name: keys.pop(name) for name in ("n_jobs", "executor")}
     folds = Folds(**keys)
     planned = _experiments(cfg, chosen, models, overrides, source)
     first = next(iter(planned.values()))
@@ -64,12 +65,12 @@ def carry_out(
     if dry:
         return None
     if out is None:
-        return backtest(planned, folds, loaded=loaded, n_jobs=n_jobs)
+        return backtest(planned, folds, loaded=loaded, **jobs)
     report, tracker = build(cfg.report), build(cfg.tracking)
     name, tags = f"{first.name} backtest", {"dataset": chosen["dataset"], "model": ",".join(planned)}
     with tracker.run(name, first.config, tags, first.origin) as run:
         with quiet_console(), _progress(len(cutoffs) * (len(planned) + len(first.baselines)), cfg.objective) as seen:
-            found = backtest(planned, folds, out, loaded=loaded, n_jobs=n_jobs, on=seen)
+            found = backtest(planned, folds, out, loaded=loaded, **jobs, on=seen)
         kept = None
         if first.refit == "all":
             score = cfg.objective.partition("/")[2]

@@ -18,6 +18,7 @@ BUNDLE = {"errors", "files", "types", "quantiles", "windows", "data", "features"
 LAYERS = {
     "errors": set(),
     "files": {"errors"},
+    "cluster": {"errors"},
     "quantiles": {"errors"},
     "types": {"errors", "data", "plotting"},  # for `Forecast.plot`, once it is called; plotting imports no types
     "plotting": {"errors", "quantiles"},
@@ -31,7 +32,7 @@ LAYERS = {
     "training": BUNDLE | {"bundle", "metrics"},
     "result": BUNDLE | {"bundle", "metrics", "training"},
     "experiment": BUNDLE | {"bundle", "metrics", "training", "result"},
-    "backtesting": {*BUNDLE, "bundle", "plotting", "metrics", "training", "experiment", "result"},
+    "backtesting": {*BUNDLE, "cluster", "bundle", "plotting", "metrics", "training", "experiment", "result"},
     "leaderboards": {"errors", "files", "metrics", "plotting", "training"},  # of training, what a run has recorded
     "tracking": BUNDLE | {"bundle", "__init__"},
     "serving": BUNDLE | {"bundle", "tracking", "__init__"},  # tracking fetches a bundle from MLflow
@@ -55,7 +56,7 @@ ONLY_IN = {
     "hydra": COMMANDS,
     "omegaconf": COMMANDS,
     "optuna": {"tuning"},
-    "ray": {"tuning.cluster"},
+    "ray": {"cluster"},
     "mlflow": {"tracking"},
     "matplotlib": {"plotting"},
     "pooch": {"data"},

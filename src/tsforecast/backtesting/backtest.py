@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
 import logging
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from pathlib import Path
@@ -17,18 +13,17 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from tsforecast.backtesting.scored import Scored, score
+from tsforecast.backtesting.fits import Fit, found_by
+from tsforecast.backtesting.scored import Scored
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.data.folds import Fold, Folds
 from tsforecast.data.panel import seasonality
 from tsforecast.data.sources import Loaded
-from tsforecast.experiment import Experiment, on_all_rows, run_experiment
+from tsforecast.experiment import Experiment, on_all_rows
 from tsforecast.files import atomic
 from tsforecast.metrics import Scores
 from tsforecast.plotting import Fan, draw, shown
-from tsforecast.result import UNCOMPARED, facts_of
-from tsforecast.training.evaluate import baselines
-from tsforecast.training.prepare import Prepared
+from tsforecast.result import facts_of
 from tsforecast.training.record import FILE, Record
 from tsforecast.training.results import table
 
@@ -167,6 +162,7 @@ def backtest(
     *,
     loaded: Loaded | None = None,
     n_jobs: int = 1,
+    executor: str = "processes",
     on: Callable[[Scored], bool | None] = lambda _: None,
 ) -> Backtest:
     """Fit and score each experiment on every fold.
@@ -180,7 +176,9 @@ def backtest(
     loaded
         What the source gave, where it is read already.
     n_jobs
-        Processes; the folds of one fit stay together. The numbers are the same as with one.
+        How many fits at a time; the folds of one stay together. The numbers are the same as with one.
+    executor
+        `processes` of this machine, or `ray` tasks.
     on
         Told of each model and fold when it is done; True ends the backtest with the folds so far.
 
@@ -195,9 +193,9 @@ def backtest(
     loaded = loaded or first.source.load()
     planned = plan(first, folds, loaded)
     fits = dict.fromkeys(fold.fitted for fold in planned)
-    jobs = [_Fit(experiments, loaded, [f for f in planned if f.fitted == own], folds.gap, out) for own in fits]
+    jobs = [Fit(experiments, loaded, [f for f in planned if f.fitted == own], folds.gap, out) for own in fits]
     found: list[Scored] = []
-    for scored in _each(jobs, n_jobs):
+    for scored in found_by(jobs, n_jobs, executor):
         found.append(scored)
         if on(scored):
             break
@@ -213,84 +211,3 @@ def plan(experiment: Experiment, folds: Folds, loaded: Loaded) -> list[Fold]:
         return folds(panel, np.zeros(len(panel), dtype=np.int64), *size)
     borders = experiment.split(panel, *size)
     return folds(panel, borders.val_end - borders.train_end, *size)
-
-
-def _each(jobs: Sequence[_Fit], n_jobs: int) -> Iterator[Scored]:
-    if n_jobs == 1 or len(jobs) == 1:
-        for job in jobs:
-            yield from job()
-        return
-    from joblib import Parallel, delayed
-
-    done = Parallel(n_jobs=n_jobs, return_as="generator_unordered")(delayed(_listed)(job) for job in jobs)
-    with contextlib.closing(done):
-        for scored in done:
-            yield from scored
-
-
-def _listed(job: _Fit) -> list[Scored]:
-    """What another process sends back."""
-    return list(job())
-
-
-@dataclass(frozen=True)
-class _Fit:
-    """One fit of each model, and the folds that it forecasts; whichever process it runs in."""
-
-    experiments: Mapping[str, Experiment]
-    loaded: Loaded
-    folds: Sequence[Fold]
-    gap: int
-    out: Path | None
-
-    def __call__(self) -> Iterator[Scored]:
-        like: Prepared | None = None  # what the model before it was fitted on
-        beside = [name for name in next(iter(self.experiments.values())).baselines if name not in self.experiments]
-        for name, experiment in self.experiments.items():
-            names = [name, *(beside if name == next(iter(self.experiments)) else ())]
-            key = self._key(experiment)
-            done = [[self._done(fold, each, key) for each in names] for fold in self.folds]
-            if all(map(all, done)):
-                yield from (scored for own in done for scored in own if scored is not None)
-                continue
-            began = time.perf_counter()
-            like, chosen, bundles = self._fitted(experiment, names, like)
-            seconds = time.perf_counter() - began
-            for fold, finished in zip(self.folds, done, strict=True):
-                data = replace(like, borders=replace(fold.borders, calibration=like.borders.calibration))
-                for (each, bundle), scored in zip(bundles.items(), finished, strict=True):
-                    own = each == name and fold.number == fold.fitted
-                    scored = scored or score(each, fold, bundle, data, self.gap)
-                    if own:
-                        scored = replace(scored, seconds=seconds, chosen=chosen)
-                    if self.out is not None:
-                        scored.save(self._place(fold, each), key)
-                    yield scored
-
-    def _fitted(
-        self, experiment: Experiment, names: Sequence[str], data: Prepared | None
-    ) -> tuple[Prepared, Mapping[str, Any], dict[str, Bundle]]:
-        """The fold's data, what the fit chose, and bundles by name, from the rows before the cutoff alone."""
-        sizes: dict[str, Any] = {"split": self.folds[0], "horizon": experiment.horizon + self.gap}
-        fold = replace(experiment, **sizes)
-        data = fold.prepare(self.loaded, like=data)
-        out = None if self.out is None else self._place(self.folds[0], names[0])
-        result = run_experiment(fold, out, parts=(), data=data)
-        beside = {name: experiment.baselines[name] for name in names[1:]}
-        rivals = baselines(result.bundle, beside, data.windows("train"))
-        return data, result.fitted.chosen, {names[0]: result.bundle, **rivals}
-
-    def _key(self, experiment: Experiment) -> str:
-        """The digest of all that decides what the folds are: data, configuration, borders."""
-        config = {name: each for name, each in experiment.config.items() if name not in UNCOMPARED}
-        each = [fold.borders for fold in self.folds]
-        borders = [[int(end.sum()) for end in (b.begin, b.train_end, b.val_end, b.test_end)] for b in each]
-        about = [self.loaded.fingerprint, config, self.gap, borders]
-        return hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()
-
-    def _place(self, fold: Fold, name: str) -> Path:
-        assert self.out is not None
-        return self.out / "folds" / str(fold.number) / name
-
-    def _done(self, fold: Fold, name: str, key: str) -> Scored | None:
-        return None if self.out is None else Scored.load(self._place(fold, name), key)

@@ -70,6 +70,7 @@ class FoldKeys:
     refit: Any = MISSING
     models: list[str] = MISSING
     n_jobs: int = MISSING
+    executor: str = MISSING
     dry_run: bool = MISSING
 
 

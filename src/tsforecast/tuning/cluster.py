@@ -6,6 +6,7 @@ import logging
 import os
 from pathlib import Path
 
+from tsforecast.cluster import cluster
 from tsforecast.tuning.study import Plan
 from tsforecast.tuning.trial import work
 
@@ -15,18 +16,9 @@ def run_tasks(plan: Plan) -> None:
 
     A cluster that has fewer processors runs fewer of them; they share the total all the same.
     """
-    import ray
-
-    there = ray.is_initialized()
-    if not there:
-        local = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": plan.settings.n_jobs, "include_dashboard": False}
-        ray.init(logging_level=logging.WARNING, **local)
-    try:
+    with cluster(plan.settings.n_jobs, "hydra.sweeper.executor") as ray:
         task = ray.remote(num_cpus=1, max_retries=0)(_task)
         ray.get([task.remote(plan, Path.cwd()) for _ in range(plan.settings.n_jobs)])
-    finally:
-        if not there:
-            ray.shutdown()
 
 
 def _task(plan: Plan, folder: Path) -> None:

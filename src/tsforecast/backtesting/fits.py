@@ -1,0 +1,116 @@
+"""The fits of a backtest, one after another, in processes or on Ray; what was finished before is read."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tsforecast.backtesting.scored import Scored, score
+from tsforecast.bundle.bundle import Bundle
+from tsforecast.cluster import cluster
+from tsforecast.data.folds import Fold
+from tsforecast.data.sources import Loaded
+from tsforecast.errors import one_of
+from tsforecast.experiment import Experiment, run_experiment
+from tsforecast.result import UNCOMPARED
+from tsforecast.training.evaluate import baselines
+from tsforecast.training.prepare import Prepared
+
+log = logging.getLogger(__name__)
+KEYS = ["unique_id", "ds", "cutoff", "channel", "y"]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One fit of each model, and the folds that it forecasts; whichever process it runs in."""
+
+    experiments: Mapping[str, Experiment]
+    loaded: Loaded
+    folds: Sequence[Fold]
+    gap: int
+    out: Path | None
+
+    def __call__(self) -> Iterator[Scored]:
+        like: Prepared | None = None  # what the model before it was fitted on
+        beside = [name for name in next(iter(self.experiments.values())).baselines if name not in self.experiments]
+        for name, experiment in self.experiments.items():
+            names = [name, *(beside if name == next(iter(self.experiments)) else ())]
+            key = self._key(experiment)
+            done = [[self._done(fold, each, key) for each in names] for fold in self.folds]
+            if all(map(all, done)):
+                yield from (scored for own in done for scored in own if scored is not None)
+                continue
+            began = time.perf_counter()
+            like, chosen, bundles = self._fitted(experiment, names, like)
+            seconds = time.perf_counter() - began
+            for fold, finished in zip(self.folds, done, strict=True):
+                data = replace(like, borders=replace(fold.borders, calibration=like.borders.calibration))
+                for (each, bundle), scored in zip(bundles.items(), finished, strict=True):
+                    own = each == name and fold.number == fold.fitted
+                    scored = scored or score(each, fold, bundle, data, self.gap)
+                    if own:
+                        scored = replace(scored, seconds=seconds, chosen=chosen)
+                    if self.out is not None:
+                        scored.save(self._place(fold, each), key)
+                    yield scored
+
+    def _fitted(
+        self, experiment: Experiment, names: Sequence[str], data: Prepared | None
+    ) -> tuple[Prepared, Mapping[str, Any], dict[str, Bundle]]:
+        """The fold's data, what the fit chose, and bundles by name, from the rows before the cutoff alone."""
+        sizes: dict[str, Any] = {"split": self.folds[0], "horizon": experiment.horizon + self.gap}
+        fold = replace(experiment, **sizes)
+        data = fold.prepare(self.loaded, like=data)
+        out = None if self.out is None else self._place(self.folds[0], names[0])
+        result = run_experiment(fold, out, parts=(), data=data)
+        beside = {name: experiment.baselines[name] for name in names[1:]}
+        rivals = baselines(result.bundle, beside, data.windows("train"))
+        return data, result.fitted.chosen, {names[0]: result.bundle, **rivals}
+
+    def _key(self, experiment: Experiment) -> str:
+        """The digest of all that decides what the folds are: data, configuration, borders."""
+        config = {name: each for name, each in experiment.config.items() if name not in UNCOMPARED}
+        each = [fold.borders for fold in self.folds]
+        borders = [[int(end.sum()) for end in (b.begin, b.train_end, b.val_end, b.test_end)] for b in each]
+        about = [self.loaded.fingerprint, config, self.gap, borders]
+        return hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()
+
+    def _place(self, fold: Fold, name: str) -> Path:
+        assert self.out is not None
+        return self.out / "folds" / str(fold.number) / name
+
+    def _done(self, fold: Fold, name: str, key: str) -> Scored | None:
+        return None if self.out is None else Scored.load(self._place(fold, name), key)
+
+
+def found_by(jobs: Sequence[Fit], n_jobs: int, executor: str) -> Iterator[Scored]:
+    """What the jobs find, as it comes."""
+    one_of("backtest.executor", executor, ("processes", "ray"))
+    if n_jobs == 1 or len(jobs) == 1:
+        for job in jobs:
+            yield from job()
+    elif executor == "ray":
+        with cluster(n_jobs, "backtest.executor") as ray:
+            pending = [ray.remote(num_cpus=1, max_retries=0)(_listed).remote(job) for job in jobs]
+            while pending:
+                done, pending = ray.wait(pending)
+                yield from ray.get(done[0])
+    else:
+        from joblib import Parallel, delayed
+
+        found = Parallel(n_jobs=n_jobs, return_as="generator_unordered")(delayed(_listed)(job) for job in jobs)
+        with contextlib.closing(found):
+            for scored in found:
+                yield from scored
+
+
+def _listed(job: Fit) -> list[Scored]:
+    """What another process sends back."""
+    return list(job())
