@@ -136,6 +136,8 @@ def test_scoring_can_be_limited_and_windows_keep_to_their_part(frame: pd.DataFra
     assert set(val.parts) == {"val"}
     assert not val.parts["val"].rivals
     assert val.metrics["val/mse"] == both.metrics["val/mse"]
+    assert both.bundle.golden
+    assert val.bundle.golden is None  # nobody saves what was not tested
     assert not any(name.startswith(("test", "baseline")) for name in val.metrics)
 
 

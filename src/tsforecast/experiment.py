@@ -163,7 +163,8 @@ class Experiment:
         self._check_calibration(data)
         for part in PARTS:
             check_labels(data.windows(part))
-        golden.rehearse(data.bundle(SeasonalNaiveForecaster(1, self.horizon)), data.rows("train"))
+        if like is None:
+            golden.rehearse(data.bundle(SeasonalNaiveForecaster(1, self.horizon)), data.rows("train"))
         return data
 
     def _encoded(self, loaded: Loaded) -> Prepared:
@@ -217,7 +218,8 @@ def run_experiment(
     out
         Where checkpoints go, and nothing else; None: nothing is written.
     parts
-        What to score: `val`, `test`, both or neither; the baselines are scored on the test windows.
+        What to score: `val`, `test`, both or neither; the baselines are scored on the test windows. Where these are
+        not scored the bundle has no golden request and no provenance: it is not one to save.
     on
         Who listens.
     data
@@ -239,8 +241,9 @@ def run_experiment(
     fitting = Fitting(data.dims, experiment.trainer, experiment.seed, out, experiment.ckpt_path, on)
     fitted = fit(experiment.model, train, val, fitting)
     until = str(data.panel.time[data.borders.val_end - 1].max())  # rows up to here chose something
-    origin = {"data": data.loaded.record, "chosen_until": until, "provenance": experiment.origin}
-    metadata = {"name": experiment.name, **origin}
+    metadata = {"name": experiment.name, "data": data.loaded.record, "chosen_until": until}
+    if "test" in parts:
+        metadata["provenance"] = experiment.origin
     bundle = replace(data.bundle(fitted.forecaster), metadata=metadata)
     result = Result(experiment, data, fitted, bundle, metrics={"time/fit_seconds": time.perf_counter() - began})
     on.update(result)
@@ -256,10 +259,10 @@ def run_experiment(
         on.update(result)
     summary = {name: value for name, value in result.metrics.items() if name.partition("/")[0] in parts}
     metadata |= {"scores": {name: value for name, value in summary.items() if name.count("/") == 1}}
-    if experiment.refit == "all" and "test" in parts:
+    if "test" in parts and experiment.refit == "all":
         errors = experiment.errors(data, bundle, fitted.chosen, "cal", "test")
         bundle = on_all_rows(experiment, data, fitted.chosen, errors, metadata)
-    else:
+    elif "test" in parts:
         bundle = golden.with_golden(replace(bundle, metadata=metadata), data.rows("train"))
     result = replace(result, bundle=bundle)
     on.update(result)

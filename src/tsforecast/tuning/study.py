@@ -20,7 +20,7 @@ from optuna.samplers import BaseSampler
 from optuna.storages import JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from tsforecast.config.compose import build, compose, groups
@@ -177,6 +177,9 @@ def storage(address: str) -> Any:
         if file:
             with opened.engine.connect() as connection:
                 connection.execute(text("PRAGMA journal_mode=WAL"))  # one write a commit, and no reader waits
+            # a commit outlives a killed process; only a power cut may take the last ones
+            event.listen(opened.engine, "connect", lambda raw, _: raw.execute("PRAGMA synchronous=NORMAL"))
+            opened.engine.dispose()
         return opened
 
 

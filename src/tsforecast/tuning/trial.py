@@ -70,7 +70,6 @@ def score(cfg: DictConfig, chosen: Mapping[str, str], listener: Any) -> Mapping[
     if "enable_progress_bar" in cfg.trainer:
         cfg.trainer.enable_progress_bar = False
     planned = experiment(cfg, chosen)
-    vars(planned)["origin"] = {}  # of a bundle that nobody keeps; to ask git for it takes longer than many a fit
     return run_experiment(planned, parts=("val",), on=listener, data=_data(planned)).metrics
 
 
