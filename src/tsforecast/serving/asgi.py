@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -45,9 +43,7 @@ class Server:
 
     def __init__(self) -> None:
         self.metrics = Metrics()
-        self.reading = 0
         self.draining = False
-        self._large = ThreadPoolExecutor(1, thread_name_prefix="large")  # one, since what a body unfolds to is large
 
     def start(self, where: str | None = None) -> None:
         """Load, warm up and check; called on the main thread of the serving process.
@@ -73,29 +69,20 @@ class Server:
     async def forecast(
         self, read: Callable[[bytes], Asked], write: Callable[[Asked, Prediction], bytes], body: bytes
     ) -> bytes:
-        """Read, forecast with whoever else is waiting, write."""
-        if not self.engine.ready:
-            raise refused(503)
-        self.check_room()
-        if len(body) <= _LARGE:
-            return await self.batcher.forecast(partial(read, body), write)
-        self.reading += 1
-        try:
-            asked = await asyncio.get_running_loop().run_in_executor(self._large, read, body)
-        finally:
-            self.reading -= 1
-        return await self.batcher.forecast(lambda: asked, write)
-
-    def check_room(self) -> None:
-        """Whether one more request may wait for its forecast; one whose body is on its way does not wait for it.
+        """Read, forecast with whoever else is waiting, write.
 
         Raises
         ------
         RequestError
-            Too many do.
+            The server is not ready, or too many wait.
+        TsforecastError
+            The body cannot be read or answered.
         """
-        if self.reading + len(self.batcher.waiting) >= self.settings.queue:
+        if not self.engine.ready:
+            raise refused(503)
+        if len(self.batcher.waiting) >= self.settings.queue:
             raise refused(429, where="requests", allowed=f"{self.settings.queue} at a time")
+        return await self.batcher.forecast(partial(read, body), write, large=len(body) > _LARGE)
 
 
 def create_app() -> FastAPI:

@@ -28,11 +28,18 @@ def _tried(call: Callable[[], _T]) -> _T | Exception:
 
 @dataclass(eq=False)
 class Job:
-    """A request from its body to the bytes of its answer; it is read when its turn comes, and once."""
+    """A request from its body to the bytes of its answer; it is read when its turn comes, and once.
+
+    Attributes
+    ----------
+    large
+        Whether to read it takes long: never on the event loop.
+    """
 
     read: Callable[[], Request]
     write: Callable[[Request, Prediction], bytes]
     future: asyncio.Future[bytes]
+    large: bool = False
 
     @cached_property
     def request(self) -> Request | Exception:
@@ -43,6 +50,10 @@ class Job:
     def series(self) -> int:
         """How many series it asks for; none where it cannot be read."""
         return len(self.request.panel) if isinstance(self.request, Request) else 0
+
+    def brief(self, seconds: float) -> bool:
+        """Whether it may be answered on the event loop, at so many seconds a series."""
+        return not self.large and self.series * seconds < _SHORT
 
 
 class Batcher:
@@ -63,7 +74,9 @@ class Batcher:
         self._work: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="forecast")
 
-    async def forecast(self, read: Callable[[], Request], write: Callable[[Request, Prediction], bytes]) -> bytes:
+    async def forecast(
+        self, read: Callable[[], Request], write: Callable[[Request, Prediction], bytes], *, large: bool = False
+    ) -> bytes:
         """The answer to one request, as `write` gives it.
 
         Raises
@@ -72,7 +85,7 @@ class Batcher:
             It cannot be read or answered.
         """
         loop = asyncio.get_running_loop()
-        job = Job(read, write, loop.create_future())
+        job = Job(read, write, loop.create_future(), large)
         self.waiting.append(job)
         if self._work is None or self._work.done():
             self._work = loop.create_task(self._answer_all())  # begins once all that has arrived stands in the queue
@@ -82,7 +95,7 @@ class Batcher:
         """Answer what waits: on the loop, where it is short, else in the thread, until nothing waits any more."""
         loop = asyncio.get_running_loop()
         while self.waiting:
-            lone = len(self.waiting) == 1 and self.waiting[0].series * self.engine.seconds < _SHORT
+            lone = len(self.waiting) == 1 and self.waiting[0].brief(self.engine.seconds)
             for future, answer in self._answer() if lone else await loop.run_in_executor(self._thread, self._answer):
                 if future.done():
                     continue  # its caller has gone

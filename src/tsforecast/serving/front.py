@@ -90,7 +90,7 @@ class Exchange:
         given = self.headers.get(b"x-request-id", b"").decode("latin-1")
         self.request_id = given if _ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
         self.status, self.size, self.held = 500, 0, 0
-        self.counted, self.close = scope["path"] in TAKES, False
+        self.counted, self.close = scope["path"] in TAKES, True  # what is refused before it is there is not read on
         self._body: bytes | None = None
         self._given_up: RequestError | None = None
         patience = min(server.settings.patience, LEAVE) if server.draining else server.settings.patience
@@ -106,12 +106,8 @@ class Exchange:
         ClientDisconnect
             The caller left before all of it had arrived.
         """
-        self.close = True  # what is refused before it is there is not read on
         check_head(self.scope, self.headers, self.server.settings)
         if self.counted:
-            self.close = False
-            self.server.check_room()
-            self.close = True
             self._body = await self._read()
         self.close = False
 
