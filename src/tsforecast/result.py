@@ -13,10 +13,11 @@ from tsforecast.bundle import golden
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.data.sources import Loaded
 from tsforecast.data.splits import Borders
+from tsforecast.files import atomic
 from tsforecast.training.evaluate import Evaluation
 from tsforecast.training.fit import Fitted
 from tsforecast.training.prepare import Prepared
-from tsforecast.training.record import FILE, Record
+from tsforecast.training.record import FILE, Record, examples
 from tsforecast.training.results import write_json
 from tsforecast.types import Forecast
 
@@ -88,7 +89,12 @@ class Result:
         return Record(facts, windows, found.scores, folds, seconds)
 
     def save(self, out: Path) -> Bundle:
-        """Write `bundle/`, `metrics.json`, `scores.npz` and what the model says about itself; the bundle as saved.
+        """Write `bundle/`, `metrics.json`, `scores.npz`, some test forecasts, what the model says about itself.
+
+        Returns
+        -------
+        Bundle
+            With its path and digest.
 
         Raises
         ------
@@ -99,6 +105,11 @@ class Result:
         write_json(out / "metrics.json", self.metrics)
         if "test" in self.parts:
             self.record().save(out / FILE)
+            found = self.parts["test"]
+            own = {self.experiment.label: found.bundle}
+            bundles = own | {**found.rivals} | own  # the model first, also where it is one of the baselines
+            with atomic(out / "forecasts.parquet") as file:
+                examples(bundles, found.panel, found.windows).to_parquet(file, index=False)
         if self.fitted.insights:
             write_json(out / "interpretation.json", self.fitted.insights)
         return bundle

@@ -71,7 +71,15 @@ def carry_out(
                 run.log_dataset(**data.loaded.record)
         run.log_bundle(out / "bundle", golden.example(result.bundle, data.panel), result.bundle.quantile_levels)
         report.write(out / "plots", result.parts["test"], result.fitted.insights)
-        for name in ("plots", "config.yaml", "metrics.json", "scores.npz", "interpretation.json", "train.log"):
+        for name in (
+            "plots",
+            "config.yaml",
+            "metrics.json",
+            "scores.npz",
+            "forecasts.parquet",
+            "interpretation.json",
+            "train.log",
+        ):
             run.log_artifact(out / name)
     tag = store.publish(out / "bundle") if store else None  # after the run is closed: what goes wrong loses nothing
     show(_closing(result, out, tag, view(tracker.uri) if run.id else None))

@@ -26,17 +26,19 @@ def ett(ett_dir: Path) -> pd.DataFrame:
     return pd.concat([frame.assign(unique_id=name) for name, frame in frames.items()], ignore_index=True)
 
 
-def backtested(frame: pd.DataFrame, target: list[str], *overrides: str) -> Backtest:
+def backtested(frame: pd.DataFrame, target: list[str], *overrides: str, out: Path | None = None) -> Backtest:
     dataset = {"data": frame, "id": "unique_id", "time": "date", "target": target}
-    found = tsf.backtest(*PLAIN, "report=none", "backtest.val=168", "backtest.refit=never", *overrides, **dataset)
+    found = tsf.backtest(
+        *PLAIN, "report=none", "backtest.val=168", "backtest.refit=never", *overrides, out=out, **dataset
+    )
     assert found is not None
     return found
 
 
-def test_the_windows_of_ett_1h_score_as_fev_publishes(ett: pd.DataFrame) -> None:
+def test_the_windows_of_ett_1h_score_as_fev_publishes(ett: pd.DataFrame, tmp_path: Path) -> None:
     columns = [name for name in ett if name not in ("date", "unique_id")]
-    found = backtested(ett, columns, "lookback=168", "horizon=168", "backtest.windows=20")
-    means = found.by_fold.groupby("model")[["mase", "wape"]].mean()
+    backtested(ett, columns, "lookback=168", "horizon=168", "backtest.windows=20", out=tmp_path)
+    means = tsf.leaderboard([tmp_path]).fev().set_index("model_name")[["MASE", "WAPE"]]
     assert means.loc["seasonal_naive"].tolist() == pytest.approx([1.3227158902, 0.2864224587], abs=1e-6)
     assert means.loc["naive"].tolist() == pytest.approx([1.7184141817, 0.338907016], abs=1e-6)
 

@@ -50,3 +50,26 @@ def test_a_backtest_records_its_folds(frame: pd.DataFrame, tmp_path: Path) -> No
     by_fold = found.by_fold.loc["ridge", "mae"].tolist()
     assert read.losses("ridge", "mae").tolist() == pytest.approx(by_fold, rel=1e-5)
     assert [each["mae"] for each in read.folds["ridge"]] == by_fold
+
+
+def test_a_run_keeps_forecasts_of_evenly_spaced_cutoffs(frame: pd.DataFrame, tmp_path: Path) -> None:
+    result = tsf.train(*SMALL, data=frame, out=tmp_path / "run")
+    kept = pd.read_parquet(tmp_path / "run" / "forecasts.parquet")
+    assert {"unique_id", "ds", "cutoff", "channel", "y", "ridge", "ridge-lo-80", "naive", "seasonal_naive"} <= set(kept)
+    cutoffs = kept["cutoff"].unique()
+    assert len(kept) == 8 * 2 * 4
+    assert len(cutoffs) == 8
+    own = kept[(kept["cutoff"] == cutoffs[3]) & (kept["channel"] == "load")]
+    history = frame[frame["date"] <= cutoffs[3]].assign(date=lambda rows: rows["date"].dt.tz_convert("Europe/Berlin"))
+    again = result.bundle.forecast(history).to_frame()
+    again = again[again["channel"] == "load"]
+    np.testing.assert_array_equal(own["ridge"].to_numpy(), again["y_hat"].to_numpy())
+    np.testing.assert_array_equal(own["ridge-hi-80"].to_numpy(), again["y_hat-hi-80"].to_numpy())
+    truth = frame.set_index("date")["load"].loc[own["ds"]]
+    np.testing.assert_allclose(own["y"], truth, rtol=1e-6)
+
+
+def test_a_baseline_that_is_the_model_is_kept_once_with_its_intervals(frame: pd.DataFrame, tmp_path: Path) -> None:
+    tsf.train(*SMALL, "model=naive", data=frame, out=tmp_path / "run")
+    kept = pd.read_parquet(tmp_path / "run" / "forecasts.parquet")
+    assert [*kept][5:] == ["naive", "naive-lo-80", "naive-hi-80", "seasonal_naive"]

@@ -24,11 +24,10 @@ from tsforecast.files import atomic
 from tsforecast.metrics import Scores
 from tsforecast.plotting import Fan, draw, shown
 from tsforecast.result import facts_of
-from tsforecast.training.record import FILE, Record
+from tsforecast.training.record import FILE, KEYS, Record
 from tsforecast.training.results import table
 
 log = logging.getLogger(__name__)
-KEYS = ["unique_id", "ds", "cutoff", "channel", "y"]
 
 
 @dataclass(frozen=True, repr=False)

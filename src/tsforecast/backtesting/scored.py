@@ -24,11 +24,10 @@ from tsforecast.plotting import Fan
 from tsforecast.training.calibrate import residuals
 from tsforecast.training.evaluate import evaluate
 from tsforecast.training.prepare import Prepared
+from tsforecast.training.record import forecast_frame
 from tsforecast.training.results import write_json
-from tsforecast.types import Forecast
 
 log = logging.getLogger(__name__)
-KEYS = ["unique_id", "ds", "cutoff", "channel", "y"]
 
 
 @dataclass(frozen=True)
@@ -101,21 +100,7 @@ def score(name: str, fold: Fold, bundle: Bundle, data: Prepared, gap: int) -> Sc
     """Forecast and score the fold's windows; the first `gap` steps ahead are left out."""
     panel, windows, borders = data.panel, data.windows("test"), data.borders
     scale = seasonal_scale(panel.target, panel.offsets, borders.begin, borders.val_end, data.dims.season)
-    ahead, found = slice(gap, bundle.dims.horizon), list[Prediction]()
+    found: list[Prediction] = []
     scores = evaluate(bundle, panel, windows, scale, keep=True, skip=gap, sink=found.append)
-    rows = windows.origins[:, None] + np.arange(bundle.dims.horizon)[ahead]
-    spread = [each.quantiles[:, ahead] for each in found if each.quantiles is not None]
-    forecast = Forecast(
-        ids=panel.ids[windows.series],
-        cutoff=panel.time[windows.origins - 1],
-        time=panel.time[rows.ravel()],
-        channels=bundle.channels,
-        values=np.concatenate([each.point[:, ahead] for each in found]),
-        history=panel,
-        quantile_levels=bundle.quantile_levels,
-        quantiles=np.concatenate(spread) if spread else None,
-    )
-    frame = forecast.to_frame()
-    frame = frame.rename(columns=lambda column: column.replace("y_hat", name, 1))
-    frame.insert(4, "y", panel.target[rows].transpose(0, 2, 1).reshape(-1))
+    frame = forecast_frame(name, bundle, panel, windows, found, gap)
     return Scored(fold.number, name, scores, frame, residuals(bundle, windows))

@@ -96,7 +96,8 @@ class Block:
         p = "no Diebold-Mariano test" if math.isnan(found.p) else f"Diebold-Mariano p = {found.p:.3g}"
         said = f"{first} is better than {second}" if found.told_apart else f"{first} and {second} are not told apart"
         spread = f"95 % interval {low:.4g} to {high:.4g}" if math.isfinite(low) else "no interval"
-        return f"{said}: {self.score} differs by {found.mean:.4g} ({spread}; {p}; {found.count:,} cutoffs)"
+        cutoffs = f"{found.count:,} cutoff{'s'[: found.count != 1]}"
+        return f"{said}: {self.score} differs by {found.mean:.4g} ({spread}; {p}; {cutoffs})"
 
 
 def block_of(runs: Sequence[Run], score: str) -> Block:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from tsforecast.plotting import AXIS, BASELINES, GRID, INK, MODEL, MUTED, SHADE
+from tsforecast.training.record import KEYS
 
 if TYPE_CHECKING:
     from tsforecast.leaderboards.blocks import Block, Entry
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 LIMIT = 1_900_000  # bytes of a page
 FORECASTS = 1_000_000  # of them for forecasts, at first
 SERIES, MODELS, CUTOFFS = 40, 12, 12  # of a chart or a table, at most
-KEYS = ["unique_id", "ds", "cutoff", "channel", "y"]
 COLOURS = {"ink": INK, "muted": MUTED, "axis": AXIS, "grid": GRID, "shade": SHADE, "models": [MODEL, *BASELINES]}
 
 
@@ -90,7 +90,7 @@ def _forecasts(entries: Sequence[Entry], budget: int) -> tuple[list[dict[str, An
     """Forecasts by series and cutoff, as many as the budget of bytes holds."""
     frames = {each.name: frame for each in entries if (frame := _frame(each)) is not None}
     if not frames:
-        return [], ["runs of train keep no forecasts to browse: backtest does"]
+        return [], ["no forecasts were kept"]
     first = next(iter(frames.values()))
     keys = list(first[["unique_id", "channel"]].drop_duplicates().itertuples(index=False, name=None))
     cutoffs = np.sort(first["cutoff"].unique())
@@ -122,6 +122,8 @@ def _items(
                 continue
             ds = next(iter(rows.values()))["ds"]
             before = truth[(truth.index <= cutoff) & (truth.index > cutoff - 2 * (ds.iloc[-1] - cutoff))]
+            gaps = np.flatnonzero(np.diff([*before.index, ds.iloc[0]]) > 1.5 * (ds.iloc[0] - cutoff))
+            before = before[gaps[-1] + 1 if len(gaps) else 0 :]
             yield {
                 "series": _label(*key, several),
                 "cutoff": str(pd.Timestamp(cutoff))[:16],

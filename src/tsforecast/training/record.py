@@ -11,10 +11,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tsforecast.bundle.bundle import Bundle
+from tsforecast.bundle.request import Prediction
+from tsforecast.data.panel import Panel
 from tsforecast.files import atomic
 from tsforecast.metrics import LOSSES, Scores
+from tsforecast.types import Forecast
+from tsforecast.windows import Windows
 
 FILE = "scores.npz"
+KEYS = ["unique_id", "ds", "cutoff", "channel", "y"]
+FEW = 8  # series, and cutoffs, whose forecasts a run keeps
 
 
 @dataclass(frozen=True)
@@ -79,3 +86,47 @@ class Record:
             state = {key.partition("/")[2]: each for key, each in arrays.items() if key.startswith(f"{i}/")}
             scores[name] = Scores.restore(state)
         return cls(facts, windows, scores, facts.pop("folds"), facts.pop("seconds"))
+
+
+def forecast_frame(
+    name: str, bundle: Bundle, panel: Panel, windows: Windows, found: Sequence[Prediction], gap: int = 0
+) -> pd.DataFrame:
+    """`unique_id, ds, cutoff, channel, y, <name>, <name>-lo-90, ...`: a row per window, channel and step.
+
+    Parameters
+    ----------
+    found
+        The forecasts of the windows in batches, in original units.
+    gap
+        Steps ahead that are left out, the first of them.
+    """
+    ahead = slice(gap, bundle.dims.horizon)
+    rows = windows.origins[:, None] + np.arange(bundle.dims.horizon)[ahead]
+    spread = [each.quantiles[:, ahead] for each in found if each.quantiles is not None]
+    forecast = Forecast(
+        ids=panel.ids[windows.series],
+        cutoff=panel.time[windows.origins - 1],
+        time=panel.time[rows.ravel()],
+        channels=bundle.channels,
+        values=np.concatenate([each.point[:, ahead] for each in found]),
+        history=panel,
+        quantile_levels=bundle.quantile_levels,
+        quantiles=np.concatenate(spread) if spread else None,
+    )
+    frame = forecast.to_frame().rename(columns=lambda column: column.replace("y_hat", name, 1))
+    frame.insert(4, "y", panel.target[rows].transpose(0, 2, 1).reshape(-1))
+    return frame
+
+
+def examples(bundles: Mapping[str, Bundle], panel: Panel, windows: Windows) -> pd.DataFrame:
+    """The `forecast_frame` of several bundles over a few windows: those of evenly spaced series and cutoffs."""
+    cutoffs = panel.time[windows.origins - 1]
+    series, stamps = np.unique(windows.series), np.unique(cutoffs)
+    few = [each[np.linspace(0, len(each) - 1, min(len(each), FEW)).astype(int)] for each in (series, stamps)]
+    chosen = windows.subset(np.isin(windows.series, few[0]) & np.isin(cutoffs, few[1]))
+    frames = []
+    for name, bundle in bundles.items():
+        scaled = bundle.predict(chosen, slice(0, len(chosen)))
+        found = bundle.invert(scaled, bundle.features.series(panel.ids)[chosen.series])
+        frames.append(forecast_frame(name, bundle, panel, chosen, [found]))
+    return pd.concat([frames[0], *(each.drop(columns=KEYS) for each in frames[1:])], axis=1)
