@@ -21,6 +21,7 @@ def test_the_model_is_in_front_and_seasonal_naive_keeps_its_colour() -> None:
         assert [line.get_label() for line in axes.lines] == ["seasonal naive", "naive", "ridge"]
         assert axes.lines[0].get_color() == draw([fan()], "").axes[0].lines[1].get_color() == BASELINES[0]
         assert axes.get_ylim()[0] == 0
+        assert all(tick.is_integer() for tick in axes.get_xticks().tolist())
 
 
 def test_coverage_is_drawn_beside_what_it_should_be_on_an_axis_of_its_own_range() -> None:

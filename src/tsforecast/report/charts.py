@@ -27,6 +27,7 @@ def error_charts(by_step: ByStep) -> list[Draw]:
         errors = {name: list(by_step[name][metric]) for name in (model, *baselines)}
         lines = {name: (range(1, len(values) + 1), values) for name, values in errors.items()}
         _compare(axes, lines, title=title, xlabel="steps ahead")
+        axes.xaxis.get_major_locator().set_params(integer=True)
 
     return [partial(draw, "mae", "Mean absolute error"), partial(draw, "mse", "Mean squared error")]
 
@@ -63,6 +64,7 @@ def coverage_charts(by_step: ByStep) -> list[Draw]:
             axes.axhline(share, color=colour, ls="--", lw=1.2)
             line(axes, f"{share:g} % interval", range(1, len(covered) + 1), covered, colour)
         axes.set(title="Coverage, %", xlabel="steps ahead")
+        axes.xaxis.get_major_locator().set_params(integer=True)
 
     return [draw] if shares else []
 

@@ -38,6 +38,7 @@ def _history(trials: Trials, plan: Plan, i: int, axes: Any) -> None:
     axes.plot(numbers, scores, "o", color=MUTED, ms=4, label="trial")
     axes.plot(numbers, best.accumulate(scores), color=MODEL, lw=2, drawstyle="steps-post", label="best so far")
     axes.set_title(plan.objectives[i])
+    axes.xaxis.get_major_locator().set_params(integer=True)
 
 
 def _slice(trials: Trials, plan: Plan, key: str, axes: Any) -> None:
