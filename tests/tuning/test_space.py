@@ -65,6 +65,8 @@ def test_what_is_not_the_grammar_is_told_with_it() -> None:
 def test_a_search_over_nothing_is_refused() -> None:
     with refused(ConfigError, where="hydra.sweeper.params", fix=has("+hparams_search")):
         parsed({}, ["model=ridge"])
+    with refused(ConfigError, what=has("nothing is to be varied"), got=has("lookback=12")):
+        parsed({"lookback": "range(24,721,24)"}, ["model=ridge", "lookback=12"])
 
 
 @pytest.mark.parametrize("name", options("hparams_search"))

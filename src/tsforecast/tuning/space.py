@@ -88,8 +88,9 @@ def parsed(
     space = {each.get_key_element(): Dimension.of(each) for each in varied}
     fixed = tuple(str(last[key].input_line) for key in last if last[key] not in varied and key not in TOOLS)
     if not space:
-        fix = "add +hparams_search=..., or a sweep such as model.max_depth='range(2,8)'"
-        raise ConfigError("nothing is to be varied", where="hydra.sweeper.params", fix=fix)
+        given = ", ".join(str(each.input_line) for each in last.values() if each.key_or_group in params)
+        fix = "vary a key, such as lookback='range(12,49,12)'" + ", or add +hparams_search=..." * (not params)
+        raise ConfigError("nothing is to be varied", where="hydra.sweeper.params", got=given or None, fix=fix)
     return fixed, space
 
 
