@@ -196,8 +196,14 @@ def test_when_a_row_has_a_cell_too_many_then_it_is_named(file):
         ("date,Stra\u00dfe\n2021-01-01,1\n".encode("cp1252"), "the file is not UTF-8: row 1"),
         (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "the file is binary"),
         (HEADER.replace(",", ";") + ROWS.replace(",", ";"), "separated by ';'"),
-        (HEADER.replace(",", ";") + ROWS.replace(",", ";"), "say so: sep=semicolon (to"),
-        (HEADER.replace(",", ";") + "2021-01-01;1,5;2", "say so: sep=semicolon decimal=comma (to"),
+        (
+            HEADER.replace(",", ";") + ROWS.replace(",", ";"),
+            "say so: dataset.sep=semicolon (to predict: sep=semicolon)",
+        ),
+        (
+            HEADER.replace(",", ";") + "2021-01-01;1,5;2",
+            "say so: dataset.sep=semicolon dataset.decimal=comma (to predict",
+        ),
         (HEADER.replace(",", "\t") + ROWS.replace(",", "\t"), r"separated by '\t'"),
         ((HEADER + ROWS).encode("utf-16"), "the file is UTF-16"),
         (gzip.compress((HEADER + ROWS).encode()), "the file is gzip"),

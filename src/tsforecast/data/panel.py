@@ -129,7 +129,7 @@ class Panel:
         """
         if self.known_names and known_future is None:
             what = f"the future values of {len(self.known_names)} known covariates are needed"
-            fix = f"give them for the {horizon} steps after the last row of every series"
+            fix = f"give known_future, with the {horizon} rows after the last of every series"
             raise DataError(what, where=", ".join(self.known_names), fix=fix)
         at = np.repeat(self.offsets[1:], horizon)
         return self.insert(at, self.future_time(horizon), 0.0 if known_future is None else known_future)

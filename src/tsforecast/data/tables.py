@@ -67,7 +67,7 @@ def _header(raw: bytes, where: object, sep: str) -> list[str]:
     if other := next((mark for mark in ",;\t" if first.count(mark.encode()) > own), None):
         comma = ["decimal=comma"] if other != "," and re.search(rb"\d,\d", below[:4096]) else []
         keys = [f"sep={mark_name(other)}", *comma]
-        fix = f"say so: {' '.join(keys)} (to train: {' '.join(f'dataset.{key}' for key in keys)})"
+        fix = f"say so: {' '.join(f'dataset.{key}' for key in keys)} (to predict: {' '.join(keys)})"
         raise DataError(f"the cells are separated by {other!r}, and {sep!r} is wanted", where=where, fix=fix)
     names = next(csv.reader([first.decode("utf-8-sig").rstrip("\r")], delimiter=sep), [])
     if twice := [name for name, count in Counter(names).items() if count > 1]:
