@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from tsforecast.config.command import command
 from tsforecast.config.job import log_to, show
+from tsforecast.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,11 +38,12 @@ def main(cfg: DictConfig) -> None:
         f"dataset={'long' if 'id' in found else 'wide'}",
         *(f"dataset.{key}={_word(value)}" for key, value in found.items()),
     ]
+    words += sizes(panel, words)
     filled = f", {len(panel.time) - len(frame)} of them added by gaps=fill" if len(panel.time) > len(frame) else ""
     zone = f" in {panel.time.tz}" if panel.time.tz is not None else ""
     show(
-        f"{len(panel)} series of every {panel.freq}{zone}, {panel.time.min()} to {panel.time.max()}\n"
-        f"{len(panel.time):,} rows without gaps or duplicates{filled}\n\n"
+        f"{len(panel)} series, freq {panel.freq}{zone}, {panel.time.min()} to {panel.time.max()}\n"
+        f"{len(panel.time):,} rows without gaps or duplicates{filled}\n{unused(frame, found)}\n"
         f"Train\n  python -m tsforecast.train {shlex.join(words)}"
     )
 
@@ -71,6 +73,29 @@ def columns(frame: pd.DataFrame, found: dict[str, Any]) -> str:
         rows.append((str(name), part.get(name, other), kind, f"{sample}", f"{gone:,} missing" if gone else ""))
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     return "\n".join("  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+
+def unused(frame: pd.DataFrame, found: dict[str, Any]) -> str:
+    """A line on the columns that the printed words leave out; nothing where there are none."""
+    named = [[names] if isinstance(names, str) else names for role, names in found.items() if role in ROLES]
+    left = ", ".join(str(name) for name in frame.columns if not any(name in names for names in named))
+    how = "dataset.past=[...] if known up to now, dataset.known=[...] if known ahead; dataset.categorical=[...] if text"
+    return f"\nNot used: {left}\n  {how}\n" if left else ""
+
+
+def sizes(panel: Any, words: list[str]) -> list[str]:
+    """`lookback=...` and `horizon=...` that fit, where those of `train` do not fit into the rows."""
+    from tsforecast.config.compose import build, compose
+    from tsforecast.data.splits import Split
+
+    cfg = compose("train", words)[0]
+    split = build(cfg.split)
+    try:
+        split(panel, cfg.lookback, cfg.horizon)
+    except DataError:
+        if isinstance(split, Split):
+            return split.borders(panel, cfg.lookback, cfg.horizon).fitting(panel).split()
+    return []
 
 
 def _time(frame: pd.DataFrame, given: dict[str, Any]) -> str | list[str]:

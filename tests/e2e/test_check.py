@@ -40,7 +40,7 @@ def test_a_wide_file_is_trained_on_by_the_printed_words(cli: Cli, capsys: pytest
     out, panel = printed(cli, capsys, "my file (1).csv")
     assert panel.channels == ("load, MW", "temp")
     np.testing.assert_array_equal(panel.target[:, 0], WIDE["load, MW"].to_numpy(np.float32))
-    for told in ("200 rows, 4 columns", "1 missing", "text, 2 different", "every h", "2024-01-09 07:00:00"):
+    for told in ("200 rows, 4 columns", "1 missing", "text, 2 different", "1 series, freq h", "2024-01-09 07:00:00"):
         assert told in out
 
 
@@ -50,7 +50,22 @@ def test_a_long_file_is_trained_on_by_the_printed_words(cli: Cli, capsys: pytest
         out, panel = printed(cli, capsys, file)
         assert list(panel.ids) == ["a", "01", "NA"]
         assert panel.channels == ("y",)
-        assert "3 series of every h" in out
+        assert "3 series, freq h" in out
+
+
+def test_where_rows_are_few_the_printed_words_have_windows_that_fit(
+    cli: Cli, capsys: pytest.CaptureFixture[str]
+) -> None:
+    months = pd.DataFrame({"month": pd.date_range("2020-01-01", periods=48, freq="MS"), "sales": RNG.normal(size=48)})
+    months.to_csv("x.csv", index=False)
+    words = shlex.split(printed(cli, capsys, "x.csv")[0].strip().splitlines()[-1])[3:]
+    assert cli("train", *words, "tracking=none", "report=none") == 0
+
+
+def test_columns_that_the_printed_words_leave_out_are_named(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    LONG.to_csv("x.csv", index=False)
+    assert "\nNot used: promo\n" in printed(cli, capsys, "x.csv")[0]
+    assert "Not used" not in printed(cli, capsys, "x.csv", "dataset.known=[promo]")[0]
 
 
 @pytest.mark.parametrize(

@@ -80,8 +80,7 @@ class Borders:
                 names = listed((f"{i} has {n}" for i, n in zip(panel.ids[which], has[which], strict=True)), 3)
                 said = f"it has {has[0]}" if len(panel) == 1 else f"{which.sum()} series are short: {names}"
                 problems.append(f"{part} needs {need} rows, {said}")
-        train, val, test = (int(has.min()) for has in rows)
-        fits = _fitting(train, val, test, seasonality(panel.freq))
+        fits = self.fitting(panel)
         raise DataError(
             "too few rows for the split and windows: " + "; ".join(problems),
             where=f"split, with lookback {lookback} and horizon {horizon}",
@@ -89,6 +88,15 @@ class Borders:
             + ", or change the split"
             + (", or leave short series out: split.short=drop" if len(panel) > 1 else ""),
         )
+
+    def fitting(self, panel: Panel) -> str:
+        """`lookback=... horizon=...` that fit into the rows of the parts: at most a season ahead, some three back."""
+        train, val, test = (int(has.min()) for has in np.diff([self.begin, *self.ends], axis=0))
+        season = seasonality(panel.freq)
+        ahead, back = (season, 3 * season) if season > 1 else (12, 24)
+        horizon = min(ahead, val, test, train - season)
+        lookback = max(min(back, (train - horizon) // 2), season)
+        return f"lookback={lookback} horizon={horizon}" if horizon > 0 else ""
 
     def kept(self, panel: Panel) -> tuple[Panel, Borders]:
         """The panel and the borders without the series that were dropped; rows in no part of the split are told."""
@@ -105,14 +113,6 @@ class Borders:
         moved = subset.offsets[:-1] - panel.offsets[:-1][kept]
         edges = [rows[kept] + moved for rows in (self.begin, *self.ends)]
         return subset, Borders(*edges, calibration=self.calibration)
-
-
-def _fitting(train: int, val: int, test: int, season: int) -> str:
-    """Sizes of windows that fit into the rows of the parts: at most a season ahead, and some three back."""
-    ahead, back = (season, 3 * season) if season > 1 else (12, 24)
-    horizon = min(ahead, val, test, train - season)
-    lookback = max(min(back, (train - horizon) // 2), season)
-    return f"lookback={lookback} horizon={horizon}" if horizon > 0 else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,11 +134,16 @@ class Split:
         """Rows of each series before the end of train, of validation and of test, [N] each; cut to what it has."""
         raise NotImplementedError
 
+    def borders(self, panel: Panel, lookback: int, horizon: int) -> Borders:
+        """Borders of each series, whether windows fit between them or not."""
+        first = panel.offsets[:-1]
+        return Borders(
+            first, *(first + np.clip(rows, 0, panel.lengths) for rows in self.ends(panel, lookback, horizon))
+        )
+
     def __call__(self, panel: Panel, lookback: int, horizon: int) -> Borders:
         """Borders of each series, checked."""
-        first = panel.offsets[:-1]
-        ends = [first + np.clip(rows, 0, panel.lengths) for rows in self.ends(panel, lookback, horizon)]
-        return Borders(first, *ends).check(panel, lookback, horizon, self.short)
+        return self.borders(panel, lookback, horizon).check(panel, lookback, horizon, self.short)
 
 
 @dataclass(frozen=True)
