@@ -80,6 +80,28 @@ def test_when_every_trial_fails_the_first_error_is_told(
     assert "sweep/0/train.log" in said
 
 
-def test_a_search_is_one_of_train(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli("backtest", *QUICK[1:]) == 1
-    assert "a search is one of train" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["backtest.models=[ridge,naive]"], "backtest.models"),
+        (["backtest.windows=0"], "backtest.windows"),
+        (["objective=val/mae"], "backtest/mae"),
+        (["scaler=choice(robust,none)"], "objective=backtest/mae_raw"),
+    ],
+)
+def test_what_a_search_of_backtest_cannot_do_is_told(
+    cli: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], told: str
+) -> None:
+    assert cli("backtest", *QUICK[1:], *words) == 1
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_the_search_stands_behind_the_experiment(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli("train", "-m", "+hparams_search=xgboost", "+experiment=etth1") == 1
+    assert "fix:     +experiment=etth1 +hparams_search=xgboost" in capsys.readouterr().err
+
+
+def test_folds_are_scored_by_backtest(tune: Tune, capsys: pytest.CaptureFixture[str]) -> None:
+    assert tune("parabola", OWN, "objective=backtest/mae") == 1
+    assert "python -m tsforecast.backtest -m" in capsys.readouterr().err

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 
+import tsforecast as tsf
 from tests.tuning.conftest import QUICK, SPACE, Cli, Tune, states, study
 from tsforecast.config.compose import CONF_DIR, compose
 
@@ -194,3 +195,27 @@ def test_trials_are_children_of_the_run_of_the_search(cli: Cli, tmp_path: Path, 
     assert "test/mae" in named["s-best"].data.metrics
     assert "test/mae" not in named["s-trial-0"].data.metrics
     assert {run.info.status for run in runs} == {"FINISHED"}
+
+
+def test_a_search_of_backtest_scores_folds_before_the_test_rows_and_prunes_over_them(
+    cli: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fixed = ("dataset=wide", "horizon=4", "backtest.windows=8", "quantiles=[]")
+    space = ("model=choice(ridge,naive,seasonal_naive)", "lookback=choice(24,48)", "sampler=random", "seed=2")
+    assert cli("backtest", *QUICK[1:], *fixed, *space, "pruner=wilcoxon", "hydra.sweeper.n_trials=8") == 0
+    ended = Counter(states(tmp_path))
+    assert ended["COMPLETE"] + ended["PRUNED"] == 8
+    assert ended["PRUNED"] > 0
+    assert "pruned after step" in capsys.readouterr().err
+    for trial in study(tmp_path).trials:
+        folds = [*trial.intermediate_values]
+        assert folds == [*range(8)] if trial.state.name == "COMPLETE" else len(folds) < 8
+    best = study(tmp_path).best_trial
+    frame = pd.read_csv(tmp_path / "x.csv")
+    known = frame[: round(0.8 * len(frame))]  # the last fifth is test
+    chosen = (f"{key}={each}" for key, each in best.params.items())
+    alone = tsf.backtest(*fixed[1:], *chosen, f"backtest.val={round(0.1 * len(frame))}", data=known, target=["y"])
+    assert best.value == pytest.approx(alone.scores["mae"].iloc[0])
+    scores = yaml.safe_load((tmp_path / "sweep" / "best" / "metrics.json").read_text())
+    assert scores["test/mae"] > 0
+    assert "backtest" not in yaml.safe_load((tmp_path / "sweep" / "s.yaml").read_text())

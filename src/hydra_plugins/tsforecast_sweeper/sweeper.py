@@ -14,7 +14,7 @@ class TuningSweeper(Sweeper):
         self.config: Any = None
 
     def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:
-        """Keep the configuration; a trial scores validation rows alone, so the command's own task is not called."""
+        """Keep the configuration; a trial looks at no test row, so the command's own task is not called."""
         self.config = config
 
     def sweep(self, arguments: list[str]) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 import optuna
 import pandas as pd
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from tsforecast.config.compose import compose
 from tsforecast.config.job import log_to, show
@@ -40,6 +40,10 @@ def keep(plan: Plan, study: optuna.Study, run: Run) -> list[float]:
     winner = front[0]
     found = ", ".join(f"{name} {score:.6g}" for name, score in zip(plan.objectives, winner.values, strict=True))
     cfg, chosen, arguments = plan.configured({key: winner.params[key] for key in plan.space})
+    if plan.command == "backtest":  # what it found is trained as any other experiment
+        with open_dict(cfg):
+            del cfg["backtest"]
+        cfg.objective = plan.objectives[0].replace("backtest/", "val/")
     name, file = study.study_name, plan.folder / f"{study.study_name}.yaml"
     content = experiment_file(cfg, chosen, name, f"Trial {winner.number} of study {name}: {found}")
     write(file, content)

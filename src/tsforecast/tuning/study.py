@@ -15,7 +15,7 @@ from typing import Any
 
 import optuna
 import pandas as pd
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 from optuna.samplers import BaseSampler
 from optuna.storages import JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.storages.journal import JournalFileBackend
@@ -34,7 +34,17 @@ with warnings.catch_warnings():
     AGAIN = RetryHeartbeatStaleTrialCallback(max_retry=3)  # of a trial whose process died
 FIRST = 3  # trials: where all of these fail, the others are not tried
 HEARTBEAT = 30  # seconds; three missed ones, and a trial of another machine is dead
-APART = ("paths", "tracking", "report", "publish", "callbacks", "threads", "objective")  # do not change a score
+APART = (
+    "paths",
+    "tracking",
+    "report",
+    "publish",
+    "callbacks",
+    "threads",
+    "objective",
+    "backtest.n_jobs",
+    "backtest.executor",
+)  # do not change a score
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +61,8 @@ class Plan:
         Names of scores, and `minimize` or `maximize` for each.
     folder
         Of the search; a trial has the folder of its number in it.
+    command
+        `train`, whose trials score validation rows, or `backtest`, whose trials score folds before the test rows.
     parent
         The tracked run that those of the trials belong to.
     """
@@ -61,6 +73,7 @@ class Plan:
     objectives: tuple[str, ...]
     directions: tuple[Any, ...]
     folder: Path
+    command: str = "train"
     parent: str = ""
 
     def __getstate__(self) -> dict[str, Any]:
@@ -69,8 +82,8 @@ class Plan:
 
     @cached_property
     def composed(self) -> Callable[[tuple[str, ...]], tuple[DictConfig, dict[str, str]]]:
-        """Composes the arguments of `train`, each once in a search."""
-        return lru_cache(maxsize=32)(partial(compose, "train"))
+        """Composes the arguments of the command, each once in a search."""
+        return lru_cache(maxsize=32)(partial(compose, self.command))
 
     def drawn(self, trial: Any) -> dict[str, Any]:
         """The value of every dimension."""
@@ -92,14 +105,11 @@ class Plan:
     @cached_property
     def content(self) -> dict[str, Any]:
         """What a study is of: space, objectives, and every setting that is the same in all trials, by dotted key."""
-        cfg = self.composed(self.fixed)[0].copy()
-        with open_dict(cfg):
-            for key in (*APART, *self.space):
-                node, _, name = key.lstrip("+").rpartition(".")
-                (OmegaConf.select(cfg, node) or {} if node else cfg).pop(name, None)
         space = {f"the space of {key}": asdict(each) for key, each in self.space.items()}
         objectives = {"objective": [*zip(self.objectives, self.directions, strict=True)]}
-        settings = pd.json_normalize(OmegaConf.to_container(cfg)).to_dict("records")[0]  # type: ignore[arg-type]
+        cfg: Any = OmegaConf.to_container(self.composed(self.fixed)[0])
+        varied = tuple(f"{key.lstrip('+').replace('/', '.')}." for key in (*APART, *self.space))
+        settings = {k: v for k, v in pd.json_normalize(cfg).iloc[0].items() if not f"{k}.".startswith(varied)}
         content: dict[str, Any] = json.loads(json.dumps({**objectives, **space, **settings}, default=str))
         return content
 

@@ -24,7 +24,7 @@ from tsforecast.training.results import check_objective, score_names
 from tsforecast.tuning import best, cluster
 from tsforecast.tuning.space import parsed
 from tsforecast.tuning.study import Plan, enough, failures, opened, revive, tally, tools
-from tsforecast.tuning.trial import score, work, work_apart
+from tsforecast.tuning.trial import folds, score, work, work_apart
 
 log = logging.getLogger("tsforecast.tuning")
 
@@ -65,8 +65,12 @@ def planned(config: DictConfig, arguments: Sequence[str]) -> Plan:
         A key or option that is not there, a score that no run logs, a sampler that cannot search this space, ...
     """
     settings: Any = OmegaConf.create(OmegaConf.to_container(config.hydra.sweeper, resolve=True))
-    if (command := config.hydra.job.config_name) != "train":
-        raise ConfigError("a search is one of train", where="+hparams_search", got=command, allowed="train")
+    if (command := config.hydra.job.config_name) not in ("train", "backtest"):
+        raise ConfigError("nothing is searched here", where="+hparams_search", got=command, allowed="train, backtest")
+    _check_order(arguments)
+    if command == "backtest" and (config.backtest.models or config.backtest.dry_run):
+        what, fix = "a trial fits one model on every fold", "model=choice(ridge,nlinear) varies the model"
+        raise ConfigError(what, where="backtest.models, backtest.dry_run", allowed="neither", fix=fix)
     for name in ("n_trials", "n_jobs"):
         count(f"hydra.sweeper.{name}", settings[name])
     one_of("hydra.sweeper.executor", settings.executor, ["processes", "ray"])
@@ -80,9 +84,17 @@ def planned(config: DictConfig, arguments: Sequence[str]) -> Plan:
         raise ConfigError(what, where="hydra.sweeper.direction", got=ways, allowed=allowed)
     folder = Path(config.hydra.sweep.dir).absolute()
     aims: dict[str, Any] = {"objectives": tuple(names), "directions": tuple(ways)}
-    plan = Plan(settings=settings, fixed=fixed, space=space, folder=folder, **aims)
+    plan = Plan(settings=settings, fixed=fixed, space=space, folder=folder, command=command, **aims)
     _rehearse(plan)
     return plan
+
+
+def _check_order(arguments: Sequence[str]) -> None:
+    """Raise a ConfigError where an experiment would take back what the search chose, its model above all."""
+    named = [each for each in arguments if each.startswith(("+experiment=", "+hparams_search="))]
+    if named != (fix := sorted(named)):
+        what = "the later of the two decides the model, and that has to be the search"
+        raise ConfigError(what, where="+hparams_search", got=" ".join(named), fix=" ".join(fix))
 
 
 def _rehearse(plan: Plan) -> None:
@@ -104,18 +116,25 @@ def _rehearse(plan: Plan) -> None:
                 cfg, chosen, _ = plan.configured(tried)
             except OmegaConfBaseException as error:
                 arguments = [*plan.fixed, *(f"{key}={each}" for key, each in tried.items())]
-                raise explain(error, "train", arguments) from error
+                raise explain(error, plan.command, arguments) from error
     if plan.settings.task == f"{score.__module__}.{score.__name__}":
         _check_scores(plan, experiment(cfg, chosen).quantiles)
+        if plan.command == "backtest":
+            folds(cfg.backtest)
 
 
 def _check_scores(plan: Plan, quantiles: tuple[float, ...]) -> None:
     """Whether every run has these scores, and they compare between trials."""
+    part = "val" if plan.command == "train" else "backtest"
     for name in plan.objectives:
-        check_objective(name, quantiles)
+        if plan.command == "train" and name.startswith("backtest/"):
+            what, allowed = "trials of train score validation rows, not folds", "val/..."
+            fix = "python -m tsforecast.backtest -m ... scores each trial on folds"
+            raise ConfigError(what, where="objective", got=name, allowed=allowed, fix=fix)
+        check_objective(name, quantiles, part)
     scalers = [key for key in plan.space if key.startswith("scaler")]
     for name in plan.objectives:
-        if scalers and f"{name}_raw" in score_names(quantiles):
+        if scalers and f"{name}_raw" in score_names(quantiles, part):
             what, got = "scores in scaled units do not compare between scalers", f"{name}, and {scalers[0]} varies"
             raise ConfigError(what, where="objective", got=got, fix=f"objective={name}_raw")
 

@@ -10,6 +10,7 @@ import shlex
 import socket
 import threading
 from collections.abc import Mapping
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,12 @@ from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import TrialState
 
+from tsforecast.backtesting.scored import Scored
 from tsforecast.config.compose import build
 from tsforecast.config.experiment import experiment
 from tsforecast.config.job import free, log_to, quiet_console
+from tsforecast.data.folds import Fold, Folds
+from tsforecast.data.splits import Borders
 from tsforecast.errors import ConfigError, without_password
 from tsforecast.experiment import Experiment, run_experiment
 from tsforecast.result import Result
@@ -40,7 +44,7 @@ class Listener:
     """Hears of each epoch or booster, records it with the trial, and ends the trial that its pruner gives up."""
 
     def __init__(self, trial: optuna.Trial, plan: Plan, run: Run) -> None:
-        self.trial, self.run, self.single = trial, run, len(plan.objectives) == 1
+        self.trial, self.run, self.single, self.objective = trial, run, len(plan.objectives) == 1, plan.objectives[0]
         self.sign = -1 if plan.directions[0] == "maximize" else 1
 
     def epoch(self, record: Mapping[str, float]) -> None:
@@ -49,7 +53,17 @@ class Listener:
         self.step(int(record["epoch"]), record["val/loss"])
 
     def step(self, step: int, loss: float) -> None:
-        """After an epoch, a boosting round or a booster.
+        """After an epoch, a boosting round or a booster, whose `loss` is to be low whatever the objective is."""
+        self.report(step, self.sign * loss)
+
+    def fold(self, scored: Scored) -> None:
+        """After a fold of a backtest: its own score is reported."""
+        scores = scored.scores.summary()
+        self.run.log_metrics({f"fold/{name}": each for name, each in scores.items()}, step=scored.fold)
+        self.report(scored.fold, scores[self.objective.partition("/")[2]])
+
+    def report(self, step: int, score: float) -> None:
+        """Record a score on the way, in the direction of the objective.
 
         Raises
         ------
@@ -57,7 +71,7 @@ class Listener:
             The trial is not worth its time.
         """
         if self.single:  # Optuna prunes by one objective alone
-            self.trial.report(self.sign * loss, step)
+            self.trial.report(score, step)
             if self.trial.should_prune():
                 raise optuna.TrialPruned(f"at step {step}")
 
@@ -66,11 +80,33 @@ class Listener:
 
 
 def score(cfg: DictConfig, chosen: Mapping[str, str], listener: Any) -> Mapping[str, float]:
-    """Fit, and score the validation rows alone; nothing is written."""
+    """Fit, and score the validation rows alone, or with the keys of `backtest` the folds; nothing is written."""
     if "enable_progress_bar" in cfg.trainer:
         cfg.trainer.enable_progress_bar = False
     planned = experiment(cfg, chosen)
+    if "backtest" in cfg:
+        return _backtested(planned, cfg.backtest, listener)
     return run_experiment(planned, parts=("val",), on=listener, data=_data(planned)).metrics
+
+
+def _backtested(planned: Experiment, keys: Any, listener: Any) -> Mapping[str, float]:
+    """The scores over folds of the train and the validation rows, as though the test rows were yet to come."""
+    from tsforecast.backtesting.backtest import backtest
+
+    loaded, sizes = planned.source.load(), (planned.lookback, planned.horizon)
+    panel, borders = planned.split(loaded.panel, *sizes).kept(loaded.panel)
+    known = panel.rows(borders.begin, borders.val_end)
+    first, end = known.offsets[:-1], known.offsets[1:]
+    split = Fold(0, 0, Borders(first, end - (borders.val_end - borders.train_end), end, end))  # as many rows validate
+    trial = {planned.label: replace(planned, split=split, baselines={})}
+    jobs = {name: keys[name] for name in ("n_jobs", "executor")}
+    found = backtest(trial, folds(keys), loaded=replace(loaded, panel=known), **jobs, on=listener.fold)
+    return found.metrics(planned.label)
+
+
+def folds(keys: Mapping[str, Any]) -> Folds:
+    """Those that the keys of `backtest` describe."""
+    return Folds(**{each.name: keys[each.name] for each in fields(Folds)})
 
 
 def _data(planned: Experiment) -> Prepared:
