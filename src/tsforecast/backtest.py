@@ -15,7 +15,7 @@ from tsforecast.config import job
 from tsforecast.config.call import callable_module, called
 from tsforecast.config.command import command
 from tsforecast.config.compose import build, compose
-from tsforecast.config.job import free, limit_threads, log_to, quiet_console, record, run_dir, show
+from tsforecast.config.job import free, quiet_console, show
 
 if TYPE_CHECKING:
     from tsforecast.backtesting.backtest import Backtest
@@ -26,12 +26,7 @@ if TYPE_CHECKING:
 
 def main(cfg: DictConfig) -> float | None:
     """Backtest the models; the pooled score that `objective` names, for a sweeper."""
-    limit_threads(cfg.threads)
-    out = None
-    if not cfg.backtest.dry_run:
-        out = run_dir("scores.csv")
-        log_to(out / "backtest.log")
-        record(cfg, out)
+    out = None if cfg.backtest.dry_run else job.start(cfg, "scores.csv", "backtest.log")
     found = carry_out(cfg, job.choices(), out, job.overrides())
     return None if found is None else float(found.scores[cfg.objective.partition("/")[2]].iloc[0])
 

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from tsforecast.config.command import command
 from tsforecast.config.compose import build
-from tsforecast.config.job import log_to, record, run_dir, show
+from tsforecast.config.job import show, start
+
+log = logging.getLogger("tsforecast")
 
 
 def main(cfg: DictConfig) -> None:
     """Score the bundle, and the baselines beside it, on one part of the split."""
     bundle_path, part = cfg.bundle, cfg.part  # a missing one is said before anything is imported
-    out = run_dir("metrics.json")
-    log = log_to(out / "evaluate.log")
-    record(cfg, out)
+    out = start(cfg, "metrics.json", "evaluate.log")
 
     from dataclasses import replace
 

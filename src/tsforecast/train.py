@@ -14,7 +14,7 @@ from tsforecast.config import job
 from tsforecast.config.call import callable_module, called
 from tsforecast.config.command import command
 from tsforecast.config.compose import build
-from tsforecast.config.job import follows, free, log_to, record, run_dir, show
+from tsforecast.config.job import follows, free, show
 
 if TYPE_CHECKING:
     from tsforecast.data.sources import Source
@@ -23,10 +23,7 @@ if TYPE_CHECKING:
 
 def main(cfg: DictConfig) -> float | list[float] | None:
     """Run one experiment; the scores that `objective` names, for a sweeper; a process that follows another has none."""
-    out = run_dir("bundle")
-    log_to(out / "train.log", silent=follows())
-    if not follows():
-        record(cfg, out)
+    out = job.start(cfg, "bundle", "train.log")
     result = carry_out(cfg, job.choices(), out, overrides=job.overrides())
     scores = [result.metrics[name] for name in listed(cfg.objective) if result.parts]
     return scores if len(scores) > 1 else next(iter(scores), None)

@@ -25,9 +25,18 @@ def choices() -> dict[str, str]:
     return compose.choices(HydraConfig.get())
 
 
-def run_dir(result: str) -> Path:
-    """Directory of this run, which holds no `result` of another."""
-    return free(Path(HydraConfig.get().runtime.output_dir), result, "hydra.run.dir")
+def start(cfg: DictConfig, result: str, log: str) -> Path:
+    """The directory of this run, which holds no `result` of another; from here on its `log` is written.
+
+    What was asked for is there too. A process that follows another writes neither.
+    """
+    out = free(Path(HydraConfig.get().runtime.output_dir), result, "hydra.run.dir")
+    log_to(None if follows() else out / log)
+    if follows():
+        logging.getLogger().setLevel(logging.ERROR)
+    else:
+        record(cfg, out)
+    return out
 
 
 def free(out: Path, result: str, where: str) -> Path:
@@ -92,18 +101,16 @@ def record(cfg: DictConfig, out: Path) -> None:
             scratch.write_text(without_password(OmegaConf.to_yaml(node)), encoding="utf-8")
 
 
-def log_to(file: Path | None, *, silent: bool = False) -> logging.Logger:
+def log_to(file: Path | None) -> logging.Logger:
     """Log to `file` too, beside what `hydra.job_logging` says; returns the logger of the commands.
 
-    The file's lock keeps other processes out of a run's directory. `silent` leaves errors alone, and no file.
+    The file's lock keeps other processes out of a run's directory.
     """
     root = logging.getLogger()
     for handler in [each for each in root.handlers if each.name == "run"]:  # of the run before, in a sweep
         root.removeHandler(handler)
         handler.close()
-    if silent:
-        root.setLevel(logging.ERROR)
-    elif file is not None:
+    if file is not None:
         record = logging.FileHandler(file, encoding="utf-8")
         record.name = "run"
         record.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))

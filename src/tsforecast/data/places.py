@@ -52,12 +52,17 @@ def read_table(place: str | Path, schema: Schema) -> Table:
     try:
         if suffix == ".csv" and Path(address).is_file():  # fsspec is imported for other places
             return _csv(Path(address).read_bytes(), schema, where)
-        store, path = _store(address, where)
+        from fsspec.core import url_to_fs
+
+        store, path = url_to_fs(address)
         folder = store.info(path)["type"] == "directory"
         if folder or suffix in (".parquet", ".pq"):
             return _parquet(store, path, schema, where, folder)
         if suffix == ".csv":
             return _csv(store.cat_file(path), schema, where)
+    except ImportError as error:
+        what, fix = "what opens this address is not installed", "pip install it: s3fs, gcsfs, adlfs, aiohttp"
+        raise ConfigError(what, where=where, got=error, fix=fix) from error
     except FileNotFoundError as error:
         raise _missing(where) from error
     except (ValueError, OSError) as error:  # pandas' and pyarrow's parse errors are ValueErrors or OSErrors
@@ -159,21 +164,6 @@ def expanded(place: object) -> str:
         fix = "export PASSWORD=..., and write '$PASSWORD' there, quoted"
         raise ConfigError(what, where=where, got=public(text), fix=fix)
     return os.path.expandvars(text)
-
-
-def _store(address: str, where: str) -> tuple[Any, str]:
-    """The file system of fsspec that has an address, and the path in it."""
-    import fsspec
-    from fsspec.implementations.local import LocalFileSystem
-
-    if "://" not in address:
-        return LocalFileSystem(), address
-    try:
-        store, path = fsspec.core.url_to_fs(address)
-        return store, path
-    except ImportError as error:
-        what, fix = "what opens this address is not installed", "pip install it: s3fs, gcsfs, adlfs, aiohttp"
-        raise ConfigError(what, where=where, got=error, fix=fix) from error
 
 
 def _csv(raw: bytes, schema: Schema, where: str) -> Table:
