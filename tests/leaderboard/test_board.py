@@ -166,7 +166,8 @@ def test_what_is_saved_is_the_same_in_each_form(runs: Path, tmp_path: Path) -> N
         assert block.verdict in text
         assert [row[1] for row in drawn["rows"]] == [each.name for each in block.entries]
         assert [*drawn["steps"]] == [each.name for each in block.entries]
-        assert [len(steps) for steps in drawn["steps"].values()] == [drawn["horizon"]] * len(block.entries)
+        horizon = block.entries[0].run.record.facts["horizon"]
+        assert [len(steps) for steps in drawn["steps"].values()] == [horizon] * len(block.entries)
 
 
 def test_the_page_shows_the_forecasts_of_a_backtest(runs: Path) -> None:

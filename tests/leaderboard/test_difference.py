@@ -80,4 +80,7 @@ def test_a_worse_model_is_told_apart_the_more_often_the_more_cutoffs_there_are()
 def test_nothing_is_told_from_few_cutoffs_or_none_that_differ() -> None:
     assert not Difference.of(np.array([2.0, 2.0]), np.array([1.0, 1.1]), 1).told_apart
     assert np.isnan(diebold_mariano(np.arange(8.0), 4)[1])
-    assert not Difference.of(np.ones(50), np.ones(50), 1).told_apart
+    same = Difference.of(np.ones(50), np.ones(50), 1)
+    assert not same.told_apart
+    assert not same.differ
+    assert Difference.of(np.array([2.0, 2.0]), np.array([1.0, 1.1]), 1).differ

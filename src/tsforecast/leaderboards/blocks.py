@@ -60,16 +60,20 @@ class Block:
     score: str
 
     @property
+    def facts(self) -> Mapping[str, Any]:
+        """What the run of the first says of itself; of data and sizes all say the same."""
+        return self.entries[0].run.record.facts
+
+    @property
     def title(self) -> str:
         """Data, horizon and test rows."""
-        facts = self.entries[0].run.record.facts
-        return f"{facts['data']['name']}, horizon {facts['horizon']}, {self.terms['test rows'].rpartition(' [')[0]}"
+        rows = self.terms["test rows"].rpartition(" [")[0]
+        return f"{self.facts['data']['name']}, horizon {self.facts['horizon']}, {rows}"
 
     @cached_property
     def frame(self) -> pd.DataFrame:
         """A row for each entry, a column for each score."""
-        facts = self.entries[0].run.record.facts
-        about = {"block": self.number, "dataset": facts["data"]["name"], "horizon": facts["horizon"]}
+        about = {"block": self.number, "dataset": self.facts["data"]["name"], "horizon": self.facts["horizon"]}
         rows = [
             {**about, "rank": i, "model": each.name, "run": str(each.run.path) if each.fitted else "", **each.scores}
             for i, each in enumerate(self.entries, start=1)
@@ -82,8 +86,7 @@ class Block:
         if len(self.entries) < 2:
             return None
         first, second = (each.run.record.losses(each.model, self.score) for each in self.entries[:2])
-        facts = self.entries[0].run.record.facts
-        overlap = math.ceil(facts["horizon"] / facts["step"])
+        overlap = math.ceil(self.facts["horizon"] / self.facts["step"])
         return Difference.of(first.to_numpy(), second.to_numpy(), overlap)
 
     @property
@@ -95,6 +98,8 @@ class Block:
         low, high = found.interval
         p = "no Diebold-Mariano test" if math.isnan(found.p) else f"Diebold-Mariano p = {found.p:.3g}"
         said = f"{first} is better than {second}" if found.told_apart else f"{first} and {second} are not told apart"
+        if not found.differ:
+            return f"{said}: their losses are the same at every cutoff"
         spread = f"95 % interval {low:.4g} to {high:.4g}" if math.isfinite(low) else "no interval"
         cutoffs = f"{found.count:,} cutoff{'s'[: found.count != 1]}"
         return f"{said}: {self.score} differs by {found.mean:.4g} ({spread}; {p}; {cutoffs})"

@@ -161,7 +161,7 @@ def leaderboard(places: Sequence[str | Path], score: str = "mase") -> Leaderboar
     for run in runs:
         groups.setdefault(tuple(terms_of(run, score).values()), []).append(run)
     blocks = [block_of(own, score) for own in groups.values()]
-    blocks.sort(key=lambda b: (b.title, b.entries[0].run.record.facts["horizon"]))
+    blocks.sort(key=lambda block: (block.facts["data"]["name"], block.facts["horizon"], block.title))
     return Leaderboard([replace(block, number=i) for i, block in enumerate(blocks, start=1)], left_out, score)
 
 

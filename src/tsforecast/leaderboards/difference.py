@@ -33,6 +33,11 @@ class Difference:
     count: int
 
     @property
+    def differ(self) -> bool:
+        """Whether any loss differs."""
+        return self.mean != 0 or self.interval[0] != self.interval[1]
+
+    @property
     def told_apart(self) -> bool:
         """Whether test and interval agree, at 5 %, that the models differ."""
         low, high = self.interval

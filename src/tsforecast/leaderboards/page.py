@@ -57,7 +57,6 @@ def _block(block: Block, budget: int) -> dict[str, Any]:
         "columns": list(table),
         "rows": json.loads(table.to_json(orient="values", double_precision=6)),
         "steps": {name: [_short(x) for x in steps[error]] for name, steps in by_step.items()},
-        "horizon": drawn[0].run.record.facts["horizon"],
         "error": "MAE in scaled units" if error == "mae" else "MAE in original units",
         "coverage": {each.name: _coverage(each) for each in drawn if _coverage(each)},
         "series": series,
@@ -78,7 +77,6 @@ def _by_series(entries: Sequence[Entry]) -> tuple[dict[str, Any], list[str]]:
     ids = list(dict.fromkeys(record.windows["unique_id"].astype(str)))
     scores = {each.name: each.run.record.scores[each.model].by_series() for each in entries}
     first = next(iter(scores.values()))
-    ids = ids if len(ids) == len(first) else [str(i) for i in range(len(first))]
     names = [_label(i, channel, len(ids)) for i in ids for channel in record.scores[entries[0].model].channels]
     order = np.argsort(-np.nan_to_num(first.reshape(-1), nan=-1.0), kind="stable")[:SERIES]
     values = {name: [_short(x) for x in each.reshape(-1)[order]] for name, each in scores.items()}
@@ -116,8 +114,7 @@ def _items(
         own = {name: group.get_group(key) for name, group in grouped.items() if key in group.groups}
         truth = next(iter(own.values())).drop_duplicates("ds").set_index("ds")["y"].sort_index()
         for cutoff in cutoffs:
-            rows = {name: frame[frame["cutoff"] == cutoff] for name, frame in own.items()}
-            rows = {name: frame for name, frame in rows.items() if len(frame)}
+            rows = {name: each for name, frame in own.items() if len(each := frame[frame["cutoff"] == cutoff])}
             if not rows:
                 continue
             ds = next(iter(rows.values()))["ds"]
@@ -129,29 +126,24 @@ def _items(
                 "cutoff": str(pd.Timestamp(cutoff))[:16],
                 "time": pd.DatetimeIndex([*before.index, *ds]).as_unit("ms").asi8.tolist(),
                 "truth": [_short(x) for x in (*before, *next(iter(rows.values()))["y"])],
-                "models": {
-                    name: {
-                        part: [_short(x) for x in frame[part]] for part in frame.columns.difference(KEYS, sort=False)
-                    }
-                    for name, frame in rows.items()
-                },
+                "models": {name: _parts(frame) for name, frame in rows.items()},
             }
+
+
+def _parts(frame: pd.DataFrame) -> dict[str, list[float | None]]:
+    return {part: [_short(x) for x in frame[part]] for part in ("point", "low", "high") if part in frame}
 
 
 def _frame(entry: Entry) -> pd.DataFrame | None:
     """`unique_id, ds, cutoff, channel, y, point, low, high` of one model; of several intervals the widest."""
     path = entry.run.path / "forecasts.parquet"
-    if not path.exists():
-        return None
-    frame = pd.read_parquet(path)
-    if entry.model not in frame:
+    if not path.exists() or entry.model not in (frame := pd.read_parquet(path)):
         return None
     stem = f"{entry.model}-lo-"
     levels = [name.removeprefix(stem) for name in map(str, frame) if name.startswith(stem)]
-    names = {entry.model: "point"}
-    if levels:
-        widest = max(levels, key=float)
-        names |= {f"{stem}{widest}": "low", f"{entry.model}-hi-{widest}": "high"}
+    widest = max(levels, key=float, default="")
+    ends = {f"{stem}{widest}": "low", f"{entry.model}-hi-{widest}": "high"} if levels else {}
+    names = {entry.model: "point", **ends}
     frame = frame[[*KEYS, *names]].rename(columns=names)
     zoned = [name for name in ("ds", "cutoff") if frame[name].dt.tz is not None]
     return frame.assign(**{name: frame[name].dt.tz_convert(None) for name in zoned})
