@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tsforecast.bundle.bundle import load_bundle
 from tsforecast.config.compose import build, compose
 from tsforecast.data.panel import Panel
 
@@ -59,7 +60,8 @@ def test_where_rows_are_few_the_printed_words_have_windows_that_fit(
     months = pd.DataFrame({"month": pd.date_range("2020-01-01", periods=48, freq="MS"), "sales": RNG.normal(size=48)})
     months.to_csv("x.csv", index=False)
     words = shlex.split(printed(cli, capsys, "x.csv")[0].strip().splitlines()[-1])[3:]
-    assert cli("train", *words, "tracking=none", "report=none") == 0
+    assert cli("train", *words, "tracking=none", "report=none", "hydra.run.dir=run") == 0
+    assert load_bundle("run/bundle").metadata["name"] == "x-ridge"
 
 
 def test_columns_that_the_printed_words_leave_out_are_named(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -17,6 +18,13 @@ from tsforecast.models.base import Estimator
 from tsforecast.training.fit import started
 
 log = logging.getLogger(__name__)
+
+
+def _data_name(cfg: DictConfig, option: str, source: Source | None) -> str:
+    """What the data is called: as the option of `dataset`, or, where that reads any file, as the file; a frame so."""
+    if source is not None:
+        return str(getattr(source, "name", option))
+    return (PurePath(cfg.dataset.path).stem if option in ("wide", "long") else "") or option
 
 
 def experiment(
@@ -68,7 +76,7 @@ def experiment(
         unused_covariates=cfg.unused_covariates,
         seed=cfg.seed,
         ckpt_path=cfg.ckpt_path,
-        name=cfg.name or f"{chosen['dataset']}-{chosen['model']}",
+        name=cfg.name or f"{_data_name(cfg, chosen['dataset'], source)}-{chosen['model']}",
         label=chosen["model"],
         config=resolved,
     )
