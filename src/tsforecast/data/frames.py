@@ -56,7 +56,9 @@ def to_panel(
     frame = text_columns(frame, schema)
     channels = channel_columns(frame, schema, static is None, problems)
     roles = "say which column is what: dataset.time=, dataset.target=" + (", dataset.id=" if schema.id else "")
-    problems.stop(f"{roles}; there are {listed(frame.columns)}" if for_training and len(frame.columns) else None)
+    stamped = isinstance(frame.index, pd.DatetimeIndex) or frame.index.names != [None]
+    roles += f"; there are {listed(frame.columns)}" + "; the index is not read, frame.reset_index() is" * stamped
+    problems.stop(roles if for_training and len(frame.columns) else None)
     frame, ids, rows = read_rows(frame, schema, problems, tail)
     reader = Reader(schema, problems, dict.fromkeys(schema.categorical, ()))
     rows = replace(rows, values=reader.groups(frame, channels))
