@@ -257,11 +257,6 @@ def test_when_a_target_is_misspelt_then_the_nearest_column_of_the_file_is_named(
         Dataset(path=str(file), target=["laod"]).load()
 
 
-def test_when_rows_are_too_few_then_it_says_how_many_there_are(file):
-    with refused(DataError, what=has("100 are needed", "there are 20")):
-        Dataset(path=str(file)).load(min_rows=100)
-
-
 def test_policies_reach_the_frame(file):
     lines = ROWS.splitlines(keepends=True)
     file.write_text(HEADER + "".join([*lines[:5], *lines[8:], lines[3]]))

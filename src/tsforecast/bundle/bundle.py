@@ -269,7 +269,7 @@ class Bundle(Inputs):
             forecaster = directory.build(body["forecaster"], Forecaster, allowed, needed)  # type: ignore[type-abstract]
             features = FeatureSet(
                 features=tuple(directory.build(spec, Feature, allowed) for spec in body["features"]),  # type: ignore[type-abstract]
-                scaler=directory.build(body["scaler"], Scaler, allowed),  # type: ignore[type-abstract]
+                scaler=directory.build(body["scaler"], Scaler, allowed),
             )
             bundle = cls(
                 schema=Schema(**body["schema"]),

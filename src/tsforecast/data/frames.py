@@ -26,7 +26,6 @@ def to_panel(
     *,
     static: pd.DataFrame | None = None,
     for_training: bool = True,
-    min_rows: int = 1,
     tail: int | None = None,
 ) -> Panel:
     """Check a frame and lay it out as a panel.
@@ -42,8 +41,6 @@ def to_panel(
         One row per series with the static covariates; None: they are columns of `frame`.
     for_training
         Also refuse channels that are constant or all missing, which a forecast request may hold.
-    min_rows
-        Rows that every series must have.
     tail
         Timestamps of each series that are read, the last; what stands before is not looked at. None: all.
 
@@ -78,10 +75,6 @@ def to_panel(
     panel = _regular(panel, rows, schema, problems)
     if for_training:
         _useless(panel, problems)
-    if (short := panel.lengths < min_rows).any():
-        have = listed(f"{i} has {n}" for i, n in zip(ids[short], panel.lengths[short], strict=True))
-        which = f"{int(short.sum())} series have fewer: {have}" if schema.id else f"there are {panel.lengths[0]}"
-        problems.add(f"too few rows: {min_rows} are needed, {which}")
     problems.stop()
     return panel
 

@@ -111,12 +111,11 @@ class Stored(Schema, ABC):
         """What is not about this table alone."""
         return Schema(**{f.name: getattr(self, f.name) for f in fields(Schema)})
 
-    def load(self, min_rows: int = 1, *, for_training: bool = True) -> Loaded:
-        """See `Source`; every series must have `min_rows` rows."""
+    def load(self, *, for_training: bool = True) -> Loaded:
+        """See `Source`."""
         static = read_frame(self.static_path, self) if self.static_path else None
         table = self.read()
-        how: Any = {"static": static, "min_rows": min_rows, "for_training": for_training}
-        panel = to_panel(table.frame, self, Problems(table.place), **how)
+        panel = to_panel(table.frame, self, Problems(table.place), static=static, for_training=for_training)
         name, digest, place = self.name or PurePath(table.place).stem, table.fingerprint, table.place
         del table
         pyarrow.default_memory_pool().release_unused()  # what reading took: as much again as the panel

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, Self
@@ -20,7 +19,7 @@ _UNFITTED = np.empty((0, 0))
 
 
 @dataclass(frozen=True)
-class Scaler(ABC):
+class Scaler:
     """`(x - center) / scale` per series and channel; the subclasses choose the two statistics.
 
     Statistics are float64, ignore NaN, and leave a channel that is constant or never observed at scale 1.
@@ -81,9 +80,10 @@ class Scaler(ABC):
         center, scale = (np.asarray(state[key], dtype=np.float64) for key in ("center", "scale"))
         return replace(self, center=center, scale=scale)
 
-    @abstractmethod
     def _statistics(self, values: Float[np.ndarray, "T C"], offsets: Int[np.ndarray, " N+1"]) -> Statistics:
-        """Center and scale of each series and channel; not finite where nothing was observed."""
+        """Center and scale of each series and channel, here 0 and 1; not finite where nothing was observed."""
+        shape = (len(offsets) - 1, values.shape[1])
+        return np.zeros(shape), np.ones(shape)
 
     def _bend(self, values: np.ndarray) -> np.ndarray:
         return values
@@ -155,10 +155,6 @@ class NoScaler(Scaler):
     """Original units throughout."""
 
     scope: Literal["series", "global", "window"] = "global"
-
-    def _statistics(self, values: np.ndarray, offsets: np.ndarray) -> Statistics:
-        shape = (len(offsets) - 1, values.shape[1])
-        return np.zeros(shape), np.ones(shape)
 
 
 def by_offsets(reduce: np.ufunc, values: np.ndarray, offsets: np.ndarray, empty: float = 0.0) -> np.ndarray:

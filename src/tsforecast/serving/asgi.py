@@ -23,19 +23,13 @@ from tsforecast.serving.front import Front
 from tsforecast.serving.limits import Bodies
 from tsforecast.serving.logs import log_as_json
 from tsforecast.serving.metrics import Metrics
-from tsforecast.serving.openapi import REFUSED, Answer, Plain, add_bundle
+from tsforecast.serving.openapi import CSV, REFUSED, Answer, Plain, add_bundle
 from tsforecast.serving.refusals import as_json, no_route, refused
 from tsforecast.serving.settings import Settings
 from tsforecast.serving.watch import Watch
 
 log = logging.getLogger("tsforecast.serving")
 _LARGE = 64 * 1024  # bytes of a body that is read in a thread, so that the event loop answers others meanwhile
-
-
-class Csv(Response):
-    """A response of CSV."""
-
-    media_type = "text/csv"
 
 
 class Server:
@@ -106,7 +100,7 @@ def create_app() -> FastAPI:
         content = await server.forecast(server.engine.read, server.engine.write, await request.body())
         return Response(content, media_type="application/json")
 
-    @app.post("/forecast_csv", response_class=Csv, responses=REFUSED)
+    @app.post("/forecast_csv", response_class=Response, responses=REFUSED | CSV)
     async def forecast_csv(request: Request) -> Response:
         """A CSV file in, as the body or as the form field `file`; a CSV file out."""
         engine, query = server.engine, request.query_params
@@ -125,7 +119,7 @@ def create_app() -> FastAPI:
             return engine.write_csv(asked, answer)
 
         content = await server.forecast(lambda raw: engine.read_csv(raw, horizon, levels), write, body)
-        return Csv(content, headers=headers)
+        return Response(content, headers=headers, media_type="text/csv")
 
     @app.get("/model")
     async def model(_: Request) -> Response:

@@ -60,6 +60,7 @@ class Error(BaseModel):
 
 _SHAPE = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
 REFUSED: dict[int | str, dict[str, Any]] = {status: {"content": _SHAPE} for status in sorted({*KINDS, 422} - {500})}
+CSV: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}}
 
 
 class Plain(APIRoute):
