@@ -87,13 +87,13 @@ def test_the_arguments_of_python_are_checked_as_the_command_lines(frame: pd.Data
         tsf.train(*SMALL, data=[1, 2, 3])
 
 
-def test_a_frame_with_its_time_in_the_index_is_told_to_make_it_a_column(frame: pd.DataFrame) -> None:
-    for indexed in (frame.set_index("date"), frame.set_index("date").rename_axis(None)):
-        with refused(DataError, what=has("column 'date' is missing"), fix=has("frame.reset_index()")):
-            tsf.train("model=ridge", *SMALL, data=indexed, target=["load"])
-    with refused(DataError, what=has("column 'date' is missing"), fix=has("there are")) as caught:
+def test_where_a_frame_has_its_time_in_the_index_the_fix_names_the_index(frame: pd.DataFrame) -> None:
+    for name, told in (("month", "there are month, load"), (None, "and an index without a name")):
+        with refused(DataError, what=has("problem"), fix=has(told)):
+            tsf.train("model=ridge", *SMALL, data=frame.set_index("date").rename_axis(name), target=["load"])
+    with refused(DataError, what=has("problem"), fix=has("there are load")) as caught:
         tsf.train("model=ridge", *SMALL, data=frame.drop(columns="date"), target=["load"])
-    assert "reset_index" not in str(caught.value)
+    assert "index" not in str(caught.value.fix)
 
 
 def test_a_directory_that_is_taken_is_told_before_anything_is_read(frame: pd.DataFrame, tmp_path: Path) -> None:

@@ -53,8 +53,9 @@ def to_panel(
     frame = text_columns(frame, schema)
     channels = channel_columns(frame, schema, static is None, problems)
     roles = "say which column is what: dataset.time=, dataset.target=" + (", dataset.id=" if schema.id else "")
-    stamped = isinstance(frame.index, pd.DatetimeIndex) or frame.index.names != [None]
-    roles += f"; there are {listed(frame.columns)}" + "; the index is not read, frame.reset_index() is" * stamped
+    indexed = [name for name in frame.index.names if name is not None]
+    nameless = isinstance(frame.index, pd.DatetimeIndex) and not indexed
+    roles += f"; there are {listed([*indexed, *frame.columns])}" + ", and an index without a name" * nameless
     problems.stop(roles if for_training and len(frame.columns) else None)
     frame, ids, rows = read_rows(frame, schema, problems, tail)
     reader = Reader(schema, problems, dict.fromkeys(schema.categorical, ()))
