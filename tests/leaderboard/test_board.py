@@ -85,6 +85,10 @@ def test_several_runs_of_one_model_are_named_by_what_differs_else_by_their_direc
         tsf.train(*SMALL, "model=ridge", f"lookback={lookback}", data=made(), out=tmp_path / str(lookback))
     names = set(tsf.leaderboard([tmp_path]).frame["model"])
     assert names == {"ridge lookback=24", "ridge lookback=30", "naive", "seasonal_naive"}
+    tsf.train(*SMALL, "model=ridge", data=made(), out=tmp_path / "again" / "24")
+    names = set(tsf.leaderboard([tmp_path]).frame["model"])
+    assert f"ridge (run {tmp_path / 'again' / '24'})" in names
+    assert len(names) == 5
 
 
 def test_a_backtest_has_standard_errors_of_its_folds(runs: Path, board: Leaderboard) -> None:

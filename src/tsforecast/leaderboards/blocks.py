@@ -124,20 +124,23 @@ def _named(entries: Sequence[Entry]) -> list[Entry]:
     for each in entries:
         same = [other for other in entries if other.model == each.model]
         configs = [_flat(other.run.record.facts["configs"][each.model]) for other in same]
-        own, shared = configs[same.index(each)], set.intersection(*map(set, configs))
-        differ = [key for key in own if key in shared and len({str(config[key]) for config in configs}) > 1]
+        own, known = configs[same.index(each)], set.union(*map(set, configs))
+        differ = [key for key in own if len({str(config.get(key)) for config in configs}) > 1]
         words = [f"{key.rpartition('.')[2]}={own[key]}" for key in differ]
         unique = sum([config.get(key) for key in differ] == [own[key] for key in differ] for config in configs) == 1
-        if not unique or len(words) > 3:
-            words = [f"(run {each.run.path.name})"]
+        if not unique or len(words) > 3 or any(known - set(config) for config in configs):
+            alike = sum(other.run.path.name == each.run.path.name for other in same)
+            words = [f"(run {each.run.path.name if alike == 1 else each.run.path})"]
         found.append(replace(each, name=" ".join([each.model, *words * (len(same) > 1)])))
     return found
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted names."""
+    """Dotted names, without those of places: the data of a block is the same wherever it lies."""
     found: dict[str, Any] = {}
     for key, value in config.items():
+        if key in ("path", "static_path", "data_dir", "threads"):
+            continue
         found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return found
 
