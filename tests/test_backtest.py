@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 import tsforecast as tsf
-from tests.errors import refused
+from tests.errors import has, refused
 from tsforecast.backtesting import backtest as backtesting
 from tsforecast.backtesting import fits as carried
 from tsforecast.backtesting.backtest import Backtest
@@ -163,6 +163,72 @@ def test_what_cannot_be_backtested_is_told_before_a_fit(frame: pd.DataFrame, mon
         run(frame, "backtest.executor=dask", "backtest.windows=2")
     with refused(ConfigError, where="backtest.window", fix="did you mean backtest.windows?"):
         run(frame, "backtest.window=3")
+
+
+def test_short_series_are_left_out_where_the_split_drops_them(frame: pd.DataFrame) -> None:
+    long = pd.concat([frame.tail(rows).assign(unique_id=str(rows)) for rows in (400, 300, 60)])
+    how = {"time": "date", "id": "unique_id", "target": ["load"]}
+    with refused(DataError, where="backtest", fix="backtest.windows=6"):
+        tsf.backtest(*SMALL, "backtest.windows=7", data=long, **how)
+    for size in ("lookback=24", "lookback=60"):  # which holds too few folds, and no window at all
+        found = tsf.backtest(*SMALL, "backtest.windows=7", "split.short=drop", size, data=long, **how)
+        assert found is not None
+        assert set(found.frame["unique_id"]) == {"300", "400"}
+        alone = tsf.backtest(*SMALL, "backtest.windows=7", size, data=long[long["unique_id"] != "60"], **how)
+        assert alone is not None
+        pd.testing.assert_frame_equal(found.frame, alone.frame, check_exact=True)
+
+
+def test_a_fold_without_anything_to_score_is_told_before_a_fit(
+    frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(carried, "run_experiment", pytest.fail)
+    gone = frame.copy()
+    gone.loc[ROWS - 2 * H : ROWS - H - 1, ["load", "b"]] = np.nan
+    with refused(DataError, where="backtest, 2024-01-17 08:00:00 to 2024-01-17 11:00:00", got="fold 1, of 3"):
+        run(gone, "backtest.windows=3")
+    for gap, least in ((0, 4), (2, 6)):
+        with refused(ConfigError, where="backtest.val", got=3, allowed=f"{least} or more"):
+            run(frame, "backtest.windows=3", "backtest.val=3", f"backtest.gap={gap}")
+
+
+def test_what_fails_in_a_fold_says_where_and_what_is_kept(
+    frame: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    original = carried.run_experiment
+
+    def failing(experiment: Any, *args: Any, **kwargs: Any) -> Any:
+        if experiment.label == "nlinear" and experiment.split.number == 1:
+            raise ConfigError("no", where="model")
+        return original(experiment, *args, **kwargs)
+
+    monkeypatch.setattr(carried, "run_experiment", failing)
+    models = ("backtest.models=[ridge,nlinear]", "trainer.max_epochs=1", "trainer.enable_progress_bar=false")
+    with refused(ConfigError, where="model, of nlinear in fold 1"):
+        run(frame, "backtest.windows=3", *models, out=tmp_path / "run")
+    assert "7 finished results are kept" in caplog.text
+    monkeypatch.undo()
+    again = run(frame, "backtest.windows=3", *models[1:], out=tmp_path / "run")
+    assert again.frame["ridge"].equals(run(frame, "backtest.windows=3").frame["ridge"])
+
+
+def test_a_key_that_one_of_the_models_does_not_have_names_the_model(frame: pd.DataFrame) -> None:
+    with refused(ConfigError, where="model.batch_size, for ridge of backtest.models"):
+        run(frame, "model=nlinear", "backtest.models=[nlinear,ridge]", "model.batch_size=8")
+    with refused(ConfigError, where="model.batch_size", fix=has("model=NAME")):
+        run(frame, "backtest.models=[nlinear]", "model.batch_size=8")
+
+
+def test_what_is_deployed_is_not_the_one_with_the_lowest_r2(frame: pd.DataFrame) -> None:
+    with refused(ConfigError, where="objective", got="backtest/r2"):
+        run(frame, "backtest.models=[ridge,seasonal_naive]", "refit=all", "objective=backtest/r2")
+
+
+def test_jobs_are_counted(frame: pd.DataFrame) -> None:
+    with refused(ConfigError, where="backtest.n_jobs", got=0):
+        run(frame, "backtest.n_jobs=0")
+    with refused(ConfigError, where="backtest.refit", got=True):
+        run(frame, "backtest.refit=true")
 
 
 def test_a_listener_may_end_a_backtest(frame: pd.DataFrame) -> None:

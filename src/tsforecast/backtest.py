@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,12 +17,15 @@ from tsforecast.config.call import callable_module, called
 from tsforecast.config.command import command
 from tsforecast.config.compose import build, compose
 from tsforecast.config.job import free, quiet_console, show
+from tsforecast.errors import ConfigError
 
 if TYPE_CHECKING:
     from tsforecast.backtesting.backtest import Backtest
     from tsforecast.backtesting.scored import Scored
     from tsforecast.data.sources import Source
     from tsforecast.experiment import Experiment
+
+log = logging.getLogger(__name__)
 
 
 def main(cfg: DictConfig) -> float | None:
@@ -52,8 +56,11 @@ def carry_out(
     planned = _experiments(cfg, chosen, models, overrides, source)
     first = next(iter(planned.values()))
     check_objective(cfg.objective, first.quantiles, "backtest")
-    loaded = first.source.load()
-    cutoffs = plan(first, folds, loaded)
+    score = cfg.objective.partition("/")[2]
+    if first.refit == "all" and len(planned) > 1 and score.startswith(("r2", "coverage", "windows", "mase_skipped")):
+        what, allowed = "the bundle is that of the model with the lowest objective", "an error, a loss or a width"
+        raise ConfigError(what, where="objective", got=cfg.objective, allowed=allowed, fix="objective=backtest/mae")
+    loaded, cutoffs = plan(first, folds, first.source.load())
     if out is not None or dry:
         title = f"{loaded.name}: {len(cutoffs)} folds, {folds.train or 'all'} train rows, refit {folds.refit}"
         show(diagram(loaded.panel, cutoffs, folds.gap, title))
@@ -64,11 +71,11 @@ def carry_out(
     report, tracker = build(cfg.report), build(cfg.tracking)
     name, tags = f"{first.name} backtest", {"dataset": chosen["dataset"], "model": ",".join(planned)}
     with tracker.run(name, first.config, tags, first.origin) as run:
-        with quiet_console(), _progress(len(cutoffs) * (len(planned) + len(first.baselines)), cfg.objective) as seen:
+        total = len(cutoffs) * (len(planned) + len(first.baselines))
+        with _kept(out), quiet_console(), _progress(total, cfg.objective) as seen:
             found = backtest(planned, folds, out, loaded=loaded, **jobs, on=seen)
         kept = None
         if first.refit == "all":
-            score = cfg.objective.partition("/")[2]
             best = min(planned, key=lambda model: found.scores[score][model])
             kept = found.bundle(best).save(out / "bundle")
             run.log_bundle(out / "bundle", golden.example(kept, loaded.panel), kept.quantile_levels)
@@ -112,10 +119,26 @@ def _experiments(
     found = {}
     for model in models:
         asked = [*(each for each in overrides if not each.startswith("model=")), f"model={model}"]
-        own, names = compose("backtest", asked)
-        own.dataset = cfg.dataset
-        found[model] = experiment(own, names, source, asked)
+        try:
+            own, names = compose("backtest", asked)
+            own.dataset = cfg.dataset
+            found[model] = experiment(own, names, source, asked)
+        except ConfigError as error:
+            error.where = f"{error.where or 'the configuration'}, for {model} of backtest.models"
+            raise
     return found
+
+
+@contextmanager
+def _kept(out: Path) -> Iterator[None]:
+    """Say how to go on, when a backtest ends early and something is finished."""
+    try:
+        yield
+    except BaseException:
+        if done := len([*out.glob("folds/*/*/result.json")]):
+            again = f"hydra.run.dir={shlex.quote(os.path.relpath(out))}"
+            log.warning("%d finished results are kept: the same command with %s goes on from there", done, again)
+        raise
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from tsforecast.bundle.bundle import Bundle
 from tsforecast.data.folds import Fold, Folds
 from tsforecast.data.panel import seasonality
 from tsforecast.data.sources import Loaded
+from tsforecast.errors import ConfigError, DataError, listed
 from tsforecast.experiment import Experiment, on_all_rows
 from tsforecast.files import atomic
 from tsforecast.metrics import Scores
@@ -189,8 +190,7 @@ def backtest(
         As `run_experiment`.
     """
     first = next(iter(experiments.values()))
-    loaded = loaded or first.source.load()
-    planned = plan(first, folds, loaded)
+    loaded, planned = plan(first, folds, loaded or first.source.load())
     fits = dict.fromkeys(fold.fitted for fold in planned)
     jobs = [Fit(experiments, loaded, [f for f in planned if f.fitted == own], folds.gap, out) for own in fits]
     found: list[Scored] = []
@@ -203,10 +203,39 @@ def backtest(
     return Backtest(experiments, loaded, planned, folds.gap, by_model)
 
 
-def plan(experiment: Experiment, folds: Folds, loaded: Loaded) -> list[Fold]:
-    """Where the folds lie; each validates on as many rows as the experiment's split does, unless `folds` says."""
-    panel, size = loaded.panel, (experiment.lookback, experiment.horizon)
-    if folds.val is not None:
-        return folds(panel, np.zeros(len(panel), dtype=np.int64), *size)
-    borders = experiment.split(panel, *size)
-    return folds(panel, borders.val_end - borders.train_end, *size)
+def plan(experiment: Experiment, folds: Folds, loaded: Loaded) -> tuple[Loaded, list[Fold]]:
+    """What is backtested, and where its folds lie.
+
+    Each fold validates on as many rows as the experiment's split does, unless `folds` says; where the split drops
+    short series, those that do not hold the folds are left out.
+
+    Raises
+    ------
+    ConfigError
+        The validation rows of a fold do not hold one window.
+    DataError
+        The folds do not fit into the data, or one of them has nothing to score.
+    """
+    panel, size, least = loaded.panel, (experiment.lookback, experiment.horizon), experiment.horizon + folds.gap
+    val = np.full(len(panel), folds.val or 0, dtype=np.int64)
+    if folds.val is None:
+        borders = experiment.split(panel, *size)
+        val, kept = borders.val_end - borders.train_end, borders.test_end > borders.begin
+        panel, val = panel.select(kept), val[kept]
+    if (fewest := int(val.min())) < least:
+        what, allowed = "the validation rows of a fold do not hold one window", f"{least} or more"
+        raise ConfigError(what, where="backtest.val", got=fewest, allowed=allowed)
+    if getattr(experiment.split, "short", "error") == "drop":
+        fits = folds.fitting(panel, val, *size) >= folds.windows
+        if fits.any():
+            panel, val = panel.select(fits), val[fits]
+    if left_out := [each for each in loaded.panel.ids if each not in {*panel.ids}]:
+        log.info("%d series do not hold the folds and are left out: %s", len(left_out), listed(left_out))
+    planned = folds(panel, val, *size)
+    for fold in planned:
+        scored = panel.rows(fold.borders.val_end + folds.gap, fold.borders.test_end)
+        if np.isnan(scored.target).all():
+            what, got = "no row that a fold scores has an observed value", f"fold {fold.number}, of {len(planned)}"
+            where, fix = f"backtest, {scored.time.min()} to {scored.time.max()}", "another backtest.step or .windows"
+            raise DataError(what, where=where, got=got, fix=f"{fix}, or leave out the rows at the end")
+    return replace(loaded, panel=panel), planned

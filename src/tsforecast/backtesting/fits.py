@@ -17,7 +17,7 @@ from tsforecast.bundle.bundle import Bundle
 from tsforecast.cluster import cluster
 from tsforecast.data.folds import Fold
 from tsforecast.data.sources import Loaded
-from tsforecast.errors import one_of
+from tsforecast.errors import ConfigError, TsforecastError, one_of
 from tsforecast.experiment import Experiment, run_experiment
 from tsforecast.result import UNCOMPARED
 from tsforecast.training.evaluate import baselines
@@ -48,7 +48,11 @@ class Fit:
                 yield from (scored for own in done for scored in own if scored is not None)
                 continue
             began = time.perf_counter()
-            like, chosen, bundles = self._fitted(experiment, names, like)
+            try:
+                like, chosen, bundles = self._fitted(experiment, names, like)
+            except TsforecastError as error:
+                error.where = f"{error.where or 'model'}, of {name} in fold {self.folds[0].number}"
+                raise
             seconds = time.perf_counter() - began
             for fold, finished in zip(self.folds, done, strict=True):
                 data = replace(like, borders=replace(fold.borders, calibration=like.borders.calibration))
@@ -93,6 +97,9 @@ class Fit:
 def found_by(jobs: Sequence[Fit], n_jobs: int, executor: str) -> Iterator[Scored]:
     """What the jobs find, as it comes."""
     one_of("backtest.executor", executor, ("processes", "ray"))
+    if n_jobs != -1 and n_jobs < 1:
+        what, allowed = "n_jobs is a number of processes", "1, 2, ..., or -1: one a core"
+        raise ConfigError(what, where="backtest.n_jobs", got=n_jobs, allowed=allowed)
     if n_jobs == 1 or len(jobs) == 1:
         for job in jobs:
             yield from job()
@@ -104,11 +111,16 @@ def found_by(jobs: Sequence[Fit], n_jobs: int, executor: str) -> Iterator[Scored
                 yield from ray.get(done[0])
     else:
         from joblib import Parallel, delayed
+        from joblib.externals.loky.process_executor import TerminatedWorkerError
 
         found = Parallel(n_jobs=n_jobs, return_as="generator_unordered")(delayed(_listed)(job) for job in jobs)
         with contextlib.closing(found):
-            for scored in found:
-                yield from scored
+            try:
+                for scored in found:
+                    yield from scored
+            except TerminatedWorkerError as error:
+                what, fix = "a process was killed, as is done where memory runs out", "fewer processes"
+                raise TsforecastError(what, where="backtest.n_jobs", got=n_jobs, fix=fix) from error
 
 
 def _listed(job: Fit) -> list[Scored]:

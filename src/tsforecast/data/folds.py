@@ -81,9 +81,17 @@ class Folds:
         for name, least in (("windows", 1), ("step", 1), ("gap", 0), ("train", 1), ("val", 0)):
             if name == "windows" or getattr(self, name) is not None:
                 count(f"backtest.{name}", getattr(self, name), least)
-        if self.refit not in ("every", "never") and (not isinstance(self.refit, int) or self.refit < 1):
+        number = isinstance(self.refit, int) and not isinstance(self.refit, bool) and self.refit > 0
+        if self.refit not in ("every", "never") and not number:
             allowed = "every, never, or k to refit every k-th fold"
             raise ConfigError("there is no such refit", where="backtest.refit", got=self.refit, allowed=allowed)
+
+    def fitting(self, panel: Panel, val: Int[np.ndarray, " N"], lookback: int, horizon: int) -> Int[np.ndarray, " N"]:
+        """How many folds each series holds, none or less where it is too short; parameters as of a call."""
+        ahead = self.gap + horizon
+        needed = lookback + ahead if self.train is None else self.train
+        chosen = np.minimum(val, panel.lengths) if self.val is None else self.val
+        return np.asarray((panel.lengths - ahead - chosen - needed) // (self.step or horizon) + 1)
 
     def __call__(self, panel: Panel, val: Int[np.ndarray, " N"], lookback: int, horizon: int) -> list[Fold]:
         """The folds of a panel.
@@ -100,16 +108,15 @@ class Folds:
         """
         step, ahead = self.step or horizon, self.gap + horizon
         chosen = np.minimum(val, panel.lengths) if self.val is None else np.full(len(panel), self.val)
-        first, end = panel.offsets[:-1], panel.offsets[1:]
+        first, latest = panel.offsets[:-1], panel.offsets[1:] - ahead  # the last cutoff
         needed = lookback + ahead if self.train is None else self.train
-        latest = end - ahead  # the last cutoff
-        room = latest - chosen - needed - first  # rows the first cutoff may lie before it
-        fits = int((room // step + 1).min())
+        fitting = self.fitting(panel, val, lookback, horizon)
+        fits = int(fitting.min())
         if self.train is not None and self.train < lookback + ahead:
             what = "the train rows of a fold do not hold one window"
             raise ConfigError(what, where="backtest.train", got=self.train, allowed=f"{lookback + ahead} or more")
         if fits < self.windows:
-            few = room < (self.windows - 1) * step
+            few = fitting < self.windows
             got = f"{self.windows} folds every {step} rows, of {needed}+ train, {chosen.max()} val, {ahead} ahead"
             rows = listed(f"{i} has {n} rows" for i, n in zip(panel.ids[few], panel.lengths[few], strict=True))
             which = f"it has {panel.lengths[0]} rows" if len(panel) == 1 else f"{few.sum()} series: {rows}"
