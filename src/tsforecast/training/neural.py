@@ -198,8 +198,14 @@ def _train(driver: pl.Trainer, module: ForecastModule, loaders: list[Any], ckpt_
     """Run the trainer; an interrupt is one again, and a lack of memory says what to make smaller."""
     interrupted = signal.getsignal(signal.SIGINT)
     with warnings.catch_warnings():
-        # No workers on purpose, and the length of an iterable dataset is known here.
-        warnings.filterwarnings("ignore", ".*does not have many workers.*|.*has `__len__` defined.*|.*LeafSpec.*")
+        # No workers on purpose; the length of an iterable dataset is known; a refit has no validation windows.
+        needless = (
+            "does not have many workers",
+            "has `__len__` defined",
+            "LeafSpec",
+            "`DataLoader` across ranks is zero",
+        )
+        warnings.filterwarnings("ignore", "|".join(f".*{words}" for words in needless))
         try:
             driver.fit(module, *loaders, ckpt_path=ckpt_path, weights_only=True)
         except SystemExit:  # Lightning turns Ctrl-C into an exit and leaves the signal switched off
