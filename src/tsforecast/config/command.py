@@ -26,7 +26,7 @@ def help_text(command: str) -> str:
     """What can be chosen, and the command's own file; composing it would take three times as long."""
     root = (CONF_DIR / f"{command}.yaml").read_text(encoding="utf-8")
     lines = [
-        textwrap.fill(f"  {group + ':':<13}{', '.join(options(group))}", 118, subsequent_indent=" " * 15)
+        textwrap.fill(f"  {group + ':':<16}{', '.join(options(group))}", 118, subsequent_indent=" " * 18)
         for group in groups()
         if options(group) and (command in ("train", "backtest") or f"- {group}:" in root)
     ]
