@@ -42,7 +42,7 @@ class Watch:
         self.last: list[asyncio.Task[Any]] = []
         if threading.current_thread() is threading.main_thread() and callable(handler):
             self.stop = handler
-            signal.signal(signal.SIGTERM, self._on_term)
+            signal.signal(signal.SIGTERM, lambda *given: self.loop.call_soon_threadsafe(self._leave, *given))
         self.look()
 
     def look(self) -> None:
@@ -66,10 +66,7 @@ class Watch:
                     each.transport.close()
         self.waiting = waiting
 
-    def _on_term(self, number: int, frame: FrameType | None) -> None:
-        self.loop.call_soon_threadsafe(self._leave, number, frame)
-
-    def _leave(self, number: int, frame: FrameType | None, seconds: float = 0.5) -> None:
+    def _leave(self, number: int, frame: FrameType | None) -> None:
         """Take leave of open connections for a moment before the server closes them.
 
         A server that stops closes its idle connections, also one whose next request is on its way. So it first takes
@@ -82,7 +79,7 @@ class Watch:
             listener.close()
         for each in self.server.bodies.arriving:
             each.hurry(LEAVE)
-        self.loop.call_later(seconds, self.stop, number, frame)
+        self.loop.call_later(0.5, self.stop, number, frame)
 
     def _last_call(self, listener: Any, port: socket.socket) -> None:
         """Take whoever stands in the queue of the port, who would be reset when it closes."""
