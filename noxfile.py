@@ -25,6 +25,7 @@ SMOKE = {
     "boosting": (["--ours", "--trees", "2"], '"mse"'),
     "serving": (["--only", "many", "--rounds", "1", "--seconds", "0.1"], "1,000 series"),
     "panel": (["--series", "20", "--rows", "300", "--rounds", "1"], "NeuralForecast, the same"),
+    "coverage": (["--series", "2"], "refit=all"),
     "tft_step": (["--steps", "12", "--rounds", "1"], "| theirs |"),
     "wholeprocess": (["--rounds", "1"], "creates mlflow.db"),
     "backtest": (["--series", "20", "--rounds", "1"], "cpu_ratio"),
