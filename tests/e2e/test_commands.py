@@ -196,7 +196,10 @@ LAMBDAS = {"where": "model.lambdas", "what": has("non-negative, finite")}
         ("feature=[calender]", {"where": "feature", "got": "calender", "fix": "did you mean feature=calendar?"}),
         ("experiment=etth1", {"what": has("+experiment=etth1")}),
         ("+experiment=etth9", {"where": "experiment", "got": "etth9", "allowed": has("etth1, etth2")}),
-        ("--config-name=foo", {"where": "--config-name", "got": "foo", "allowed": has("evaluate, predict, publish")}),
+        (
+            "--config-name=foo",
+            {"where": "--config-name", "got": "foo", "allowed": has("evaluate, leaderboard, predict, publish")},
+        ),
         ("dataset=csv dataset.path=x.csv", {"where": "dataset", "got": "csv", "allowed": has("long", "wide")}),
         ("trainer=null", {"what": has("Config group", "NoneType"), "fix": HELP}),
         ("horizon=0", {"where": "horizon", "got": "0", "allowed": "1, 2, ..."}),
