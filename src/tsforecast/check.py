@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -30,6 +31,9 @@ def main(cfg: DictConfig) -> None:
 
     given: dict[str, Any] = {str(key): value for key, value in spec.items() if value is not None}
     frame = read_frame(place, Schema(**{key: given[key] for key in READING if key in given}))
+    for name in frame.columns:  # lists and structs of Parquet
+        if not isinstance(next(iter(frame[name].dropna()), None), Hashable):
+            frame[name] = frame[name].astype(str)
     found = {"path": place, **roles(frame, given), **given}
     show(f"{place}: {len(frame):,} rows, {frame.shape[1]} columns\n{columns(frame, found)}\n")
     panel = Dataset(**found).load().panel
@@ -112,14 +116,14 @@ def _time(frame: pd.DataFrame, given: dict[str, Any]) -> str | list[str]:
         if not is_numeric_dtype(head[name].dtype) or reading.get("date_format"):
             problems = Problems(str(name))
             stamps = read_stamps(head, np.zeros(len(head), int), Schema(time=name, **reading), problems)
-            if np.mean(stamps.notna()) > 0.5 or problems.columns:
+            if 2 * np.count_nonzero(stamps.notna()) > len(head) or problems.columns:
                 return str(name)
     return [part for part in PARTS if part in frame] if {*PARTS[:3]} <= {*frame.columns} else "date"
 
 
 def _series(frame: pd.DataFrame, stamp: list[str], others: list[str]) -> str | None:
     """The column that tells apart what has the same timestamp."""
-    if frame.duplicated(stamp).mean() < 0.1:
+    if not len(frame) or frame.duplicated(stamp).mean() < 0.1:
         return None
     some = [name for name in others if frame[name].nunique() * 2 <= len(frame)]
     keys = sorted(some, key=lambda name: (_is_number(frame[name]), frame[name].nunique()))

@@ -112,6 +112,7 @@ def test_what_is_said_of_a_file_is_kept_in_the_printed_words(cli: Cli, capsys: p
         ("date,y\n2024-01-01,1\n2024-01-02,2\n2024-01-02,3\n2024-01-03,4\n2024-01-07,5\n", "duplicate"),
         ("date,y\n2024-01-01,1\n2024-01-02,x\n2024-01-03,4\n", "not numbers"),
         ("a,y\n1,1\n2,2\n", "'date' is missing"),
+        ("date,y\n", "there are no rows"),
     ],
 )
 def test_a_bad_file_is_refused_as_train_refuses_it(
@@ -125,6 +126,15 @@ def test_a_bad_file_is_refused_as_train_refuses_it(
         errors.append(err[err.index("Error: ") :])
     assert errors[0] == errors[1]
     assert told in errors[0]
+
+
+def test_columns_that_hold_lists_and_structs_are_no_obstacle(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    nested = {"tags": [[1, 2]] * len(WIDE), "place": [{"x": 1}] * len(WIDE)}
+    WIDE[["when", "temp"]].assign(**nested).to_parquet("x.parquet")
+    assert cli("check", "x.parquet") == 0
+    out = capsys.readouterr().out
+    assert "'dataset.target=[temp]'" in out
+    assert "{'x': 1" in out
 
 
 def test_check_leaves_nothing_behind(cli: Cli, tmp_path: Path) -> None:

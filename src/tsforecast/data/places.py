@@ -104,8 +104,12 @@ def read_query(address: str, query: str) -> Table:
         what, fix = "the database cannot be opened", "see SQLAlchemy's addresses; pip install the driver that it names"
         raise ConfigError(what, where="dataset.address", got=f"{where}: {error}", fix=fix) from error
     except SQLAlchemyError as error:
-        reason = str(getattr(error, "orig", None) or error)
-        raise DataError("the database does not answer the query", where=where, got=reason, fix=query) from error
+        got = f"{getattr(error, 'orig', None) or error}, asked {query!r}"
+        what, fix = (
+            "the database does not answer the query",
+            "one statement that selects rows, as that database knows it",
+        )
+        raise DataError(what, where=where, got=got, fix=fix) from error
     return Table(frame, frame_digest(frame), where)
 
 
