@@ -26,6 +26,7 @@ OWN = "hydra.sweeper.task=tsforecast.tuning.trial.score"
         (["objective=[val/mae,val/mse]", "pruner=median"], ["pruner=none"]),
         (["sampler=grid", "+model.x=interval(0,1)"], ["sampler", "sampler=tpe"]),
         (["hydra.sweeper.storage=sqlite:////proc/nowhere/study.db"], ["hydra.sweeper.storage"]),
+        (["hydra.sweeper.task=tests.tuning.tasks.none"], ["hydra.sweeper.task", "package.module.function"]),
         (["hydra.sweeper.storage=study.db"], ["hydra.sweeper.storage", "sqlite:///FILE"]),
     ],
 )

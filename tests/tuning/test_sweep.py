@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import optuna
@@ -17,6 +20,7 @@ import yaml
 import tsforecast as tsf
 from tests.tuning.conftest import QUICK, SPACE, Cli, Tune, states, study
 from tsforecast.config.compose import CONF_DIR, compose
+from tsforecast.tuning.study import storage
 
 ROOT = Path(__file__).parents[2]
 NOISE = ("paths", "report", "tracking", "objective", "threads", "publish")
@@ -219,3 +223,36 @@ def test_a_search_of_backtest_scores_folds_before_the_test_rows_and_prunes_over_
     scores = yaml.safe_load((tmp_path / "sweep" / "best" / "metrics.json").read_text())
     assert scores["test/mae"] > 0
     assert "backtest" not in yaml.safe_load((tmp_path / "sweep" / "s.yaml").read_text())
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_what_is_interrupted_leaves_no_trial_at_work_and_goes_on(tmp_path: Path, jobs: int) -> None:
+    (tmp_path / "x.csv").write_text("date,y\n2024-01-01,1\n")
+    words = command("together", "hydra.sweeper.n_trials=6", f"hydra.sweeper.n_jobs={jobs}")
+    (tmp_path / "worker-0").touch()
+    search = subprocess.Popen(words, cwd=tmp_path, env=environment(), start_new_session=True)
+    while not (tmp_path / "sweep" / "1" / "config.yaml").exists():
+        assert search.poll() is None
+        time.sleep(0.05)
+    os.killpg(search.pid, signal.SIGINT)  # as a terminal does, to all processes of the command
+    assert search.wait(timeout=60) == 130
+    assert "RUNNING" not in states(tmp_path)
+    assert subprocess.run(words, cwd=tmp_path, env=environment()).returncode == 0
+    assert Counter(states(tmp_path))["COMPLETE"] == 6
+
+
+def test_trials_that_failed_do_not_keep_the_next_command_from_trying(tune: Tune, tmp_path: Path) -> None:
+    assert tune("failing", "hydra.sweeper.n_trials=6") == 1
+    assert tune("parabola", "hydra.sweeper.n_trials=6") == 0
+    assert states(tmp_path) == ["FAIL"] * 3 + ["COMPLETE"] * 3
+
+
+def test_a_queued_trial_is_taken_once(tmp_path: Path) -> None:
+    kept = [storage(f"sqlite:///{tmp_path}/study.db") for _ in range(2)]
+    queue = optuna.create_study(study_name="s", storage=kept[0])
+    for number in range(60):
+        queue.enqueue_trial({"x": number})
+    studies = [optuna.load_study(study_name="s", storage=each) for each in kept]
+    with ThreadPoolExecutor(2) as pool:
+        taken = pool.map(lambda each: [each.ask().number for _ in range(30)], studies)
+    assert sorted(number for own in taken for number in own) == [*range(60)]

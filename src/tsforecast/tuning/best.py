@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from tsforecast.config.compose import compose
 from tsforecast.config.job import log_to, show
-from tsforecast.errors import without_password
+from tsforecast.errors import OutputError, without_password
 from tsforecast.files import atomic
 from tsforecast.tracking.runs import Run
 from tsforecast.train import carry_out
@@ -49,7 +49,8 @@ def keep(plan: Plan, study: optuna.Study, run: Run) -> list[float]:
     write(file, content)
     if named := plan.settings.save_as:
         write(Path("conf/experiment") / f"{named}.yaml", content.replace(f"+experiment={name}", f"+experiment={named}"))
-    table(plan, study.get_trials(deepcopy=False), plan.folder / "trials.csv")
+    trials = [each for each in study.get_trials(deepcopy=False) if each.params]  # else not begun: there were enough
+    table(plan, trials, plan.folder / "trials.csv")
     if len(plan.objectives) > 1:
         table(plan, front, plan.folder / "pareto.csv")
     for figure, picture in charts.pictures(study, plan).items():
@@ -58,7 +59,7 @@ def keep(plan: Plan, study: optuna.Study, run: Run) -> list[float]:
     run.log_metrics({f"best/{name}": score for name, score in zip(plan.objectives, winner.values, strict=True)})
     for each in (file, plan.folder / "trials.csv", plan.folder / "plots"):
         run.log_artifact(each)
-    show(f"\nBest of {len(study.trials)} trials: {winner.number}, {found}\n  {file}")
+    show(f"\nBest of {len(trials)} trials: {winner.number}, {found}\n  {file}")
     if plan.settings.refit:
         refit(cfg, chosen, arguments, plan)
     return list(winner.values)
@@ -86,7 +87,11 @@ def refit(cfg: DictConfig, chosen: Mapping[str, str], arguments: list[str], plan
             return
         out.rename(next(each for i in range(1, 10**6) if not (each := out.with_name(f"best-{i}")).exists()))
     out.mkdir(parents=True, exist_ok=True)
-    log_to(out / "train.log")
+    try:
+        log_to(out / "train.log")
+    except OutputError:
+        log.info("another process of this search trains the best one, in %s", out)
+        return
     write(file, f"{first}\n{OmegaConf.to_yaml(cfg, resolve=True)}")
     cfg.name = cfg.name or f"{plan.settings.study}-best"
     carry_out(cfg, chosen, out, overrides=arguments, parent=plan.parent)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import sqlite3
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -20,7 +22,7 @@ from optuna.samplers import BaseSampler
 from optuna.storages import JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import event, text
+from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 
 from tsforecast.config.compose import build, compose, groups
@@ -65,6 +67,8 @@ class Plan:
         `train`, whose trials score validation rows, or `backtest`, whose trials score folds before the test rows.
     parent
         The tracked run that those of the trials belong to.
+    begun
+        The trials that there were when the command was typed.
     """
 
     settings: Any
@@ -75,6 +79,7 @@ class Plan:
     folder: Path
     command: str = "train"
     parent: str = ""
+    begun: int = 0
 
     def __getstate__(self) -> dict[str, Any]:
         """The fields; what was composed here is composed again elsewhere."""
@@ -109,7 +114,9 @@ class Plan:
         objectives = {"objective": [*zip(self.objectives, self.directions, strict=True)]}
         cfg: Any = OmegaConf.to_container(self.composed(self.fixed)[0])
         varied = tuple(f"{key.lstrip('+').replace('/', '.')}." for key in (*APART, *self.space))
-        settings = {k: v for k, v in pd.json_normalize(cfg).iloc[0].items() if not f"{k}.".startswith(varied)}
+        settings = {
+            k: v for k, v in pd.json_normalize(cfg).to_dict("records")[0].items() if not f"{k}.".startswith(varied)
+        }
         content: dict[str, Any] = json.loads(json.dumps({**objectives, **space, **settings}, default=str))
         return content
 
@@ -160,7 +167,7 @@ def reaching(address: str) -> Iterator[None]:
     """What goes wrong in the storage, as an OutputError in which no password is."""
     try:
         yield
-    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, ImportError, OSError) as error:
+    except (SQLAlchemyError, sqlite3.Error, optuna.exceptions.StorageInternalError, ImportError, OSError) as error:
         cause = without_password(str(error.__cause__ or error).partition("\n")[0])
         what, got = "the storage of the study cannot be reached", f"{without_password(address)}: {cause}"
         allowed = "sqlite:///FILE, journal:///FILE, postgresql://..."
@@ -177,20 +184,35 @@ def storage(address: str) -> Any:
             Path(file or journal).parent.mkdir(parents=True, exist_ok=True)
         if journal != address:
             return JournalStorage(JournalFileBackend(journal))
-        opened = RDBStorage(
-            address,
-            engine_kwargs={"connect_args": {"timeout": 60}} if file else None,  # seconds, where another one writes
-            heartbeat_interval=HEARTBEAT,
-            grace_period=3 * HEARTBEAT,
-            heartbeat_stale_trial_callback=AGAIN,
-        )
-        if file:
-            with opened.engine.connect() as connection:
-                connection.execute(text("PRAGMA journal_mode=WAL"))  # one write a commit, and no reader waits
-            # a commit outlives a killed process; only a power cut may take the last ones
-            event.listen(opened.engine, "connect", lambda raw, _: raw.execute("PRAGMA synchronous=NORMAL"))
-            opened.engine.dispose()
+        try:
+            opened = _database(address, file)
+        except SQLAlchemyError:  # another process makes the tables in this very moment, or it cannot be reached
+            time.sleep(1)
+            opened = _database(address, file)
         return opened
+
+
+def _database(address: str, file: str) -> RDBStorage:
+    made = RDBStorage(
+        address,
+        engine_kwargs={"connect_args": {"timeout": 60}} if file else None,  # seconds, where another one writes
+        heartbeat_interval=HEARTBEAT,
+        grace_period=3 * HEARTBEAT,
+        heartbeat_stale_trial_callback=AGAIN,
+    )
+    if file:
+        # Else two processes take one queued trial: sqlite locks no row between reading and writing it.
+        event.listen(made.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+        event.listen(made.engine, "connect", _connected)
+        made.engine.dispose()
+        made.engine.connect().close()
+    return made
+
+
+def _connected(connection: Any, _: Any) -> None:
+    connection.isolation_level = None  # transactions begin as above
+    connection.execute("PRAGMA journal_mode=WAL")  # one write a commit, and no reader waits
+    connection.execute("PRAGMA synchronous=NORMAL")  # a commit outlives a killed process, if not a power cut
 
 
 def opened(plan: Plan) -> optuna.Study:
@@ -231,9 +253,10 @@ def failures(trials: Trials) -> list[FrozenTrial]:
     return [each for each in trials if "error" in each.user_attrs]
 
 
-def enough(trials: Trials, total: int) -> bool:
-    """Whether there are as many as there should be, or all of the first ones failed."""
-    return tally(trials, TrialState.RUNNING) >= total or len(failures(trials)) == tally(trials) >= FIRST
+def enough(trials: Trials, plan: Plan) -> bool:
+    """Whether there are as many as there should be, or all of the first ones of this command failed."""
+    new = trials[plan.begun :]
+    return tally(trials, TrialState.RUNNING) >= plan.settings.n_trials or len(failures(new)) == tally(new) >= FIRST
 
 
 def revive(study: optuna.Study) -> int:

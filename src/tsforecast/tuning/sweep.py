@@ -13,6 +13,7 @@ from typing import Any
 import optuna
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import configure_log
+from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -43,15 +44,15 @@ def sweep(config: DictConfig, arguments: Sequence[str]) -> list[float]:
     configure_log(config.hydra.job_logging, config.hydra.verbose)
     plan = planned(config, arguments)
     study = opened(plan)
-    there, settings = tally(study.get_trials(deepcopy=False)), plan.settings
-    log.info("study %s: %d of %d trials are there; in %s", study.study_name, there, settings.n_trials, plan.folder)
+    there, total = study.get_trials(deepcopy=False), plan.settings.n_trials
+    log.info("study %s: %d of %d trials are there; in %s", study.study_name, tally(there), total, plan.folder)
     with build(config.tracking).run(f"{study.study_name}-tuning", best.facts(plan)) as run:
-        plan = replace(plan, parent=run.id)
+        plan = replace(plan, parent=run.id, begun=len(there))
         complete(plan, study)
         if not study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,)):
             first = next(iter(failures(study.trials)), None)
             what, where = "no trial came to a score", f"trial {first.number}" if first else f"study {study.study_name}"
-            fix = f"see {plan.folder}/{first.number if first else 0}/train.log"
+            fix = f"see {plan.folder}/{first.number if first else 0}/train.log; failed trials count towards n_trials"
             raise ConfigError(what, where=where, got=first and first.user_attrs["error"], fix=fix)
         return best.keep(plan, study, run)
 
@@ -117,6 +118,11 @@ def _rehearse(plan: Plan) -> None:
             except OmegaConfBaseException as error:
                 arguments = [*plan.fixed, *(f"{key}={each}" for key, each in tried.items())]
                 raise explain(error, plan.command, arguments) from error
+    try:
+        get_method(plan.settings.task)
+    except (ImportError, ValueError) as error:
+        what, allowed = "there is no such function", "package.module.function, where Python finds it"
+        raise ConfigError(what, where="hydra.sweeper.task", got=plan.settings.task, allowed=allowed) from error
     if plan.settings.task == f"{score.__module__}.{score.__name__}":
         _check_scores(plan, experiment(cfg, chosen).quantiles)
         if plan.command == "backtest":
@@ -144,8 +150,12 @@ def complete(plan: Plan, study: optuna.Study) -> None:
     plan.folder.mkdir(parents=True, exist_ok=True)
     while True:
         working, trials = revive(study), study.get_trials(deepcopy=False)
-        if not enough(trials, plan.settings.n_trials) and study.user_attrs.get("exhausted") != len(trials):
-            run_all(plan)
+        if not enough(trials, plan) and study.user_attrs.get("exhausted") != len(trials):
+            try:
+                run_all(plan)
+            except KeyboardInterrupt:
+                revive(study)
+                raise
         elif working:
             time.sleep(0.5)  # others are at work: whoever ends last sees them all
         else:
@@ -168,8 +178,10 @@ def run_all(plan: Plan) -> None:
         for worker in workers:
             worker.join()
     finally:
-        for child in multiprocessing.active_children():
-            child.terminate()
+        for worker in workers:
+            if worker.is_alive():
+                worker.kill()  # as after any other death, its trial is run again
+                worker.join()
     if all(worker.exitcode for worker in workers):
         what, got = "the workers ended before the trials", [worker.exitcode for worker in workers]
         raise OutputError(what, where="hydra.sweeper.n_jobs", got=got, fix="hydra.sweeper.n_jobs=1 shows the error")

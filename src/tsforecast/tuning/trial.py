@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import shlex
+import signal
 import socket
 import threading
 from collections.abc import Mapping
@@ -178,7 +179,7 @@ class Trials:
     def finished(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
         """Say how the trial ended, and stop when there are enough."""
         trials = study.get_trials(deepcopy=False)
-        self.enough = enough(trials, self.total)
+        self.enough = enough(trials, self.plan)
         if self.enough:
             study.stop()
         if trial.state == TrialState.COMPLETE:
@@ -216,5 +217,6 @@ def work_apart(plan: Plan) -> None:
             os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the one that started this ends it
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     work(plan)
