@@ -215,6 +215,8 @@ def test_what_fails_in_a_fold_says_where_and_what_is_kept(
 def test_a_key_that_one_of_the_models_does_not_have_names_the_model(frame: pd.DataFrame) -> None:
     with refused(ConfigError, where="model.batch_size, for ridge of backtest.models"):
         run(frame, "model=nlinear", "backtest.models=[nlinear,ridge]", "model.batch_size=8")
+    with refused(ConfigError, where="model, for ridge of backtest.models", fix=has("leave out the model")):
+        run(frame, "model=nlinear", "backtest.models=[nlinear,ridge]", "+model.batch_size=8")
     with refused(ConfigError, where="model.batch_size", fix=has("model=NAME")):
         run(frame, "backtest.models=[nlinear]", "model.batch_size=8")
 

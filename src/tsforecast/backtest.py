@@ -125,6 +125,7 @@ def _experiments(
             found[model] = experiment(own, names, source, asked)
         except ConfigError as error:
             error.where = f"{error.where or 'the configuration'}, for {model} of backtest.models"
+            error.fix = error.fix or "leave out the model, or what is said of model: it is said of all of these"
             raise
     return found
 
