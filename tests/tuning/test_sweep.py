@@ -167,7 +167,7 @@ def test_a_plain_multirun_stays_hydras_own(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_several_objectives_leave_a_front(tune: Tune, tmp_path: Path) -> None:
-    two = ("objective=[val/mae,time/fit_seconds]", "hydra.sweeper.n_trials=8")
+    two = ("objective=[val/mae,time/fit_seconds]", "hydra.sweeper.n_trials=8", "report=default")
     assert tune("parabola", *two) == 0
     found = pd.read_csv(tmp_path / "sweep" / "pareto.csv")
     every = pd.read_csv(tmp_path / "sweep" / "trials.csv")

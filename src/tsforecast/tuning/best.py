@@ -53,11 +53,12 @@ def keep(plan: Plan, study: optuna.Study, run: Run) -> list[float]:
     table(plan, trials, plan.folder / "trials.csv")
     if len(plan.objectives) > 1:
         table(plan, front, plan.folder / "pareto.csv")
-    for figure, picture in charts.pictures(study, plan).items():
+    drawn = {} if chosen["report"] == "none" else charts.pictures(study, plan)
+    for figure, picture in drawn.items():
         with atomic(plan.folder / "plots" / f"{figure}.png") as scratch:
             scratch.write_bytes(picture)
     run.log_metrics({f"best/{name}": score for name, score in zip(plan.objectives, winner.values, strict=True)})
-    for each in (file, plan.folder / "trials.csv", plan.folder / "plots"):
+    for each in (file, plan.folder / "trials.csv", *[plan.folder / "plots"] * bool(drawn)):
         run.log_artifact(each)
     show(f"\nBest of {len(trials)} trials: {winner.number}, {found}\n  {file}")
     if plan.settings.refit:

@@ -121,6 +121,15 @@ class Plan:
         return content
 
 
+def _of_trial(name: str) -> Any:
+    """The method of this name, called on the sampler of the trial."""
+
+    def call(self: Seeded, study: Any, trial: Any, *others: Any, **named: Any) -> Any:
+        return getattr(self.make(trial.number), name)(study, trial, *others, **named)
+
+    return call
+
+
 class Seeded(BaseSampler):
     """A new sampler for every trial, seeded with the number of the trial.
 
@@ -130,25 +139,11 @@ class Seeded(BaseSampler):
     def __init__(self, make: Any, seed: int) -> None:
         self.make = lru_cache(maxsize=1)(lambda number: make(seed=(seed + number) % 2**32))
 
-    def before_trial(self, study: Any, trial: Any) -> None:
-        """As the trial's own sampler; so all of these."""
-        self.make(trial.number).before_trial(study, trial)
-
-    def infer_relative_search_space(self, study: Any, trial: Any) -> Any:
-        """See `BaseSampler`."""
-        return self.make(trial.number).infer_relative_search_space(study, trial)
-
-    def sample_relative(self, study: Any, trial: Any, search_space: Any) -> Any:
-        """See `BaseSampler`."""
-        return self.make(trial.number).sample_relative(study, trial, search_space)
-
-    def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
-        """See `BaseSampler`."""
-        return self.make(trial.number).sample_independent(study, trial, param_name, param_distribution)
-
-    def after_trial(self, study: Any, trial: Any, state: Any, values: Any) -> None:
-        """See `BaseSampler`."""
-        self.make(trial.number).after_trial(study, trial, state, values)
+    before_trial = _of_trial("before_trial")
+    infer_relative_search_space = _of_trial("infer_relative_search_space")
+    sample_relative = _of_trial("sample_relative")
+    sample_independent = _of_trial("sample_independent")
+    after_trial = _of_trial("after_trial")
 
 
 def tools(settings: Any) -> dict[str, Any]:
