@@ -216,7 +216,7 @@ def test_a_key_that_one_of_the_models_does_not_have_names_the_model(frame: pd.Da
     with refused(ConfigError, where="model.batch_size, for ridge of backtest.models"):
         run(frame, "model=nlinear", "backtest.models=[nlinear,ridge]", "model.batch_size=8")
     with refused(ConfigError, where="model, for ridge of backtest.models", fix=has("leave out the model")):
-        run(frame, "model=nlinear", "backtest.models=[nlinear,ridge]", "+model.batch_size=8")
+        run(frame, "model=nlinear", "backtest.models=[nlinear,ridge]", "++model.batch_size=8")
     with refused(ConfigError, where="model.batch_size", fix=has("model=NAME")):
         run(frame, "backtest.models=[nlinear]", "model.batch_size=8")
 
