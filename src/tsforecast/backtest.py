@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from tsforecast.config import job
 from tsforecast.config.call import callable_module, called
+from tsforecast.config.closing import next_steps
 from tsforecast.config.command import command
 from tsforecast.config.compose import build, compose
 from tsforecast.config.job import free, quiet_console, show
@@ -83,15 +84,8 @@ def carry_out(
         report.write_folds(out / "plots", found)
         run.log_dataset(**loaded.record)
         run.log_metrics(found.metrics(first.label))
-        for path in (
-            "plots",
-            "config.yaml",
-            "scores.csv",
-            "folds.csv",
-            "scores.npz",
-            "forecasts.parquet",
-            "backtest.log",
-        ):
+        results = ("scores.csv", "folds.csv", "scores.npz", "forecasts.parquet")
+        for path in ("plots", "config.yaml", *results, "backtest.log"):
             run.log_artifact(out / path)
         for model in found.scored if run.id else ():
             about = {"model": model, "backtest": keys}
@@ -104,7 +98,12 @@ def carry_out(
     if kept is not None:
         place, until = shlex.quote(os.path.relpath(out / "bundle")), kept.metadata["chosen_until"]
         lines.append(f"Bundle         {place}, {kept.metadata['name']} on all rows up to {until}")
-    show("\n".join([*lines, *([f"\nNext\n  {view(tracker.uri)}"] if run.id else [])]))
+    address = view(tracker.uri) if run.id else None
+    if kept is not None:
+        lines.append(f"\n{next_steps(kept, out, loaded, first.split, address)}")
+    elif address:
+        lines.append(f"\nNext\n  {address}")
+    show("\n".join(lines))
     return found
 
 

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, ListConfig
 
 from tsforecast.config import job
 from tsforecast.config.call import callable_module, called
+from tsforecast.config.closing import next_steps
 from tsforecast.config.command import command
 from tsforecast.config.compose import build
 from tsforecast.config.job import follows, free, show
@@ -68,39 +69,13 @@ def carry_out(
                 run.log_dataset(**data.loaded.record)
         run.log_bundle(out / "bundle", golden.example(result.bundle, data.panel), result.bundle.quantile_levels)
         report.write(out / "plots", result.parts["test"], result.fitted.insights)
-        for name in (
-            "plots",
-            "config.yaml",
-            "metrics.json",
-            "scores.npz",
-            "forecasts.parquet",
-            "interpretation.json",
-            "train.log",
-        ):
+        results = ("metrics.json", "scores.npz", "forecasts.parquet", "interpretation.json")
+        for name in ("plots", "config.yaml", *results, "train.log"):
             run.log_artifact(out / name)
     tag = store.publish(out / "bundle") if store else None  # after the run is closed: what goes wrong loses nothing
-    show(_closing(result, out, tag, view(tracker.uri) if run.id else None))
+    steps = next_steps(result.bundle, out, data.loaded, planned.split, view(tracker.uri) if run.id else None, tag=tag)
+    show(f"\n{result.table()}\n\nRun directory  {shlex.quote(os.path.relpath(out))}\n\n{steps}")
     return result
-
-
-def _closing(result: Result, out: Path, tag: str | None, view: str | None) -> str:
-    """The table, and what to type next."""
-    from tsforecast.serving.store import SERVE, VARIABLE
-
-    place, address = shlex.quote(os.path.relpath(out)), result.data.loaded.address
-    file = Path(address).is_file()  # not a frame in memory, or another store's
-    data = shlex.quote(os.path.relpath(address)) if file else "HISTORY.csv"
-    more = " known_future=FUTURE.csv" * bool(result.bundle.schema.known)
-    more += " short=drop" * (getattr(result.experiment.split, "short", None) == "drop")
-    lines = [
-        f"python -m tsforecast.predict bundle={place}/bundle input={data} output=forecast.csv{more}",
-        f"python -m tsforecast.evaluate bundle={place}/bundle +dataset.path={data}" if file else None,
-        None if tag else f"python -m tsforecast.publish bundle={place}/bundle",
-        f"{VARIABLE}={tag or f'{place}/bundle'} {SERVE}",
-        view,
-    ]
-    steps = "\n".join(f"  {line}" for line in lines if line)
-    return f"\n{result.table()}\n\nRun directory  {place}\n\nNext\n{steps}"
 
 
 def train(*overrides: str, data: Any = None, out: str | os.PathLike[str] | None = None, **dataset: Any) -> Result:

@@ -1,17 +1,22 @@
-"""What a sweep ends with: its runs compared."""
+"""What a run ends with: what to type next; and a sweep: its runs compared."""
 
 from __future__ import annotations
 
 import logging
 import os
 import shlex
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from tsforecast.config.job import show
 from tsforecast.errors import TsforecastError
+
+if TYPE_CHECKING:
+    from tsforecast.bundle.bundle import Bundle
+    from tsforecast.data.sources import Loaded
 
 log = logging.getLogger("tsforecast")
 
@@ -34,3 +39,23 @@ class Leaderboard(Callback):
             return
         place = shlex.quote(os.path.relpath(folder))
         show(f"{board.table()}\n\nAs a page\n  python -m tsforecast.leaderboard runs={place} out={place}")
+
+
+def next_steps(
+    bundle: Bundle, out: Path, loaded: Loaded, split: object, *more: str | None, tag: str | None = None
+) -> str:
+    """What to type next, now that `out` holds a bundle; `tag` where it is published already."""
+    from tsforecast.serving.store import SERVE, VARIABLE
+
+    place, file = shlex.quote(os.path.relpath(out / "bundle")), Path(loaded.address).is_file()
+    data = shlex.quote(os.path.relpath(loaded.address)) if file else "HISTORY.csv"  # a frame, or another store's
+    given = " known_future=FUTURE.csv" * bool(bundle.schema.known)
+    given += " short=drop" * (getattr(split, "short", None) == "drop")
+    lines = [
+        f"python -m tsforecast.predict bundle={place} input={data} output=forecast.csv{given}",
+        f"python -m tsforecast.evaluate bundle={place} +dataset.path={data}" if file else None,
+        None if tag else f"python -m tsforecast.publish bundle={place}",
+        f"{VARIABLE}={tag or place} {SERVE}",
+        *more,
+    ]
+    return "\n".join(["Next", *(f"  {line}" for line in lines if line)])
