@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,14 @@ def reporting(cfg: Any, chosen: Any, listener: Any) -> dict[str, float]:
 def failing(cfg: Any, chosen: Any, listener: Any) -> dict[str, float]:
     """Always."""
     raise RuntimeError(f"no luck with {cfg.lookback}")
+
+
+def breaking(cfg: Any, chosen: Any, listener: Any) -> dict[str, float]:
+    """Takes the storage away."""
+    with closing(sqlite3.connect("sweep/study.db")) as database:
+        database.execute("drop table trial_values")
+        database.commit()
+    return parabola(cfg, chosen, listener)
 
 
 def odd(cfg: Any, chosen: Any, listener: Any) -> dict[str, float]:

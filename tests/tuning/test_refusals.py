@@ -51,6 +51,13 @@ def test_a_password_is_told_nowhere(tune: Tune, tmp_path: Path, capsys: pytest.C
         assert not file.is_file() or b"hush-hush" not in file.read_bytes()
 
 
+def test_a_storage_that_fails_on_the_way_is_told(tune: Tune, capsys: pytest.CaptureFixture[str]) -> None:
+    assert tune("breaking", "hydra.sweeper.n_trials=3") == 1
+    said = capsys.readouterr().err.partition("Error: ")[2]
+    assert "hydra.sweeper.storage" in said
+    assert "no such table" in said
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

@@ -166,7 +166,7 @@ def reaching(address: str) -> Iterator[None]:
         cause = without_password(str(error.__cause__ or error).partition("\n")[0])
         what, got = "the storage of the study cannot be reached", f"{without_password(address)}: {cause}"
         allowed = "sqlite:///FILE, journal:///FILE, postgresql://..."
-        fix = "see that it is there and may be written, and that its driver is installed"
+        fix = "see that it is there, has room and may be written, and that its driver is installed"
         raise OutputError(what, where="hydra.sweeper.storage", got=got, allowed=allowed, fix=fix) from error
 
 

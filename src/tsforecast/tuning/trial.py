@@ -34,7 +34,7 @@ from tsforecast.result import Result
 from tsforecast.tracking.runs import Run
 from tsforecast.training.prepare import Prepared
 from tsforecast.training.results import write_json
-from tsforecast.tuning.study import Plan, enough, storage, tally, tools
+from tsforecast.tuning.study import Plan, enough, reaching, storage, tally, tools
 
 log = logging.getLogger("tsforecast.tuning")
 READ = ("dataset", "split", "feature", "scaler", "lookback", "horizon", "season", "quantiles", "calibration")
@@ -202,7 +202,12 @@ def work(plan: Plan) -> None:
     study = optuna.load_study(study_name=plan.settings.study, storage=kept, **used)
     trials = Trials(plan, study)
     _prepared.clear()  # of another search, whose files may have changed since
-    study.optimize(trials, callbacks=[trials.finished], catch=(Exception,))
+    with reaching(plan.settings.storage):
+        try:
+            study.optimize(trials, callbacks=[trials.finished], catch=(Exception,))
+        except (AssertionError, UnboundLocalError) as error:  # Optuna's own, of a trial that could not be written
+            behind = error.__context__ or error
+            raise behind from behind.__cause__
     if not trials.enough:
         study.set_user_attr("exhausted", len(study.trials))
 
