@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tsforecast.backtesting.scored import Scored
     from tsforecast.data.sources import Source
     from tsforecast.experiment import Experiment
+    from tsforecast.tracking.runs import Run
 
 log = logging.getLogger(__name__)
 
@@ -87,13 +88,7 @@ def carry_out(
         results = ("scores.csv", "folds.csv", "scores.npz", "forecasts.parquet")
         for path in ("plots", "config.yaml", *results, "backtest.log"):
             run.log_artifact(out / path)
-        for model in found.scored if run.id else ():
-            about = {"model": model, "backtest": keys}
-            with tracker.run(f"{name} {model}", about, tags | {"model": model}, parent=run.id) as child:
-                child.log_metrics(found.metrics(model))
-                for each in found.scored[model]:
-                    scores = {f"fold/{key}": value for key, value in each.scores.summary().items()}
-                    child.log_metrics(scores, step=each.fold)
+        _track(found, tracker, run, name, tags, keys)
     lines = [f"\n{found.table()}\n\nRun directory  {shlex.quote(os.path.relpath(out))}"]
     if kept is not None:
         place, until = shlex.quote(os.path.relpath(out / "bundle")), kept.metadata["chosen_until"]
@@ -105,6 +100,17 @@ def carry_out(
         lines.append(f"\nNext\n  {address}")
     show("\n".join(lines))
     return found
+
+
+def _track(found: Backtest, tracker: Any, run: Run, name: str, tags: dict[str, str], keys: Any) -> None:
+    """A run within the run for each model; its scores by fold are its steps."""
+    for model in found.scored if run.id else ():
+        about = {"model": model, "backtest": keys}
+        with tracker.run(f"{name} {model}", about, tags | {"model": model}, parent=run.id) as child:
+            child.log_metrics(found.metrics(model))
+            for each in found.scored[model]:
+                scores = {f"fold/{key}": value for key, value in each.scores.summary().items()}
+                child.log_metrics(scores, step=each.fold)
 
 
 def _experiments(
