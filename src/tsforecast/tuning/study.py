@@ -36,17 +36,8 @@ with warnings.catch_warnings():
     AGAIN = RetryHeartbeatStaleTrialCallback(max_retry=3)  # of a trial whose process died
 FIRST = 3  # trials: where all of these fail, the others are not tried
 HEARTBEAT = 30  # seconds; three missed ones, and a trial of another machine is dead
-APART = (
-    "paths",
-    "tracking",
-    "report",
-    "publish",
-    "callbacks",
-    "threads",
-    "objective",
-    "backtest.n_jobs",
-    "backtest.executor",
-)  # do not change a score
+APART = {"paths", "tracking", "report", "publish", "callbacks", "threads", "objective"}  # what changes no score
+APART |= {"backtest.n_jobs", "backtest.executor"}
 
 
 @dataclass(frozen=True, kw_only=True)
