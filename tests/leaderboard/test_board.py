@@ -107,8 +107,8 @@ def test_better_is_said_only_where_test_and_interval_agree(board: Leaderboard) -
 
 
 def test_a_run_that_has_not_ended_is_left_out_and_named(runs: Path, board: Leaderboard) -> None:
-    assert board.left_out == {str(runs / "broken"): "it has not ended"}
-    assert f"Left out: {runs / 'broken'}: it has not ended" in board.table()
+    assert board.left_out == {str(runs / "broken"): "it has not ended, or failed"}
+    assert f"Left out: {runs / 'broken'}: it has not ended, or failed" in board.table()
 
 
 def test_runs_in_scaled_units_are_compared_under_one_scaler_alone(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_what_is_no_run_is_refused(runs: Path) -> None:
         tsf.leaderboard([runs / "swep"])
     with refused(DataError, where="runs", got=runs / "empty"):
         tsf.leaderboard([runs / "sweep", runs / "empty"])
-    with refused(DataError, where="runs", got=[has("it has not ended")]):
+    with refused(DataError, where="runs", got=[has("it has not ended, or failed")]):
         tsf.leaderboard([runs / "broken"])
     with refused(ConfigError, where="score", got="mas", fix="did you mean score=mase?"):
         tsf.leaderboard([runs / "sweep"], score="mas")

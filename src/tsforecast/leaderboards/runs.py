@@ -60,7 +60,7 @@ def _runs(folder: Path, depth: int) -> Iterator[tuple[Path, str]]:
     if (folder / FILE).is_file():
         yield folder, ""
     elif any((folder / mark).exists() for mark in MARKS):
-        yield folder, "it has no test scores" if (folder / "metrics.json").exists() else "it has not ended"
+        yield folder, "it has no test scores" if (folder / "metrics.json").exists() else "it has not ended, or failed"
     elif depth and folder.is_dir():
         inside = (each for each in folder.iterdir() if each.is_dir() and not each.name.startswith("."))
         for each in sorted(inside, key=lambda each: (len(each.name), each.name)):  # 2 before 10
