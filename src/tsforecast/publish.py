@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
+from tsforecast.config.closing import serving
 from tsforecast.config.command import command
 from tsforecast.config.job import show
 
@@ -14,10 +15,10 @@ def main(cfg: DictConfig) -> None:
 
     from pathlib import Path
 
-    from tsforecast.serving.store import SERVE, VARIABLE, BentoStore
+    from tsforecast.serving.store import BentoStore
 
     tag = BentoStore().publish(Path(bundle_path), cfg.name)
-    show(f"{tag} is in the Bento model store, as the newest\n\nNext\n  {VARIABLE}={tag} {SERVE}")
+    show(f"{tag} is in the Bento model store, as the newest\n\nNext\n  {serving(tag)}")
 
 
 if __name__ == "__main__":

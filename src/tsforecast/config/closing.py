@@ -41,12 +41,15 @@ class Leaderboard(Callback):
         show(f"{board.table()}\n\nAs a page\n  python -m tsforecast.leaderboard runs={place} out={place}")
 
 
+def serving(bundle: str) -> str:
+    """What serves a bundle, by its tag or place."""
+    return f"TSFORECAST_BUNDLE={bundle} bentoml serve tsforecast.serving.service:Forecaster"
+
+
 def next_steps(
     bundle: Bundle, out: Path, loaded: Loaded, split: object, *more: str | None, tag: str | None = None
 ) -> str:
     """What to type next, now that `out` holds a bundle; `tag` where it is published already."""
-    from tsforecast.serving.store import SERVE, VARIABLE
-
     place, file = shlex.quote(os.path.relpath(out / "bundle")), Path(loaded.address).is_file()
     data = shlex.quote(os.path.relpath(loaded.address)) if file else "HISTORY.csv"  # a frame, or another store's
     given = " known_future=FUTURE.csv" * bool(bundle.schema.known)
@@ -55,7 +58,7 @@ def next_steps(
         f"python -m tsforecast.predict bundle={place} input={data} output=forecast.csv{given}",
         f"python -m tsforecast.evaluate bundle={place} +dataset.path={data}" if file else None,
         None if tag else f"python -m tsforecast.publish bundle={place}",
-        f"{VARIABLE}={tag or place} {SERVE}",
+        serving(tag or place),
         *more,
     ]
     return "\n".join(["Next", *(f"  {line}" for line in lines if line)])

@@ -15,7 +15,6 @@ from tsforecast.bundle import directory
 from tsforecast.errors import BundleError, OutputError
 
 VARIABLE = "TSFORECAST_BUNDLE"
-SERVE = "bentoml serve tsforecast.serving.service:Forecaster"
 _LABELS = {"framework": "tsforecast"}
 _URI = re.compile(r"(models|runs|mlflow-artifacts|s3|gs|https?)://?")
 _TAG = re.compile(r"[a-z0-9][a-z0-9_.-]*(:[a-z0-9_.-]+)?")
