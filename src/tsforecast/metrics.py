@@ -208,9 +208,9 @@ class Scores:
     @classmethod
     def restore(cls, state: Mapping[str, np.ndarray]) -> Scores:
         """The scores that `state()` is of."""
-        names, levels = tuple(state["channels"].tolist()), tuple(state["quantile_levels"].tolist())
+        names, quantiles = tuple(state["channels"].tolist()), tuple(state["quantile_levels"].tolist())
         scales, keep = (state["mase_scale"], state["rmsse_scale"]), bool(state["keep"])
-        scores = cls(names, state["count"].shape[1], *scales, quantile_levels=levels, keep=keep)
+        scores = cls(names, state["count"].shape[1], *scales, quantile_levels=quantiles, keep=keep)
         scores.windows, scores.seconds = int(state["windows"]), float(state["seconds"])
         scores._shift = list(state["shift"])
         scores._losses = [state["losses"]] if len(state["losses"]) else []

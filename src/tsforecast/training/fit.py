@@ -127,8 +127,8 @@ def _(model: Estimator, train: Windows, val: Windows, fitting: Fitting) -> Fitte
         got = f"{fitting.ckpt_path} with model {type(model).__name__}"
         raise ConfigError("only models trained in steps can be resumed", where="ckpt_path", got=got, allowed="null")
     step = getattr(fitting.on, "step", None)  # a listener that wants to hear of rounds too
-    told = {"on": step} if step and "on" in inspect.signature(model.fit).parameters else {}
-    forecaster = model.fit(train, val, fitting.dims, **told)
+    listener = {"on": step} if step and "on" in inspect.signature(model.fit).parameters else {}
+    forecaster = model.fit(train, val, fitting.dims, **listener)
 
     def explain() -> dict[str, Any]:
         return {"importance": weights} if (weights := forecaster.importance()) else {}

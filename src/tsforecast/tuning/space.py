@@ -57,13 +57,13 @@ class Dimension:
             numbers["step"] = abs(sweep.step)
         else:
             numbers = {"low": sweep.start, "high": sweep.end}
-        whole = all(isinstance(each, int) for each in numbers.values())
+        integers = all(isinstance(each, int) for each in numbers.values())
         if numbers["low"] > numbers["high"] or (tags and (numbers["low"] <= 0 or numbers.get("step", 1) != 1)):
             what, allowed = "there is nothing to choose from", "low <= high; with log 0 < low, and no steps"
             raise ConfigError(what, where=key, got=override.input_line, allowed=allowed)
         if tags:
             numbers.pop("step", None)
-        return cls("int" if whole else "float", {**numbers, "log": bool(tags)})
+        return cls("int" if integers else "float", {**numbers, "log": bool(tags)})
 
 
 def parsed(
