@@ -155,6 +155,10 @@ def test_what_cannot_be_backtested_is_told_before_a_fit(frame: pd.DataFrame, mon
     monkeypatch.setattr(carried, "run_experiment", pytest.fail)
     with refused(DataError, where="backtest"):
         run(frame, "backtest.windows=99")
+    with refused(ConfigError, where="backtest.gap", got=ROWS, allowed=f"less than {ROWS} rows"):
+        run(frame, f"backtest.gap={ROWS}")
+    with refused(ConfigError, where="backtest.val", fix="backtest.val=204, or a smaller backtest.gap"):
+        run(frame, "backtest.gap=200")
     with refused(ConfigError, where="objective", got="val/mae"):
         run(frame, "objective=val/mae")
     with refused(ConfigError):

@@ -212,11 +212,14 @@ def plan(experiment: Experiment, folds: Folds, loaded: Loaded) -> tuple[Loaded, 
     Raises
     ------
     ConfigError
-        The validation rows of a fold do not hold one window.
+        The gap is longer than the data, or the validation rows of a fold do not hold one window.
     DataError
         The folds do not fit into the data, or one of them has nothing to score.
     """
     panel, size, least = loaded.panel, (experiment.lookback, experiment.horizon), experiment.horizon + folds.gap
+    if folds.gap >= (longest := int(panel.lengths.max())):
+        what, allowed = "the gap is longer than the data", f"less than {longest} rows"
+        raise ConfigError(what, where="backtest.gap", got=folds.gap, allowed=allowed)
     val = np.full(len(panel), folds.val or 0, dtype=np.int64)
     if folds.val is None:
         borders = experiment.split(panel, *size)
@@ -224,7 +227,8 @@ def plan(experiment: Experiment, folds: Folds, loaded: Loaded) -> tuple[Loaded, 
         panel, val = panel.select(kept), val[kept]
     if (fewest := int(val.min())) < least:
         what, allowed = "the validation rows of a fold do not hold one window", f"{least} or more"
-        raise ConfigError(what, where="backtest.val", got=fewest, allowed=allowed)
+        fix = f"backtest.val={least}{', or a smaller backtest.gap' * bool(folds.gap)}"
+        raise ConfigError(what, where="backtest.val", got=fewest, allowed=allowed, fix=fix)
     if getattr(experiment.split, "short", "error") == "drop":
         fits = folds.fitting(panel, val, *size) >= folds.windows
         if fits.any():
