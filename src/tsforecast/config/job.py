@@ -92,13 +92,20 @@ def record(cfg: DictConfig, out: Path) -> None:
 
     Hydra would write the latter before a run knows that its directory is not taken.
     """
-    overrides = HydraConfig.get().overrides.task
-    with atomic(out / "config.yaml") as scratch:
-        text = f"# {shlex.join(overrides)}\n{OmegaConf.to_yaml(cfg, resolve=True)}"
+    write_config(out / "config.yaml", cfg, overrides())
+    for name, node in (("config", cfg), ("hydra", HydraConfig.instance().cfg), ("overrides", overrides())):
+        write(out / ".hydra" / f"{name}.yaml", OmegaConf.to_yaml(node))
+
+
+def write_config(file: Path, cfg: DictConfig, arguments: Sequence[str]) -> None:
+    """The resolved configuration under the arguments that it was composed with."""
+    write(file, f"# {shlex.join(arguments)}\n{OmegaConf.to_yaml(cfg, resolve=True)}")
+
+
+def write(file: Path, text: str) -> None:
+    """A text file without passwords, whole or not at all."""
+    with atomic(file) as scratch:
         scratch.write_text(without_password(text), encoding="utf-8")
-    for name, node in (("config", cfg), ("hydra", HydraConfig.instance().cfg), ("overrides", overrides)):
-        with atomic(out / ".hydra" / f"{name}.yaml") as scratch:
-            scratch.write_text(without_password(OmegaConf.to_yaml(node)), encoding="utf-8")
 
 
 def log_to(file: Path | None) -> logging.Logger:

@@ -12,14 +12,13 @@ import optuna
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from tsforecast.config.compose import compose
-from tsforecast.config.job import log_to, show
-from tsforecast.errors import OutputError, without_password
+from tsforecast.config.job import log_to, show, write, write_config
+from tsforecast.errors import OutputError
 from tsforecast.files import atomic
 from tsforecast.tracking.runs import Run
 from tsforecast.train import carry_out
 from tsforecast.tuning import charts
-from tsforecast.tuning.study import APART, Plan
+from tsforecast.tuning.study import APART, Plan, composed
 
 log = logging.getLogger("tsforecast.tuning")
 SEARCH = ("experiment", "hparams_search", "debug", "local", "sampler", "pruner")  # have left their values in the rest
@@ -73,18 +72,11 @@ def table(plan: Plan, trials: Sequence[optuna.trial.FrozenTrial], file: Path) ->
     write(file, pd.DataFrame(rows).to_csv(index=False))
 
 
-def write(file: Path, text: str) -> None:
-    """A text file, whole or not at all."""
-    with atomic(file) as scratch:
-        scratch.write_text(without_password(text), encoding="utf-8")
-
-
 def refit(cfg: DictConfig, chosen: Mapping[str, str], arguments: list[str], plan: Plan) -> None:
     """The whole of `train`, with validation and test scores; what an earlier best left is kept beside it."""
     out = plan.folder / "best"
-    first, file = f"# {shlex.join(arguments)}", out / "config.yaml"
     if (out / "bundle").exists():
-        if file.read_text(encoding="utf-8").partition("\n")[0] == first:
+        if (out / "config.yaml").read_text(encoding="utf-8").startswith(f"# {shlex.join(arguments)}\n"):
             return
         out.rename(next(each for i in range(1, 10**6) if not (each := out.with_name(f"best-{i}")).exists()))
     out.mkdir(parents=True, exist_ok=True)
@@ -93,41 +85,28 @@ def refit(cfg: DictConfig, chosen: Mapping[str, str], arguments: list[str], plan
     except OutputError:
         log.info("another process of this search trains the best one, in %s", out)
         return
-    write(file, f"{first}\n{OmegaConf.to_yaml(cfg, resolve=True)}")
+    write_config(out / "config.yaml", cfg, arguments)
     cfg.name = cfg.name or f"{plan.settings.study}-best"
     carry_out(cfg, chosen, out, overrides=arguments, parent=plan.parent)
 
 
 def experiment_file(cfg: DictConfig, chosen: Mapping[str, str], name: str, note: str) -> str:
     """The YAML of an experiment that composes to `cfg`: the options and the values that are not the defaults."""
-    base, standard = compose("train", ())
-    picked: list[Any] = []
+    base, standard = composed("train")
     groups = {key: option for key, option in chosen.items() if key not in (*SEARCH, *APART)}
-    for nested in (False, True):  # a group inside a model is there once the model is chosen
-        differing = [key for key in groups if ("/" in key) is nested and groups[key] != standard.get(key)]
-        picked += [{f"override /{key}": groups[key]} for key in differing]
-        overrides = [f"{key[len('override /') :]}={option}" for each in picked for key, option in each.items()]
-        base, standard = compose("train", overrides)
-    several = [key for key in ("feature",) if _raw(cfg)[key] != _raw(base)[key]]
-    for key in several:  # lists of options: their values stand below
-        picked.append({f"override /{key}": []})
-        base[key] = {}
-    body = {"defaults": picked, **_difference(_raw(cfg), _raw(base))}
-    body = {key: each for key, each in body.items() if key not in APART}
+    picked: dict[str, Any] = {key: option for key, option in groups.items() if option != standard.get(key)}
+    if cfg.feature != base.feature:  # a list of options: their values stand below
+        picked["feature"] = []
+    base, _ = composed("train", *(f"{key}={option}" for key, option in picked.items()))
+    defaults = [{f"override /{key}": option} for key, option in picked.items()]
+    values = difference(OmegaConf.to_container(cfg), OmegaConf.to_container(base))
+    body = {"defaults": defaults, **{key: each for key, each in values.items() if key not in APART}}
     return f"# @package _global_\n# python -m tsforecast.train +experiment={name}\n# {note}\n{OmegaConf.to_yaml(body)}"
 
 
-def _raw(cfg: DictConfig) -> dict[str, Any]:
-    return OmegaConf.to_container(cfg)  # type: ignore[return-value]
-
-
-def _difference(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, each in mine.items():
-        other = theirs.get(key)
-        if isinstance(each, Mapping) and isinstance(other, Mapping):
-            if inner := _difference(each, other):
-                found[key] = inner
-        elif each != other or key not in theirs:
-            found[key] = each
-    return found
+def difference(mine: Any, base: Any) -> Any:
+    """The part of a tree of keys that is to be laid over `base` to have it all."""
+    if not (isinstance(mine, dict) and isinstance(base, dict)):
+        return mine
+    others = [key for key in mine if key not in base or mine[key] != base[key]]
+    return {key: difference(mine[key], base.get(key)) for key in others}

@@ -7,17 +7,18 @@ import socket
 import sqlite3
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from functools import cached_property, lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from optuna.samplers import BaseSampler
 from optuna.storages import JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.storages.journal import JournalFileBackend
@@ -25,15 +26,15 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 
-from tsforecast.config.compose import build, compose, groups
+from tsforecast.config.compose import build, compose, explain, folders, groups
 from tsforecast.errors import ConfigError, OutputError, listed, without_password
 from tsforecast.tuning.space import Dimension, value
 
 Trials = Sequence[FrozenTrial]
 JOURNAL = "journal://"
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # since 2.8
-    AGAIN = RetryHeartbeatStaleTrialCallback(max_retry=3)  # of a trial whose process died
+# Heartbeats, the callback below and some samplers are experimental to Optuna, since 2.8.
+warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+AGAIN = RetryHeartbeatStaleTrialCallback(max_retry=3)  # of a trial whose process died
 FIRST = 3  # trials: where all of these fail, the others are not tried
 HEARTBEAT = 30  # seconds; three missed ones, and a trial of another machine is dead
 APART = {"paths", "tracking", "report", "publish", "callbacks", "threads", "objective"}  # what changes no score
@@ -72,15 +73,6 @@ class Plan:
     parent: str = ""
     begun: int = 0
 
-    def __getstate__(self) -> dict[str, Any]:
-        """The fields; what was composed here is composed again elsewhere."""
-        return {each.name: getattr(self, each.name) for each in fields(self)}
-
-    @cached_property
-    def composed(self) -> Callable[[tuple[str, ...]], tuple[DictConfig, dict[str, str]]]:
-        """Composes the arguments of the command, each once in a search."""
-        return lru_cache(maxsize=32)(partial(compose, self.command))
-
     def drawn(self, trial: Any) -> dict[str, Any]:
         """The value of every dimension."""
         return {key: dimension.draw(trial, key) for key, dimension in self.space.items()}
@@ -89,27 +81,45 @@ class Plan:
         """The configuration of a trial, the options chosen in it, and its arguments.
 
         Groups are composed, once for each choice of them; plain keys are set on what was composed.
-        """
-        kinds = groups()
-        composing = [k for k in drawn if k[0] in "+~" or "/" in k or "@" in k or k in kinds]
-        cfg, chosen = self.composed((*self.fixed, *(f"{key}={drawn[key]}" for key in composing)))
-        cfg = cfg.copy()
-        for key in drawn.keys() - set(composing):
-            OmegaConf.update(cfg, key, value(drawn[key]))
-        return cfg, chosen, [*self.fixed, *(f"{key}={each}" for key, each in drawn.items())]
 
-    @cached_property
+        Raises
+        ------
+        ConfigError
+            It does not compose, or a key is not there.
+        """
+        kinds, arguments = groups(), [*self.fixed, *(f"{key}={each}" for key, each in drawn.items())]
+        composing = [k for k in drawn if k[0] in "+~" or "/" in k or "@" in k or k in kinds]
+        cfg, chosen = composed(self.command, *self.fixed, *(f"{key}={drawn[key]}" for key in composing))
+        try:
+            for key in drawn.keys() - set(composing):
+                OmegaConf.update(cfg, key, value(drawn[key]))
+        except OmegaConfBaseException as error:
+            raise explain(error, self.command, arguments) from error
+        return cfg, chosen, arguments
+
+    @property
     def content(self) -> dict[str, Any]:
         """What a study is of: space, objectives, and every setting that is the same in all trials, by dotted key."""
         space = {f"the space of {key}": asdict(each) for key, each in self.space.items()}
         objectives = {"objective": [*zip(self.objectives, self.directions, strict=True)]}
-        cfg: Any = OmegaConf.to_container(self.composed(self.fixed)[0])
+        cfg: Any = OmegaConf.to_container(composed(self.command, *self.fixed)[0])
         varied = tuple(f"{key.lstrip('+').replace('/', '.')}." for key in (*APART, *self.space))
         settings = {
             k: v for k, v in pd.json_normalize(cfg).to_dict("records")[0].items() if not f"{k}.".startswith(varied)
         }
         content: dict[str, Any] = json.loads(json.dumps({**objectives, **space, **settings}, default=str))
         return content
+
+
+def composed(command: str, *arguments: str) -> tuple[DictConfig, dict[str, str]]:
+    """What `compose` finds, to change at will; a process reads the files once for the same arguments."""
+    cfg, chosen = _composed(command, arguments, tuple(folders()))
+    return cfg.copy(), chosen
+
+
+@lru_cache(maxsize=32)
+def _composed(command: str, arguments: tuple[str, ...], _: tuple[Path, ...]) -> tuple[DictConfig, dict[str, str]]:
+    return compose(command, arguments)
 
 
 def _of_trial(name: str) -> Any:
@@ -140,12 +150,9 @@ class Seeded(BaseSampler):
 def tools(settings: Any) -> dict[str, Any]:
     """The sampler and the pruner; neither is kept in a storage."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        sampler, pruner = build(settings.sampler), build(settings.pruner)
-    if not isinstance(sampler, BaseSampler):
-        sampler = Seeded(sampler, settings.seed)
-    return {"sampler": sampler, "pruner": pruner}
+    sampler = build(settings.sampler)
+    seeded = sampler if isinstance(sampler, BaseSampler) else Seeded(sampler, settings.seed)
+    return {"sampler": seeded, "pruner": build(settings.pruner)}
 
 
 @contextmanager
@@ -163,7 +170,6 @@ def reaching(address: str) -> Iterator[None]:
 
 def storage(address: str) -> Any:
     """Open a storage; a missing file is made."""
-    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # heartbeats are, since 2.9
     journal, file = address.removeprefix(JOURNAL), address.partition("sqlite:///")[2].partition("?")[0]
     with reaching(address):
         if journal != address or file:
@@ -171,11 +177,10 @@ def storage(address: str) -> Any:
         if journal != address:
             return JournalStorage(JournalFileBackend(journal))
         try:
-            opened = _database(address, file)
+            return _database(address, file)
         except SQLAlchemyError:  # another process makes the tables in this very moment, or it cannot be reached
             time.sleep(1)
-            opened = _database(address, file)
-        return opened
+            return _database(address, file)
 
 
 def _database(address: str, file: str) -> RDBStorage:
@@ -211,16 +216,13 @@ def opened(plan: Plan) -> optuna.Study:
     OutputError
         The storage cannot be reached.
     """
-    address, name = plan.settings.storage, plan.settings.study
-    kept = storage(address)
-    with reaching(address):
-        used = {"directions": plan.directions, "load_if_exists": True, **tools(plan.settings)}
-        study = optuna.create_study(study_name=name, storage=kept, **used)
-        before = study.user_attrs.get("content")
-        if before is None:
-            study.set_user_attr("content", plan.content)
-    now = plan.content
-    if before not in (None, now):
+    name, now, used = plan.settings.study, plan.content, {"directions": plan.directions, **tools(plan.settings)}
+    kept = storage(plan.settings.storage)
+    with reaching(plan.settings.storage):
+        study = optuna.create_study(study_name=name, storage=kept, load_if_exists=True, **used)
+        if (before := study.user_attrs.get("content")) is None:
+            study.set_user_attr("content", before := now)
+    if before != now:
         changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
         got = listed((f"{key}: {now.get(key)}, was {before.get(key)}" for key in changed), 3)
         fix = "hydra.sweeper.study=ANOTHER_NAME begins a new one; or type what was typed before"

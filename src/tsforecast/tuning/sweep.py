@@ -15,9 +15,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import configure_log
 from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from tsforecast.config.compose import build, explain, options
+from tsforecast.config.compose import build, options
 from tsforecast.config.experiment import experiment
 from tsforecast.errors import ConfigError, OutputError, count, one_of
 from tsforecast.train import listed
@@ -112,18 +111,13 @@ def _rehearse(plan: Plan) -> None:
     for key, dimension in plan.space.items():
         several = dimension.bounds.get("choices") if options(key.lstrip("+")) else None
         for choice in several or [drawn[key]]:
-            tried = {**drawn, key: choice}
-            try:
-                cfg, chosen, _ = plan.configured(tried)
-            except OmegaConfBaseException as error:
-                arguments = [*plan.fixed, *(f"{key}={each}" for key, each in tried.items())]
-                raise explain(error, plan.command, arguments) from error
+            cfg, chosen, _ = plan.configured({**drawn, key: choice})
     try:
-        get_method(plan.settings.task)
+        task = get_method(plan.settings.task)
     except (ImportError, ValueError) as error:
         what, allowed = "there is no such function", "package.module.function, where Python finds it"
         raise ConfigError(what, where="hydra.sweeper.task", got=plan.settings.task, allowed=allowed) from error
-    if plan.settings.task == f"{score.__module__}.{score.__name__}":
+    if task is score:
         _check_scores(plan, experiment(cfg, chosen).quantiles)
         if plan.command == "backtest":
             folds(cfg.backtest)
@@ -132,16 +126,15 @@ def _rehearse(plan: Plan) -> None:
 def _check_scores(plan: Plan, quantiles: tuple[float, ...]) -> None:
     """Whether every run has these scores, and they compare between trials."""
     part = "val" if plan.command == "train" else "backtest"
+    scaler = next((key for key in plan.space if key.startswith("scaler")), None)
     for name in plan.objectives:
         if plan.command == "train" and name.startswith("backtest/"):
             what, allowed = "trials of train score validation rows, not folds", "val/..."
             fix = "python -m tsforecast.backtest -m ... scores each trial on folds"
             raise ConfigError(what, where="objective", got=name, allowed=allowed, fix=fix)
         check_objective(name, quantiles, part)
-    scalers = [key for key in plan.space if key.startswith("scaler")]
-    for name in plan.objectives:
-        if scalers and f"{name}_raw" in score_names(quantiles, part):
-            what, got = "scores in scaled units do not compare between scalers", f"{name}, and {scalers[0]} varies"
+        if scaler and f"{name}_raw" in score_names(quantiles, part):
+            what, got = "scores in scaled units do not compare between scalers", f"{name}, and {scaler} varies"
             raise ConfigError(what, where="objective", got=got, fix=f"objective={name}_raw")
 
 

@@ -6,7 +6,6 @@ import json
 import logging
 import math
 import os
-import shlex
 import signal
 import socket
 import threading
@@ -25,10 +24,10 @@ from optuna.trial import TrialState
 from tsforecast.backtesting.scored import Scored
 from tsforecast.config.compose import build
 from tsforecast.config.experiment import experiment
-from tsforecast.config.job import free, log_to, quiet_console
+from tsforecast.config.job import free, log_to, quiet_console, write_config
 from tsforecast.data.folds import Fold, Folds
 from tsforecast.data.splits import Borders
-from tsforecast.errors import ConfigError, without_password
+from tsforecast.errors import ConfigError
 from tsforecast.experiment import Experiment, run_experiment
 from tsforecast.result import Result
 from tsforecast.tracking.runs import Run
@@ -154,8 +153,7 @@ class Trials:
 
     def _scored(self, trial: optuna.Trial, out: Path) -> tuple[float, ...]:
         cfg, chosen, arguments = self.plan.configured(drawn := self.plan.drawn(trial))
-        text = f"# {shlex.join(arguments)}\n{OmegaConf.to_yaml(cfg, resolve=True)}"
-        (out / "config.yaml").write_text(without_password(text), encoding="utf-8")
+        write_config(out / "config.yaml", cfg, arguments)
         tags = {"tuning.study": self.study.study_name, "tuning.trial": trial.number}
         name, pruned, scores = f"{self.study.study_name}-trial-{trial.number}", None, {}
         with build(cfg.tracking).run(name, drawn, tags, parent=self.plan.parent) as run:
