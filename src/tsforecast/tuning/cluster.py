@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from pathlib import Path
 
@@ -23,5 +22,4 @@ def run_tasks(plan: Plan) -> None:
 
 def _task(plan: Plan, folder: Path) -> None:
     os.chdir(folder)  # relative paths of the configuration begin there
-    logging.basicConfig(format="%(message)s", level=logging.INFO)
     work(plan)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from optuna.storages import JournalStorage, RDBStorage, RetryHeartbeatStaleTrial
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import event
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from tsforecast.config.compose import build, compose, explain, folders, groups
 from tsforecast.errors import ConfigError, OutputError, listed, without_password
@@ -122,15 +122,6 @@ def _composed(command: str, arguments: tuple[str, ...], _: tuple[Path, ...]) -> 
     return compose(command, arguments)
 
 
-def _of_trial(name: str) -> Any:
-    """The method of this name, called on the sampler of the trial."""
-
-    def call(self: Seeded, study: Any, trial: Any, *others: Any, **named: Any) -> Any:
-        return getattr(self.make(trial.number), name)(study, trial, *others, **named)
-
-    return call
-
-
 class Seeded(BaseSampler):
     """A new sampler for every trial, seeded with the number of the trial.
 
@@ -140,11 +131,14 @@ class Seeded(BaseSampler):
     def __init__(self, make: Any, seed: int) -> None:
         self.make = lru_cache(maxsize=1)(lambda number: make(seed=(seed + number) % 2**32))
 
-    before_trial = _of_trial("before_trial")
-    infer_relative_search_space = _of_trial("infer_relative_search_space")
-    sample_relative = _of_trial("sample_relative")
-    sample_independent = _of_trial("sample_independent")
-    after_trial = _of_trial("after_trial")
+    def _of_trial(self, method: str, study: Any, trial: Any, *others: Any) -> Any:
+        return getattr(self.make(trial.number), method)(study, trial, *others)
+
+    before_trial: Any = partialmethod(_of_trial, "before_trial")
+    infer_relative_search_space: Any = partialmethod(_of_trial, "infer_relative_search_space")
+    sample_relative: Any = partialmethod(_of_trial, "sample_relative")
+    sample_independent: Any = partialmethod(_of_trial, "sample_independent")
+    after_trial: Any = partialmethod(_of_trial, "after_trial")
 
 
 def tools(settings: Any) -> dict[str, Any]:
@@ -178,7 +172,7 @@ def storage(address: str) -> Any:
             return JournalStorage(JournalFileBackend(journal))
         try:
             return _database(address, file)
-        except SQLAlchemyError:  # another process makes the tables in this very moment, or it cannot be reached
+        except DBAPIError:  # another process makes the tables in this very moment, or it cannot be reached
             time.sleep(1)
             return _database(address, file)
 

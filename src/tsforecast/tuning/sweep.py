@@ -67,7 +67,10 @@ def planned(config: DictConfig, arguments: Sequence[str]) -> Plan:
     settings: Any = OmegaConf.create(OmegaConf.to_container(config.hydra.sweeper, resolve=True))
     if (command := config.hydra.job.config_name) not in ("train", "backtest"):
         raise ConfigError("nothing is searched here", where="+hparams_search", got=command, allowed="train, backtest")
-    _check_order(arguments)
+    order = [each for each in arguments if each.startswith(("+experiment=", "+hparams_search="))]
+    if order != sorted(order):  # the experiment would take back what the search chose, its model above all
+        what = "the later of the two decides the model, and that has to be the search"
+        raise ConfigError(what, where="+hparams_search", got=" ".join(order), fix=" ".join(sorted(order)))
     if command == "backtest" and (config.backtest.models or config.backtest.dry_run):
         what, fix = "a trial fits one model on every fold", "model=choice(ridge,nlinear) varies the model"
         raise ConfigError(what, where="backtest.models, backtest.dry_run", allowed="neither", fix=fix)
@@ -76,25 +79,16 @@ def planned(config: DictConfig, arguments: Sequence[str]) -> Plan:
     one_of("hydra.sweeper.executor", settings.executor, ["processes", "ray"])
     fixed, space = parsed(OmegaConf.to_container(settings.params), arguments)  # type: ignore[arg-type]
     names, ways = listed(config.objective), listed(settings.direction)
-    ways = ways * len(names) if len(ways) == 1 else ways
     for way in ways:
         one_of("hydra.sweeper.direction", way, ["minimize", "maximize"])
-    if len(ways) != len(names):
+    if len(ways) not in (1, len(names)):
         what, allowed = "every objective has a direction", f"one, or {len(names)}"
         raise ConfigError(what, where="hydra.sweeper.direction", got=ways, allowed=allowed)
+    aims: dict[str, Any] = {"objectives": tuple(names), "directions": tuple((ways * len(names))[: len(names)])}
     folder = Path(config.hydra.sweep.dir).absolute()
-    aims: dict[str, Any] = {"objectives": tuple(names), "directions": tuple(ways)}
     plan = Plan(settings=settings, fixed=fixed, space=space, folder=folder, command=command, **aims)
     _rehearse(plan)
     return plan
-
-
-def _check_order(arguments: Sequence[str]) -> None:
-    """Raise a ConfigError where an experiment would take back what the search chose, its model above all."""
-    named = [each for each in arguments if each.startswith(("+experiment=", "+hparams_search="))]
-    if named != (fix := sorted(named)):
-        what = "the later of the two decides the model, and that has to be the search"
-        raise ConfigError(what, where="+hparams_search", got=" ".join(named), fix=" ".join(fix))
 
 
 def _rehearse(plan: Plan) -> None:

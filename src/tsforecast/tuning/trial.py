@@ -10,7 +10,7 @@ import signal
 import socket
 import threading
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +40,13 @@ READ = ("dataset", "split", "feature", "scaler", "lookback", "horizon", "season"
 _prepared: dict[str, Prepared] = {}
 
 
+@dataclass(frozen=True)
 class Listener:
     """Hears of each epoch or booster, records it with the trial, and ends the trial that its pruner gives up."""
 
-    def __init__(self, trial: optuna.Trial, plan: Plan, run: Run) -> None:
-        self.trial, self.run, self.single, self.objective = trial, run, len(plan.objectives) == 1, plan.objectives[0]
-        self.sign = -1 if plan.directions[0] == "maximize" else 1
+    trial: optuna.Trial
+    plan: Plan
+    run: Run
 
     def epoch(self, record: Mapping[str, float]) -> None:
         """After an epoch: see `tsforecast.training.fit.Events`."""
@@ -54,13 +55,13 @@ class Listener:
 
     def step(self, step: int, loss: float) -> None:
         """After an epoch, a boosting round or a booster, whose `loss` is to be low whatever the objective is."""
-        self.report(step, self.sign * loss)
+        self.report(step, -loss if self.plan.directions[0] == "maximize" else loss)
 
     def fold(self, scored: Scored) -> None:
         """After a fold of a backtest: its own score is reported."""
         scores = scored.scores.summary()
         self.run.log_metrics({f"fold/{name}": each for name, each in scores.items()}, step=scored.fold)
-        self.report(scored.fold, scores[self.objective.partition("/")[2]])
+        self.report(scored.fold, scores[self.plan.objectives[0].partition("/")[2]])
 
     def report(self, step: int, score: float) -> None:
         """Record a score on the way, in the direction of the objective.
@@ -70,7 +71,7 @@ class Listener:
         optuna.TrialPruned
             The trial is not worth its time.
         """
-        if self.single:  # Optuna prunes by one objective alone
+        if len(self.plan.objectives) == 1:  # Optuna prunes by one alone
             self.trial.report(score, step)
             if self.trial.should_prune():
                 raise optuna.TrialPruned(f"at step {step}")
@@ -118,7 +119,7 @@ def _data(planned: Experiment) -> Prepared:
     return data
 
 
-class Trials:
+class Objective:
     """What Optuna calls for each trial, and after it."""
 
     def __init__(self, plan: Plan, study: optuna.Study) -> None:
@@ -195,18 +196,19 @@ class Trials:
 def work(plan: Plan) -> None:
     """Run trials until the study has all of them, or its sampler has no other."""
     if not HydraConfig.initialized():  # in a process of its own, which is one of a sweep
+        logging.basicConfig(format="%(message)s", level=logging.INFO)
         HydraConfig.instance().cfg = OmegaConf.create({"hydra": {"mode": RunMode.MULTIRUN}})
     kept, used = storage(plan.settings.storage), tools(plan.settings)
     study = optuna.load_study(study_name=plan.settings.study, storage=kept, **used)
-    trials = Trials(plan, study)
+    objective = Objective(plan, study)
     _prepared.clear()  # of another search, whose files may have changed since
     with reaching(plan.settings.storage):
         try:
-            study.optimize(trials, callbacks=[trials.finished], catch=(Exception,))
+            study.optimize(objective, callbacks=[objective.finished], catch=(Exception,))
         except (AssertionError, UnboundLocalError) as error:  # Optuna's own, of a trial that could not be written
             behind = error.__context__ or error
             raise behind from behind.__cause__
-    if not trials.enough:
+    if not objective.enough:
         study.set_user_attr("exhausted", len(study.trials))
 
 
@@ -221,5 +223,4 @@ def work_apart(plan: Plan) -> None:
 
     threading.Thread(target=follow, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the one that started this ends it
-    logging.basicConfig(format="%(message)s", level=logging.INFO)
     work(plan)
