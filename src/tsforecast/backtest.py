@@ -71,8 +71,9 @@ def carry_out(
     if out is None:
         return backtest(planned, folds, loaded=loaded, **jobs)
     report, tracker = build(cfg.report), build(cfg.tracking)
-    name, tags = f"{first.name} backtest", {"dataset": chosen["dataset"], "model": ",".join(planned)}
-    with tracker.run(name, first.config, tags, first.origin) as run:
+    name, sweep = job.tracked_as(f"{first.name} backtest")
+    tags = {"dataset": chosen["dataset"], "model": ",".join(planned)}
+    with tracker.run(name, first.config, tags, first.origin, sweep) as run:
         total = len(cutoffs) * (len(planned) + len(first.baselines))
         with _kept(out), quiet_console(), _progress(total, cfg.objective) as seen:
             found = backtest(planned, folds, out, loaded=loaded, **jobs, on=seen)

@@ -58,7 +58,8 @@ def carry_out(
         return run_experiment(planned, out, data=data, parts=() if follows() else PARTS)
     report, tracker, store = build(cfg.report), build(cfg.tracking), build(cfg.publish)
     tags = {key: chosen[key] for key in ("dataset", "model")}
-    with tracker.run(planned.name, planned.config, tags, planned.origin, parent) as run:
+    name, sweep = job.tracked_as(planned.name)
+    with tracker.run(name, planned.config, tags, planned.origin, parent or sweep) as run:
         keep = Keep(run)
         try:
             result = run_experiment(planned, out, on=keep, data=data)
@@ -70,8 +71,8 @@ def carry_out(
         run.log_bundle(out / "bundle", golden.example(result.bundle, data.panel), result.bundle.quantile_levels)
         report.write(out / "plots", result.parts["test"], result.fitted.insights)
         results = ("metrics.json", "scores.npz", "forecasts.parquet", "interpretation.json")
-        for name in ("plots", "config.yaml", *results, "train.log"):
-            run.log_artifact(out / name)
+        for file in ("plots", "config.yaml", *results, "train.log"):
+            run.log_artifact(out / file)
     tag = store.publish(out / "bundle") if store else None  # after the run is closed: what goes wrong loses nothing
     steps = next_steps(result.bundle, out, data.loaded, planned.split, view(tracker.uri) if run.id else None, tag=tag)
     show(f"\n{result.table()}\n\nRun directory  {shlex.quote(os.path.relpath(out))}\n\n{steps}")

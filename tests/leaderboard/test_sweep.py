@@ -29,6 +29,34 @@ def test_a_sweep_ends_with_a_table_of_its_runs(
     assert "there is no such run" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("verb", "name"), [("train", "x-ridge"), ("backtest", "x-ridge backtest")])
+def test_the_runs_of_a_sweep_are_told_apart_below_one_run(
+    cli: Cli,  # noqa: F811
+    tmp_path: Path,
+    tracking_database: Path,
+    verb: str,
+    name: str,
+) -> None:
+    from mlflow.tracking import MlflowClient
+
+    (tmp_path / "mlflow.db").write_bytes(tracking_database.read_bytes())
+    tracked = ("tracking.experiment=trial", "tracking.log_model=false", "evaluation.baselines={}")
+    words = ("model=ridge", "lookback=24,30", "hydra.sweep.dir=sizes", *["backtest.windows=2"] * (verb == "backtest"))
+    assert cli(verb, "-m", *SMALL, *tracked, *words) == 0
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    experiment = client.get_experiment_by_name("trial").experiment_id
+    runs = client.search_runs([experiment])
+    named = {run.info.run_name: run for run in runs}
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    for number, lookback in enumerate((24, 30)):
+        run = named[f"{name}-{number}"]
+        assert run.data.tags["mlflow.parentRunId"] == named["sizes"].info.run_id
+        assert run.data.params["lookback"] == str(lookback)
+    assert cli(verb, *SMALL, *tracked, "model=ridge", "hydra.run.dir=alone") == 0
+    alone = next(run for run in client.search_runs([experiment]) if run.info.run_name == name)
+    assert "mlflow.parentRunId" not in alone.data.tags
+
+
 def test_the_runs_of_an_mlflow_experiment_are_compared(
     cli: Cli,  # noqa: F811
     tmp_path: Path,

@@ -195,6 +195,7 @@ def test_trials_are_children_of_the_run_of_the_search(cli: Cli, tmp_path: Path, 
     assert set(named) == {"s-tuning", "s-trial-0", "s-trial-1", "s-best"}
     parent = named.pop("s-tuning")
     assert {run.data.tags["mlflow.parentRunId"] for run in named.values()} == {parent.info.run_id}
+    assert {run.info.experiment_id for run in runs} == {parent.info.experiment_id}  # else MLflow shows no children
     assert parent.data.metrics["best/val/mae"] == named["s-best"].data.metrics["val/mae"]
     assert named["s-trial-0"].data.params.keys() == {"lookback"}
     assert "test/mae" in named["s-best"].data.metrics

@@ -1,9 +1,10 @@
-"""The sweeper behind `-m +hparams_search=...`. Hydra imports this on every start: it imports nothing heavy itself."""
+"""The sweepers behind `-m`. Hydra imports this on every start: it imports nothing heavy itself."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.plugins.sweeper import Sweeper
 
 
@@ -25,3 +26,14 @@ class TuningSweeper(Sweeper):
         from tsforecast.tuning.sweep import sweep
 
         return sweep(self.config, arguments)
+
+
+class ComparedSweeper(BasicSweeper):  # type: ignore[misc]
+    """Runs every combination as Hydra does; the runs are tracked as parts of one, and compared at the end."""
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Run all of them."""
+        from tsforecast.config.closing import swept
+
+        with swept(self.config, arguments):
+            return super().sweep(arguments)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from tsforecast.config.job import show
+from tsforecast.config.compose import build
+from tsforecast.config.job import SWEEP, limit_threads, show
 from tsforecast.errors import TsforecastError
 
 if TYPE_CHECKING:
@@ -21,24 +23,29 @@ if TYPE_CHECKING:
 log = logging.getLogger("tsforecast")
 
 
-class Leaderboard(Callback):
-    """Prints the leaderboard of a sweep of `train` or `backtest`; a search with Optuna ends with its own table."""
-
-    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """Hydra calls it once, after the last run."""
-        basic = config.hydra.sweeper["_target_"].endswith(".BasicSweeper")
-        if not basic or config.hydra.job.config_name not in ("train", "backtest"):
-            return
-        from tsforecast.leaderboards.board import leaderboard
-
-        folder = config.hydra.sweep.dir
+@contextmanager
+def swept(config: DictConfig, arguments: Sequence[str]) -> Iterator[None]:
+    """Around a sweep of `train` or `backtest`: the tracked run of which its runs are part, then the leaderboard."""
+    if config.hydra.job.config_name not in ("train", "backtest"):
+        yield
+        return
+    limit_threads(config.threads)  # before numpy is imported
+    folder = config.hydra.sweep.dir
+    with build(config.tracking).run(Path(folder).name, {"arguments": shlex.join(arguments)}) as run:
+        os.environ[SWEEP] = run.id
         try:
-            board = leaderboard([folder])
-        except TsforecastError as error:  # the runs have said themselves what became of them
-            log.warning("no leaderboard of this sweep: %s", error)
-            return
-        place = shlex.quote(os.path.relpath(folder))
-        show(f"{board.table()}\n\nAs a page\n  python -m tsforecast.leaderboard runs={place} out={place}")
+            yield
+        finally:
+            del os.environ[SWEEP]
+    from tsforecast.leaderboards.board import leaderboard
+
+    try:
+        board = leaderboard([folder])
+    except TsforecastError as error:  # the runs have said themselves what became of them
+        log.warning("no leaderboard of this sweep: %s", error)
+        return
+    place = shlex.quote(os.path.relpath(folder))
+    show(f"{board.table()}\n\nAs a page\n  python -m tsforecast.leaderboard runs={place} out={place}")
 
 
 def serving(bundle: str) -> str:

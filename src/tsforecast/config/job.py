@@ -19,6 +19,8 @@ from tsforecast.config import compose
 from tsforecast.errors import ConfigError, OutputError, count, without_password
 from tsforecast.files import atomic
 
+SWEEP = "TSFORECAST_SWEEP"  # of the environment: the tracked run that the runs of a sweep are part of
+
 
 def choices() -> dict[str, str]:
     """The option chosen in each config group."""
@@ -51,6 +53,13 @@ def free(out: Path, result: str, where: str) -> Path:
         what = f"this directory holds the {result} of another run"
         raise OutputError(what, where=where, got=out, fix="name another one, or delete it")
     return out
+
+
+def tracked_as(name: str) -> tuple[str, str]:
+    """What a run is called where runs are tracked, and the run that it is part of: in a sweep it has a number."""
+    if not sweeping() or OmegaConf.is_missing(HydraConfig.get().job, "num"):
+        return name, ""
+    return f"{name}-{HydraConfig.get().job.num}", os.environ.get(SWEEP, "")
 
 
 def sweeping() -> bool:

@@ -86,6 +86,8 @@ def refit(cfg: DictConfig, chosen: Mapping[str, str], arguments: list[str], plan
         log.info("another process of this search trains the best one, in %s", out)
         return
     write_config(out / "config.yaml", cfg, arguments)
+    # MLflow's experiment stays that of the search, also where it is called as the run: this one has a name of its own.
+    cfg.tracking = OmegaConf.to_container(cfg.tracking, resolve=True)
     cfg.name = cfg.name or f"{plan.settings.study}-best"
     carry_out(cfg, chosen, out, overrides=arguments, parent=plan.parent)
 
