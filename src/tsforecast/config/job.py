@@ -131,7 +131,9 @@ def log_to(file: Path | None) -> logging.Logger:
         record.name = "run"
         record.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
         root.addHandler(record)
-        _claim(record.stream, file)
+        if lock(record.stream) is False:
+            what, fix = "another run is at work in this directory", "name another one, or wait"
+            raise OutputError(what, where="hydra.run.dir", got=file.parent, fix=fix)
     return logging.getLogger("tsforecast")
 
 
@@ -149,17 +151,17 @@ def quiet_console() -> Iterator[None]:
             each.setLevel(level)
 
 
-def _claim(log: Any, file: Path) -> None:
-    """Keep other processes out of a run's directory: the lock on its log ends with this one, however it ends."""
+def lock(file: Any) -> bool | None:
+    """Take the lock of an open file, which ends with this process; False: another has it, None: there are no locks."""
     try:
         import fcntl
-    except ImportError:  # not on Windows
-        return
+    except ImportError:  # on Windows
+        return None
     try:
-        fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        what, fix = "another run is at work in this directory", "name another one, or wait"
-        raise OutputError(what, where="hydra.run.dir", got=file.parent, fix=fix) from None
+        return False
+    return True
 
 
 def show(text: str) -> None:

@@ -27,6 +27,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from tsforecast.config.compose import build, compose, explain, folders, groups
+from tsforecast.config.job import lock
 from tsforecast.errors import ConfigError, OutputError, listed, without_password
 from tsforecast.tuning.space import Dimension, value
 
@@ -259,12 +260,7 @@ def _dead(trial: FrozenTrial) -> bool:
     if host != socket.gethostname():
         return False  # its heartbeat tells
     try:
-        import fcntl
-
         with (Path(place) / "train.log").open("a") as log:
-            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (ImportError, BlockingIOError):
-        return False
+            return lock(log) is True
     except OSError:  # the folder is gone
         return True
-    return True
