@@ -174,11 +174,11 @@ class Dataset(Stored):
         """
         table = read_table(self.file, self)
         if self.sha256 not in (None, table.fingerprint):
-            got, fix = (
-                f"sha256 {table.fingerprint}",
-                "remove it and fetch it again; to read it as it is: dataset.sha256=null",
-            )
             what = f"this is not the {self.name or 'file'} whose digest is stated: it was altered or cut short"
+            fix = (
+                "fetch it again, or dataset.sha256=null to read it as it is; a file of your own: dataset=wide (or long)"
+            )
+            got = f"sha256 {table.fingerprint}"
             raise DataError(what, where=table.place, got=got, allowed=f"sha256 {self.sha256}", fix=fix)
         return table
 
