@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -235,6 +237,23 @@ def test_jobs_are_counted(frame: pd.DataFrame) -> None:
         run(frame, "backtest.n_jobs=0")
     with refused(ConfigError, where="backtest.refit", got=True):
         run(frame, "backtest.refit=true")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_bar_tells_folds_the_best_and_the_time_left_on_a_terminal_alone(
+    frame: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    screen = StringIO()
+    monkeypatch.setattr(screen, "isatty", lambda: terminal)
+    monkeypatch.setattr(sys, "stderr", screen)
+    found = run(frame, "backtest.windows=2", out=tmp_path / "run")
+    shown = screen.getvalue().split("\r")
+    if not terminal:
+        assert not any("fold/s" in each for each in shown)
+        return
+    first = found.by_fold["mae"].xs(0, level="fold")
+    assert any("6/6" in each or "5/6" in each for each in shown)
+    assert any(f"best mae {first['ridge']:.4g}, ridge" in each and "?fold/s" in each for each in shown)
 
 
 def test_a_listener_may_end_a_backtest(frame: pd.DataFrame) -> None:
