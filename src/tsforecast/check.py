@@ -67,14 +67,14 @@ def roles(frame: pd.DataFrame, given: dict[str, Any]) -> dict[str, Any]:
 def columns(frame: pd.DataFrame, found: dict[str, Any]) -> str:
     """A line for each column: its kind, what it is taken for or can be, a cell, how many are missing."""
     named = {role: [names] if isinstance(names, str) else names for role, names in found.items() if role in ROLES}
-    part = {name: role for role, names in named.items() for name in names}
+    roles = {name: role for role, names in named.items() for name in names}
     rows = []
     for name, column in frame.items():
         number = _is_number(column)
         kind = "number" if number else f"text, {column.nunique()} different"
         other = "past or known" if number else "past or known, and categorical"
         sample, gone = next(iter(column.dropna()), "none"), int(column.isna().sum())
-        rows.append((str(name), part.get(name, other), kind, f"{sample}", f"{gone:,} missing" if gone else ""))
+        rows.append((str(name), roles.get(name, other), kind, f"{sample}", f"{gone:,} missing" if gone else ""))
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     return "\n".join("  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 

@@ -129,11 +129,11 @@ def decode(path: Path, raw: bytes) -> Any:
     return np.frombuffer(raw, np.uint8)
 
 
-def spec(part: Any, learned: Iterable[str] = ()) -> dict[str, Any]:
+def spec(component: Any, learned: Iterable[str] = ()) -> dict[str, Any]:
     """A dataclass as `_target_` + parameters; what was `learned` is not among them."""
-    kept = [f.name for f in fields(part) if f.init and not f.name.startswith("_") and f.name not in learned]
-    target = f"{type(part).__module__}.{type(part).__qualname__}"
-    return {"_target_": target, **{name: getattr(part, name) for name in kept}}
+    kept = [f.name for f in fields(component) if f.init and not f.name.startswith("_") and f.name not in learned]
+    target = f"{type(component).__module__}.{type(component).__qualname__}"
+    return {"_target_": target, **{name: getattr(component, name) for name in kept}}
 
 
 def allowed(*packages: str) -> tuple[str, ...]:

@@ -134,9 +134,9 @@ def build(node: Any, **arguments: Any) -> Any:
             raise cause from None
         message, _, where = str(error).partition("\nfull_key: ")
         got = message.partition(":\n")[2]  # nothing where the class is not found
-        part = OmegaConf.select(node._get_root(), where) if where else node
-        known = inspect.signature(get_object(part["_target_"])).parameters if got else {}
+        faulty = OmegaConf.select(node._get_root(), where) if where else node
+        known = inspect.signature(get_object(faulty["_target_"])).parameters if got else {}
         allowed = ", ".join(str(each).replace("'", "") for each in known.values())
-        near = next((nearest(key, known) for key in part if key not in known and key[0] != "_"), None)
-        what, fix, got = f"{part['_target_']} cannot be built", near and f"did you mean {where}.{near}?", got or cause
+        near = next((nearest(key, known) for key in faulty if key not in known and key[0] != "_"), None)
+        what, fix, got = f"{faulty['_target_']} cannot be built", near and f"did you mean {where}.{near}?", got or cause
         raise ConfigError(what, where=where or None, got=got, allowed=allowed or None, fix=fix) from error

@@ -85,8 +85,8 @@ def _exported(wrapper: _Positional, rows: int, *, dynamo: bool) -> OnnxForecaste
     read = {name for node in model.graph.node for name in node.input}
     for value in [value for value in model.graph.input if value.name not in read]:
         model.graph.input.remove(value)
-    for part in (model, model.graph, *model.graph.node, *model.graph.value_info):
-        del part.metadata_props[:]
+    for message in (model, model.graph, *model.graph.node, *model.graph.value_info):
+        del message.metadata_props[:]
     for node in model.graph.node:
         node.doc_string = ""
     inputs = tuple(value.name for value in model.graph.input)
