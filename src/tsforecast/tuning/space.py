@@ -53,17 +53,15 @@ class Dimension:
             return cls("categorical", {"choices": choices})
         if override.is_range_sweep():
             values = list(override.sweep_iterator())
-            numbers: dict[str, Any] = {"low": min(values, default=1), "high": max(values, default=0)}
-            numbers["step"] = abs(sweep.step)
+            low, high, step = min(values, default=1), max(values, default=0), abs(sweep.step)
         else:
-            numbers = {"low": sweep.start, "high": sweep.end}
-        integers = all(isinstance(each, int) for each in numbers.values())
-        if numbers["low"] > numbers["high"] or (tags and (numbers["low"] <= 0 or numbers.get("step", 1) != 1)):
+            low, high, step = sweep.start, sweep.end, None
+        if low > high or (tags and (low <= 0 or step not in (None, 1))):
             what, allowed = "there is nothing to choose from", "low <= high; with log 0 < low, and no steps"
             raise ConfigError(what, where=key, got=override.input_line, allowed=allowed)
-        if tags:
-            numbers.pop("step", None)
-        return cls("int" if integers else "float", {**numbers, "log": bool(tags)})
+        steps = {} if step is None or tags else {"step": step}
+        integers = all(isinstance(each, int) for each in (low, high, *steps.values()))
+        return cls("int" if integers else "float", {"low": low, "high": high, "log": bool(tags), **steps})
 
 
 def parsed(

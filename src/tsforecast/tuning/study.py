@@ -164,18 +164,17 @@ def reaching(address: str) -> Iterator[None]:
 
 
 def storage(address: str) -> Any:
-    """Open a storage; a missing file is made."""
+    """Open a storage, inside of `reaching`; a missing file is made."""
     journal, file = address.removeprefix(JOURNAL), address.partition("sqlite:///")[2].partition("?")[0]
-    with reaching(address):
-        if journal != address or file:
-            Path(file or journal).parent.mkdir(parents=True, exist_ok=True)
-        if journal != address:
-            return JournalStorage(JournalFileBackend(journal))
-        try:
-            return _database(address, file)
-        except DBAPIError:  # another process makes the tables in this very moment, or it cannot be reached
-            time.sleep(1)
-            return _database(address, file)
+    if journal != address or file:
+        Path(file or journal).parent.mkdir(parents=True, exist_ok=True)
+    if journal != address:
+        return JournalStorage(JournalFileBackend(journal))
+    try:
+        return _database(address, file)
+    except DBAPIError:  # another process makes the tables in this very moment, or it cannot be reached
+        time.sleep(1)
+        return _database(address, file)
 
 
 def _database(address: str, file: str) -> RDBStorage:
@@ -212,9 +211,8 @@ def opened(plan: Plan) -> optuna.Study:
         The storage cannot be reached.
     """
     name, now, used = plan.settings.study, plan.content, {"directions": plan.directions, **tools(plan.settings)}
-    kept = storage(plan.settings.storage)
-    with reaching(plan.settings.storage):
-        study = optuna.create_study(study_name=name, storage=kept, load_if_exists=True, **used)
+    with reaching(address := plan.settings.storage):
+        study = optuna.create_study(study_name=name, storage=storage(address), load_if_exists=True, **used)
         if (before := study.user_attrs.get("content")) is None:
             study.set_user_attr("content", before := now)
     if before != now:

@@ -198,11 +198,11 @@ def work(plan: Plan) -> None:
     if not HydraConfig.initialized():  # in a process of its own, which is one of a sweep
         logging.basicConfig(format="%(message)s", level=logging.INFO)
         HydraConfig.instance().cfg = OmegaConf.create({"hydra": {"mode": RunMode.MULTIRUN}})
-    kept, used = storage(plan.settings.storage), tools(plan.settings)
-    study = optuna.load_study(study_name=plan.settings.study, storage=kept, **used)
-    objective = Objective(plan, study)
     _prepared.clear()  # of another search, whose files may have changed since
-    with reaching(plan.settings.storage):
+    used = tools(plan.settings)
+    with reaching(address := plan.settings.storage):
+        study = optuna.load_study(study_name=plan.settings.study, storage=storage(address), **used)
+        objective = Objective(plan, study)
         try:
             study.optimize(objective, callbacks=[objective.finished], catch=(Exception,))
         except (AssertionError, UnboundLocalError) as error:  # Optuna's own, of a trial that could not be written
