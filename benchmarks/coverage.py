@@ -1,9 +1,10 @@
 """What share of the truth an 80 % interval covers, over short series: 48 months, 6 ahead, a lookback of 12.
 
-    python benchmarks/coverage.py [--series 200]
+    python benchmarks/coverage.py [--series 200] [--parquet FILE]
 
 Each series is simulated (trend, season, moving average), fitted on its 48 rows and judged on the 6 behind them, which
-nothing has seen: as `train` leaves the bundle, and fitted once more on all rows (`refit=all`).
+nothing has seen: as `train` leaves the bundle, and fitted once more on all rows (`refit=all`). With --parquet the
+series are the last 54 months of each in a long file (unique_id, ds, y), such as those of the M3 competition.
 """
 
 import argparse
@@ -30,6 +31,13 @@ def simulated(seed: int) -> np.ndarray:
     return np.asarray(100 + 0.5 * t + 10 * np.sin(2 * np.pi * t / 12 + rng.uniform(0, 2 * np.pi)) + noise)
 
 
+def real(file: str, series: int) -> list[np.ndarray]:
+    """The last months of each series that has as many."""
+    groups = pd.read_parquet(file).sort_values("ds").groupby("unique_id")["y"]
+    found = [values.to_numpy(dtype=np.float64)[-ROWS - HORIZON :] for _, values in groups]
+    return [values for values in found if len(values) == ROWS + HORIZON][:series]
+
+
 def covered(values: np.ndarray, refit: str) -> np.ndarray:
     """Which of the months ahead lie inside the 80 % interval."""
     time = pd.date_range("2020-01-01", periods=ROWS, freq="MS")
@@ -44,24 +52,26 @@ def covered(values: np.ndarray, refit: str) -> np.ndarray:
         lookback=LOOKBACK,
         horizon=HORIZON,
         calibration=Conformal(),
-        quantiles=(0.1, 0.5, 0.9),
+        quantiles=(0.05, 0.1, 0.5, 0.9, 0.95),  # the default ones
         refit=refit,
     )
     quantiles = run_experiment(experiment).forecast().quantiles
     assert quantiles is not None
-    return np.asarray((quantiles[0, :, 0, 0] <= values[ROWS:]) & (values[ROWS:] <= quantiles[0, :, 0, -1]))
+    return np.asarray((quantiles[0, :, 0, 1] <= values[ROWS:]) & (values[ROWS:] <= quantiles[0, :, 0, 3]))
 
 
 def main() -> None:
     """Measure, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--series", type=int, default=200)
-    series = parser.parse_args().series
+    parser.add_argument("--parquet", help="real monthly series in place of simulated ones")
+    given = parser.parse_args()
+    months = real(given.parquet, given.series) if given.parquet else [*map(simulated, range(given.series))]
     warnings.simplefilter("ignore")  # of pandas, which is to name frequencies otherwise
     logging.disable(logging.WARNING)  # what is ahead goes on with the trend, beyond the range of training
-    print(f"| the 80 % interval over {series} series | covers | by step ahead |\n|---|---|---|")
+    print(f"| the 80 % interval over {len(months)} series | covers | by step ahead |\n|---|---|---|")
     for refit in ("none", "all"):
-        inside = np.array([covered(simulated(seed), refit) for seed in range(series)])
+        inside = np.array([covered(values, refit) for values in months])
         by_step = ", ".join(f"{100 * share:.0f}" for share in inside.mean(axis=0))
         print(f"| refit={refit} | {100 * inside.mean():.1f} % | {by_step} |")
 

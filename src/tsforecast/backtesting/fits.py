@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -104,7 +105,7 @@ def found_by(jobs: Sequence[Fit], n_jobs: int, executor: str) -> Iterator[Scored
         for job in jobs:
             yield from job()
     elif executor == "ray":
-        with cluster(n_jobs, "backtest.executor") as ray:
+        with cluster(os.cpu_count() or 1 if n_jobs == -1 else n_jobs, "backtest.executor") as ray:
             pending = [ray.remote(num_cpus=1, max_retries=0)(_listed).remote(job) for job in jobs]
             while pending:
                 done, pending = ray.wait(pending)

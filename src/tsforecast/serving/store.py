@@ -97,7 +97,7 @@ class BentoStore:
             if tag or models:
                 return self.bentoml.models.get(tag) if tag else models[0]
         except self.bentoml.exceptions.NotFound:
-            pass
+            pass  # told below, with what there is
         except Exception as error:  # of yaml, of cattrs, of BentoML itself
             what, got = "a model in the Bento model store cannot be read", f"{type(error).__name__}: {error}"
             where, fix = os.environ.get("BENTOML_HOME", "~/bentoml"), f"delete it, or {VARIABLE}=RUN/bundle"

@@ -26,7 +26,7 @@ MOST = 20  # cutoffs
 
 
 def cutoffs(panel: Panel, lookback: int, horizon: int) -> list[Fold]:
-    """At most twenty, evenly spaced in the second half of the series; none where it holds no window before another."""
+    """At most twenty, evenly spaced in the last third of the series; none where it holds no window before another."""
     shortest = int(panel.lengths.min())
     room = min(shortest - lookback - 2 * horizon + 1, shortest // 3)
     if room < 1:
