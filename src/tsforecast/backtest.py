@@ -46,7 +46,6 @@ def carry_out(
 ) -> Backtest | None:
     """Draw the folds, then fit and score; with `out`, keep, track and draw what is found."""
     from tsforecast.backtesting.backtest import backtest, plan
-    from tsforecast.bundle import golden
     from tsforecast.data.folds import Folds, diagram
     from tsforecast.tracking.client import view
     from tsforecast.training.results import check_objective
@@ -81,7 +80,7 @@ def carry_out(
         if first.refit == "all":
             best = min(planned, key=lambda model: found.scores[score][model])
             kept = found.bundle(best).save(out / "bundle")
-            run.log_bundle(out / "bundle", golden.example(kept, loaded.panel), kept.quantile_levels)
+            run.log_bundle(out / "bundle")
         found.save(out)
         report.write_folds(out / "plots", found)
         run.log_dataset(**loaded.record)

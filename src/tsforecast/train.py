@@ -44,7 +44,6 @@ def carry_out(
     parent: str = "",
 ) -> Result:
     """Run the experiment that a configuration describes; with `out`, keep, track, draw and publish what it finds."""
-    from tsforecast.bundle import golden
     from tsforecast.config.experiment import experiment
     from tsforecast.experiment import PARTS, Keep, run_experiment
     from tsforecast.tracking.client import view
@@ -68,7 +67,7 @@ def carry_out(
                 found.save(out)
                 run.log_metrics(found.metrics)
                 run.log_dataset(**data.loaded.record)
-        run.log_bundle(out / "bundle", golden.example(result.bundle, data.panel), result.bundle.quantile_levels)
+        run.log_bundle(out / "bundle")
         report.write(out / "plots", result.parts["test"], result.fitted.insights)
         results = ("metrics.json", "scores.npz", "forecasts.parquet", "interpretation.json")
         for file in ("plots", "config.yaml", *results, "train.log"):

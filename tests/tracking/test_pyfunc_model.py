@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from tests.errors import has, refused
 
+from tsforecast.bundle import golden
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.data.frames import to_panel
 from tsforecast.data.schema import Schema
@@ -58,16 +59,17 @@ def saved(frame: pd.DataFrame, schema: Schema, path: Path) -> Bundle:
     windows = Windows.over(encoded, lookback=L, horizon=H, begin=panel.offsets[:-1], end=panel.offsets[1:])
     dims = encoded.dims(L, H, 24)
     forecaster = Ridge().fit(windows, windows, dims)
-    return Bundle(schema=schema.resolved(panel), dims=dims, features=features, forecaster=forecaster).save(path)
+    bundle = Bundle(schema=schema.resolved(panel), dims=dims, features=features, forecaster=forecaster)
+    return golden.with_golden(bundle, panel, probes=1).save(path)
 
 
-def logged(tracker: MLflowTracker, bundle: Bundle, example: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> Any:
+def logged(tracker: MLflowTracker, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The pyfunc as a stranger would load it, with pickle refused."""
     import mlflow
 
     with tracker.run("r", {}) as run:
         assert bundle.path is not None
-        uri = run.log_bundle(bundle.path, example)
+        uri = run.log_bundle(bundle.path)
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tracker.uri)  # `set_tracking_uri` would outlive the test
     return mlflow.pyfunc.load_model(uri)
@@ -79,7 +81,7 @@ def test_when_a_wide_bundle_is_loaded_by_mlflow_then_it_forecasts_the_same_bits(
 ) -> None:
     frame = wide(tz=tz)
     bundle = saved(frame, Schema(freq="h"), tmp_path / "bundle")
-    model = logged(tracker, bundle, frame.tail(L), monkeypatch)
+    model = logged(tracker, bundle, monkeypatch)
     expected = bundle.forecast(frame.tail(L)).to_frame()
     for given in (frame.tail(L), frame, frame.tail(L)[["visits", "date", "load"]]):
         pd.testing.assert_frame_equal(model.predict(given), expected)
@@ -94,7 +96,7 @@ def test_when_the_bundle_has_covariates_then_one_frame_carries_them(
     frame = long()
     bundle = saved(frame, LONG, tmp_path / "bundle")
     asked = frame.assign(visits=frame["visits"].where(frame.groupby("shop").cumcount() < 60 - H))
-    model = logged(tracker, bundle, asked.groupby("shop").tail(L + H), monkeypatch)
+    model = logged(tracker, bundle, monkeypatch)
     history, future = asked.dropna().drop(columns="size"), asked[asked["visits"].isna()]
     expected = bundle.forecast(history, future, static=frame[["shop", "size"]].drop_duplicates()).to_frame()
     pd.testing.assert_frame_equal(model.predict(asked), expected)
@@ -106,7 +108,7 @@ def test_when_the_frame_is_wrong_then_the_bundles_own_message_comes_through(
     tracker: MLflowTracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = saved(wide(), Schema(target=("load", "visits"), freq="h"), tmp_path / "bundle")
-    model = logged(tracker, bundle, wide().tail(L), monkeypatch)
+    model = logged(tracker, bundle, monkeypatch)
     with refused(DataError, where="history", what=has("'load' is missing")):
         model.predict(wide().drop(columns="load"))
     with refused(DataError, where="load, visits", what=has("are they history, or to be forecast?")):
@@ -119,7 +121,7 @@ def test_when_the_model_is_loaded_by_a_fresh_process_then_its_example_works(
     frame = wide()
     bundle = saved(frame, Schema(freq="h"), tmp_path / "bundle")
     with tracker.run("r", {}) as run:
-        uri = run.log_bundle(tmp_path / "bundle", frame.tail(L))
+        uri = run.log_bundle(tmp_path / "bundle")
     code = (
         "import mlflow, sys; model = mlflow.pyfunc.load_model(sys.argv[1])\n"
         "assert not {'torch', 'lightning', 'hydra'} & set(sys.modules)\n"
@@ -139,4 +141,4 @@ def test_when_the_model_is_loaded_by_a_fresh_process_then_its_example_works(
 
 def test_when_models_are_not_logged_then_there_is_none(tracker: MLflowTracker, tmp_path: Path) -> None:
     with MLflowTracker(tracker.uri, log_model=False).run("r", {}) as run:
-        assert run.log_bundle(tmp_path, wide()) is None
+        assert run.log_bundle(tmp_path) is None

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from tests.errors import has, refused
 
@@ -214,5 +213,5 @@ def test_when_nothing_is_tracked_then_a_run_takes_everything_and_keeps_nothing(
     with NoTracker().run("r", {}) as run:
         run.log_metrics({"a": 1})
         assert run.id == ""
-        assert run.log_bundle(tmp_path, pd.DataFrame()) is None
+        assert run.log_bundle(tmp_path) is None
     assert not list(tmp_path.iterdir())

@@ -13,23 +13,20 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from tsforecast.bundle.provenance import SERVED, packages
 from tsforecast.errors import ConfigError, without_password
 from tsforecast.tracking import client
-from tsforecast.types import quantile_names
+from tsforecast.tracking.models import write_model
 
 log = logging.getLogger(__name__)
 
 Facts = Mapping[str, Any]
-OUTPUT = {"unique_id": "string", "ds": "datetime", "cutoff": "datetime", "channel": "string", "y_hat": "float"}
 
 
 @dataclass
@@ -84,17 +81,8 @@ class Run:
             data = Dataset(name, digest[:36], "local", json.dumps({"uri": source}), profile=profile)
             self.client.log_inputs(self.id, [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
 
-    def log_bundle(self, path: Path, input_example: pd.DataFrame, quantile_levels: Sequence[float] = ()) -> str | None:
+    def log_bundle(self, path: Path) -> str | None:
         """The bundle as a pyfunc model that any MLflow tool can load.
-
-        Parameters
-        ----------
-        path
-            The bundle's directory.
-        input_example
-            What `tsforecast.tracking.pyfunc_model` can forecast from, kept beside the model.
-        quantile_levels
-            Of the forecasts.
 
         Returns
         -------
@@ -103,27 +91,11 @@ class Run:
         """
         if not (self.client and self.log_model):
             return None
-        from mlflow import pyfunc
         from mlflow.entities import LoggedModelOutput
-        from mlflow.models import Model, ModelSignature
-        from mlflow.types.schema import AnyType, ColSpec, Schema
 
-        # Any type, none required: MLflow's own check refuses whole numbers, time zones and dates as text, all of
-        # which a bundle reads, and a bundle says better what is wrong.
-        columns = Schema([ColSpec(AnyType(), str(name), required=False) for name in input_example.columns])
-        outputs = OUTPUT | {f"y_hat-{name}": "float" for name in quantile_names(quantile_levels) if name != "median"}
-        signature = ModelSignature(columns, Schema([ColSpec(kind, name) for name, kind in outputs.items()]))
         model = self.client.create_logged_model(self.experiment, "model", self.id)
         with tempfile.TemporaryDirectory() as scratch, client.errors(str(path), OSError):
-            pyfunc.save_model(
-                f"{scratch}/model",
-                mlflow_model=Model(run_id=self.id, model_id=model.model_id),
-                python_model=str(Path(__file__).with_name("pyfunc_model.py")),
-                artifacts={"bundle": str(path)},
-                signature=signature,
-                input_example=input_example,
-                pip_requirements=[f"{name}=={version}" for name, version in packages(SERVED).items()],
-            )
+            write_model(path, Path(scratch) / "model", run_id=self.id, model_id=model.model_id)
             self.client.log_model_artifacts(model.model_id, f"{scratch}/model")
         self.client.finalize_logged_model(model.model_id, "READY")
         self.client.log_outputs(self.id, [LoggedModelOutput(model.model_id, step=0)])
