@@ -154,7 +154,7 @@ def test_publish_names_what_serves_the_bundle_and_train_prints_both_commands(run
     digest = hashlib.sha256((demo / "naive" / "bundle" / "manifest.json").read_bytes()).hexdigest()
     serve = f"TSFORECAST_BUNDLE=my-naive:{digest[:12]} bentoml serve tsforecast.serving.service:Forecaster"
     assert serve in done.stdout
-    assert has_parts(run(demo, "publish", "bundle=naive").error, where="naive", fix=has("naive/bundle"))
+    assert has_parts(run(demo, "publish", "naive").error, where="naive", fix=has("naive/bundle"))  # a bare word
 
 
 def test_train_publishes_when_asked_to(run: Run, demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,8 @@ from tsforecast.config.compose import CONF_DIR, check_keys, explain, folders, gr
 from tsforecast.config.job import limit_threads, show
 from tsforecast.config.roots import ROOTS
 
+FLAGS = {"--dry-run": "backtest.dry_run=true", "--force": "force=true", "--json": "json=true"}
+
 
 def help_text(command: str) -> str:
     """What can be chosen, and the command's own file; composing it would take three times as long."""
@@ -51,12 +53,11 @@ def command(task: Callable[[DictConfig], Any], config_name: str) -> None:
         show(help_text(config_name))
         return
     gc.set_threshold(200_000)  # what imports make, hundreds of thousands of objects, lives to the end: do not search it
-    if hasattr(ROOTS[config_name], "input"):
-        sys.argv[1:] = _named(sys.argv[1:])
-    sys.argv[1:] = ["backtest.dry_run=true" if each == "--dry-run" else each for each in sys.argv[1:]]
     trace = "--trace" in sys.argv or os.environ.get("HYDRA_FULL_ERROR") == "1"
+    words = [FLAGS.get(each, each) for each in sys.argv[1:] if each != "--trace"]
+    words = _named(words, key) if (key := getattr(ROOTS[config_name], "word", None)) else words
     # Options first, in the order given: argparse reads key=value up to the next option and not after it.
-    sys.argv[1:] = sorted((each for each in sys.argv[1:] if each != "--trace"), key=_is_override)
+    sys.argv[1:] = sorted(words, key=_is_override)
     overrides = [each for each in sys.argv[1:] if _is_override(each)]
     if not any(each.startswith(("--config-dir", "-cd")) for each in sys.argv):
         sys.argv += [f"--config-dir={root}" for root in folders()[1:]]
@@ -95,10 +96,10 @@ def _may_choose_mode(arguments: list[str]) -> bool:
     return (CONF_DIR / "local").is_dir() or any(each.lstrip("+~").startswith(ways) for each in arguments)
 
 
-def _named(words: list[str]) -> list[str]:
-    """A word that is no option, no key and not what an option takes is the input: `tsforecast check my.csv`."""
+def _named(words: list[str], key: str) -> list[str]:
+    """A word that is no option, no key and not what an option takes is the value of `key`: `check my.csv`."""
     own = [_is_override(word) or word.startswith("-") or last.startswith("-") for last, word in pairwise(["", *words])]
-    return [word if named else f'input="{word}"' for word, named in zip(words, own, strict=True)]
+    return [word if named else f'{key}="{word}"' for word, named in zip(words, own, strict=True)]
 
 
 def _is_override(argument: str) -> bool:

@@ -1,11 +1,14 @@
-"""The keys of each command and their kinds; their values are in conf/. Known to Hydra wherever this is imported."""
+"""The keys of each command and their kinds; their values are in conf/. Known to Hydra wherever this is imported.
+
+A bare word on the command line is the value of the key that its root calls `word`.
+"""
 
 from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
@@ -85,6 +88,7 @@ class BacktestConfig(TrainConfig):
 class EvaluateConfig:
     """Root of `evaluate`."""
 
+    word: ClassVar = "bundle"
     bundle: str = MISSING
     dataset: Any = None
     split: Any = None
@@ -99,6 +103,7 @@ class EvaluateConfig:
 class PredictConfig:
     """Root of `predict`."""
 
+    word: ClassVar = "input"
     bundle: str = MISSING
     input: str = MISSING
     output: str = MISSING
@@ -126,6 +131,7 @@ class PredictConfig:
 class PublishConfig:
     """Root of `publish`."""
 
+    word: ClassVar = "bundle"
     bundle: str = MISSING
     name: str | None = MISSING
     paths: Paths = MISSING
@@ -146,6 +152,7 @@ class LeaderboardConfig:
 class CheckConfig:
     """Root of `check`."""
 
+    word: ClassVar = "input"
     input: str = MISSING
     dataset: Any = MISSING
     paths: Paths = MISSING
