@@ -34,6 +34,7 @@ LAYERS = {
     "experiment": BUNDLE | {"bundle", "metrics", "training", "result"},
     "backtesting": {*BUNDLE, "cluster", "bundle", "plotting", "metrics", "training", "experiment", "result"},
     "leaderboards": {"errors", "files", "metrics", "plotting", "training"},  # of training, what a run has recorded
+    "promotion": BUNDLE | {"bundle", "metrics", "training", "leaderboards"},  # of the latter, how losses differ
     "tracking": BUNDLE | {"bundle", "__init__"},
     "serving": BUNDLE | {"bundle", "tracking", "__init__"},  # tracking fetches a bundle from MLflow
     "__init__": {"errors", "types", "bundle", "data", "train", "backtest", "leaderboard"},
