@@ -193,7 +193,7 @@ class Store:
 def test_a_store_of_ones_own_is_a_class_with_a_load(frame: pd.DataFrame) -> None:
     rows = list(zip(frame["date"].astype(str), frame["load"], strict=True))
     result = run_experiment(replace(small(frame, "model=ridge"), source=Store(rows)))
-    assert result.bundle.metadata["data"]["name"] == "mine"
+    assert result.bundle.provenance["data"]["name"] == "mine"
     assert result.metrics["test/mse"] > 0
 
 

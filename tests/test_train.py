@@ -96,7 +96,7 @@ def test_the_digest_is_that_of_the_file_as_it_was_read(run: Run, monkeypatch: py
     fitting_fit = fitting.fit
     monkeypatch.setattr("tsforecast.experiment.fit", fit)
     bundle, _ = written(run())
-    assert bundle.metadata["data"]["digest"] == before[0]
+    assert bundle.provenance["data"]["digest"] == before[0]
 
 
 @dataclass

@@ -46,9 +46,10 @@ def carry_out(
 ) -> Backtest | None:
     """Draw the folds, then fit and score; with `out`, keep, track and draw what is found."""
     from tsforecast.backtesting.backtest import backtest, plan
+    from tsforecast.bundle.provenance import FILE as PROVENANCE
     from tsforecast.data.folds import Folds, diagram
     from tsforecast.tracking.client import view
-    from tsforecast.training.results import check_objective
+    from tsforecast.training.results import check_objective, write_json
 
     keys: Any = OmegaConf.to_container(cfg.backtest)
     models, dry = keys.pop("models"), keys.pop("dry_run")
@@ -72,7 +73,9 @@ def carry_out(
     report, tracker = build(cfg.report), build(cfg.tracking)
     name, sweep = job.tracked_as(f"{first.name} backtest")
     tags = {"dataset": chosen["dataset"], "model": ",".join(planned)}
-    with tracker.run(name, first.config, tags, first.origin, sweep) as run:
+    origin = {**first.origin, "data": loaded.record, "parents": {"run": sweep} if sweep else {}}
+    write_json(out / PROVENANCE, origin)
+    with tracker.run(name, first.config, tags, origin, sweep) as run:
         total = len(cutoffs) * (len(planned) + len(first.baselines))
         with _kept(out), quiet_console(), _progress(total, cfg.objective) as seen:
             found = backtest(planned, folds, out, loaded=loaded, **jobs, on=seen)

@@ -46,7 +46,7 @@ def main(cfg: DictConfig) -> None:
     encoded = bundle.features.encode(panel)
     data = Prepared(replace(loaded, panel=panel), borders, bundle.features, encoded, dims, cfg.evaluation.stride)
     windows = data.windows(part)
-    seen, until = bundle.metadata.get("data", {}).get("digest"), bundle.metadata.get("chosen_until")
+    seen, until = bundle.provenance.get("data", {}).get("digest"), bundle.metadata.get("chosen_until")
     known = part == "test" and seen == loaded.fingerprint
     if until and known and (early := int((panel.time[windows.origins] <= pd.Timestamp(until)).sum())):
         what = "%d of the windows lie in rows up to %s, on which this model was trained or chosen"

@@ -94,8 +94,8 @@ class Experiment:
         A checkpoint to resume from.
     name, label
         What the run and its bundle are called, and what tables of scores call the model.
-    config
-        The configuration it was built from, as JSON values: kept in the bundle.
+    config, overrides, choices, parents
+        What it was built from, for the record, as `tsforecast.bundle.provenance.provenance` takes it.
 
     Raises
     ------
@@ -122,6 +122,9 @@ class Experiment:
     name: str = "experiment"
     label: str = "model"
     config: Mapping[str, Any] = field(default_factory=dict)
+    overrides: Sequence[str] = ()
+    choices: Mapping[str, str] = field(default_factory=dict)
+    parents: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("lookback", "horizon", "stride", *["season"] * (self.season is not None)):
@@ -133,8 +136,8 @@ class Experiment:
 
     @cached_property
     def origin(self) -> dict[str, Any]:
-        """Commit, packages, host and configuration: what a result was made from."""
-        return provenance(dict(self.config))
+        """Configuration, commit, packages and host: what a result was made from, less its data."""
+        return provenance(self.config, self.overrides, self.choices, self.parents)
 
     @property
     def learned(self) -> bool:
@@ -156,6 +159,7 @@ class Experiment:
         TsforecastError
             Data, split, features, model and calibration do not fit together.
         """
+        began = time.perf_counter()
         data = self._encoded(loaded or self.source.load()) if like is None else like
         data = replace(data, dims=replace(data.dims, quantiles=self.quantiles if self.learned else ()))
         check_covariates(self.model, data.encoded, label=self.label, unused=self.unused_covariates)
@@ -165,7 +169,7 @@ class Experiment:
             check_labels(data.windows(part))
         if like is None:
             golden.rehearse(data.bundle(SeasonalNaiveForecaster(1, self.horizon)), data.rows("train"))
-        return data
+        return replace(data, seconds=time.perf_counter() - began)
 
     def _encoded(self, loaded: Loaded) -> Prepared:
         """Split, features fitted on the train rows, encoded rows."""
@@ -241,11 +245,11 @@ def run_experiment(
     fitting = Fitting(data.dims, experiment.trainer, experiment.seed, out, experiment.ckpt_path, on)
     fitted = fit(experiment.model, train, val, fitting)
     until = str(data.panel.time[data.borders.val_end - 1].max())  # rows up to here chose something
-    metadata = {"name": experiment.name, "data": data.loaded.record, "chosen_until": until}
-    if "test" in parts:
-        metadata["provenance"] = experiment.origin
-    bundle = replace(data.bundle(fitted.forecaster), metadata=metadata)
-    result = Result(experiment, data, fitted, bundle, metrics={"time/fit_seconds": time.perf_counter() - began})
+    seconds = {"read": data.seconds, "fit": time.perf_counter() - began}
+    metadata: dict[str, Any] = {"name": experiment.name, "chosen_until": until}
+    origin: dict[str, Any] = {**experiment.origin, "data": data.record, "seconds": seconds} if "test" in parts else {}
+    bundle = replace(data.bundle(fitted.forecaster), metadata=metadata, provenance=origin)
+    result = Result(experiment, data, fitted, bundle, metrics={"time/fit_seconds": seconds["fit"]})
     on.update(result)
     errors = experiment.errors(data, bundle, fitted.chosen, "cal")
     bundle = experiment.calibration(bundle, errors, experiment.quantiles)
@@ -259,9 +263,10 @@ def run_experiment(
         on.update(result)
     summary = {name: value for name, value in result.metrics.items() if name.partition("/")[0] in parts}
     metadata |= {"scores": {name: value for name, value in summary.items() if name.count("/") == 1}}
+    seconds["score"] = time.perf_counter() - began - seconds["fit"]
     if "test" in parts and experiment.refit == "all":
         errors = experiment.errors(data, bundle, fitted.chosen, "cal", "test")
-        bundle = on_all_rows(experiment, data, fitted.chosen, errors, metadata)
+        bundle = on_all_rows(experiment, data, fitted.chosen, errors, metadata, origin)
     elif "test" in parts:
         bundle = golden.with_golden(replace(bundle, metadata=metadata), data.rows("train"))
     result = replace(result, bundle=bundle)
@@ -275,6 +280,7 @@ def on_all_rows(
     chosen: Mapping[str, Any],
     errors: Float[np.ndarray, "B H C Q"] | None,
     metadata: Mapping[str, Any],
+    origin: Mapping[str, Any],
 ) -> Bundle:
     """Fit once more, on all rows that there are, with what earlier fits have chosen; calibrated by their `errors`.
 
@@ -282,11 +288,13 @@ def on_all_rows(
     (`refit`).
     """
     first, end = data.panel.offsets[:-1], data.panel.offsets[1:]
-    whole = data.fitted_on(Borders(first, end, end, end))
+    whole, began = data.fitted_on(Borders(first, end, end, end)), time.perf_counter()
     fitting = Fitting(whole.dims, experiment.trainer, experiment.seed)
     fitted = fit(experiment.model.refitting(chosen), whole.windows("train"), whole.windows("val"), fitting)
     until = str(data.panel.time[end - 1].max())
     refit = {"rows": len(data.panel.time), "chosen": dict(chosen), "scored_until": metadata["chosen_until"]}
-    bundle = replace(whole.bundle(fitted.forecaster), metadata={**metadata, "chosen_until": until, "refit": refit})
+    origin = {**origin, "seconds": {**origin.get("seconds", {}), "refit": time.perf_counter() - began}}
+    about = {**metadata, "chosen_until": until, "refit": refit}
+    bundle = replace(whole.bundle(fitted.forecaster), metadata=about, provenance=origin)
     log.info("fitted once more on all %d rows, up to %s", len(data.panel.time), until)
     return golden.with_golden(experiment.calibration(bundle, errors, experiment.quantiles), whole.rows("train"))

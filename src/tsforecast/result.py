@@ -11,6 +11,7 @@ import pandas as pd
 
 from tsforecast.bundle import golden
 from tsforecast.bundle.bundle import Bundle
+from tsforecast.bundle.provenance import FILE as PROVENANCE
 from tsforecast.data.sources import Loaded
 from tsforecast.data.splits import Borders
 from tsforecast.files import atomic
@@ -89,7 +90,7 @@ class Result:
         return Record(facts, windows, found.scores, folds, seconds)
 
     def save(self, out: Path) -> Bundle:
-        """Write `bundle/`, `metrics.json`, `scores.npz`, some test forecasts, what the model says about itself.
+        """Write `bundle/`, `provenance.json`, `metrics.json`, `scores.npz`, test forecasts, what it says of itself.
 
         Returns
         -------
@@ -103,6 +104,7 @@ class Result:
         """
         bundle = self.bundle.save(out / "bundle")
         write_json(out / "metrics.json", self.metrics)
+        write_json(out / PROVENANCE, bundle.provenance)
         if "test" in self.parts:
             self.record().save(out / FILE)
             found = self.parts["test"]

@@ -44,12 +44,15 @@ def carry_out(
     parent: str = "",
 ) -> Result:
     """Run the experiment that a configuration describes; with `out`, keep, track, draw and publish what it finds."""
+    from tsforecast.bundle.provenance import FILE as PROVENANCE
     from tsforecast.config.experiment import experiment
     from tsforecast.experiment import PARTS, Keep, run_experiment
     from tsforecast.tracking.client import view
-    from tsforecast.training.results import check_objective
+    from tsforecast.training.results import check_objective, write_json
 
-    planned = experiment(cfg, chosen, source, overrides)
+    number, sweep = job.tracked_as("")
+    parents = {"run": parent or sweep} if parent or sweep else {}
+    planned = experiment(cfg, chosen, source, overrides, parents)
     for name in listed(cfg.objective):
         check_objective(name, planned.quantiles)
     data = planned.prepare()  # before a run is opened: what is wrong with the data is told at once
@@ -57,8 +60,9 @@ def carry_out(
         return run_experiment(planned, out, data=data, parts=() if follows() else PARTS)
     report, tracker, store = build(cfg.report), build(cfg.tracking), build(cfg.publish)
     tags = {key: chosen[key] for key in ("dataset", "model")}
-    name, sweep = job.tracked_as(planned.name)
-    with tracker.run(name, planned.config, tags, planned.origin, parent or sweep) as run:
+    name, origin = f"{planned.name}{number}", {**planned.origin, "data": data.record}
+    write_json(out / PROVENANCE, origin)  # so that a run that is killed has it
+    with tracker.run(name, planned.config, tags, origin, parents.get("run", "")) as run:
         keep = Keep(run)
         try:
             result = run_experiment(planned, out, on=keep, data=data)
@@ -70,7 +74,7 @@ def carry_out(
         run.log_bundle(out / "bundle")
         report.write(out / "plots", result.parts["test"], result.fitted.insights)
         results = ("metrics.json", "scores.npz", "forecasts.parquet", "interpretation.json")
-        for file in ("plots", "config.yaml", *results, "train.log"):
+        for file in ("plots", "config.yaml", PROVENANCE, *results, "train.log"):
             run.log_artifact(out / file)
     tag = store.publish(out / "bundle") if store else None  # after the run is closed: what goes wrong loses nothing
     steps = next_steps(result.bundle, out, data.loaded, planned.split, view(tracker.uri) if run.id else None, tag=tag)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
+import re
+import secrets
 import subprocess
-from importlib.metadata import version
+from importlib.metadata import distributions, version
 from pathlib import Path
 
 import pytest
 
-from tsforecast.bundle.provenance import git, packages, provenance
+from tsforecast.bundle.provenance import digest_of, git, packages, portable, provenance, tags
 
 
 def command(directory: Path, *arguments: str) -> str:
@@ -86,6 +89,44 @@ def test_the_commit_is_the_packages_wherever_the_command_is_typed(
 def test_the_record_is_json_and_names_the_interpreter_and_the_packages() -> None:
     record = json.loads(json.dumps(provenance({"seed": 1})))
     assert record["config"] == {"seed": 1}
-    assert record["python"] == platform.python_version()
+    assert record["host"]["python"] == platform.python_version()
+    assert record["seed"] == 1
     assert record["packages"]["numpy"] == version("numpy")
     assert packages(["numpy", "no-such-package"]) == {"numpy": version("numpy")}
+
+
+def test_all_that_is_installed_is_listed_with_the_versions_that_python_knows() -> None:
+    known = {re.sub(r"[-_.]+", "-", each.name).lower(): each.version for each in reversed([*distributions()])}
+    assert packages() == known
+
+
+def test_the_digest_of_the_packages_is_that_of_sorted_lines() -> None:
+    expected = hashlib.sha256(b"numpy==2.1\npandas==2.2\n").hexdigest()
+    assert digest_of({"pandas": "2.2", "numpy": "2.1"}) == expected
+    assert digest_of({"pandas": "2.2", "numpy": "2.2"}) != expected
+
+
+def test_no_password_is_kept_wherever_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    password = secrets.token_hex(8)  # which the work tree's own changes do not hold
+    address = f"postgresql://me:{password}@host/db"
+    monkeypatch.setattr("sys.argv", ["train", f"dataset.address={address}"])
+    record = provenance({"dataset": {"address": [address]}}, overrides=[f"dataset.address={address}"])
+    assert password not in json.dumps(record)
+    assert record["config"]["dataset"]["address"] == ["postgresql://me:***@host/db"]
+
+
+def test_a_configuration_names_the_places_of_its_machine() -> None:
+    paths = {"root_dir": "/home/me", "data_dir": "/home/me/data", "output_dir": "/home/me/outputs"}
+    places = ["/home/me/data/x.csv", "/home/me/y", "/home/meme/y", "sqlite:////home/me/a.db", "a /home/me", "/home/me"]
+    assert portable({"a": [*places, 1, None]}, paths) == {
+        "a": [
+            "${paths.data_dir}/x.csv", "${paths.root_dir}/y", "/home/meme/y", "sqlite:///${paths.root_dir}/a.db",
+            "a /home/me", "${paths.root_dir}", 1, None,
+        ]
+    }  # fmt: skip
+    assert portable("/x", {"root_dir": "/"}) == "/x"
+
+
+def test_tags_are_text_and_what_is_not_known_has_none() -> None:
+    origin = {"git": {"commit": None, "dirty": True}, "seed": 0, "data": {"digest": "a"}, "host": None}
+    assert tags(origin) == {"git.dirty": "true", "data.digest": "a", "seed": "0"}

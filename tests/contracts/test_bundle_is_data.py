@@ -27,7 +27,7 @@ from tsforecast.errors import BundleError, DataError, TsforecastError
 from tsforecast.serving.engine import Engine
 from tsforecast.training.prepare import trained_on
 
-FILES = ("bundle.json", "metadata.json", "golden.json", "manifest.json")
+FILES = ("bundle.json", "metadata.json", "provenance.json", "golden.json", "manifest.json")
 TARGETS = (
     "pandas.read_pickle", "os.system", "builtins.eval", "tsforecast.train.train", "tsforecast.windows.Windows",
     "tsforecast.serving.service.Forecaster", "tsforecast.features.base.np.load", "tsforecast", "", "..",
@@ -70,14 +70,11 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
             "_target_": "tsforecast.data.splits.DateSplit", "val_start": "2024-01-04", "test_start": "2024-01-05",
         },
         "model": {"_target_": "tsforecast.models.linear.Ridge"},
-        "paths": {"root_dir": str(place), "data_dir": str(place / "data")},
     }  # fmt: skip
-    about = {
-        "name": "own-ridge", "scores": {"test/mse": 1.0}, "chosen_until": "2024-01-05 00:00:00",
-        "data": {"name": "own", "digest": "0", "source": "own.csv", "rows": 150}, "provenance": {"config": config},
-    }  # fmt: skip
+    about = {"name": "own-ridge", "scores": {"test/mse": 1.0}, "chosen_until": "2024-01-05 00:00:00"}
+    origin = {"data": {"name": "own", "digest": "0", "source": "own.csv", "rows": 150}, "config": config}
     made = trained(frame(), Schema(freq="h", timezone="naive"), place / "first")
-    return replace(made, metadata=about).save(place / "bundle")
+    return replace(made, metadata=about, provenance=origin).save(place / "bundle")
 
 
 def read(path: Path) -> None:
@@ -158,10 +155,10 @@ def test_whatever_is_planted_in_a_string_of_a_bundle_nothing_runs_and_nothing_el
 def test_evaluate_builds_nothing_but_the_data_and_the_splits_of_this_package(
     bundle: Bundle, tmp_path: Path, part: str, target: str
 ) -> None:
-    path = forged(bundle, "metadata.json", put(("provenance", "config", part, "_target_"), target), tmp_path / "b")
+    path = forged(bundle, "provenance.json", put(("config", part, "_target_"), target), tmp_path / "b")
     with pytest.raises(BundleError) as error:
         trained_on(load_bundle(path), part, {}, "data")
-    assert error.value.where == "metadata.json"
+    assert error.value.where == "provenance.json"
 
 
 @pytest.mark.parametrize("key", ["path", "static_path"])
@@ -170,7 +167,7 @@ def test_a_path_outside_is_followed_only_when_the_caller_names_it(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for value in (str(tmp_path / "x.csv"), "../x.csv", "https://host/x.csv"):
-        path = forged(bundle, "metadata.json", put(("provenance", "config", "dataset", key), value), tmp_path / "b")
+        path = forged(bundle, "provenance.json", put(("config", "dataset", key), value), tmp_path / "b")
         with pytest.raises(BundleError) as error:
             trained_on(load_bundle(path), "dataset", {}, "data")
         assert f"+dataset.{key}={value}" in str(error.value.fix)
@@ -181,7 +178,7 @@ def test_nothing_is_downloaded_from_an_address_that_a_bundle_states(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    path = forged(bundle, "metadata.json", put(("provenance", "config", "dataset", "path"), "gone.csv"), tmp_path / "b")
+    path = forged(bundle, "provenance.json", put(("config", "dataset", "path"), "gone.csv"), tmp_path / "b")
     with refused(DataError, where="gone.csv", got=has("no url")):
         trained_on(load_bundle(path), "dataset", {}, "data").load()
     address = {"url": "http://127.0.0.1:9/x.csv"}

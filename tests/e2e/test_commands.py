@@ -291,15 +291,15 @@ def test_when_a_bundle_is_damaged_then_predict_says_which_file_and_writes_nothin
 def test_when_a_bundle_names_a_function_among_its_values_then_evaluate_does_not_call_it(run: Run, demo: Path) -> None:
     forged = demo / "forged"
     shutil.copytree(demo / "run" / "bundle", forged)
-    about = json.loads((forged / "metadata.json").read_text())
-    about["provenance"]["config"]["dataset"]["static_path"] = {"_target_": "os.mkdir", "path": "called"}
-    (forged / "metadata.json").write_text(json.dumps(about))
+    about = json.loads((forged / "provenance.json").read_text())
+    about["config"]["dataset"]["static_path"] = {"_target_": "os.mkdir", "path": "called"}
+    (forged / "provenance.json").write_text(json.dumps(about))
     manifest = json.loads((forged / "manifest.json").read_text())
-    manifest["metadata.json"] = hashlib.sha256((forged / "metadata.json").read_bytes()).hexdigest()
+    manifest["provenance.json"] = hashlib.sha256((forged / "provenance.json").read_bytes()).hexdigest()
     (forged / "manifest.json").write_text(json.dumps(manifest))
     done = run(demo, "evaluate", "bundle=forged", "hydra.run.dir=never")
     assert not (demo / "called").exists()
-    assert has_parts(done.error, where="metadata.json")
+    assert has_parts(done.error, where="provenance.json")
 
 
 @pytest.mark.parametrize("verb", ["check", "train", "evaluate", "predict"])

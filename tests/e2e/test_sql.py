@@ -23,8 +23,8 @@ def test_what_a_database_answers_is_trained_on_and_evaluated_when_it_is_asked_ag
     engine.dispose()
     monkeypatch.setenv("PLACE", "x.db")
     assert cli("train", "dataset=sql", "dataset.address=sqlite:///$PLACE", ASKED, *SMALL) == 0
-    about = json.loads(Path("run/bundle/metadata.json").read_text())
-    assert about["data"]["source"] == about["provenance"]["config"]["dataset"]["address"] == "sqlite:///$PLACE"
+    about = json.loads(Path("run/bundle/provenance.json").read_text())
+    assert about["data"]["source"] == about["config"]["dataset"]["address"] == "sqlite:///$PLACE"
     capsys.readouterr()
     assert cli("evaluate", "bundle=run/bundle", "hydra.run.dir=again") == 1
     assert "dataset=sql dataset.address=... dataset.query=..." in capsys.readouterr().err

@@ -149,10 +149,10 @@ class Backtest:
         experiment = replace(planned, split=fold, horizon=planned.horizon + self.gap)
         chosen = [each.chosen for each in self.scored[model] if each.chosen is not None][-1]
         until = str(self.loaded.panel.time[fold.borders.val_end - 1].max())
-        about = {"name": experiment.name, "data": self.loaded.record, "chosen_until": until}
-        about |= {"provenance": experiment.origin, "scores": self.metrics(model)}
+        about = {"name": experiment.name, "chosen_until": until, "scores": self.metrics(model)}
         errors = self.residuals(model) if experiment.calibration.needed(experiment.quantiles) else None
-        return on_all_rows(experiment, experiment.prepare(self.loaded), chosen, errors, about)
+        data = experiment.prepare(self.loaded)
+        return on_all_rows(experiment, data, chosen, errors, about, {**experiment.origin, "data": data.record})
 
 
 def backtest(

@@ -29,9 +29,9 @@ from tsforecast.windows import Windows
 
 log = logging.getLogger(__name__)
 
-FORMAT = 3
+FORMAT = 4
 _CHUNK = 1024  # windows predicted at a time
-_FILES = ("bundle.json", "metadata.json", "features.npz", "forecaster.safetensors")
+_FILES = ("bundle.json", "metadata.json", "provenance.json", "features.npz", "forecaster.safetensors")
 _OFFSETS = "calibration.offsets"
 
 
@@ -45,7 +45,9 @@ class Bundle(Inputs):
         Quantile levels of the forecasts, none for points alone; what calibration adds to each quantile (of a model
         that forecasts a point: to the point), in the units of the model.
     metadata
-        Name, resolved configuration, scores and provenance; JSON values.
+        Name and scores; JSON values.
+    provenance
+        What it was made from: configuration, data, commit, packages, host; JSON values.
     golden
         `history`, `known_future` and `static` as column lists, and the `values` and `quantiles` forecast from them.
     path, digest
@@ -56,6 +58,7 @@ class Bundle(Inputs):
     quantile_levels: tuple[float, ...] = ()
     offsets: Float[np.ndarray, "H C Q"] | None = field(default=None, repr=False)
     metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    provenance: Mapping[str, Any] = field(default_factory=dict, repr=False)
     golden: Mapping[str, Any] | None = field(default=None, repr=False)
     path: Path | None = None
     digest: str | None = None
@@ -237,7 +240,7 @@ class Bundle(Inputs):
         }
         arrays = features.state() | ({} if self.offsets is None else {_OFFSETS: self.offsets})
         files: dict[str, Any] = {name: state.pop(name) for name in list(state) if directory.is_raw(name)}
-        files |= zip(_FILES, (body, self.metadata, arrays, state), strict=True)
+        files |= zip(_FILES, (body, self.metadata, self.provenance, arrays, state), strict=True)
         directory.write(Path(path), files if self.golden is None else files | {"golden.json": self.golden})
         parts = (self.forecaster, features.scaler, *features.features)
         return Bundle.load(path, allow=tuple(type(part).__module__.split(".")[0] for part in parts))
@@ -261,7 +264,7 @@ class Bundle(Inputs):
         try:
             raw, digest = directory.read(path, _FILES)
             files = {name: directory.decode(path / name, content) for name, content in raw.items()}
-            body, metadata, arrays, state = (files.pop(name) for name in _FILES)
+            body, metadata, origin, arrays, state = (files.pop(name) for name in _FILES)
             if (got := body.get("format")) != FORMAT:
                 what, fix = "the bundle has another format than this version reads", "install what wrote it"
                 raise BundleError(what, where=path, got=got, allowed=FORMAT, fix=fix)
@@ -280,6 +283,7 @@ class Bundle(Inputs):
                 quantile_levels=tuple(body["quantile_levels"]),
                 offsets=arrays.get(_OFFSETS),
                 metadata=metadata,
+                provenance=origin,
                 golden=files.get("golden.json"),
                 path=path,
                 digest=digest,

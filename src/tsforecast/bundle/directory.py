@@ -4,7 +4,8 @@ bundle.json           sizes, schema; features, scaler and forecaster as `_target
 features.npz          fitted arrays of the feature set, offsets of the calibration
 forecaster.safetensors, *.onnx
                       what the forecaster learned
-metadata.json         name, configuration, scores, provenance
+metadata.json         name, scores
+provenance.json       what it was made from: configuration, data, commit, packages, host
 golden.json           a request and its answer, which a server must give before it calls itself ready
 manifest.json         sha256 of every other file
 """
@@ -71,6 +72,14 @@ def write(path: Path, files: Mapping[str, Any]) -> None:
     except OSError as error:
         what, fix = "the bundle cannot be written", "free space or permissions"
         raise OutputError(what, where=path, got=error.strerror or error, fix=fix) from error
+
+
+def weights_digest(path: Path) -> str:
+    """The sha256 of what a fit gives, less what is said of it: equal where a run was repeated bit for bit."""
+    manifest = parse_json((place := path / "manifest.json").read_bytes(), place)
+    learned = (".npz", ".safetensors", ".onnx")
+    kept = {name: digest for name, digest in manifest.items() if name == "bundle.json" or name.endswith(learned)}
+    return _sha256(_json(kept))
 
 
 def read(path: Path, wanted: Iterable[str]) -> tuple[dict[str, bytes], str]:

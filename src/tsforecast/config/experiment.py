@@ -9,6 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from tsforecast.bundle.provenance import portable
 from tsforecast.config.compose import build
 from tsforecast.config.job import check_processes, without_trainer
 from tsforecast.data.sources import Source
@@ -28,7 +29,11 @@ def _data_name(cfg: DictConfig, option: str, source: Source | None) -> str:
 
 
 def experiment(
-    cfg: DictConfig, chosen: Mapping[str, str], source: Source | None = None, overrides: Sequence[str] = ()
+    cfg: DictConfig,
+    chosen: Mapping[str, str],
+    source: Source | None = None,
+    overrides: Sequence[str] = (),
+    parents: Mapping[str, str] | None = None,
 ) -> Experiment:
     """The experiment that the configuration of `train` describes.
 
@@ -40,6 +45,8 @@ def experiment(
         In place of the one that `dataset` describes.
     overrides
         What was asked for: what of it has no effect is told.
+    parents
+        The runs that this one is a part of or repeats.
 
     Raises
     ------
@@ -78,5 +85,8 @@ def experiment(
         ckpt_path=cfg.ckpt_path,
         name=cfg.name or f"{_data_name(cfg, chosen['dataset'], source)}-{chosen['model']}",
         label=chosen["model"],
-        config=resolved,
+        config=portable(resolved, resolved.pop("paths")),
+        overrides=tuple(overrides),
+        choices=chosen,
+        parents=parents or {},
     )

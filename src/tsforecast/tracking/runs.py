@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from tsforecast.bundle import provenance
 from tsforecast.errors import ConfigError, without_password
 from tsforecast.tracking import client
 from tsforecast.tracking.models import write_model
@@ -203,7 +204,7 @@ def _source(origin: Facts | None) -> dict[str, str]:
     git = (origin or {}).get("git") or {}
     tags = {"mlflow.user": getpass.getuser(), "mlflow.source.name": sys.argv[0], "mlflow.source.type": "LOCAL"}
     tags |= {f"mlflow.source.git.{key}": git[key] for key in ("commit", "branch") if git.get(key)}
-    return tags | ({"git.dirty": str(git["dirty"]).lower()} if git else {})
+    return tags | provenance.tags(origin or {})
 
 
 def _flat(params: Facts, prefix: str = "") -> Iterator[tuple[str, Any]]:

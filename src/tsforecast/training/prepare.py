@@ -14,6 +14,7 @@ from jaxtyping import Float
 
 from tsforecast.bundle import directory
 from tsforecast.bundle.bundle import Bundle
+from tsforecast.bundle.provenance import DATA_DIR, FILE, PLACES
 from tsforecast.data.panel import Panel
 from tsforecast.data.sources import Dataset, Loaded
 from tsforecast.data.splits import Borders
@@ -49,6 +50,8 @@ class Prepared:
         What was read, without the series that the split leaves out.
     stride
         Rows from one test origin to the next; the other parts have every window.
+    seconds
+        What reading and encoding took.
     """
 
     loaded: Loaded
@@ -57,6 +60,18 @@ class Prepared:
     encoded: Encoded
     dims: Dims
     stride: int = 1
+    seconds: float = 0.0
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What was read, and of each part the number of rows, the first and the last timestamp."""
+        parts, time = {}, self.panel.time
+        for part in ("train", "val", "cal", "test"):
+            begin, end = self.borders.rows(part)
+            if (some := end > begin).any():
+                ends = {"first": str(time[begin[some]].min()), "last": str(time[end[some] - 1].max())}
+                parts[part] = {"rows": int((end - begin).sum()), **ends}
+        return {**self.loaded.record, "parts": parts}
 
     @property
     def panel(self) -> Panel:
@@ -122,9 +137,7 @@ _ROWS = "dataset=sql dataset.address=... dataset.query=..., or dataset=wide data
 def trained_on(bundle: Bundle, part: str, given: Mapping[str, Any], data_dir: str) -> Any:
     """The `dataset` or `split` that a bundle was trained on, from plain values; those `given` go over its own.
 
-    Of what a bundle says of files, names alone are followed: in `data_dir`, where training had it there, else from the
-    working directory, or from the one that training worked in if the bundle lies below it. Nothing is downloaded from
-    the `url` that it may state, and its digest is of the path that it states.
+    Nothing is downloaded from the `url` that it may state, and its digest is of the path that it states.
 
     Raises
     ------
@@ -132,34 +145,38 @@ def trained_on(bundle: Bundle, part: str, given: Mapping[str, Any], data_dir: st
         The bundle does not say, or names a class, a value or a place that it may not.
     """
     kind: type = {"dataset": Dataset, "split": Split}[part]
-    if part == "dataset" and "path" not in given and bundle.metadata.get("data", {}).get("source") == "memory":
+    if part == "dataset" and "path" not in given and bundle.provenance.get("data", {}).get("source") == "memory":
         what, fix = "the bundle was trained on a frame in memory", "say which rows: +dataset.path=FILE.csv"
         raise BundleError(what, where="dataset.path", fix=fix)
     try:
-        config = bundle.metadata["provenance"]["config"]
-        paths, left = config.get("paths") or {}, {"url", *["sha256"] * ("path" in given)}
+        config, left = bundle.provenance["config"], {"url", *["sha256"] * ("path" in given)}
         spec = {**{key: value for key, value in config[part].items() if key not in left}, **given}
         if part == "dataset" and "query" in spec:  # which is not asked again: a bundle sends nothing to a database
             what, fix = "the bundle was trained on the answer of a database", "say which rows: " + _ROWS
             raise BundleError(what, where="dataset", got=spec.get("address"), fix=fix)
         for key in sorted({"path", "static_path"} & {*spec} - {*given}):
             if isinstance(spec[key], str):
-                spec[key] = str(_followed(bundle, key, spec[key], data_dir, paths))
+                spec[key] = str(followed(bundle.path, key, spec[key], data_dir))
     except (LookupError, TypeError, AttributeError) as error:
         what, fix = "the bundle does not say what it was trained on", f"add {part}=... to the command"
         raise BundleError(what, where=part, got=error, fix=fix) from error
-    return directory.build(spec, kind, directory.allowed(), where="metadata.json")
+    return directory.build(spec, kind, directory.allowed(), where=FILE)
 
 
-def _followed(bundle: Bundle, key: str, place: str, data_dir: str, paths: Mapping[str, Any]) -> Path:
-    file = Path(place)
-    if str(file.parent) == paths.get("data_dir"):
-        return Path(data_dir) / file.name
+def followed(bundle: Path | None, key: str, place: str, data_dir: str) -> Path:
+    """Where a file lies that a bundle names: in `data_dir` if it says so, in the working directory, or above itself.
+
+    Raises
+    ------
+    BundleError
+        It names a place anywhere else.
+    """
+    root, _, rest = place.partition("/")
+    file = Path(rest if root in PLACES else place)
     if file.anchor or ".." in file.parts or ":" in str(file):
         what, fix = "a bundle is followed to no place outside the working directory", f"+dataset.{key}={place}"
-        raise BundleError(
-            what, where="metadata.json", got=place, allowed="a relative path", fix=f"if it is yours: {fix}"
-        )
-    above = Path(bundle.path or ".").resolve().parents
-    root = next((folder for folder in above if str(folder) == paths.get("root_dir")), Path())
-    return file if file.exists() else root / file
+        raise BundleError(what, where=FILE, got=place, allowed="a relative path", fix=f"if it is yours: {fix}")
+    if root == DATA_DIR:
+        return Path(data_dir) / file
+    above = (Path(), *Path(bundle or ".").resolve().parents)
+    return next((folder / file for folder in above if (folder / file).exists()), file)
