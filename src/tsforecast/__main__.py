@@ -18,6 +18,7 @@ VERBS = {
     "leaderboard": "compare runs",
     "predict": "a file in, forecasts out",
     "publish": "put a bundle into the Bento model store, to serve it",
+    "sync": "upload what an MLflow store lacks of runs that it was away from",
 }
 
 

@@ -48,7 +48,6 @@ def carry_out(
     from tsforecast.backtesting.backtest import backtest, plan
     from tsforecast.bundle.provenance import FILE as PROVENANCE
     from tsforecast.data.folds import Folds, diagram
-    from tsforecast.tracking.client import view
     from tsforecast.training.results import check_objective, write_json
 
     keys: Any = OmegaConf.to_container(cfg.backtest)
@@ -75,7 +74,7 @@ def carry_out(
     tags = {"dataset": chosen["dataset"], "model": ",".join(planned)}
     origin = {**first.origin, "data": loaded.record, "parents": {"run": sweep} if sweep else {}}
     write_json(out / PROVENANCE, origin)
-    with tracker.run(name, first.config, tags, origin, sweep) as run:
+    with tracker.run(name, first.config, tags, origin, sweep, out=out) as run:
         total = len(cutoffs) * (len(planned) + len(first.baselines))
         with _kept(out), quiet_console(), _progress(total, cfg.objective) as seen:
             found = backtest(planned, folds, out, loaded=loaded, **jobs, on=seen)
@@ -91,25 +90,25 @@ def carry_out(
         results = ("scores.csv", "folds.csv", "scores.npz", "forecasts.parquet")
         for path in ("plots", "config.yaml", *results, "backtest.log"):
             run.log_artifact(out / path)
-        _track(found, tracker, run, name, tags, keys)
+        _track(found, tracker, run, name, tags, keys, out)
     lines = [f"\n{found.table()}\n\nRun directory  {shlex.quote(os.path.relpath(out))}"]
     if kept is not None:
         place, until = shlex.quote(os.path.relpath(out / "bundle")), kept.metadata["chosen_until"]
         lines.append(f"Bundle         {place}, {kept.metadata['name']} on all rows up to {until}")
-    address = view(tracker.uri) if run.id else None
     if kept is not None:
-        lines.append(f"\n{next_steps(kept, out, loaded, first.split, address)}")
-    elif address:
-        lines.append(f"\nNext\n  {address}")
+        lines.append(f"\n{next_steps(kept, out, loaded, first.split, run.next_step)}")
+    elif run.next_step:
+        lines.append(f"\nNext\n  {run.next_step}")
     show("\n".join(lines))
     return found
 
 
-def _track(found: Backtest, tracker: Any, run: Run, name: str, tags: dict[str, str], keys: Any) -> None:
+def _track(found: Backtest, tracker: Any, run: Run, name: str, tags: dict[str, str], keys: Any, out: Path) -> None:
     """A run within the run for each model; its scores by fold are its steps."""
-    for model in found.scored if run.id else ():
+    for model in found.scored if run.uid else ():
         about = {"model": model, "backtest": keys}
-        with tracker.run(f"{name} {model}", about, tags | {"model": model}, parent=run.id) as child:
+        own = tags | {"model": model}
+        with tracker.run(f"{name} {model}", about, own, parent=run.uid, out=out / "folds" / model) as child:
             child.log_metrics(found.metrics(model))
             for each in found.scored[model]:
                 scores = {f"fold/{key}": value for key, value in each.scores.summary().items()}

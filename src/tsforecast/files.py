@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and their locks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from tsforecast.errors import OutputError
 
@@ -32,3 +33,16 @@ def atomic(path: Path) -> Iterator[Path]:
     finally:
         if scratch.exists():
             scratch.unlink()
+
+
+def lock(file: Any) -> bool | None:
+    """Take the lock of an open file, which ends with this process; False: another has it, None: there are no locks."""
+    try:
+        import fcntl
+    except ImportError:  # on Windows
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

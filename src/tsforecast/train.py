@@ -47,7 +47,6 @@ def carry_out(
     from tsforecast.bundle.provenance import FILE as PROVENANCE
     from tsforecast.config.experiment import experiment
     from tsforecast.experiment import PARTS, Keep, run_experiment
-    from tsforecast.tracking.client import view
     from tsforecast.training.results import check_objective, write_json
 
     number, sweep = job.tracked_as("")
@@ -62,7 +61,7 @@ def carry_out(
     tags = {key: chosen[key] for key in ("dataset", "model")}
     name, origin = f"{planned.name}{number}", {**planned.origin, "data": data.record}
     write_json(out / PROVENANCE, origin)  # so that a run that is killed has it
-    with tracker.run(name, planned.config, tags, origin, parents.get("run", "")) as run:
+    with tracker.run(name, planned.config, tags, origin, parents.get("run", ""), out=out) as run:
         keep = Keep(run)
         try:
             result = run_experiment(planned, out, on=keep, data=data)
@@ -77,7 +76,7 @@ def carry_out(
         for file in ("plots", "config.yaml", PROVENANCE, *results, "train.log"):
             run.log_artifact(out / file)
     tag = store.publish(out / "bundle") if store else None  # after the run is closed: what goes wrong loses nothing
-    steps = next_steps(result.bundle, out, data.loaded, planned.split, view(tracker.uri) if run.id else None, tag=tag)
+    steps = next_steps(result.bundle, out, data.loaded, planned.split, run.next_step, tag=tag)
     show(f"\n{result.table()}\n\nRun directory  {shlex.quote(os.path.relpath(out))}\n\n{steps}")
     return result
 

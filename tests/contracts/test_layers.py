@@ -49,6 +49,7 @@ COMMANDS = {
     "leaderboard",
     "predict",
     "publish",
+    "sync",
     "config",
     "tuning",
     "__main__",

@@ -178,9 +178,9 @@ def test_a_model_in_mlflow_is_found_by_its_address(
 ) -> None:
     bundle, uri = bundles("wide"), f"sqlite:///{shutil.copy(tracking_database, tmp_path)}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    with MLflowTracker(uri).run("name", {}) as run:
-        address = run.log_bundle(Path(str(bundle.path)))
-    assert Bundle.load(locate(address)).digest == bundle.digest
+    with MLflowTracker(uri).run("name", {}, out=tmp_path) as run:
+        run.log_bundle(Path(str(bundle.path)))
+    assert Bundle.load(locate(f"runs:/{run.id}/model")).digest == bundle.digest
     with refused(BundleError, where="models:/nothing@champion", got="Registered Model with name=nothing not found"):
         locate("models:/nothing@champion")
 

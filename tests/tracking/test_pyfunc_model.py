@@ -67,12 +67,12 @@ def logged(tracker: MLflowTracker, bundle: Bundle, monkeypatch: pytest.MonkeyPat
     """The pyfunc as a stranger would load it, with pickle refused."""
     import mlflow
 
-    with tracker.run("r", {}) as run:
-        assert bundle.path is not None
-        uri = run.log_bundle(bundle.path)
+    assert bundle.path is not None
+    with tracker.run("r", {}, out=bundle.path.parent) as run:
+        run.log_bundle(bundle.path)
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tracker.uri)  # `set_tracking_uri` would outlive the test
-    return mlflow.pyfunc.load_model(uri)
+    return mlflow.pyfunc.load_model(f"runs:/{run.id}/model")
 
 
 @pytest.mark.parametrize("tz", [None, "Europe/Berlin"])
@@ -120,8 +120,8 @@ def test_when_the_model_is_loaded_by_a_fresh_process_then_its_example_works(
 ) -> None:
     frame = wide()
     bundle = saved(frame, Schema(freq="h"), tmp_path / "bundle")
-    with tracker.run("r", {}) as run:
-        uri = run.log_bundle(tmp_path / "bundle")
+    with tracker.run("r", {}, out=tmp_path) as run:
+        run.log_bundle(tmp_path / "bundle")
     code = (
         "import mlflow, sys; model = mlflow.pyfunc.load_model(sys.argv[1])\n"
         "assert not {'torch', 'lightning', 'hydra'} & set(sys.modules)\n"
@@ -132,7 +132,9 @@ def test_when_the_model_is_loaded_by_a_fresh_process_then_its_example_works(
         "MLFLOW_TRACKING_URI": str(tracker.uri),
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     }
-    subprocess.run([sys.executable, "-c", code, str(uri), str(tmp_path / "out.csv")], check=True, env=environment)
+    subprocess.run(
+        [sys.executable, "-c", code, f"runs:/{run.id}/model", str(tmp_path / "out.csv")], check=True, env=environment
+    )
     got = pd.read_csv(tmp_path / "out.csv", parse_dates=["ds", "cutoff"])
     expected = bundle.forecast(frame.tail(L)).to_frame()
     assert (got["ds"].to_numpy() == expected["ds"].to_numpy()).all()
@@ -140,5 +142,9 @@ def test_when_the_model_is_loaded_by_a_fresh_process_then_its_example_works(
 
 
 def test_when_models_are_not_logged_then_there_is_none(tracker: MLflowTracker, tmp_path: Path) -> None:
-    with MLflowTracker(tracker.uri, log_model=False).run("r", {}) as run:
-        assert run.log_bundle(tmp_path) is None
+    from mlflow.tracking import MlflowClient
+
+    saved(wide(), Schema(freq="h"), tmp_path / "bundle")
+    with MLflowTracker(tracker.uri, log_model=False).run("r", {}, out=tmp_path) as run:
+        run.log_bundle(tmp_path / "bundle")
+    assert MlflowClient(tracker.uri).get_run(run.id).outputs.model_outputs == []

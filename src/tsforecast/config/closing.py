@@ -31,8 +31,8 @@ def swept(config: DictConfig, arguments: Sequence[str]) -> Iterator[None]:
         return
     limit_threads(config.threads)  # before numpy is imported
     folder = config.hydra.sweep.dir
-    with build(config.tracking).run(Path(folder).name, {"arguments": shlex.join(arguments)}) as run:
-        os.environ[SWEEP] = run.id
+    with build(config.tracking).run(Path(folder).name, {"arguments": shlex.join(arguments)}, out=Path(folder)) as run:
+        os.environ[SWEEP] = run.uid
         try:
             yield
         finally:

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -17,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from tsforecast.config import compose
 from tsforecast.errors import ConfigError, OutputError, count, without_password
-from tsforecast.files import atomic
+from tsforecast.files import atomic, lock
 
 SWEEP = "TSFORECAST_SWEEP"  # of the environment: the tracked run that the runs of a sweep are part of
 
@@ -149,19 +148,6 @@ def quiet_console() -> Iterator[None]:
     finally:
         for each, level in zip(handlers, before, strict=True):
             each.setLevel(level)
-
-
-def lock(file: Any) -> bool | None:
-    """Take the lock of an open file, which ends with this process; False: another has it, None: there are no locks."""
-    try:
-        import fcntl
-    except ImportError:  # on Windows
-        return None
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 def show(text: str) -> None:

@@ -159,6 +159,16 @@ class CheckConfig:
     threads: int = MISSING
 
 
+@dataclass
+class SyncConfig:
+    """Root of `sync`."""
+
+    word: ClassVar = "runs"
+    runs: str = MISSING
+    uri: str | None = MISSING
+    paths: Paths = MISSING
+
+
 ROOTS = {
     "check": CheckConfig,
     "train": TrainConfig,
@@ -167,6 +177,7 @@ ROOTS = {
     "predict": PredictConfig,
     "leaderboard": LeaderboardConfig,
     "publish": PublishConfig,
+    "sync": SyncConfig,
 }
 
 for _name, _root in ROOTS.items():

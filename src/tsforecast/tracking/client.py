@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tsforecast.errors import OutputError, without_password
+from tsforecast.errors import OutputError, TsforecastError, without_password
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,10 @@ QUIET = {
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_UV_AUTO_DETECT": "false",  # the requirements are given, whatever lock file lies in the working directory
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
+WAIT = 8  # seconds for an answer, so that neither the beginning nor the end of a training waits for longer than 15
+BRIEF = {"MLFLOW_HTTP_REQUEST_TIMEOUT": str(WAIT), "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 
 
 def import_mlflow() -> None:
@@ -77,15 +80,52 @@ def view(uri: str) -> str:
     return shown if uri.startswith(("http", "databricks")) else f"mlflow ui --backend-store-uri {shlex.quote(shown)}"
 
 
-@contextlib.contextmanager
-def errors(where: str, *also: type[Exception]) -> Iterator[None]:
-    """What goes wrong in the store, as an OutputError that names it."""
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
+def reach(uri: str) -> None:
+    """Open a database once, with a wait of seconds: MLflow would try for minutes.
 
+    Raises
+    ------
+    sqlalchemy.exc.SQLAlchemyError
+        A server is not there, or a file that is there is no database or cannot be written.
+    """
+    import sqlalchemy
+
+    names = {"sqlite": "timeout", "postgresql": "connect_timeout", "mysql": "connect_timeout"}
+    name = names.get(uri.partition(":")[0].partition("+")[0])
+    if name is None or not (database(uri) or Path.cwd()).exists():
+        return
+    engine = sqlalchemy.create_engine(uri, connect_args={name: WAIT})
+    try:
+        with engine.connect() as connection:
+            if name == "timeout":
+                connection.exec_driver_sql("BEGIN IMMEDIATE")  # else a lock shows only when something is written
+    finally:
+        engine.dispose()
+
+
+@contextlib.contextmanager
+def brief() -> Iterator[None]:
+    """Inside, a server is asked once and has seconds to answer, unless the user's environment says otherwise."""
+    own = {name: value for name, value in BRIEF.items() if name not in os.environ}
+    os.environ.update(own)
     try:
         yield
-    except (MlflowException, SQLAlchemyError, *also) as error:
-        what = "the run cannot be recorded: " + str(error).strip().partition("\n")[0]
+    finally:
+        for name in own:
+            del os.environ[name]
+
+
+@contextlib.contextmanager
+def errors(uri: str) -> Iterator[None]:
+    """What goes wrong in the store, as an OutputError that names it.
+
+    Whatever it is: a store of artifacts raises what its own library raises.
+    """
+    try:
+        yield
+    except TsforecastError:
+        raise
+    except Exception as error:
+        got = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
         fix = "see that the store is there and may be written, or give tracking=none to record nothing"
-        raise OutputError(what, where=where, fix=fix) from error
+        raise OutputError("the run cannot be recorded", where=uri, got=got, fix=fix) from error

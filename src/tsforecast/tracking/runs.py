@@ -4,103 +4,143 @@ from __future__ import annotations
 
 import contextlib
 import getpass
-import json
 import logging
 import os
 import re
+import shlex
 import signal
+import socket
 import sys
-import tempfile
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 
 from tsforecast.bundle import provenance
-from tsforecast.errors import ConfigError, without_password
+from tsforecast.errors import ConfigError, OutputError, without_password
 from tsforecast.tracking import client
-from tsforecast.tracking.models import write_model
+from tsforecast.tracking.journal import Journal, opened
+from tsforecast.tracking.upload import PARENT, RUN, Upload
 
 log = logging.getLogger(__name__)
 
 Facts = Mapping[str, Any]
+CATCH_UP = 10  # seconds that the end of a run takes at most for a store that was away
 
 
-@dataclass
 class Run:
-    """What a command tells its run. Without a client it forgets everything, and `id` is empty.
+    """What a command tells its run: nothing is kept of it, and `uid` is empty.
 
-    It works through `MlflowClient` alone: no global state of mlflow is read or set.
+    Attributes
+    ----------
+    uid
+        What the run is called before any store has given it an id.
+    id
+        What it is called in the store; '' where it is not there yet.
+    next_step
+        What to type, or to open, to look at the run.
     """
 
-    client: Any = None
+    uid: str = ""
     id: str = ""
-    experiment: str = ""
-    log_model: bool = False
-    _epochs: set[int] = field(default_factory=set)
+    next_step: str | None = None
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         """Numbers of the whole run, or of one step of it; NaN is left out."""
-        if self.client:
-            from mlflow.entities import Metric
-
-            now, known = int(time.time() * 1000), {name: x for name, x in metrics.items() if not np.isnan(x)}
-            self.client.log_batch(self.id, metrics=[Metric(_key(name), x, now, step) for name, x in known.items()])
 
     def epoch(self, record: Mapping[str, float]) -> None:
-        """The metrics of one epoch, when it is over: hours of training are not lost to a store that is away.
+        """The metrics of one epoch, when it is over.
 
-        An epoch is recorded once, so that all may be told again at the end: those that the store missed, and those
-        before the checkpoint that a fit was resumed from.
+        An epoch is recorded once: a fit that was resumed may tell of those before its checkpoint again.
         """
-        if self.client and (step := int(record["epoch"])) not in self._epochs:
-            from mlflow.exceptions import MlflowException
-
-            try:
-                self.log_metrics({name: value for name, value in record.items() if name != "epoch"}, step)
-                self._epochs.add(step)
-            except MlflowException as error:
-                log.warning("epoch %d is not recorded yet: %s", step, error)
 
     def log_artifact(self, path: Path) -> None:
         """One file, or all files of a directory in a folder of its name; nothing where there is neither."""
-        if self.client and path.exists():
-            with client.errors(str(path), OSError):
-                self.client.log_artifact(self.id, str(path))
 
     def log_dataset(self, *, name: str, digest: str, source: str, rows: int) -> None:
         """The data the run read: its name, sha256, place and number of rows."""
-        if self.client:
-            from mlflow.entities import Dataset, DatasetInput, InputTag
 
-            # 36 characters is all the store keeps of a digest; the profile has the whole.
-            profile = json.dumps({"num_rows": rows, "sha256": digest})
-            data = Dataset(name, digest[:36], "local", json.dumps({"uri": source}), profile=profile)
-            self.client.log_inputs(self.id, [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
+    def log_bundle(self, path: Path) -> None:
+        """The bundle as a pyfunc model that any MLflow tool can load, where models are logged."""
 
-    def log_bundle(self, path: Path) -> str | None:
-        """The bundle as a pyfunc model that any MLflow tool can load.
 
-        Returns
-        -------
-        str or None
-            `models:/<id>`, what `mlflow.pyfunc.load_model` takes; None when models are not logged.
-        """
-        if not (self.client and self.log_model):
-            return None
-        from mlflow.entities import LoggedModelOutput
+class Recorded(Run):
+    """A run in a journal on disk, which the store follows: after its begin, its epochs and its end.
 
-        model = self.client.create_logged_model(self.experiment, "model", self.id)
-        with tempfile.TemporaryDirectory() as scratch, client.errors(str(path), OSError):
-            write_model(path, Path(scratch) / "model", run_id=self.id, model_id=model.model_id)
-            self.client.log_model_artifacts(model.model_id, f"{scratch}/model")
-        self.client.finalize_logged_model(model.model_id, "READY")
-        self.client.log_outputs(self.id, [LoggedModelOutput(model.model_id, step=0)])
-        return f"models:/{model.model_id}"
+    The first time the store fails is told, once. It is asked no more then, until the run ends.
+    """
+
+    def __init__(self, journal: Journal, uri: str, log_model: bool) -> None:
+        self.journal, self.uid, self.log_model, self.away = journal, journal.begun["uid"], log_model, False
+        self.upload, self.folder = Upload(journal, uri), journal.file.parent
+        told = [each for each in journal.events if each.get("epoch")]
+        self._epochs = {each["step"] for each in told}
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """See `Run`."""
+        self._metrics(metrics, step)
+
+    def _metrics(self, metrics: Mapping[str, float], step: int, **more: Any) -> None:
+        values = {_key(name): float(value) for name, value in metrics.items() if not np.isnan(value)}
+        self.journal.append("metrics", step=step, values=values, **more)
+
+    def epoch(self, record: Mapping[str, float]) -> None:
+        """See `Run`."""
+        if (step := int(record["epoch"])) not in self._epochs:
+            self._metrics({name: value for name, value in record.items() if name != "epoch"}, step, epoch=True)
+            self._epochs.add(step)
+            self.follow()
+
+    def log_artifact(self, path: Path) -> None:
+        """See `Run`."""
+        if path.exists():
+            self.journal.append("file", path=self._placed(path))
+
+    def _placed(self, path: Path) -> str:
+        """As seen from the run's folder, which may be moved before it is uploaded."""
+        path, folder = path.absolute(), self.folder.absolute()
+        return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
+
+    def log_dataset(self, *, name: str, digest: str, source: str, rows: int) -> None:
+        """See `Run`."""
+        self.journal.append("data", name=name, digest=digest, source=source, rows=rows)
+
+    def log_bundle(self, path: Path) -> None:
+        """See `Run`."""
+        if self.log_model:
+            self.journal.append("model", path=self._placed(path))
+
+    def follow(self, last: bool = False) -> None:
+        """Bring the store to where the journal is, if it answers."""
+        if self.away and not last:
+            return
+        try:
+            with client.brief():
+                self.upload.replay(CATCH_UP if self.away else float("inf"))
+        except OutputError as error:
+            if not self.away:
+                what = "MLflow at %s does not record this run (%s): it is in %s, which `%s` uploads"
+                why = error.parts["got"] or error.what
+                log.warning(what, error.parts["where"], why, self.journal.file, self._sync)
+            self.away = True
+
+    @property
+    def id(self) -> str:  # type: ignore[override]
+        """See `Run`."""
+        return self.upload.run
+
+    @property
+    def _sync(self) -> str:
+        return f"python -m tsforecast.sync {shlex.quote(os.path.relpath(self.folder))}"
+
+    @property
+    def next_step(self) -> str:  # type: ignore[override]
+        """See `Run`."""
+        return client.view(self.upload.uri) if self.upload.complete else self._sync
 
 
 class NoTracker:
@@ -127,6 +167,8 @@ class MLflowTracker:
         In place of the name the command gives.
     log_model
         Whether `log_bundle` stores the bundle as a pyfunc model.
+    tags
+        Of every run, beside those that it has of its own.
 
     Raises
     ------
@@ -138,6 +180,7 @@ class MLflowTracker:
     experiment: str | None = None
     run_name: str | None = None
     log_model: bool = True
+    tags: Facts = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         from_env = os.environ.get("MLFLOW_TRACKING_URI")
@@ -151,9 +194,18 @@ class MLflowTracker:
 
     @contextlib.contextmanager
     def run(
-        self, name: str, params: Facts, tags: Facts | None = None, origin: Facts | None = None, parent: str = ""
+        self,
+        name: str,
+        params: Facts,
+        tags: Facts | None = None,
+        origin: Facts | None = None,
+        parent: str = "",
+        *,
+        out: Path,
     ) -> Iterator[Run]:
         """A run that ends FINISHED, FAILED when an error leaves the block, KILLED on Ctrl-C or SIGTERM.
+
+        Whatever becomes of the store, the run goes on: what it was told is in its folder.
 
         Parameters
         ----------
@@ -164,39 +216,41 @@ class MLflowTracker:
         tags
             Free text by key.
         origin
-            What `tsforecast.bundle.provenance.provenance` gave: kept as `provenance.json`; the commit is a tag too.
+            What `tsforecast.bundle.provenance.provenance` gave, for the tags; as a file it is in `out`, if at all.
         parent
-            The run that this one is a part of, under which MLflow shows it.
+            The `uid` of the run that this one is a part of, under which MLflow shows it.
+        out
+            The run's folder. A run of the same parameters that was there before goes on.
 
         Raises
         ------
         OutputError
-            The store cannot be opened or written.
+            The folder cannot be written, or another process is at work there.
         """
-        client.import_mlflow()
-        from mlflow.entities import Param
-
-        uri, name = str(self.uri), self.run_name or name
-        tags = {**_source(origin), **(tags or {}), **({"mlflow.parentRunId": parent} if parent else {})}
-        with client.errors(uri, OSError):
-            connection = client.connect(uri)
-            experiment = client.experiment_id(connection, str(self.experiment), uri)
-            opened = connection.create_run(experiment, run_name=name, tags=tags)
-            run = Run(connection, opened.info.run_id, experiment, self.log_model)
-        log.info("run %s '%s' in experiment '%s' at %s", run.id, name, self.experiment, without_password(uri))
-        status = "FINISHED"
-        try:
-            with _sigterm_interrupts(), client.errors(uri):
-                connection.log_batch(run.id, params=[Param(_key(key), str(value)) for key, value in _flat(params)])
-                if origin is not None:
-                    connection.log_dict(run.id, dict(origin), "provenance.json")
-                yield run
-        except BaseException as error:
-            status = _status(error)
-            raise
-        finally:
-            with client.errors(uri):
-                connection.set_terminated(run.id, status)
+        uid = uuid4().hex
+        tags = {**_source(origin), **self.tags, **(tags or {}), **({PARENT: parent} if parent else {})}
+        tags |= {RUN: uid, "tsforecast.host": socket.gethostname(), "tsforecast.folder": str(out.absolute())}
+        facts = {
+            "uid": uid,
+            "name": self.run_name or name,
+            "experiment": self.experiment,
+            "store": without_password(str(self.uri)),
+            "params": {_key(name): str(value) for name, value in _flat(params)},
+            "tags": {name: str(value) for name, value in tags.items()},
+        }
+        with opened(out, facts) as journal:
+            run, status = Recorded(journal, str(self.uri), self.log_model), "FINISHED"
+            run.log_artifact(out / provenance.FILE)  # a run that is killed has it too
+            run.follow()
+            try:
+                with _sigterm_interrupts():
+                    yield run
+            except BaseException as error:
+                status = _status(error)
+                raise
+            finally:
+                journal.append("end", status=status)
+                run.follow(last=True)
 
 
 def _source(origin: Facts | None) -> dict[str, str]:

@@ -27,8 +27,8 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from tsforecast.config.compose import build, compose, explain, folders, groups
-from tsforecast.config.job import lock
 from tsforecast.errors import ConfigError, OutputError, listed, without_password
+from tsforecast.files import lock
 from tsforecast.tuning.space import Dimension, value
 
 Trials = Sequence[FrozenTrial]

@@ -157,7 +157,7 @@ class Objective:
         write_config(out / "config.yaml", cfg, arguments)
         tags = {"tuning.study": self.study.study_name, "tuning.trial": trial.number}
         name, pruned, scores = f"{self.study.study_name}-trial-{trial.number}", None, {}
-        with build(cfg.tracking).run(name, drawn, tags, parent=self.plan.parent) as run:
+        with build(cfg.tracking).run(name, drawn, tags, parent=self.plan.parent, out=out) as run:
             try:
                 scores = get_method(self.plan.settings.task)(cfg, chosen, Listener(trial, self.plan, run))
                 run.log_metrics(scores)

@@ -1,0 +1,151 @@
+"""What a run has told, on disk before any store hears of it.
+
+begin     experiment, name, params, tags, parent            {"event": "begin", "at": 1764288000000, "uid": ...}
+metrics   values of one step; of an epoch, once             {"event": "metrics", "at": ..., "step": 3, "values": {...}}
+file      an artifact, by its path                          data: what was read
+model     a bundle, to be kept as an MLflow model           again: it goes on in its folder   end: its status
+          and, no event, how far a store has them           {"run": ..., "store": ..., "uploaded": 7}
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tsforecast.errors import OutputError
+from tsforecast.files import lock
+
+FILE = "tracking.jsonl"
+BUSY = "another process is at work on this run"
+
+
+class Journal:
+    """The events of one run in their order, a JSON line each, with its time in milliseconds since 1970.
+
+    The file is locked as long as the run is at work, and the lock ends with the process: who gets it may write on, and
+    knows that the run is over.
+
+    Attributes
+    ----------
+    events
+        All of them, those of earlier processes too.
+
+    Raises
+    ------
+    OutputError
+        It cannot be written, or another process has the lock.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file, self.events, self._uploads = file, list[dict[str, Any]](), dict[str, dict[str, Any]]()
+        self._writing = threading.Lock()  # the system's metrics come from a thread of their own
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            self._stream = file.open("a+b", buffering=0)
+        except OSError as error:
+            raise OutputError("a run cannot be recorded here", where=file, got=error.strerror) from error
+        if lock(self._stream) is False:
+            self._stream.close()
+            raise OutputError(BUSY, where=file, fix="wait for it, or name another directory")
+        self._stream.seek(0)
+        lines = self._stream.read()
+        whole = lines.rfind(b"\n") + 1  # what follows was cut off when the machine stopped
+        self._stream.truncate(whole)
+        for line in lines[:whole].splitlines():
+            entry = json.loads(line)
+            if "event" in entry:
+                self.events.append(entry)
+            else:
+                self._uploads[entry["store"]] = entry
+
+    def append(self, event: str, at: int | None = None, **facts: Any) -> None:
+        """Write one event; `at` is now."""
+        entry = {"event": event, "at": at or now(), **facts}
+        with self._writing:
+            self._write(entry)
+            self.events.append(entry)
+
+    def uploaded(self, store: str) -> tuple[str, int]:
+        """The MLflow run, and the number of events, that a store has; '' and 0 where it has none."""
+        entry = self._uploads.get(store, {"run": "", "uploaded": 0})
+        return entry["run"], entry["uploaded"]
+
+    def mark(self, store: str, run: str, events: int) -> None:
+        """Note how far a store has the run."""
+        entry = {"run": run, "store": store, "uploaded": events}
+        if entry != self._uploads.get(store):
+            with self._writing:
+                self._write(entry)
+            self._uploads[store] = entry
+
+    def _write(self, entry: dict[str, Any]) -> None:
+        try:
+            self._stream.write(json.dumps(entry).encode() + b"\n")
+        except OSError as error:
+            raise OutputError("the run cannot be recorded", where=self.file, got=error.strerror) from error
+
+    @property
+    def begun(self) -> dict[str, Any]:
+        """The first event."""
+        return self.events[0]
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run said how it ended, and was not begun again."""
+        return bool(self.events[-1]["event"] == "end")
+
+    def close(self) -> None:
+        """Release the file."""
+        self._stream.close()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def opened(out: Path, facts: dict[str, Any]) -> Journal:
+    """The journal of a run in the folder `out`, with its first event, or `again` where this very run was there before.
+
+    A run of other parameters has left its journal under another name.
+    """
+    journal = Journal(out / FILE)
+    if journal.events and _same(journal.begun["params"], facts["params"]):
+        journal.append("again")
+        return journal
+    if journal.events:
+        journal.close()
+        journal.file.rename(next(file for file in _names(out) if not file.exists()))
+        journal = Journal(out / FILE)
+    journal.append("begin", **facts)
+    return journal
+
+
+def journals(place: Path) -> list[Path]:
+    """The journals of a run, or of all runs in a folder."""
+    return sorted(place.rglob("tracking*.jsonl"))
+
+
+def now() -> int:
+    """Milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+def _names(out: Path) -> Iterator[Path]:
+    number = 1
+    while True:
+        yield out / f"tracking-{number}.jsonl"
+        number += 1
+
+
+def _same(before: dict[str, str], params: dict[str, str]) -> bool:
+    """Whether these are the parameters of one run, which may be told where to go on."""
+    ways = ("ckpt_path", "resume", "paths.")
+    return {k: v for k, v in before.items() if not k.startswith(ways)} == {
+        k: v for k, v in params.items() if not k.startswith(ways)
+    }
