@@ -89,7 +89,7 @@ class Result:
         folds = {name: [each.summary()] for name, each in found.scores.items()}
         return Record(facts, windows, found.scores, folds, seconds)
 
-    def save(self, out: Path) -> Bundle:
+    def save(self, out: Path, *, replace: bool = False) -> Bundle:
         """Write `bundle/`, `provenance.json`, `metrics.json`, `scores.npz`, test forecasts, what it says of itself.
 
         Returns
@@ -100,9 +100,9 @@ class Result:
         Raises
         ------
         OutputError
-            The directory holds a bundle already, or cannot be written.
+            The directory holds a bundle already that is not to be replaced, or cannot be written.
         """
-        bundle = self.bundle.save(out / "bundle")
+        bundle = self.bundle.save(out / "bundle", replace=replace)
         write_json(out / "metrics.json", self.metrics)
         write_json(out / PROVENANCE, bundle.provenance)
         if "test" in self.parts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,16 +17,18 @@ from tsforecast.config.closing import next_steps
 from tsforecast.config.command import command
 from tsforecast.config.compose import build
 from tsforecast.config.job import follows, free, show
+from tsforecast.config.resume import unfinished
 
 if TYPE_CHECKING:
     from tsforecast.data.sources import Source
     from tsforecast.result import Result
 
 
-def main(cfg: DictConfig) -> float | list[float] | None:
+def main(cfg: DictConfig, *, resumed: bool = False) -> float | list[float] | None:
     """Run one experiment; the scores that `objective` names, for a sweeper; a process that follows another has none."""
-    out = job.start(cfg, "bundle", "train.log")
-    result = carry_out(cfg, job.choices(), out, overrides=job.overrides())
+    out = job.start(cfg, "bundle", "train.log", resumed=resumed)
+    with unfinished(out, resumed, cfg.ckpt_path):
+        result = carry_out(cfg, job.choices(), out, overrides=job.overrides(), resumed=resumed)
     scores = [result.metrics[name] for name in listed(cfg.objective) if result.parts]
     return scores if len(scores) > 1 else next(iter(scores), None)
 
@@ -42,8 +45,13 @@ def carry_out(
     source: Source | None = None,
     overrides: Sequence[str] = (),
     parent: str = "",
+    *,
+    resumed: bool = False,
 ) -> Result:
-    """Run the experiment that a configuration describes; with `out`, keep, track, draw and publish what it finds."""
+    """Run the experiment that a configuration describes; with `out`, keep, track, draw and publish what it finds.
+
+    One that is `resumed` goes on from the checkpoint in `out`, if there is one, and replaces a bundle there.
+    """
     from tsforecast.bundle.provenance import FILE as PROVENANCE
     from tsforecast.config.experiment import experiment
     from tsforecast.experiment import PARTS, Keep, run_experiment
@@ -52,6 +60,8 @@ def carry_out(
     number, sweep = job.tracked_as("")
     parents = {"run": parent or sweep} if parent or sweep else {}
     planned = experiment(cfg, chosen, source, overrides, parents)
+    if resumed and out and (last := out / "checkpoints" / "last.ckpt").is_file():
+        planned = replace(planned, ckpt_path=str(last))
     for name in listed(cfg.objective):
         check_objective(name, planned.quantiles)
     data = planned.prepare()  # before a run is opened: what is wrong with the data is told at once
@@ -67,7 +77,7 @@ def carry_out(
             result = run_experiment(planned, out, on=keep, data=data)
         finally:  # whatever goes wrong loses neither the weights nor the scores so far
             if (found := keep.result) is not None:
-                found.save(out)
+                found.save(out, replace=resumed)
                 run.log_metrics(found.metrics)
                 run.log_dataset(**data.loaded.record)
         run.log_bundle(out / "bundle")

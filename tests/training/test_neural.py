@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -150,6 +151,67 @@ def test_the_curve_of_a_resumed_run_is_that_of_the_whole_run(tmp_path: Path) -> 
     rest = trained(model, e, tmp_path / "rest", epochs=4, ckpt_path=tmp_path / "half" / "checkpoints" / "last.ckpt")
     assert [each["epoch"] for each in rest.history] == [0, 1, 2, 3]
     assert rest.history == whole.history
+
+
+class Dropout(nn.Sequential):
+    """A linear map of the window after dropout: an epoch depends on the random numbers before it."""
+
+    def __init__(self, dims: Dims) -> None:
+        super().__init__(nn.Dropout(0.3), nn.Linear(dims.lookback, dims.horizon))
+
+    def forward(self, window: Window) -> torch.Tensor:
+        return super().forward(window.target.transpose(1, 2)).transpose(1, 2)
+
+
+@pytest.mark.parametrize("patience", [1, 9])
+@pytest.mark.parametrize("until", ["in epoch 1", "in epoch 2", "while saving 2", "the end"])
+def test_a_fit_that_is_cut_off_anywhere_ends_in_the_state_of_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, until: str, patience: int
+) -> None:
+    e, heard = encoded(), Told()
+    optimizer = partial(torch.optim.SGD, lr=0.05, momentum=0.9)  # the fifth epoch is the first to be worse
+    scheduler = partial(torch.optim.lr_scheduler.ExponentialLR, gamma=0.9)
+    model = Neural(Dropout, optimizer=optimizer, scheduler=scheduler, batch_size=32, patience=patience)
+    whole = trained(model, e, tmp_path / "whole", epochs=7)
+    last = tmp_path / "cut" / "checkpoints" / "last.ckpt"
+
+    class Cut(pl.Callback):
+        def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+            if until == f"in epoch {trainer.current_epoch}" and trainer.global_step % 9 == 4:
+                raise LookupError
+
+    def save(checkpoint: dict[str, Any], path: Any) -> None:
+        if until == f"while saving {checkpoint['epoch']}":
+            Path(path).write_bytes(b"half")
+            raise LookupError
+        kept(checkpoint, path)
+
+    kept = torch.save
+    with monkeypatch.context() as patched, nullcontext() if until == "the end" else pytest.raises(LookupError):
+        patched.setattr(torch, "save", save)
+        trained(model, e, tmp_path / "cut", epochs=7, callbacks=[Cut()])
+    assert [file.name for file in last.parent.iterdir()] == ["last.ckpt"]
+    done = torch.load(last, weights_only=True)["epoch"]
+    assert until == "the end" or done == int(until[-1]) - 1
+    rest = trained(model, e, tmp_path / "cut", epochs=7, ckpt_path=last, on=heard)
+    assert rest.history == whole.history == heard.records
+    assert rest.chosen == whole.chosen
+    ours, theirs = (torch.load(tmp_path / run / "checkpoints" / "last.ckpt") for run in ("cut", "whole"))
+    for part in ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step"):
+        torch.testing.assert_close(ours[part], theirs[part], rtol=0, atol=0)
+    shown = windows(e, 300, 400).window(slice(None))
+    np.testing.assert_array_equal(rest.forecaster.predict(shown), whole.forecaster.predict(shown))
+    assert len(whole.history) == {1: 5, 9: 7}[patience]
+
+
+class Told:
+    """Listens."""
+
+    def __init__(self) -> None:
+        self.records: list[dict[str, float]] = []
+
+    def epoch(self, record: Any) -> None:
+        self.records.append(dict(record))
 
 
 def test_a_checkpoint_that_does_not_fit_is_refused_before_training(tmp_path: Path) -> None:

@@ -218,13 +218,13 @@ class Bundle(Inputs):
             warnings=request.warnings,
         )
 
-    def save(self, path: str | os.PathLike[str]) -> Bundle:
+    def save(self, path: str | os.PathLike[str], *, replace: bool = False) -> Bundle:
         """Write the directory, whole or not at all, and return the bundle with its path and digest.
 
         Raises
         ------
         OutputError
-            The directory exists already, or cannot be written.
+            The directory exists already and is not to be replaced, or cannot be written.
         """
         state, features = self.forecaster.state(), self.features
         body = {
@@ -241,7 +241,7 @@ class Bundle(Inputs):
         arrays = features.state() | ({} if self.offsets is None else {_OFFSETS: self.offsets})
         files: dict[str, Any] = {name: state.pop(name) for name in list(state) if directory.is_raw(name)}
         files |= zip(_FILES, (body, self.metadata, self.provenance, arrays, state), strict=True)
-        directory.write(Path(path), files if self.golden is None else files | {"golden.json": self.golden})
+        directory.write(Path(path), files if self.golden is None else files | {"golden.json": self.golden}, replace)
         parts = (self.forecaster, features.scaler, *features.features)
         return Bundle.load(path, allow=tuple(type(part).__module__.split(".")[0] for part in parts))
 

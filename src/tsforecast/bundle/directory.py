@@ -42,7 +42,7 @@ def is_raw(name: str) -> bool:
     return name.endswith(".onnx")
 
 
-def write(path: Path, files: Mapping[str, Any]) -> None:
+def write(path: Path, files: Mapping[str, Any], replace: bool = False) -> None:
     """Write the files and `manifest.json`, the sha256 of each, into a new directory.
 
     Parameters
@@ -53,9 +53,9 @@ def write(path: Path, files: Mapping[str, Any]) -> None:
     Raises
     ------
     OutputError
-        The directory exists already, or cannot be written.
+        The directory exists already and is not to be replaced, or cannot be written.
     """
-    if path.exists():
+    if path.exists() and not replace:
         raise OutputError("the bundle directory exists already", where=path, fix="choose another path")
     raw = {name: _encoded(name, value) for name, value in files.items()}
     raw["manifest.json"] = _json({name: _sha256(content) for name, content in raw.items()})
@@ -68,6 +68,8 @@ def write(path: Path, files: Mapping[str, Any]) -> None:
                     file.write(content)
                     file.flush()
                     os.fsync(file.fileno())
+            if path.exists():
+                path.rename(Path(folder, "before"))
             scratch.rename(path)
     except OSError as error:
         what, fix = "the bundle cannot be written", "free space or permissions"

@@ -17,6 +17,7 @@ import hydra
 from hydra._internal.hydra import Hydra
 from omegaconf import DictConfig
 
+from tsforecast.config import resume
 from tsforecast.config.compose import CONF_DIR, check_keys, explain, folders, groups, options
 from tsforecast.config.job import limit_threads, show
 from tsforecast.config.roots import ROOTS
@@ -44,7 +45,7 @@ def help_text(command: str) -> str:
     )
 
 
-def command(task: Callable[[DictConfig], Any], config_name: str) -> None:
+def command(task: Callable[..., Any], config_name: str) -> None:
     """Run a command under Hydra; errors become one message and a non-zero exit.
 
     `--trace` or `HYDRA_FULL_ERROR=1` shows the traceback. Exit codes: 1 an error, 2 a usage error, 130 interrupted.
@@ -59,17 +60,20 @@ def command(task: Callable[[DictConfig], Any], config_name: str) -> None:
     # Options first, in the order given: argparse reads key=value up to the next option and not after it.
     sys.argv[1:] = sorted(words, key=_is_override)
     overrides = [each for each in sys.argv[1:] if _is_override(each)]
-    if not any(each.startswith(("--config-dir", "-cd")) for each in sys.argv):
-        sys.argv += [f"--config-dir={root}" for root in folders()[1:]]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions to us instead of printing and exiting
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
-    def checked(cfg: DictConfig) -> Any:
+    def checked(cfg: DictConfig, **how: Any) -> Any:
         check_keys(cfg, config_name)
         limit_threads(cfg.get("threads", 1))
-        return task(cfg)
+        return task(cfg, **how)
 
     try:
+        if config_name == "train" and (run := resume.asked(sys.argv[1:])):
+            checked(resume.recorded(run), resumed=True)
+            return
+        if not any(each.startswith(("--config-dir", "-cd")) for each in sys.argv):
+            sys.argv += [f"--config-dir={root}" for root in folders()[1:]]
         with nullcontext() if _may_choose_mode(sys.argv[1:]) else patch.object(Hydra, "get_mode", return_value=None):
             hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name=config_name)(checked)()
     except KeyboardInterrupt:

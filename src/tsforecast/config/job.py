@@ -26,16 +26,18 @@ def choices() -> dict[str, str]:
     return compose.choices(HydraConfig.get())
 
 
-def start(cfg: DictConfig, result: str, log: str) -> Path:
+def start(cfg: DictConfig, result: str, log: str, *, resumed: bool = False) -> Path:
     """The directory of this run, which holds no `result` of another; from here on its `log` is written.
 
-    What was asked for is there too. A process that follows another writes neither.
+    What was asked for is there too. A process that follows another writes neither. One that is resumed has both.
     """
-    out = free(Path(HydraConfig.get().runtime.output_dir), result, "hydra.run.dir")
+    out = Path(HydraConfig.get().runtime.output_dir)
+    if not resumed:
+        free(out, result, "hydra.run.dir")
     log_to(None if follows() else out / log)
     if follows():
         logging.getLogger().setLevel(logging.ERROR)
-    else:
+    elif not resumed:
         record(cfg, out)
     return out
 
@@ -101,7 +103,8 @@ def record(cfg: DictConfig, out: Path) -> None:
     Hydra would write the latter before a run knows that its directory is not taken.
     """
     write_config(out / "config.yaml", cfg, overrides())
-    for name, node in (("config", cfg), ("hydra", HydraConfig.instance().cfg), ("overrides", overrides())):
+    own = HydraConfig.instance().cfg  # written last: with it a run is one that `resume=` can go on with
+    for name, node in (("config", cfg), ("overrides", overrides()), ("hydra", own)):
         write(out / ".hydra" / f"{name}.yaml", OmegaConf.to_yaml(node))
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 import pickle
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
 from tsforecast.errors import ConfigError
+from tsforecast.files import atomic
 
 
 class Best(Callback):
@@ -40,6 +43,10 @@ class Best(Callback):
             self.waited += 1
             trainer.should_stop = trainer.should_stop or self.waited >= self.patience
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """A run that is resumed after its last epoch has no further one; Lightning does not keep that it stopped."""
+        trainer.should_stop = trainer.should_stop or self.waited >= self.patience
+
     def state_dict(self) -> dict[str, Any]:
         """For the checkpoint."""
         return {"waited": self.waited, "loss": self.loss, "epoch": self.epoch, "weights": self.weights}
@@ -49,8 +56,20 @@ class Best(Callback):
         self.__dict__.update(state_dict)
 
 
-def check_checkpoint(path: str, module: nn.Module, epochs: int | None) -> None:
-    """Before anything is trained.
+class Whole(TorchCheckpointIO):
+    """Files that appear whole or not at all; Lightning's are moved from the temporary folder, which may be a copy."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Beside its place, and then into it; a store that is no folder has its own way."""
+        if "://" in str(path):
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        with atomic(Path(path)) as scratch:
+            torch.save(checkpoint, scratch)
+
+
+def check_checkpoint(path: str, module: nn.Module, epochs: int | None) -> list[dict[str, float]]:
+    """The history of the epochs in a checkpoint that can be resumed from.
 
     Raises
     ------
@@ -78,3 +97,5 @@ def check_checkpoint(path: str, module: nn.Module, epochs: int | None) -> None:
     if epochs is not None and 0 <= epochs < done:
         what, fix = "the checkpoint has more epochs behind it than are asked for", f"trainer.max_epochs={done + 10}"
         raise ConfigError(what, where="trainer.max_epochs", got=epochs, allowed=f"{done} or more", fix=fix)
+    history: list[dict[str, float]] = found["history"]
+    return history

@@ -13,6 +13,7 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
@@ -24,7 +25,7 @@ from tsforecast.models.backbones import network as build
 from tsforecast.models.base import Forecaster
 from tsforecast.models.networks import Linear
 from tsforecast.models.neural import Neural, Pinball, masked
-from tsforecast.training.checkpoints import Best, check_checkpoint
+from tsforecast.training.checkpoints import Best, Whole, check_checkpoint
 from tsforecast.training.export import to_onnx
 from tsforecast.training.fit import Fitted, Fitting, fit, started
 from tsforecast.types import Dims, Window
@@ -88,7 +89,7 @@ class ForecastModule(pl.LightningModule):
         self.loss, self.on = Pinball(quantiles) if (quantiles := fitting.dims.quantiles) else model.loss, fitting.on
         self.history: list[dict[str, float]] = []
         self._sums: dict[str, list[Tensor]] = {"train": [], "val": []}
-        self._judged = 0  # validation windows
+        self.seed, self._judged = fitting.seed, 0  # validation windows
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """One step; the loss is summed on the device and read once an epoch."""
@@ -103,8 +104,9 @@ class ForecastModule(pl.LightningModule):
         self._judged += len(batch[1])
 
     def on_train_epoch_start(self) -> None:
-        """Another order every epoch."""
+        """Another order every epoch, and other dropout, as the seed and the epoch say: a resumed run has the same."""
         self.batches["train"].epoch = self.current_epoch
+        torch.manual_seed(self.seed * 100_003 + self.current_epoch)
 
     def on_validation_epoch_end(self) -> None:
         """Record the epoch."""
@@ -163,6 +165,8 @@ def _(model: Neural, train: Windows, val: Windows, fitting: Fitting) -> Fitted:
         folder = fitting.out / "checkpoints"
         callbacks.append(ModelCheckpoint(folder, filename="last", save_top_k=1, enable_version_counter=False))
     driver = _built("trainer", started, fitting.trainer, callbacks, **settings)
+    if type(driver.strategy.checkpoint_io) is TorchCheckpointIO:
+        driver.strategy.checkpoint_io = Whole()
     if driver.max_epochs is not None:
         errors.count("trainer.max_epochs", driver.max_epochs, -1)
     torch.manual_seed(fitting.seed)
@@ -177,9 +181,11 @@ def _(model: Neural, train: Windows, val: Windows, fitting: Fitting) -> Fitted:
         start(ridge := model.warm_start.fit(train, val, dims))
         chosen["warm_start"] = ridge.chosen
     module = ForecastModule(network, model, train, val, fitting)
-    loaders = [DataLoader(batches, batch_size=None) for batches in module.batches.values()]
+    # of generators of their own: to begin an epoch takes a number, which dropout would miss
+    loaders = [DataLoader(batches, batch_size=None, generator=torch.Generator()) for batches in module.batches.values()]
     if fitting.ckpt_path is not None:
-        check_checkpoint(fitting.ckpt_path, module, driver.max_epochs)
+        for record in check_checkpoint(fitting.ckpt_path, module, driver.max_epochs):  # the last may not have been told
+            fitting.on.epoch(record)
     _train(driver, module, loaders, fitting.ckpt_path)
     if best.weights:
         network.load_state_dict(best.weights)
@@ -198,12 +204,14 @@ def _train(driver: pl.Trainer, module: ForecastModule, loaders: list[Any], ckpt_
     """Run the trainer; an interrupt is one again, and a lack of memory says what to make smaller."""
     interrupted = signal.getsignal(signal.SIGINT)
     with warnings.catch_warnings():
-        # No workers on purpose; the length of an iterable dataset is known; a refit has no validation windows.
+        # No workers on purpose; the length of an iterable dataset is known; a refit has no validation windows; a run
+        # that goes on finds its checkpoint.
         needless = (
             "does not have many workers",
             "has `__len__` defined",
             "LeafSpec",
             "`DataLoader` across ranks is zero",
+            "Checkpoint directory",
         )
         warnings.filterwarnings("ignore", "|".join(f".*{words}" for words in needless))
         try:

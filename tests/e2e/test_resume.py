@@ -1,0 +1,151 @@
+"""A run that was cut off goes on by the name of its directory, and ends as one that was not."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.errors import has, has_parts
+
+from .conftest import Run
+
+DATA = Path(__file__).parents[2] / "data" / "beijing_pm25.csv"
+QUIET = ("tracking=none", "report=none", "trainer.enable_progress_bar=false")
+NETWORK = ("model=dlinear", "model.patience=9", "trainer.max_epochs=3", "trainer.limit_train_batches=20",
+           "trainer.limit_val_batches=4")  # fmt: skip
+MODELS = {"dlinear": NETWORK, "ridge": ("model=ridge", "refit=all")}
+# What kills the process, by the moment: patched in before the command starts.
+KILLS = {
+    "in mid-epoch": "neural.ForecastModule.training_step = dying(neural.ForecastModule.training_step, calls=30)",
+    "while saving": "torch.save = dying(torch.save, calls=2, begun=b'half')",
+    "after the bundle": "result.write_json = dying(result.write_json)",
+}
+PROGRAM = """
+import os, signal, sys
+import torch
+from tsforecast import result, train
+from tsforecast.bundle import directory
+from tsforecast.config.command import command
+from tsforecast.training import neural
+
+def dying(function, calls=1, begun=None, how=signal.SIGKILL):
+    seen = []
+    def call(*args):
+        seen.append(args)
+        if len(seen) == calls:
+            if begun:
+                args[1].write_bytes(begun)
+            os.kill(os.getpid(), how)
+        return function(*args)
+    return call
+
+{kill}
+command(train.main, "train")
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With the data, and an unbroken run of each model."""
+    place = tmp_path_factory.mktemp("resume")
+    (place / "data").mkdir()
+    shutil.copy(DATA, place / "data")
+    for name, words in MODELS.items():
+        done = run(place, "train", *QUIET, *words, f"hydra.run.dir={name}")
+        assert done.returncode == 0, done.stderr
+    return place
+
+
+def killed(folder: Path, name: str, kill: str, *words: str, status: int = -signal.SIGKILL, told: str = "") -> Path:
+    """A run that `kill` ends, with -9 as the system does when memory runs out."""
+    command = [sys.executable, "-c", PROGRAM.format(kill=kill), *QUIET, *words, f"hydra.run.dir={name}"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    assert done.returncode == status, done.stderr
+    assert told in done.stderr
+    return folder / name
+
+
+def weights(run: Path) -> dict[str, str]:
+    """The digest of each file that decides a forecast."""
+    manifest: dict[str, str] = json.loads((run / "bundle" / "manifest.json").read_text())
+    found = {name: hashlib.sha256((run / "bundle" / name).read_bytes()).hexdigest() for name in manifest}
+    assert found == manifest
+    return {name: each for name, each in found.items() if name not in ("metadata.json", "provenance.json")}
+
+
+@pytest.mark.parametrize(("model", "moment"), [("dlinear", "while saving"), ("ridge", "after the bundle")])
+def test_a_run_killed_at_any_moment_ends_as_the_unbroken_one(run: Run, folder: Path, model: str, moment: str) -> None:
+    place = killed(folder, f"{model} {moment}", KILLS[moment], *MODELS[model])
+    before = (place / "train.log").read_text()
+    asked = {file.name: file.read_text() for file in [place / "config.yaml", *(place / ".hydra").iterdir()]}
+    (folder / "conf" / "local").mkdir(parents=True, exist_ok=True)
+    (folder / "conf" / "model").mkdir(exist_ok=True)
+    (folder / "conf" / "model" / f"{model}.yaml").write_text("_target_: nothing\n")  # what was composed is what counts
+    done = run(folder, "train", f"resume={place.name}")
+    shutil.rmtree(folder / "conf")
+    assert done.returncode == 0, done.stderr
+    assert weights(place) == weights(folder / model)
+    assert (place / "train.log").read_text().startswith(before)
+    assert {file.name: file.read_text() for file in [place / "config.yaml", *(place / ".hydra").iterdir()]} == asked
+    whole = {file.relative_to(folder / model) for file in (folder / model).rglob("*")}
+    assert {file.relative_to(place) for file in place.rglob("*")} == whole
+    left = [{k: v for k, v in json.loads((each / "metrics.json").read_text()).items() if not k.startswith("time/")}
+            for each in (place, folder / model)]  # fmt: skip
+    assert left[0] == left[1]
+
+
+def test_a_run_that_has_ended_well_is_left_alone(run: Run, folder: Path) -> None:
+    before = {file: file.read_bytes() for file in (folder / "ridge").rglob("*") if file.is_file()}
+    done = run(folder, "train", "resume=ridge")
+    assert has_parts(done.error, where="resume", what=has("ended well"), fix=has("metrics.json", "bundle"))
+    assert {file: file.read_bytes() for file in (folder / "ridge").rglob("*") if file.is_file()} == before
+
+
+def test_what_is_no_run_or_asks_for_more_is_refused(run: Run, folder: Path) -> None:
+    done = run(folder, "train", "resume=data")
+    assert has_parts(done.error, where="resume", got=str(folder / "data"), allowed=has("directory of a run"))
+    done = run(folder, "train", "resume=ridge/bundle")
+    assert has_parts(done.error, where="resume", fix=f"resume={folder / 'ridge'}")
+    done = run(folder, "train", "resume=ridge", "horizon=48", "model.lambdas=[1]")
+    assert has_parts(done.error, where="resume", got="horizon=48, model.lambdas=[1]", fix=has("ckpt_path"))
+    (folder / "elsewhere").mkdir()
+    done = run(folder / "elsewhere", "train", "resume=../ridge")
+    assert has_parts(done.error, where="resume", fix=has(f"cd {folder} "))
+    done = run(folder, "backtest", "model=naive", "backtest.windows=2", *QUIET, "hydra.run.dir=folds")
+    assert done.returncode == 0, done.stderr
+    done = run(folder, "train", "resume=folds")
+    assert has_parts(done.error, where="resume", what=has("backtest"), fix=has("backtest.windows=2 ", "run.dir="))
+
+
+def test_a_run_that_is_at_work_is_not_joined(run: Run, folder: Path) -> None:
+    shutil.copytree(folder / "ridge", folder / "busy")
+    (folder / "busy" / ".unfinished").touch()
+    with (folder / "busy" / "train.log").open("a") as log:
+        fcntl.flock(log, fcntl.LOCK_EX)
+        done = run(folder, "train", "resume=busy")
+    assert has_parts(done.error, got=str(folder / "busy"), fix=has("wait"))
+
+
+def test_an_interrupt_says_how_to_go_on_and_that_goes_on(run: Run, folder: Path) -> None:
+    kill = KILLS["in mid-epoch"].replace("calls", "how=signal.SIGTERM, calls")
+    place = killed(folder, "told how", kill, *NETWORK, status=130, told="python -m tsforecast.train resume='told how'")
+    done = run(folder, "train", f"resume={place.name}")
+    assert done.returncode == 0, done.stderr
+    assert weights(place) == weights(folder / "dlinear")
+
+
+def test_a_run_that_begins_anew_in_a_directory_takes_no_checkpoint_of_the_one_before(run: Run, folder: Path) -> None:
+    place = folder / "anew"
+    shutil.copytree(folder / "dlinear" / "checkpoints", place / "checkpoints")
+    done = run(folder, "train", *QUIET, *NETWORK, "dataset.path=nowhere.csv", "hydra.run.dir=anew")
+    assert done.returncode == 1
+    assert "resume" not in done.stderr
+    assert not (place / "checkpoints").exists()
