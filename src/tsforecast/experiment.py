@@ -1,7 +1,4 @@
-"""One experiment, one call: read, split, encode, fit, calibrate, score. It knows no hydra, no mlflow and no plots.
-
-The commands, folds, trials and re-runs are callers of `run_experiment` with an `Experiment` of their own.
-"""
+"""One experiment, one call of commands, folds and trials: read, split, encode, fit, calibrate, score. No hydra."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ from tsforecast.bundle.provenance import provenance
 from tsforecast.data.panel import seasonality
 from tsforecast.data.sources import Loaded, Source
 from tsforecast.data.splits import Borders
-from tsforecast.errors import ConfigError, DataError, count, one_of
+from tsforecast.errors import ConfigError, DataError, count, listed, one_of
 from tsforecast.features.base import FeatureSet
 from tsforecast.models.base import Estimator
 from tsforecast.models.naive import SeasonalNaiveForecaster
@@ -34,6 +31,7 @@ from tsforecast.training.evaluate import baselines, check_labels, compare
 from tsforecast.training.fit import Events as Epochs
 from tsforecast.training.fit import Fitting, Silent, fit
 from tsforecast.training.prepare import Prepared, Split, check_covariates
+from tsforecast.training.results import judged
 
 log = logging.getLogger(__name__)
 PARTS = ("val", "test")
@@ -44,7 +42,6 @@ class Events(Epochs, Protocol):
 
     def update(self, result: Result) -> None:
         """What is known so far: after the fit, the calibration and each score, and at the end."""
-        ...
 
 
 class Keep:
@@ -177,7 +174,8 @@ class Experiment:
         features = self.features.fit(panel.rows(borders.begin, borders.train_end))
         encoded = features.encode(panel)
         dims = encoded.dims(self.lookback, self.horizon, self.season or seasonality(panel.freq))
-        data = Prepared(replace(loaded, panel=panel), borders, features, encoded, dims, self.stride)
+        gone = listed(sorted({*loaded.panel.ids} - {*panel.ids}))
+        data = Prepared(replace(loaded, panel=panel), borders, features, encoded, dims, self.stride, gone)
         apart = replace(data, borders=replace(borders, calibration=self.calibration.fraction if self.quantiles else 0))
         # too short for calibration rows of its own: all validation rows choose, and errors come from earlier cutoffs
         return apart if len(apart.windows("cal")) >= self.calibration.needed(self.quantiles) else data
@@ -261,14 +259,15 @@ def run_experiment(
         found = compare(bundle, rivals if test else {}, data, part, label=experiment.label, detail=test)
         result = replace(result, parts={**result.parts, part: found}, metrics={**result.metrics, **found.metrics})
         on.update(result)
-    summary = {name: value for name, value in result.metrics.items() if name.partition("/")[0] in parts}
-    metadata |= {"scores": {name: value for name, value in summary.items() if name.count("/") == 1}}
+    metadata["scores"] = {name: value for name, value in result.metrics.items() if name.rpartition("/")[0] in parts}
     seconds["score"] = time.perf_counter() - began - seconds["fit"]
+    if "test" in parts:
+        metadata["evaluation"] = judged(result.parts["test"].scores, experiment.label, "test", data.stride, data)
     if "test" in parts and experiment.refit == "all":
         errors = experiment.errors(data, bundle, fitted.chosen, "cal", "test")
         bundle = on_all_rows(experiment, data, fitted.chosen, errors, metadata, origin)
     elif "test" in parts:
-        bundle = golden.with_golden(replace(bundle, metadata=metadata), data.rows("train"))
+        bundle = golden.with_golden(replace(bundle, metadata={**bundle.metadata, **metadata}), data.rows("train"))
     result = replace(result, bundle=bundle)
     on.update(result)
     return result
@@ -284,8 +283,7 @@ def on_all_rows(
 ) -> Bundle:
     """Fit once more, on all rows that there are, with what earlier fits have chosen; calibrated by their `errors`.
 
-    The metadata says up to which row it was fitted (`chosen_until`), and that its scores are those of earlier fits
-    (`refit`).
+    The metadata say up to which row (`chosen_until`), and that the scores are those of earlier fits (`refit`).
     """
     first, end = data.panel.offsets[:-1], data.panel.offsets[1:]
     whole, began = data.fitted_on(Borders(first, end, end, end)), time.perf_counter()

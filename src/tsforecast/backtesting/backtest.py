@@ -26,7 +26,7 @@ from tsforecast.metrics import Scores
 from tsforecast.plotting import Fan, draw, shown
 from tsforecast.result import facts_of
 from tsforecast.training.record import FILE, KEYS, Record
-from tsforecast.training.results import table
+from tsforecast.training.results import judged, table
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +93,12 @@ class Backtest:
         """A matplotlib figure of the last forecasts, as `fans` chooses them."""
         return shown(draw(self.fans(folds), self.title))
 
+    @property
+    def step(self) -> int:
+        """Rows from one cutoff to the next; of one cutoff alone, the horizon."""
+        ends = [int(fold.borders.val_end[0]) for fold in self.folds[:2]]
+        return ends[1] - ends[0] if len(ends) > 1 else next(iter(self.experiments.values())).horizon
+
     def metrics(self, model: str) -> dict[str, float]:
         """`backtest/mae`, `backtest/mae_se`, ... of a model."""
         return {f"backtest/{name}": value for name, value in self.scores.loc[model].to_dict().items()}
@@ -126,11 +132,10 @@ class Backtest:
         """The scores of the models and the baselines, to compare with those of other runs."""
         own = next(iter(self.scored.values()))
         frames = [each.frame[["unique_id", "cutoff"]].drop_duplicates().assign(fold=each.fold) for each in own]
-        ends = [int(fold.borders.val_end[0]) for fold in self.folds]
-        first, step = next(iter(self.experiments.values())), ends[1] - ends[0] if len(ends) > 1 else 0
+        first = next(iter(self.experiments.values()))
         season = first.season or seasonality(self.loaded.panel.freq)
         borders = [fold.borders for fold in self.folds[: len(own)]]
-        facts = facts_of(self.experiments, self.loaded, season, borders, step or first.horizon, self.gap)
+        facts = facts_of(self.experiments, self.loaded, season, borders, self.step, self.gap)
         fits = {name: float(np.nansum([each.seconds for each in own])) for name, own in self.scored.items()}
         by_fold = {name: [each.scores.summary() for each in own] for name, own in self.scored.items()}
         seconds = {name: fits[name] for name in self.experiments if name in fits}
@@ -152,6 +157,7 @@ class Backtest:
         about = {"name": experiment.name, "chosen_until": until, "scores": self.metrics(model)}
         errors = self.residuals(model) if experiment.calibration.needed(experiment.quantiles) else None
         data = experiment.prepare(self.loaded)
+        about["evaluation"] = judged(self.pooled, model, f"{len(self.folds)} folds", self.step, data)
         return on_all_rows(experiment, data, chosen, errors, about, {**experiment.origin, "data": data.record})
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from tsforecast.bundle import directory, golden
+from tsforecast.bundle.card import card
 from tsforecast.bundle.inputs import Inputs
 from tsforecast.bundle.request import Prediction, Request, predict_all
 from tsforecast.data.panel import Panel
@@ -171,10 +172,7 @@ class Bundle(Inputs):
         return horizon or most, names
 
     def predictions(self, requests: Sequence[Request]) -> list[Prediction | TsforecastError]:
-        """The forecasts of many requests in one call, each the same to the bit as if it were alone.
-
-        One that cannot be answered has its error in its place.
-        """
+        """Forecasts of many requests in one call, each to the bit as if alone; or its error, of one that has none."""
         return predict_all(self.infer, requests)
 
     def infer(self, panel: Panel, series: Int[np.ndarray, " N"]) -> Prediction:
@@ -241,7 +239,8 @@ class Bundle(Inputs):
         arrays = features.state() | ({} if self.offsets is None else {_OFFSETS: self.offsets})
         files: dict[str, Any] = {name: state.pop(name) for name in list(state) if directory.is_raw(name)}
         files |= zip(_FILES, (body, self.metadata, self.provenance, arrays, state), strict=True)
-        directory.write(Path(path), files if self.golden is None else files | {"golden.json": self.golden}, replace)
+        files |= {"card.md": card(self)} | ({} if self.golden is None else {"golden.json": self.golden})
+        directory.write(Path(path), files, replace)
         parts = (self.forecaster, features.scaler, *features.features)
         return Bundle.load(path, allow=tuple(type(part).__module__.split(".")[0] for part in parts))
 

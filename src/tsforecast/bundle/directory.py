@@ -6,6 +6,7 @@ forecaster.safetensors, *.onnx
                       what the forecaster learned
 metadata.json         name, scores
 provenance.json       what it was made from: configuration, data, commit, packages, host
+card.md               what it is, for a person: made from the files above
 golden.json           a request and its answer, which a server must give before it calls itself ready
 manifest.json         sha256 of every other file
 """
@@ -48,7 +49,8 @@ def write(path: Path, files: Mapping[str, Any], replace: bool = False) -> None:
     Parameters
     ----------
     files
-        Values by name: of `.json` one that JSON has, of `.npz` and `.safetensors` arrays by name, else bytes of uint8.
+        Values by name: of `.json` one that JSON has, of `.npz` and `.safetensors` arrays by name, of `.md` text, else
+        bytes of uint8.
 
     Raises
     ------
@@ -123,7 +125,7 @@ def _encoded(name: str, value: Any) -> bytes:
     if name.endswith(".npz"):
         np.savez(archive := io.BytesIO(), **value)
         return archive.getvalue()
-    return bytes(value)
+    return value.encode() if isinstance(value, str) else bytes(value)
 
 
 def decode(path: Path, raw: bytes) -> Any:

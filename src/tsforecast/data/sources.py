@@ -34,6 +34,8 @@ class Loaded:
         The sha256 of what was read.
     address
         Where it came from, without what is secret in it.
+    licence, citation
+        Of the data, where they are stated.
     """
 
     panel: Panel
@@ -41,6 +43,8 @@ class Loaded:
     name: str
     fingerprint: str
     address: str
+    licence: str | None = None
+    citation: str | None = None
 
     @property
     def record(self) -> dict[str, str | int]:
@@ -97,10 +101,14 @@ class Stored(Schema, ABC):
         The file with the static covariates.
     name
         What runs call the data; None: as the place is called.
+    licence, citation
+        Of the data: what a download and the card of a bundle say.
     """
 
     static_path: str | None = None
     name: str | None = None
+    licence: str | None = None
+    citation: str | None = None
 
     @abstractmethod
     def read(self) -> Table:
@@ -119,7 +127,7 @@ class Stored(Schema, ABC):
         name, digest, place = self.name or PurePath(table.place).stem, table.fingerprint, table.place
         del table
         pyarrow.default_memory_pool().release_unused()  # what reading took: as much again as the panel
-        return Loaded(panel, self.schema, name, digest, place)
+        return Loaded(panel, self.schema, name, digest, place, self.licence, self.citation)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,15 +142,11 @@ class Dataset(Stored):
         Where the file is downloaded from when it is neither at `path` nor, by its name, in TSFORECAST_DATA_DIR.
     sha256
         What the digest of the file has to be; of a folder, what runs record. None: any.
-    licence, citation
-        Of a public file: what a download says.
     """
 
     path: str
     url: str | None = None
     sha256: str | None = None
-    licence: str | None = None
-    citation: str | None = None
 
     @cached_property
     def file(self) -> str | Path:

@@ -97,11 +97,12 @@ class Conformal:
     def __call__(
         self, bundle: Bundle, errors: Float[np.ndarray, "B H C Q"] | None, quantiles: tuple[float, ...]
     ) -> Bundle:
-        """The bundle with `quantiles`, and the offsets that the errors give."""
+        """The bundle with `quantiles`, and the offsets that the errors give; its metadata say of how many windows."""
         if errors is None:
             return replace(bundle, quantile_levels=(), offsets=None)
         offsets = conformal(errors, quantiles, fewest=self.needed(quantiles))
-        return replace(bundle, quantile_levels=quantiles, offsets=offsets)
+        metadata = {**bundle.metadata, "calibration": len(errors)}
+        return replace(bundle, quantile_levels=quantiles, offsets=offsets, metadata=metadata)
 
 
 def residuals(bundle: Bundle, windows: Windows) -> Float[np.ndarray, "B H C Q"]:

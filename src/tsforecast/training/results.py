@@ -6,16 +6,18 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from tsforecast.bundle.card import FEW
 from tsforecast.errors import one_of
 from tsforecast.files import atomic
 from tsforecast.metrics import Scores
 
-FEW = 10  # windows on which a score still says little
+if TYPE_CHECKING:
+    from tsforecast.training.prepare import Prepared
 
 
 def flatten(scores: Scores, prefix: str, *, detail: bool = False) -> dict[str, float]:
@@ -26,6 +28,14 @@ def flatten(scores: Scores, prefix: str, *, detail: bool = False) -> dict[str, f
         for metric, by_place in means.items():
             flat |= {f"{prefix}/{metric}/{axis}/{place}": float(value) for place, value in by_place.items()}
     return flat
+
+
+def judged(scores: Mapping[str, Scores], model: str, part: str, stride: int, data: Prepared) -> dict[str, Any]:
+    """What a bundle keeps of how it was judged: its scores beside those of the baselines, and on what."""
+    about = {"licence": data.loaded.licence, "citation": data.loaded.citation, "left_out": data.left_out}
+    summaries = {name: each.summary() for name, each in scores.items()}
+    steps = {key: each for key, each in scores[model].by_step().items() if key.startswith("coverage")}
+    return {"part": part, "model": model, "stride": stride, "scores": summaries, "by_step": steps, **about}
 
 
 def check_objective(name: str, quantiles: tuple[float, ...], part: str = "val") -> None:

@@ -1,0 +1,226 @@
+"""The model card: what a bundle forecasts, how well, and where it stops, as Markdown made from the bundle alone."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tsforecast.bundle import directory
+from tsforecast.data.frequency import parse
+from tsforecast.data.schema import NAIVE
+from tsforecast.errors import listed
+
+if TYPE_CHECKING:
+    from tsforecast.bundle.bundle import Bundle
+
+FEW = 10  # windows on which a score still says little
+OFF = 0.05  # a coverage further than this from what its interval promises is a limit to tell
+_MOST = 20  # channels in the table
+_UNKNOWN = "unknown"
+_NEEDS = {"past": "up to the last row", "known": "for the rows ahead too", "static": "one value a series"}
+_PARTS = {"train": "taught it", "val": "chose", "cal": "calibrated it", "test": "judged it"}
+_SCORES = {"mae_raw": "MAE", "rmse_raw": "RMSE", "mase": "MASE", "smape": "sMAPE"}
+_SCORES |= {"mae": "MAE, scaled", "mse": "MSE, scaled"}
+_NOTE = (
+    "Lower is better. MAE and RMSE are in the units of the data, scaled ones in those that the model computes in; MASE"
+    " is 1 where the error is that of the seasonal naive in training."
+)
+
+
+def card(bundle: Bundle) -> str:
+    """The card of a bundle: the same for the same run, with no clock and no path in it.
+
+    What the bundle does not know, as when it was made from Python without a configuration, is said to be unknown.
+    """
+    schema, features, made = bundle.schema, bundle.features, bundle.provenance
+    model = (made.get("config") or {}).get("model")
+    return (
+        Path(__file__)
+        .with_suffix(".md")
+        .read_text(encoding="utf-8")
+        .format(
+            name=bundle.metadata.get("name", "A forecast"),
+            channels=listed(bundle.channels),
+            horizon=bundle.dims.horizon,
+            context=bundle.context,
+            each=_each(bundle.freq),
+            freq=bundle.freq,
+            verdict=_verdict(bundle),
+            series=f" of each of {len(features.ids):,} series" if schema.id else "",
+            zone="without a time zone" if schema.timezone == NAIVE else f"in {schema.timezone}",
+            covariates="; ".join(f"{listed(n, 40)} ({_NEEDS[g]})" for g in _NEEDS if (n := getattr(schema, g)))
+            or "none",
+            ranges=_ranges(bundle),
+            scores=_scores(bundle),
+            intervals=_intervals(bundle),
+            limits="\n".join(f"- {each}" for each in _limits(bundle)),
+            data=_data(bundle),
+            model=_words(model or directory.spec(bundle.forecaster, learned=bundle.forecaster.state())),
+            features="; ".join(_words(directory.spec(each)) for each in features.features) or "none",
+            scaler=_words(directory.spec(features.scaler, learned=features.scaler.state())),
+            inputs=", known_future" * bool(schema.known) + ", static=static" * bool(schema.static),
+            columns=listed(schema.columns, 40),
+            provenance=_provenance(made),
+        )
+    )
+
+
+def _judged(bundle: Bundle) -> tuple[Mapping[str, Any], Mapping[str, float], dict[str, Mapping[str, float]]]:
+    """How it was scored, its own scores, and those of the baselines; empty where it was not."""
+    about = bundle.metadata.get("evaluation", {})
+    scores = dict(about.get("scores", {}))
+    return about, scores.pop(about.get("model"), {}), scores
+
+
+def _verdict(bundle: Bundle) -> str:
+    _, mine, rivals = _judged(bundle)
+    if not mine:
+        return "It was not scored."
+    than = [
+        f"{abs(change):.1f} % {'lower' if change <= 0 else 'higher'} than that of {name}"
+        for name, theirs in rivals.items()
+        if math.isfinite(change := _change(mine, theirs))
+    ]
+    error = ", and ".join(than) or f"{_number(mine['mae_raw'])}, with no baseline beside it"
+    return f"On {mine['windows']:,.0f} windows that it had not seen its mean absolute error is {error}."
+
+
+def _ranges(bundle: Bundle) -> str:
+    bounds = bundle.features.ranges["target"]
+    least, most = np.fmin.reduce(bounds[0], axis=0), np.fmax.reduce(bounds[1], axis=0)
+    units = [bundle.schema.units.get(name, _UNKNOWN) for name in bundle.channels]
+    rows = [*zip(bundle.channels, units, map(_number, least), map(_number, most), strict=True)]
+    more = f"\n\nand {len(rows) - _MOST} more channels" if len(rows) > _MOST else ""
+    return _table(("channel", "unit", "least in training", "greatest in training"), rows[:_MOST]) + more
+
+
+def _scores(bundle: Bundle) -> str:
+    about, mine, rivals = _judged(bundle)
+    if not mine:
+        return _verdict(bundle)
+    rows = {f"**{about['model']}**": mine, **rivals}
+    cells = [(name, *(_number(each.get(key)) for key in _SCORES)) for name, each in rows.items()]
+    table = _table((f"on {about['part']}", *_SCORES.values()), cells)
+    return f"{table}\n\nOver {mine['windows']:,.0f} windows of {bundle.dims.horizon} rows. {_NOTE}"
+
+
+def _intervals(bundle: Bundle) -> str:
+    about, mine, _ = _judged(bundle)
+    if not bundle.quantile_levels:
+        return "None: it forecasts points alone."
+    rows = []
+    for name in bundle.intervals:
+        steps = about.get("by_step", {}).get(f"coverage-{name}", [math.nan])
+        shares = (_share(each) for each in (mine.get(f"coverage-{name}"), steps[0], steps[-1], min(steps)))
+        rows.append((f"{name} %", *shares, _number(mine.get(f"width-{name}_raw"))))
+    how = "The model learned its quantiles; nothing corrects them."
+    if bundle.offsets is not None:
+        how = "The model learned its quantiles, and they are moved" if bundle.dims.quantiles else "They are placed"
+        count = _number(bundle.metadata.get("calibration"))
+        how += f" by conformal calibration, with the errors on {count} windows that the fit had not seen."
+    titles = ("interval", "covered", "of the first step", "of the last", "of the worst", "mean width, original units")
+    return f"{_table(titles, rows)}\n\n{how}"
+
+
+def _limits(bundle: Bundle) -> Iterable[str]:
+    about, mine, rivals = _judged(bundle)
+    horizon, categories = bundle.dims.horizon, bundle.features.categories
+    yield f"Horizon and frequency are fixed: at most {horizon} rows ahead, one row {_each(bundle.freq)}."
+    yield "Rows far outside the range of training are forecast with a warning; no score says how well."
+    if bundle.schema.id and bundle.features.scaler.scope == "series":
+        yield "It knows the series it was trained on; others are refused."
+    if categories:
+        yield f"A category that training did not hold is refused: {listed(categories, 40)}."
+    for name, most in bundle.missing.items():
+        yield f"{name} has gaps: in training up to {most} of {bundle.context} rows were missing; beyond that it warns."
+    if left := about.get("left_out"):
+        yield f"Series too short to train on were left out: {left}."
+    if refit := bundle.metadata.get("refit"):
+        since, until = refit["scored_until"], bundle.metadata["chosen_until"]
+        yield f"The scores are of a fit on rows up to {since}; what is here was fitted again, on all up to {until}."
+    if not mine:
+        return
+    apart = mine["windows"] * min(1, about["stride"] / horizon)
+    if apart < mine["windows"]:
+        yield f"The scored windows overlap: they tell about as much as {max(apart, 1):,.0f} that do not."
+    if apart < FEW:
+        yield "**So few windows say little about others.**"
+    better = [name for name, each in rivals.items() if each["mae"] < mine["mae"]]
+    yield from (f"**{name} has the lower mean absolute error.**" for name in better)
+    if "seasonal_naive" not in {about["model"], *rivals}:
+        yield "It was not compared with the seasonal naive."
+    for name in bundle.intervals:
+        covered = mine.get(f"coverage-{name}", math.nan)
+        if abs(off := covered - float(name) / 100) > OFF:
+            yield f"**The {name} % interval is too {'wide' if off > 0 else 'narrow'}: it covered {_share(covered)}.**"
+    if zeros := mine.get("mape_zero_share"):
+        yield f"{_share(zeros)} of the scored values are 0: a percentage error says little here."
+
+
+def _data(bundle: Bundle) -> str:
+    data, about = bundle.provenance.get("data") or {}, bundle.metadata.get("evaluation", {})
+    lines = [f"- name: {data.get('name', _UNKNOWN)}, {_number(data.get('rows'))} rows"]
+    lines += [f"- {key}: {about.get(key) or _UNKNOWN}" for key in ("licence", "citation")]
+    if parts := data.get("parts"):
+        rows = [
+            (what, f"{each['rows']:,}", each["first"], each["last"])
+            for part, what in _PARTS.items()
+            if (each := parts.get(part))
+        ]
+        lines += ["", _table(("rows that", "number", "first", "last"), rows)]
+    return "\n".join(lines)
+
+
+def _provenance(made: Mapping[str, Any]) -> str:
+    git = made.get("git") or {}
+    facts = {
+        "tsforecast": (made.get("packages") or {}).get("tsforecast"),
+        "commit": git.get("commit") and git["commit"][:12] + " with uncommitted changes" * git["dirty"],
+        "seed": made.get("seed"),
+        "packages": (made.get("packages_digest") or _UNKNOWN)[:12],
+        "data": ((made.get("data") or {}).get("digest") or _UNKNOWN)[:12],
+    }
+    return ", ".join(f"{name} {_UNKNOWN if value is None else value}" for name, value in facts.items())
+
+
+def _change(mine: Mapping[str, float], theirs: Mapping[str, float]) -> float:
+    """How much higher the one's MAE is than the other's, in percent; NaN where there is no telling."""
+    return 100 * (mine["mae"] / theirs["mae"] - 1) if theirs["mae"] else math.nan
+
+
+def _each(freq: str) -> str:
+    """`each hour`, `every 15 minutes`."""
+    offset = parse(freq)
+    unit = re.sub(r"(?<!^)(?=[A-Z])", " ", type(offset).__name__).lower()
+    return f"each {unit}" if offset.n == 1 else f"every {offset.n} {unit}s"
+
+
+def _words(value: Any) -> str:
+    """A configuration as a person says it: the class, and its parameters that have a value."""
+    if isinstance(value, Mapping):
+        kept = {k: v for k, v in value.items() if k not in ("_target_", "_partial_") and v not in (None, {}, [], ())}
+        inner = ", ".join(f"{key.replace('_', ' ')} {_words(each)}" for key, each in kept.items())
+        name = str(value.get("_target_", "")).rpartition(".")[2]
+        return f"{name} ({inner})" if name and inner else name or inner
+    return listed(map(_words, value), 40) if isinstance(value, list | tuple) else str(value)
+
+
+def _number(value: float | None) -> str:
+    if value is None or not math.isfinite(value):
+        return _UNKNOWN
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _share(value: float | None) -> str:
+    return _UNKNOWN if value is None or not math.isfinite(value) else f"{100 * value:.1f} %"
+
+
+def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [titles, ["---"] * len(titles), *rows]
+    cells = [[re.sub(r"\s+", " ", cell).replace("|", "\\|") for cell in row] for row in lines]
+    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
