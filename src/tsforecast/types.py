@@ -53,11 +53,9 @@ class WindowFeature(Protocol):
 
     def names(self, lookback: int) -> tuple[str, ...]:
         """F readable names."""
-        ...
 
     def transform(self, target: Float[np.ndarray, "B L C"]) -> Float[np.ndarray, "B F C"]:
         """Features of each window and channel."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +73,12 @@ def test_the_same_run_has_the_same_card_wherever_it_is_saved(frame: pd.DataFrame
         assert card(saved) == cards[-1]
         assert card(saved.save(tmp_path / f"{place}-again")) == cards[-1]
     assert cards[0] == cards[1]
+    config = {"model": {"_target_": "a.Net", "width": 8, "loss": {"_target_": "a.Mae"}, "depth": 2}}
+    of_run, as_stored = (
+        replace(saved, provenance={"config": json.loads(json.dumps(config, sort_keys=s))}) for s in (0, 1)
+    )
+    assert card(of_run) == card(as_stored)
+    assert "model: Net (depth 2, loss Mae, width 8)" in card(of_run)
     assert str(tmp_path) not in cards[0]
     assert not re.search(r"(^|\s)/\w+/", cards[0])
 

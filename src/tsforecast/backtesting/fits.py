@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,9 +22,6 @@ from tsforecast.experiment import Experiment, run_experiment
 from tsforecast.result import UNCOMPARED
 from tsforecast.training.evaluate import baselines
 from tsforecast.training.prepare import Prepared
-
-log = logging.getLogger(__name__)
-KEYS = ["unique_id", "ds", "cutoff", "channel", "y"]
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,8 +25,6 @@ from tsforecast.training.evaluate import evaluate
 from tsforecast.training.prepare import Prepared
 from tsforecast.training.record import forecast_frame
 from tsforecast.training.results import write_json
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

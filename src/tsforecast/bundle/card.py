@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 FEW = 10  # windows on which a score still says little
 OFF = 0.05  # a coverage further than this from what its interval promises is a limit to tell
 _MOST = 20  # channels in the table
+_HIDDEN = ("_target_", "_partial_")
 _UNKNOWN = "unknown"
 _NEEDS = {"past": "up to the last row", "known": "for the rows ahead too", "static": "one value a series"}
 _PARTS = {"train": "taught it", "val": "chose", "cal": "calibrated it", "test": "judged it"}
@@ -203,7 +204,7 @@ def _each(freq: str) -> str:
 def _words(value: Any) -> str:
     """A configuration as a person says it: the class, and its parameters that have a value."""
     if isinstance(value, Mapping):
-        kept = {k: v for k, v in value.items() if k not in ("_target_", "_partial_") and v not in (None, {}, [], ())}
+        kept = {k: v for k, v in sorted(value.items()) if k not in _HIDDEN and v not in (None, {}, [], ())}
         inner = ", ".join(f"{key.replace('_', ' ')} {_words(each)}" for key, each in kept.items())
         name = str(value.get("_target_", "")).rpartition(".")[2]
         return f"{name} ({inner})" if name and inner else name or inner

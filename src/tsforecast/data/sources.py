@@ -64,7 +64,6 @@ class Source(Protocol):
         DataError
             It cannot be read, or its content cannot be used; all problems are listed.
         """
-        ...
 
 
 @dataclass(frozen=True)

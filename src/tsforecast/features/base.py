@@ -26,11 +26,9 @@ class Feature(Protocol):
 
     def names(self) -> tuple[str, ...]:
         """F readable names."""
-        ...
 
     def transform(self, time: pd.DatetimeIndex, freq: str) -> Float[np.ndarray, "T F"]:
         """One float32 row per timestamp."""
-        ...
 
 
 def is_row_feature(feature: object) -> bool:

@@ -24,7 +24,6 @@ class Linear(Protocol):
 
     def collapse(self) -> LinearForecaster:
         """The map, exactly."""
-        ...
 
 
 class NLinear(nn.Module):

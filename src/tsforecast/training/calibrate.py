@@ -23,21 +23,17 @@ class Calibration(Protocol):
     @property
     def fraction(self) -> float:
         """Share of the validation rows, the last of them, that is kept for calibration."""
-        ...
 
     def needed(self, quantiles: tuple[float, ...]) -> int:
         """How many errors of a step and channel the outermost of `quantiles` needs."""
-        ...
 
     def check(self, quantiles: tuple[float, ...], *, learned: bool) -> None:
         """Raise a ConfigError, before anything is fitted, when `quantiles` cannot be had of the model."""
-        ...
 
     def __call__(
         self, bundle: Bundle, errors: Float[np.ndarray, "B H C Q"] | None, quantiles: tuple[float, ...]
     ) -> Bundle:
         """The bundle that forecasts `quantiles`, from errors out of sample; None where none are needed."""
-        ...
 
 
 @dataclass(frozen=True)

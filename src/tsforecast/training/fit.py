@@ -31,7 +31,6 @@ class Events(Protocol):
         bool or None
             True ends the fit here; the weights of the best epoch so far are kept.
         """
-        ...
 
 
 class Silent:

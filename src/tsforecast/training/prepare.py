@@ -37,7 +37,6 @@ class Split(Protocol):
 
     def __call__(self, panel: Panel, lookback: int, horizon: int) -> Borders:
         """The borders of a panel."""
-        ...
 
 
 @dataclass(frozen=True)
