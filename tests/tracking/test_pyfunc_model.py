@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from tests.errors import has, refused
 
+from tests.errors import has, refused
 from tsforecast.bundle import golden
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.data.frames import to_panel

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.errors import has, refused
 
+from tests.errors import has, refused
 from tsforecast.bundle.provenance import provenance
 from tsforecast.errors import ConfigError
 from tsforecast.tracking.client import view

@@ -25,7 +25,7 @@ QUIET = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 WAIT = 8  # seconds for an answer, so that neither the beginning nor the end of a training waits for longer than 15
-BRIEF = {"MLFLOW_HTTP_REQUEST_TIMEOUT": str(WAIT), "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+PATIENCE = 60  # seconds, where nothing but the upload is waited for
 
 
 def import_mlflow() -> None:
@@ -104,9 +104,10 @@ def reach(uri: str) -> None:
 
 
 @contextlib.contextmanager
-def brief() -> Iterator[None]:
-    """Inside, a server is asked once and has seconds to answer, unless the user's environment says otherwise."""
-    own = {name: value for name, value in BRIEF.items() if name not in os.environ}
+def asked_once(wait: float) -> Iterator[None]:
+    """Inside, a server is asked once and has `wait` seconds to answer, unless the user's environment says otherwise."""
+    limits = {"MLFLOW_HTTP_REQUEST_TIMEOUT": str(wait), "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    own = {name: value for name, value in limits.items() if name not in os.environ}
     os.environ.update(own)
     try:
         yield

@@ -119,7 +119,7 @@ class Recorded(Run):
         if self.away and not last:
             return
         try:
-            with client.brief():
+            with client.asked_once(client.WAIT):
                 self.upload.replay(CATCH_UP if self.away else float("inf"))
         except OutputError as error:
             if not self.away:

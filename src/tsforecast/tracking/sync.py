@@ -56,7 +56,8 @@ def _synced(file: Path, uri: str | None) -> str:
             journal.append("end", journal.events[-1]["at"], status="FAILED")
         upload = Upload(journal, _address(journal, uri))
         before = upload.done
-        upload.replay()
+        with client.asked_once(client.PATIENCE):
+            upload.replay()
         told = (
             f"{upload.done - before} of {upload.done} events uploaded" if upload.done > before else "nothing is missing"
         )
@@ -91,7 +92,7 @@ def close_dead(folder: Path, uri: str | None = None) -> list[str]:
     closed = [_synced(file, uri) for file in dead]
     if (address := os.environ.get("MLFLOW_TRACKING_URI") or uri) is None:
         return closed
-    with client.brief(), client.errors(address):
+    with client.asked_once(client.WAIT), client.errors(address):
         client.import_mlflow()
         client.reach(address)
         file = client.database(address)

@@ -1,0 +1,333 @@
+"""What a store was away from is uploaded later, and differs in nothing from a run that it followed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.errors import has, refused
+from tests.tracking.conftest import Server, free_port
+from tests.tracking.test_pyfunc_model import saved, wide
+from tsforecast.bundle.bundle import Bundle
+from tsforecast.data.schema import Schema
+from tsforecast.errors import ConfigError, DataError, OutputError
+from tsforecast.tracking import client as store_client
+from tsforecast.tracking.artifacts import download_bundle
+from tsforecast.tracking.journal import FILE, Journal
+from tsforecast.tracking.runs import MLflowTracker, Run
+from tsforecast.tracking.sync import close_dead, sync
+
+OWN = {"tsforecast.run", "tsforecast.folder", "mlflow.log-model.history"}
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return saved(wide(), Schema(freq="h"), tmp_path_factory.mktemp("trained") / "bundle")
+
+
+@pytest.fixture(autouse=True)
+def _address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
+
+
+@contextmanager
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The same milliseconds for whoever asks in the same order."""
+    ticks = iter(range(1_700_000_000_000, 1_800_000_000_000, 1000))
+    with monkeypatch.context() as patched:
+        patched.setattr("tsforecast.tracking.journal.now", lambda: next(ticks))
+        yield
+
+
+def told(run: Run, out: Path, bundle: Bundle, epochs: range = range(3)) -> None:
+    """What a training tells."""
+    for epoch in epochs:
+        run.epoch({"epoch": epoch, "train/loss": 2.0 / (epoch + 1), "val/loss": 3.0 / (epoch + 1)})
+    (out / "plots").mkdir(exist_ok=True)
+    (out / "plots" / "fan.png").write_bytes(b"png")
+    (out / "metrics.json").write_text("{}")
+    run.log_metrics({"test/mae": 0.25, "test/mape": float("nan")})
+    run.log_dataset(name="etth1", digest="f" * 64, source="ETTh1.csv", rows=17420)
+    run.log_bundle(Path(str(bundle.path)))
+    run.log_artifact(out / "plots")
+    run.log_artifact(out / "metrics.json")
+
+
+PARAMS, ORIGIN = {"model": {"lr": 0.1}, "seed": 1}, {"git": {"commit": "c" * 40, "branch": "main", "dirty": True}}
+
+
+def tracked(uri: str, **more: Any) -> MLflowTracker:
+    return MLflowTracker(uri, "study", tags={"team": "grid"}, **more)
+
+
+def facts(client: Any, run_id: str, scratch: Path) -> dict[str, Any]:
+    """All that a store says of a run, without ids and places."""
+    run = client.get_run(run_id)
+    data, info = run.data, run.info
+    [model] = [client.get_logged_model(each.model_id) for each in run.outputs.model_outputs]
+    history = {name: sorted((m.step, m.value, m.timestamp) for m in client.get_metric_history(run_id, name))
+               for name in data.metrics}  # fmt: skip
+    client.download_artifacts(run_id, "", str(scratch))
+    return {
+        "info": (info.run_name, info.status, info.start_time, info.end_time, info.user_id, info.lifecycle_stage),
+        "params": data.params,
+        "metrics": history,
+        "tags": {name: value for name, value in data.tags.items() if name not in OWN},
+        "data": [each.to_dictionary() for each in run.inputs.dataset_inputs],
+        "files": {str(f.relative_to(scratch)): f.read_bytes() for f in sorted(scratch.rglob("*")) if f.is_file()},
+        "model": (model.name, model.status, model.tags.get("tsforecast.digest"), model.source_run_id == run_id),
+    }
+
+
+def test_a_run_that_is_synced_later_differs_in_nothing_from_one_that_the_server_followed(
+    server: Server, client: Any, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    for name, uri in (("live", server.uri), ("away", f"http://127.0.0.1:{free_port()}")):
+        out = tmp_path / name
+        with clock(monkeypatch), tracked(uri).run("same", PARAMS, {"dataset": "x"}, ORIGIN, out=out) as run:
+            told(run, out, bundle)
+        if name == "live":
+            live = run.id
+            assert not warnings(caplog)
+            assert run.next_step == server.uri
+    assert run.id == ""
+    assert str(run.next_step).startswith("python -m tsforecast.sync ")
+    [warning] = warnings(caplog)
+    assert has(uri, "Connection refused", f"python -m tsforecast.sync {os.path.relpath(out)}") == warning
+    with refused(OutputError, where=uri):
+        list(sync(tmp_path / "away"))
+    assert len(list(sync(tmp_path, server.uri))) == 2
+    with Journal(tmp_path / "away" / FILE) as journal:
+        synced = journal.uploaded(server.uri)[0]
+    assert synced not in ("", live)
+    expected = facts(client, live, tmp_path / "a")
+    assert facts(client, synced, tmp_path / "b") == expected
+    assert expected["info"][:2] == ("same", "FINISHED")
+    assert [step for step, *_ in expected["metrics"]["val/loss"]] == [0, 1, 2]
+    assert expected["tags"]["team"] == "grid"
+    assert {"plots/fan.png", "metrics.json"} == set(expected["files"])
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    assert Bundle.load(download_bundle(f"runs:/{synced}/model")).digest == bundle.digest
+    assert all("nothing is missing" in line for line in sync(tmp_path))
+
+
+def test_when_answers_got_lost_then_nothing_is_there_twice(
+    server: Server, client: Any, bundle: Bundle, tmp_path: Path
+) -> None:
+    with tracked(server.uri).run("again", PARAMS, out=tmp_path / "run") as run:
+        told(run, tmp_path / "run", bundle)
+    before = facts(client, run.id, tmp_path / "a")
+    file = tmp_path / "run" / FILE
+    events = [line for line in file.read_bytes().splitlines(True) if b'"uploaded"' not in line]
+    file.write_bytes(b"".join(events))  # as though no request had been answered
+    [line] = sync(tmp_path / "run")
+    assert line.endswith(f"{len(events)} of {len(events)} events uploaded, run {run.id}")
+    assert facts(client, run.id, tmp_path / "b") == before
+    assert len(client.search_logged_models([client.get_run(run.id).info.experiment_id],
+                                           f"source_run_id = '{run.id}'")) == 1  # fmt: skip
+
+
+def test_when_the_server_is_killed_in_mid_run_then_the_run_goes_on_and_sync_completes_it(
+    server: Server, client: Any, bundle: Bundle, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with tracked(server.uri).run("cut off", PARAMS, out=tmp_path) as run:
+        told(run, tmp_path, bundle, range(2))
+        assert client.get_run(run.id).data.metrics["val/loss"] == 1.5
+        server.kill()
+        began = time.monotonic()
+        told(run, tmp_path, bundle, range(2, 40))
+    assert time.monotonic() - began < 15
+    assert len(warnings(caplog)) == 1
+    assert run.next_step == f"python -m tsforecast.sync {os.path.relpath(tmp_path)}"
+    server.start()
+    [line] = sync(tmp_path)
+    assert f"run {run.id}" in line
+    assert client.get_run(run.id).info.status == "FINISHED"
+    history = client.get_metric_history(run.id, "val/loss")
+    assert sorted(each.step for each in history) == list(range(40))
+
+
+def test_a_server_that_is_back_before_the_end_gets_all_of_the_run(
+    server: Server, client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tracked(server.uri).run("gap", {}, out=tmp_path) as run:
+        with monkeypatch.context() as patched:
+            patched.setattr(store_client, "reach", lambda uri: 1 / 0)
+            patched.setattr(run.upload, "_client", None)
+            run.epoch({"epoch": 0, "val/loss": 2.0})
+        run.epoch({"epoch": 1, "val/loss": 1.0})
+        assert client.get_run(run.id).data.metrics == {}  # it is not asked for every epoch
+    assert sorted(each.step for each in client.get_metric_history(run.id, "val/loss")) == [0, 1]
+    assert client.get_run(run.id).info.status == "FINISHED"
+
+
+def test_a_server_that_accepts_and_never_answers_takes_seconds(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")  # what is waited for is the user's, if he says so
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        began = time.monotonic()
+        with tracked(f"http://me:secret@127.0.0.1:{silent.getsockname()[1]}").run("r", {}, out=tmp_path) as run:
+            assert time.monotonic() - began < 5
+            run.epoch({"epoch": 0, "val/loss": 2.0})
+        assert time.monotonic() - began < 8
+    [warning] = warnings(caplog)
+    assert "timed out" in warning.lower() or "timeout" in warning.lower()
+    assert "secret" not in warning + (tmp_path / FILE).read_text()
+    with refused(ConfigError, got=has("me:***@"), fix=has("uri=")):
+        list(sync(tmp_path))
+
+
+@pytest.mark.parametrize("trouble", ["locked", "corrupt", "read-only"])
+def test_a_database_that_cannot_be_written_costs_one_warning_that_says_why(
+    trouble: str, tracking_database: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(store_client, "WAIT", 1)
+    file = tmp_path / "mlflow.db"
+    file.write_bytes(tracking_database.read_bytes() if trouble != "corrupt" else b"no database" * 1000)
+    if trouble == "read-only":  # of a version that SQLite may read and not write: root may write whatever the mode says
+        file.write_bytes((before := file.read_bytes())[:18] + b"\x03" + before[19:])
+    with sqlite3.connect(file) as other:
+        if trouble == "locked":
+            other.execute("BEGIN EXCLUSIVE")
+        began = time.monotonic()
+        with MLflowTracker(f"sqlite:///{file}").run("r", {}, out=tmp_path / "run") as run:
+            run.log_metrics({"a": 1.0})
+        assert time.monotonic() - began < 8
+        other.rollback()
+    [warning] = warnings(caplog)
+    why = {"locked": "database is locked", "corrupt": "file is not a database", "read-only": "readonly database"}
+    assert why[trouble] in warning
+    file.write_bytes(tracking_database.read_bytes())
+    [line] = sync(tmp_path / "run")
+    assert "events uploaded" in line
+
+
+KILLED = """
+import sys, time
+from contextlib import ExitStack
+from pathlib import Path
+from tsforecast.tracking.runs import MLflowTracker
+with ExitStack() as stack:
+    for out in sys.argv[2:]:
+        run = stack.enter_context(MLflowTracker(sys.argv[1]).run('killed', {'a': 1}, out=Path(out)))
+        for epoch in range(3):
+            run.epoch({'epoch': epoch, 'val/loss': 1.0})
+        print(run.id, flush=True)
+    time.sleep(120)
+"""
+
+
+def killed(uri: str, *places: Path) -> list[str]:
+    """The ids of runs whose process was killed after three epochs of each."""
+    command = [sys.executable, "-c", KILLED, uri, *map(str, places)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        ids = [process.stdout.readline().strip() for _ in places]
+        assert [line.split("  ")[1] for line in sync(places[0], uri)] == ["is at work"]
+        assert close_dead(places[0], uri) == []
+        process.send_signal(signal.SIGKILL)
+    return ids
+
+
+def test_a_run_that_was_killed_has_its_curve_and_is_closed_as_failed_when_it_ended(
+    server: Server, client: Any, tmp_path: Path
+) -> None:
+    [run_id] = killed(server.uri, tmp_path / "run")
+    history = client.get_metric_history(run_id, "val/loss")
+    assert sorted(each.step for each in history) == [0, 1, 2]
+    assert client.get_run(run_id).info.status == "RUNNING"
+    [line] = sync(tmp_path, server.uri)
+    assert "its process was dead" in line
+    info = client.get_run(run_id).info
+    assert (info.status, info.end_time) == ("FAILED", max(each.timestamp for each in history))
+
+
+def test_the_dead_runs_of_a_host_are_closed_wherever_their_folders_are(
+    server: Server, client: Any, tmp_path: Path
+) -> None:
+    ids = killed(server.uri, tmp_path / "moved", tmp_path / "elsewhere")
+    (tmp_path / "moved" / FILE).unlink()
+    (tmp_path / "here").mkdir()
+    with tracked(server.uri).run("alive", {}, out=tmp_path / "alive") as alive:
+        lines = close_dead(tmp_path / "here", server.uri)
+        assert sorted(line.rpartition("run ")[2] for line in lines) == sorted(ids)
+        assert client.get_run(alive.id).info.status == "RUNNING"
+    for run_id in ids:
+        info = client.get_run(run_id).info
+        last = max(each.timestamp for each in client.get_metric_history(run_id, "val/loss"))
+        assert (info.status, info.end_time) == ("FAILED", last)
+
+
+def test_a_run_that_goes_on_in_its_folder_is_the_same_run_and_tells_no_epoch_twice(
+    server: Server, client: Any, tmp_path: Path
+) -> None:
+    def interrupted() -> str:
+        with suppress(KeyboardInterrupt), tracked(server.uri).run("r", {"lr": 1}, out=tmp_path) as run:
+            run.epoch({"epoch": 0, "val/loss": 2.0})
+            raise KeyboardInterrupt
+        return run.id
+
+    first = interrupted()
+    assert client.get_run(first).info.status == "KILLED"
+    time.sleep(0.01)
+    with tracked(server.uri).run("r", {"lr": 1, "ckpt_path": "last.ckpt"}, out=tmp_path) as second:
+        assert client.get_run(first).info.status == "RUNNING"
+        for epoch in range(2):
+            second.epoch({"epoch": epoch, "val/loss": 2.0 - epoch})
+    assert second.id == first
+    assert client.get_run(first).info.status == "FINISHED"
+    history = client.get_metric_history(first, "val/loss")
+    assert [(each.step, each.value) for each in history] == [(0, 2.0), (1, 1.0)]
+    with tracked(server.uri).run("r", {"lr": 2}, out=tmp_path) as other:  # of other parameters: another run
+        pass
+    assert other.id != first
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["tracking-1.jsonl", FILE]
+    assert all("nothing is missing" in line for line in sync(tmp_path))
+
+
+def test_children_find_their_parent_whichever_is_uploaded_first(server: Server, client: Any, tmp_path: Path) -> None:
+    nowhere = tracked(f"http://127.0.0.1:{free_port()}")
+    with nowhere.run("parent", {}, out=tmp_path / "parent") as parent:
+        for name in ("first", "last"):
+            with nowhere.run(name, {}, parent=parent.uid, out=tmp_path / name):
+                pass
+    found = {}
+    for name in ("first", "parent", "last"):
+        [line] = sync(tmp_path / name, server.uri)
+        found[name] = line.rpartition("run ")[2]
+    for name in ("first", "last"):
+        assert client.get_run(found[name]).data.tags["mlflow.parentRunId"] == found["parent"]
+
+
+def test_a_line_that_was_cut_off_is_left_out(server: Server, client: Any, tmp_path: Path) -> None:
+    with tracked(server.uri).run("r", {}, out=tmp_path) as run:
+        run.log_metrics({"a": 1.0})
+    with (tmp_path / FILE).open("ab") as file:
+        file.write(b'{"event": "metr')
+    [line] = sync(tmp_path)
+    assert "nothing is missing" in line
+    assert client.get_run(run.id).data.metrics == {"a": 1.0}
+
+
+def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
+    with refused(DataError, where=tmp_path, fix=has(FILE)):
+        list(sync(tmp_path))
