@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,12 +17,13 @@ from hydra.core.utils import configure_log
 from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 
+from tsforecast.cluster import cluster
 from tsforecast.config.compose import build, options
 from tsforecast.config.experiment import experiment
 from tsforecast.errors import ConfigError, OutputError, count, one_of
 from tsforecast.train import listed
 from tsforecast.training.results import check_objective, score_names
-from tsforecast.tuning import best, cluster
+from tsforecast.tuning import best
 from tsforecast.tuning.space import parsed
 from tsforecast.tuning.study import Plan, enough, failures, opened, revive, tally, tools
 from tsforecast.tuning.trial import folds, score, work, work_apart
@@ -152,7 +154,9 @@ def complete(plan: Plan, study: optuna.Study) -> None:
 def run_all(plan: Plan) -> None:
     """In this process with one job, else in as many as are asked for, each at its own pace."""
     if plan.settings.executor == "ray":
-        cluster.run_tasks(plan)
+        with cluster(plan.settings.n_jobs, "hydra.sweeper.executor") as ray:  # a smaller one runs fewer at a time
+            task = ray.remote(num_cpus=1, max_retries=0)(_task)
+            ray.get([task.remote(plan, Path.cwd()) for _ in range(plan.settings.n_jobs)])
         return
     if plan.settings.n_jobs == 1:
         work(plan)
@@ -172,3 +176,8 @@ def run_all(plan: Plan) -> None:
     if all(worker.exitcode for worker in workers):
         what, got = "the workers ended before the trials", [worker.exitcode for worker in workers]
         raise OutputError(what, where="hydra.sweeper.n_jobs", got=got, fix="hydra.sweeper.n_jobs=1 shows the error")
+
+
+def _task(plan: Plan, folder: Path) -> None:
+    os.chdir(folder)  # relative paths of the configuration begin there
+    work(plan)
