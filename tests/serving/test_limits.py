@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.serving.conftest import Client, request
 from tsforecast.bundle.bundle import Bundle
-from tsforecast.serving.limits import check_head
+from tsforecast.serving.front import check_head
 from tsforecast.serving.refusals import RequestError
 from tsforecast.serving.settings import Settings
 

@@ -19,8 +19,7 @@ from tsforecast.bundle.request import Request as Asked
 from tsforecast.errors import RequestError
 from tsforecast.serving.batching import Batcher
 from tsforecast.serving.engine import Engine
-from tsforecast.serving.front import Front
-from tsforecast.serving.limits import Bodies
+from tsforecast.serving.front import Bodies, Front
 from tsforecast.serving.logs import log_as_json
 from tsforecast.serving.metrics import Metrics
 from tsforecast.serving.openapi import CSV, REFUSED, Answer, Plain, add_bundle
