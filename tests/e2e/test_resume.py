@@ -20,7 +20,7 @@ from .conftest import Run
 DATA = Path(__file__).parents[2] / "data" / "beijing_pm25.csv"
 QUIET = ("tracking=none", "report=none", "trainer.enable_progress_bar=false")
 NETWORK = ("model=dlinear", "model.patience=9", "trainer.max_epochs=3", "trainer.limit_train_batches=20",
-           "trainer.limit_val_batches=4")  # fmt: skip
+           "trainer.limit_val_batches=4", "trainer/logger=csv")  # fmt: skip
 MODELS = {"dlinear": NETWORK, "ridge": ("model=ridge", "refit=all")}
 # What kills the process, by the moment: patched in before the command starts.
 KILLS = {
@@ -97,6 +97,8 @@ def test_a_run_killed_at_any_moment_ends_as_the_unbroken_one(run: Run, folder: P
     assert {file.name: file.read_text() for file in [place / "config.yaml", *(place / ".hydra").iterdir()]} == asked
     whole = {file.relative_to(folder / model) for file in (folder / model).rglob("*")}
     assert {file.relative_to(place) for file in place.rglob("*")} == whole
+    if model == "dlinear":  # every epoch once
+        assert (place / "csv" / "metrics.csv").read_bytes() == (folder / model / "csv" / "metrics.csv").read_bytes()
     left = [{k: v for k, v in json.loads((each / "metrics.json").read_text()).items() if not k.startswith("time/")}
             for each in (place, folder / model)]  # fmt: skip
     assert left[0] == left[1]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import shutil
 from collections.abc import Mapping, Sequence
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from tsforecast.bundle.provenance import portable
 from tsforecast.config.compose import build
-from tsforecast.config.job import check_processes, without_trainer
+from tsforecast.config.job import check_processes, follows, without_trainer
 from tsforecast.data.sources import Source
+from tsforecast.errors import ConfigError, without_password
 from tsforecast.experiment import Experiment
 from tsforecast.features.base import FeatureSet
 from tsforecast.models.base import Estimator
@@ -26,6 +29,28 @@ def _data_name(cfg: DictConfig, option: str, source: Source | None) -> str:
     if source is not None:
         return str(getattr(source, "name", option))
     return (PurePath(cfg.dataset.path).stem if option in ("wide", "long") else "") or option
+
+
+def loggers(chosen: Mapping[str, Any], out: Path | None) -> list[Any]:
+    """Those of Lightning's that `trainer.logger` describes by name; none where no file is to be written.
+
+    What an earlier process has written of the same run is removed, since a fit that goes on tells all its epochs.
+
+    Raises
+    ------
+    ConfigError
+        One needs a package that is not installed.
+    """
+    made = []
+    for name, each in chosen.items() if out else ():
+        try:
+            made.append(each(save_dir=out) if callable(each) else each)
+        except ImportError as error:
+            what, where = "this logger needs a package that is not installed", f"trainer.logger.{name}"
+            raise ConfigError(what, where=where, got=error, fix=f"pip install {name}") from error
+        if not follows() and (place := getattr(made[-1], "log_dir", None)) and Path(place).parent == out:
+            shutil.rmtree(place, ignore_errors=True)
+    return made
 
 
 def experiment(
@@ -55,6 +80,7 @@ def experiment(
     """
     model = build(cfg.model)
     resolved: Any = OmegaConf.to_container(cfg, resolve=True)
+    config = portable(resolved, resolved.pop("paths"))
     if isinstance(model, Estimator):
         check_processes()
         if spare := without_trainer(cfg, overrides):
@@ -62,8 +88,14 @@ def experiment(
 
     def trainer(callbacks: Sequence[Any], **settings: Any) -> Any:  # built when called: it imports Lightning
         beside = [*build(cfg.callbacks).values(), *callbacks]
-        built = started(build(cfg.trainer), beside, **settings)
+        configured = build(cfg.trainer)
+        own, out = configured.keywords, settings.get("default_root_dir")
+        if isinstance(own.get("logger"), Mapping):
+            settings = {"logger": loggers(own["logger"], out), **settings}
+        built = started(configured, beside, **settings | {"default_root_dir": own.get("default_root_dir", out)})
         check_processes(built.num_nodes, built.num_devices)
+        for each in built.loggers:
+            each.log_hyperparams(json.loads(without_password(json.dumps(config))))
         return built
 
     return Experiment(
@@ -85,7 +117,7 @@ def experiment(
         ckpt_path=cfg.ckpt_path,
         name=cfg.name or f"{_data_name(cfg, chosen['dataset'], source)}-{chosen['model']}",
         label=chosen["model"],
-        config=portable(resolved, resolved.pop("paths")),
+        config=config,
         overrides=tuple(overrides),
         choices=chosen,
         parents=parents or {},

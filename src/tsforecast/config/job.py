@@ -94,7 +94,8 @@ def without_trainer(cfg: DictConfig, overrides: Sequence[str]) -> list[str]:
     """Those arguments that are about the trainer or its callbacks, which a model without one does not read."""
     model = OmegaConf.to_yaml(cfg.model)  # which may refer to it: xgboost's device is the trainer's accelerator
     keys = [argument.partition("=")[0].lstrip("+~") for argument in overrides]
-    return [key for key in keys if f"{key}.".startswith(("trainer.", "callbacks.")) and f"${{{key}" not in model]
+    about = [key for key in keys if f"{key}.".replace("/", ".").startswith(("trainer.", "callbacks."))]
+    return [key for key in about if f"${{{key}" not in model]
 
 
 def record(cfg: DictConfig, out: Path) -> None:

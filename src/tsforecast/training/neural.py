@@ -112,7 +112,7 @@ class ForecastModule(pl.LightningModule):
         """Record the epoch."""
         val = torch.stack(self._sums["val"]).sum() / self._judged
         self._sums["val"], self._judged = [], 0
-        self.log("val/loss", val, prog_bar=True, sync_dist=True)
+        self.log("val/loss", val, prog_bar=True, sync_dist=True, logger=False)
         if not self.trainer.sanity_checking and self._sums["train"]:
             train = float(torch.stack(self._sums["train"]).mean())
             rate = float(self.trainer.optimizers[0].param_groups[0]["lr"])
@@ -120,10 +120,16 @@ class ForecastModule(pl.LightningModule):
             self._sums["train"].clear()
 
     def on_validation_end(self) -> None:
-        """Tell the listener; the best weights know of the epoch already, and all processes end it together."""
+        """Tell who listens; the best weights know of the epoch already, and all processes end it together."""
         if not self.trainer.sanity_checking and self.history and self.history[-1]["epoch"] == self.current_epoch:
-            end = bool(self.on.epoch(self.history[-1]))
+            end = self.tell(self.history[-1], self.trainer)
             self.trainer.should_stop |= self.trainer.strategy.reduce_boolean_decision(end, all=False)
+
+    def tell(self, record: dict[str, float], trainer: pl.Trainer) -> bool:
+        """Of an epoch: the trainer's loggers and the listener, who may end the fit."""
+        for logger in trainer.loggers:
+            logger.log_metrics({name: each for name, each in record.items() if name != "epoch"}, int(record["epoch"]))
+        return bool(self.on.epoch(record))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """With the epochs so far, so that the curve of a resumed run is whole."""
@@ -162,7 +168,7 @@ def _(model: Neural, train: Windows, val: Windows, fitting: Fitting) -> Fitted:
     if fitting.out is None:
         settings |= {"enable_checkpointing": False, "logger": False}
     else:  # the last of every epoch; `save_last` without a top k would wait for the end of the training
-        folder = fitting.out / "checkpoints"
+        settings["default_root_dir"], folder = fitting.out, fitting.out / "checkpoints"
         callbacks.append(ModelCheckpoint(folder, filename="last", save_top_k=1, enable_version_counter=False))
     driver = _built("trainer", started, fitting.trainer, callbacks, **settings)
     if type(driver.strategy.checkpoint_io) is TorchCheckpointIO:
@@ -185,7 +191,7 @@ def _(model: Neural, train: Windows, val: Windows, fitting: Fitting) -> Fitted:
     loaders = [DataLoader(batches, batch_size=None, generator=torch.Generator()) for batches in module.batches.values()]
     if fitting.ckpt_path is not None:
         for record in check_checkpoint(fitting.ckpt_path, module, driver.max_epochs):  # the last may not have been told
-            fitting.on.epoch(record)
+            module.tell(record, driver)
     _train(driver, module, loaders, fitting.ckpt_path)
     if best.weights:
         network.load_state_dict(best.weights)
@@ -204,14 +210,15 @@ def _train(driver: pl.Trainer, module: ForecastModule, loaders: list[Any], ckpt_
     """Run the trainer; an interrupt is one again, and a lack of memory says what to make smaller."""
     interrupted = signal.getsignal(signal.SIGINT)
     with warnings.catch_warnings():
-        # No workers on purpose; the length of an iterable dataset is known; a refit has no validation windows; a run
-        # that goes on finds its checkpoint.
+        # No workers on purpose; an iterable dataset has a length; a refit has no validation windows; a run that
+        # goes on finds its checkpoint; epochs are logged, not steps.
         needless = (
             "does not have many workers",
             "has `__len__` defined",
             "LeafSpec",
             "`DataLoader` across ranks is zero",
             "Checkpoint directory",
+            "The number of training batches",
         )
         warnings.filterwarnings("ignore", "|".join(f".*{words}" for words in needless))
         try:
