@@ -26,7 +26,7 @@ elif ! buildah images -q "$base" >/dev/null 2>&1; then
 fi
 
 "$python" -m tsforecast.train tracking=none report=none hydra.run.dir="$work/run" >/dev/null
-"$python" -m tsforecast.publish bundle="$work/run/bundle" >/dev/null
+"$python" -m tsforecast.publish "$work/run/bundle" to=bento >/dev/null
 "$bin/bentoml" build --version test >/dev/null
 "$bin/bentoml" containerize forecaster:test --backend buildah -t tsforecast:test >"$work/build.log" 2>&1 || { tail -40 "$work/build.log"; exit 1; }
 

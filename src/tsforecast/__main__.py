@@ -17,7 +17,7 @@ VERBS = {
     "evaluate": "score a bundle on any dataset",
     "leaderboard": "compare runs",
     "predict": "a file in, forecasts out",
-    "publish": "put a bundle into the Bento model store, to serve it",
+    "publish": "make a bundle a version in the registry, or one to serve",
     "sync": "upload what an MLflow store lacks of runs that it was away from",
 }
 

@@ -23,15 +23,15 @@ def main(cfg: DictConfig) -> None:
 
     import pandas as pd
 
-    from tsforecast.bundle.bundle import Bundle
     from tsforecast.errors import count, one_of
+    from tsforecast.registry import load_bundle
     from tsforecast.training.evaluate import baselines, compare
     from tsforecast.training.prepare import Prepared, trained_on
     from tsforecast.training.results import write_json
 
     one_of("part", part, ("train", "val", "test"))
     count("evaluation.stride", cfg.evaluation.stride)
-    bundle = Bundle.load(bundle_path)
+    bundle = load_bundle(bundle_path)
     dims = bundle.dims
     given: Any = OmegaConf.to_container(cfg, resolve=True)
 

@@ -18,11 +18,11 @@ def main(cfg: DictConfig) -> None:
     from dataclasses import replace
     from pathlib import Path
 
-    from tsforecast.bundle.bundle import Bundle
     from tsforecast.data.schema import READING
     from tsforecast.data.sources import read_frame
     from tsforecast.errors import ConfigError, one_of
     from tsforecast.files import atomic
+    from tsforecast.registry import load_bundle
 
     output, plot = Path(output_path), Path(cfg.plot) if cfg.plot else None
     inputs = [Path(each).resolve() for each in (input_path, cfg.known_future, cfg.static) if each]
@@ -34,7 +34,7 @@ def main(cfg: DictConfig) -> None:
             raise ConfigError(f"the {key} would replace an input", where=key, got=file, fix="name another file")
     one_of("format", cfg.format or "null", ("wide", "long", "null"))
     levels: Any = OmegaConf.to_container(cfg.levels) if OmegaConf.is_config(cfg.levels) else cfg.levels
-    bundle = Bundle.load(bundle_path)
+    bundle = load_bundle(bundle_path)
     bundle.asked(cfg.horizon, levels)
     reading = {name: cfg[name] for name in READING if cfg[name] is not None}
     bundle = replace(bundle, schema=replace(bundle.schema, **reading))

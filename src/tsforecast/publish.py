@@ -1,4 +1,4 @@
-"""`python -m tsforecast.publish bundle=PATH`: put a bundle into the Bento model store, to serve it. Try `--help`."""
+"""`python -m tsforecast.publish BUNDLE`: make a bundle a version in the registry, or one to serve. Try `--help`."""
 
 from __future__ import annotations
 
@@ -10,15 +10,19 @@ from tsforecast.config.job import show
 
 
 def main(cfg: DictConfig) -> None:
-    """Copy the bundle in as the newest of its name, and print what serves it."""
-    bundle_path = cfg.bundle
+    """Publish the bundle, and print what serves it."""
+    bundle, to, name, alias = cfg.bundle, cfg.to, cfg.name, cfg.alias
 
-    from pathlib import Path
+    from tsforecast.registry import Registry
 
-    from tsforecast.serving.store import BentoStore
-
-    tag = BentoStore().publish(Path(bundle_path), cfg.name)
-    show(f"{tag} is in the Bento model store, as the newest\n\nNext\n  {serving(tag)}")
+    registry = Registry()
+    exact = registry.publish(registry.resolve(bundle).path, to=to, name=name, alias=alias)
+    told = (
+        f"the registry{f', as {alias!r}' if alias else ''}"
+        if to == "mlflow"
+        else "the Bento model store, as the newest"
+    )
+    show(f"{exact} is in {told}\n\nNext\n  {serving(exact)}")
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ def carry_out(
     data = planned.prepare()  # before a run is opened: what is wrong with the data is told at once
     if out is None or follows():
         return run_experiment(planned, out, data=data, parts=() if follows() else PARTS)
-    report, tracker, store = build(cfg.report), build(cfg.tracking), build(cfg.publish)
+    report, tracker, publish = build(cfg.report), build(cfg.tracking), build(cfg.publish)
     tags = {key: chosen[key] for key in ("dataset", "model")}
     name, origin = f"{planned.name}{number}", {**planned.origin, "data": data.record}
     write_json(out / PROVENANCE, origin)  # so that a run that is killed has it
@@ -85,7 +85,7 @@ def carry_out(
         results = ("metrics.json", "scores.npz", "forecasts.parquet", "interpretation.json")
         for file in ("plots", "config.yaml", PROVENANCE, *results, "train.log"):
             run.log_artifact(out / file)
-    tag = store.publish(out / "bundle") if store else None  # after the run is closed: what goes wrong loses nothing
+    tag = publish(out / "bundle") if publish else None  # after the run is closed: what goes wrong loses nothing
     steps = next_steps(result.bundle, out, data.loaded, planned.split, run.next_step, tag=tag)
     show(f"\n{result.table()}\n\nRun directory  {shlex.quote(os.path.relpath(out))}\n\n{steps}")
     return result

@@ -35,9 +35,10 @@ LAYERS = {
     "backtesting": {*BUNDLE, "cluster", "bundle", "plotting", "metrics", "training", "experiment", "result"},
     "leaderboards": {"errors", "files", "metrics", "plotting", "training"},  # of training, what a run has recorded
     "promotion": BUNDLE | {"bundle", "metrics", "training", "leaderboards"},  # of the latter, how losses differ
+    "registry": {"errors", "bundle", "tracking", "serving"},
     "tracking": BUNDLE | {"bundle", "__init__"},
-    "serving": BUNDLE | {"bundle", "tracking", "__init__"},  # tracking fetches a bundle from MLflow
-    "__init__": {"errors", "types", "bundle", "data", "train", "backtest", "leaderboard"},
+    "serving": BUNDLE | {"bundle", "registry", "__init__"},  # which finds the bundle to serve
+    "__init__": {"errors", "types", "bundle", "data", "registry", "train", "backtest", "leaderboard"},
 }
 
 # package -> the modules (or folders) that may import it; commands and config stand above all layers

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tsforecast.bundle.bundle import load_bundle
 from tsforecast.config.compose import build, compose
 from tsforecast.data.panel import Panel
+from tsforecast.registry import load_bundle
 
 from .conftest import Cli
 

@@ -147,9 +147,9 @@ def test_evaluate_scores_what_predict_would_read_constant_channels_among_it(run:
 
 def test_publish_names_what_serves_the_bundle_and_train_prints_both_commands(run: Run, demo: Path) -> None:
     done = run(demo, "train", *QUIET, "model=naive", "hydra.run.dir=naive")
-    assert "python -m tsforecast.publish bundle=naive/bundle" in done.stdout
+    assert "python -m tsforecast.publish naive/bundle" in done.stdout
     assert "TSFORECAST_BUNDLE=naive/bundle bentoml serve tsforecast.serving.service:Forecaster" in done.stdout
-    done = run(demo, "publish", "bundle=naive/bundle", "name=My naive")
+    done = run(demo, "publish", "naive/bundle", "to=bento", "name=My naive")
     assert done.returncode == 0, done.stderr
     digest = hashlib.sha256((demo / "naive" / "bundle" / "manifest.json").read_bytes()).hexdigest()
     serve = f"TSFORECAST_BUNDLE=my-naive:{digest[:12]} bentoml serve tsforecast.serving.service:Forecaster"

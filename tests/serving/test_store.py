@@ -25,9 +25,9 @@ from tsforecast.bundle import directory
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.errors import BundleError
 from tsforecast.models.boosting import XGBoost
+from tsforecast.registry import Registry
 from tsforecast.serving import store
-from tsforecast.serving.store import BentoStore, locate
-from tsforecast.tracking.runs import MLflowTracker
+from tsforecast.serving.store import BentoStore, served
 
 Bundles = Callable[[str], Bundle]
 
@@ -40,14 +40,14 @@ def test_the_newest_bundle_in_the_store_is_served_and_a_tag_names_an_older_one(
     first, second = bundles("wide"), bundles("daily")
     tags = [store.publish(Path(str(bundle.path)), f"Shop {i}") for i, bundle in enumerate((first, second))]
     assert tags == [f"shop-{i}:{str(bundle.digest)[:12]}" for i, bundle in enumerate((first, second))]
-    assert Bundle.load(locate()).digest == second.digest
-    assert Bundle.load(locate(tags[0])).digest == first.digest
+    assert Bundle.load(served()).digest == second.digest
+    assert Bundle.load(served(tags[0])).digest == first.digest
     assert store.publish(Path(str(first.path)), "Shop 0") == tags[0]  # trained again, to the same bytes
-    assert Bundle.load(locate()).digest == first.digest
+    assert Bundle.load(served()).digest == first.digest
     monkeypatch.setenv("TSFORECAST_BUNDLE", "")  # as an empty field of a compose file
-    assert Bundle.load(locate()).digest == first.digest
+    assert Bundle.load(served()).digest == first.digest
     monkeypatch.setenv("TSFORECAST_BUNDLE", str(second.path))
-    assert locate() == second.path
+    assert served() == second.path
 
 
 def test_bentoml_reads_what_was_put_in_as_its_own(
@@ -135,7 +135,7 @@ def test_what_is_killed_while_it_publishes_leaves_nothing_half_written(
 
 def test_a_store_that_cannot_be_written_is_told(bundles: Bundles, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    command = [sys.executable, "-m", "tsforecast.publish", f"bundle={bundles('wide').path}"]
+    command = [sys.executable, "-m", "tsforecast.publish", str(bundles("wide").path), "to=bento"]
     environment = {**os.environ, "BENTOML_HOME": str(tmp_path / "file")}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 1
@@ -169,20 +169,20 @@ def test_a_damaged_model_in_the_store_is_an_error_of_ours(
 
 def test_an_unknown_tag_is_an_error_that_names_those_there_are(bundles: Bundles) -> None:
     tag = BentoStore().publish(Path(str(bundles("wide").path)), "known")
-    with refused(BundleError, where=has("TSFORECAST_BUNDLE"), got="nothing:here", allowed=has(tag)):
-        locate("nothing:here")
+    with refused(BundleError, where="the Bento model store", got="nothing:here", allowed=has(tag)):
+        served("nothing:here")
 
 
-def test_a_model_in_mlflow_is_found_by_its_address(
-    bundles: Bundles, tracking_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bundle, uri = bundles("wide"), f"sqlite:///{shutil.copy(tracking_database, tmp_path)}"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    with MLflowTracker(uri).run("name", {}, out=tmp_path) as run:
-        run.log_bundle(Path(str(bundle.path)))
-    assert Bundle.load(locate(f"runs:/{run.id}/model")).digest == bundle.digest
-    with refused(BundleError, where="models:/nothing@champion", got="Registered Model with name=nothing not found"):
-        locate("models:/nothing@champion")
+@pytest.fixture
+def in_mlflow(bundles: Bundles, tracking_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A bundle that is the first version of `shop`, and its champion."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{shutil.copy(tracking_database, tmp_path)}")
+    return Registry().publish(Path(str(bundles("wide").path)), to="mlflow", name="shop", alias="champion")
+
+
+def test_a_model_in_mlflow_is_served_by_its_address(bundles: Bundles, in_mlflow: str) -> None:
+    for address in (in_mlflow, "models:/shop@champion"):
+        assert Bundle.load(served(address)).digest == bundles("wide").digest
 
 
 @pytest.mark.parametrize("link", [False, True])
@@ -198,21 +198,24 @@ def test_what_is_newest_is_found_once_for_all_workers(
     BentoStore().publish(second, "newest")
     (tmp_path / "link").unlink()
     (tmp_path / "link").symlink_to(second)
-    assert Bundle.load(locate()).digest == bundles("wide").digest
+    assert Bundle.load(served()).digest == bundles("wide").digest
 
 
 @pytest.mark.parametrize("where", [None, "asked:latest", "asked", "models:/shop@champion", "models:/shop/latest"])
 def test_one_of_several_uvicorn_workers_is_told_an_exact_version(
-    bundles: Bundles, monkeypatch: pytest.MonkeyPatch, where: str | None
+    bundles: Bundles, in_mlflow: str, monkeypatch: pytest.MonkeyPatch, where: str | None
 ) -> None:
     monkeypatch.delenv("TSFORECAST_BUNDLE", raising=False)
     tag = BentoStore().publish(Path(str(bundles("wide").path)), "asked")
     monkeypatch.setattr(store, "parent_process", object)
-    assert locate(tag).is_dir()
+    assert served(tag).is_dir()
+    assert served(in_mlflow).is_dir()
+    if where:
+        monkeypatch.setenv("TSFORECAST_BUNDLE", where)
     with pytest.raises(BundleError) as caught:
-        locate(where)
+        served()
     assert caught.value.where == "TSFORECAST_BUNDLE"
-    assert str(caught.value.fix).endswith((f"TSFORECAST_BUNDLE={tag}", "TSFORECAST_BUNDLE=models:/NAME/VERSION"))
+    assert str(caught.value.fix).endswith((f"TSFORECAST_BUNDLE={tag}", f"TSFORECAST_BUNDLE={in_mlflow}"))
 
 
 @pytest.fixture(scope="module")

@@ -295,6 +295,3 @@ class Bundle(Inputs):
             fix = "train again, or copy the bundle again"
             raise BundleError(what, where=path, got=got, fix=fix) from error
         return bundle
-
-
-load_bundle = Bundle.load

@@ -49,7 +49,7 @@ def swept(config: DictConfig, arguments: Sequence[str]) -> Iterator[None]:
 
 
 def serving(bundle: str) -> str:
-    """What serves a bundle, by its tag or place."""
+    """What serves a bundle, by its reference."""
     return f"TSFORECAST_BUNDLE={bundle} bentoml serve tsforecast.serving.service:Forecaster"
 
 
@@ -64,7 +64,7 @@ def next_steps(
     lines = [
         f"python -m tsforecast.predict bundle={place} input={data} output=forecast.csv{given}",
         f"python -m tsforecast.evaluate bundle={place} +dataset.path={data}" if file else None,
-        None if tag else f"python -m tsforecast.publish bundle={place}",
+        None if tag else f"python -m tsforecast.publish {place}",
         serving(tag or place),
         *more,
     ]

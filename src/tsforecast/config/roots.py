@@ -133,7 +133,9 @@ class PublishConfig:
 
     word: ClassVar = "bundle"
     bundle: str = MISSING
+    to: str = MISSING
     name: str | None = MISSING
+    alias: str | None = MISSING
     paths: Paths = MISSING
 
 

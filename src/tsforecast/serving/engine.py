@@ -31,7 +31,7 @@ from tsforecast.data.tables import read_csv
 from tsforecast.errors import BundleError, RequestError, TsforecastError, nearest
 from tsforecast.serving.body import Table, check_keys
 from tsforecast.serving.plain import plain
-from tsforecast.serving.store import locate
+from tsforecast.serving.store import served
 
 log = logging.getLogger(__name__)
 _TABLES = ("history", "known_future", "static")
@@ -56,14 +56,14 @@ class Engine:
 
     @classmethod
     def open(cls, where: str | None = None) -> Engine:
-        """Load the bundle at `where` (None: as `locate` finds it), warm up, and check the golden answer.
+        """Load the bundle at `where` (None: as `served` finds it), warm up, and check the golden answer.
 
         Raises
         ------
         BundleError
             There is nothing to serve, or it cannot be loaded, or holds no golden request.
         """
-        bundle = Bundle.load(locate(where))
+        bundle = Bundle.load(served(where))
         if bundle.golden is None:
             what = "the bundle holds no golden request, so nothing could tell whether it is served right"
             fix = "train again, or golden.with_golden(bundle, panel).save(path)"

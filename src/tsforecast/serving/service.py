@@ -18,8 +18,9 @@ from bentoml.exceptions import BentoMLException
 import tsforecast
 from tsforecast.bundle import directory
 from tsforecast.errors import BundleError, TsforecastError
+from tsforecast.registry import in_bento, in_mlflow
 from tsforecast.serving.settings import Settings
-from tsforecast.serving.store import VARIABLE, BentoStore, asked, in_store, is_uri, locate
+from tsforecast.serving.store import VARIABLE, BentoStore, asked, served
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -41,7 +42,7 @@ def forecaster_app(app: ASGIApp) -> ASGIApp:
 def _model() -> bentoml.models.BentoModel | None:
     """What `bentoml build` packs: the bundle in the model store, when it is to come from there."""
     try:
-        return bentoml.models.BentoModel(BentoStore().get(asked()).tag) if in_store(asked()) else None
+        return bentoml.models.BentoModel(BentoStore().get(asked()).tag) if in_bento(asked()) else None
     except TsforecastError as error:
         raise BentoMLException(str(error)) from None
 
@@ -67,10 +68,13 @@ class _Image(bentoml.images.Image):
 
 def _located() -> Path:
     """The bundle's directory; an address is fetched by a process that may import what this one need not."""
-    if not is_uri(asked()):
-        return locate().resolve()
-    command = "from tsforecast.serving.store import locate; print(locate())"
-    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True)
+    if not in_mlflow(asked()):
+        return served().resolve()
+    folder = tempfile.mkdtemp(prefix="tsforecast-bundle-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    command = "import pathlib, sys; from tsforecast.serving.store import served"
+    command += "; print(served(into=pathlib.Path(sys.argv[1])))"
+    done = subprocess.run([sys.executable, "-c", command, folder], capture_output=True, text=True)
     if done.returncode:
         raise BundleError(done.stderr.strip().partition("BundleError: ")[2] or done.stderr.strip())
     return Path(done.stdout.splitlines()[-1])

@@ -1,4 +1,4 @@
-"""Where the bundle to serve is: a path, an MLflow model, or the Bento model store, into which `publish` puts it."""
+"""Which bundle is to be served, and the Bento model store, into which `publish` puts one."""
 
 from __future__ import annotations
 
@@ -13,56 +13,43 @@ from typing import Any
 
 from tsforecast.bundle import directory
 from tsforecast.errors import BundleError, OutputError
+from tsforecast.registry import Registry, in_mlflow
 
 VARIABLE = "TSFORECAST_BUNDLE"
+_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 _LABELS = {"framework": "tsforecast"}
-_URI = re.compile(r"(models|runs|mlflow-artifacts|s3|gs|https?)://?")
-_TAG = re.compile(r"[a-z0-9][a-z0-9_.-]*(:[a-z0-9_.-]+)?")
 
 
 def asked() -> str | None:
-    """What TSFORECAST_BUNDLE says; an empty one, as compose files pass it, says nothing."""
-    return os.environ.get(VARIABLE) or None
+    """What TSFORECAST_BUNDLE says; an empty one, as compose files pass it, says nothing.
+
+    A name alone that is no path is the newest of this name in the Bento model store.
+    """
+    said = os.environ.get(VARIABLE) or None
+    named = said and _NAME.fullmatch(said) and not in_mlflow(said) and not Path(said).exists()
+    return f"{said}:latest" if named else said
 
 
-def is_uri(where: str | None) -> bool:
-    """Whether MLflow is to fetch it."""
-    return bool(_URI.match(where or ""))
-
-
-def in_store(where: str | None) -> bool:
-    """Whether it is the Bento model store's: nothing at all, or a tag that is no path."""
-    return where is None or (bool(_TAG.fullmatch(where)) and not Path(where).exists())
-
-
-def locate(where: str | None = None) -> Path:
+def served(where: str | None = None, into: Path | None = None) -> Path:
     """The directory of the bundle to serve.
 
     Parameters
     ----------
     where
-        A directory, an MLflow URI (`models:/name@champion`) or a Bento tag (`etth1-nlinear:latest`). None: what
-        TSFORECAST_BUNDLE says, else the newest bundle in the Bento model store.
+        What `Registry.resolve` takes; None: what TSFORECAST_BUNDLE says, else the newest in the Bento model store.
+    into
+        A folder for what has to be downloaded.
 
     Raises
     ------
     BundleError
         There is nothing to serve, or one of several workers is to find out for itself what is newest.
     """
-    where = exact = where or asked()
-    model = BentoStore().get(where) if in_store(where) else None
-    if model is not None:
-        exact = str(model.tag)
-    elif is_uri(where) and ("@" in str(where) or str(where).endswith("/latest")):
-        exact = "models:/NAME/VERSION"
-    if where != exact and parent_process() is not None:  # uvicorn starts a worker anew after a crash
+    found = Registry().resolve(where := where or asked(), into)
+    if where != found.exact and parent_process() is not None:  # uvicorn starts a worker anew after a crash
         what = "each worker would find out for itself which bundle that is, and they could serve two"
-        raise BundleError(what, where=VARIABLE, got=where, fix=f"say exactly which: {VARIABLE}={exact}")
-    if is_uri(where):
-        from tsforecast.tracking.artifacts import download_bundle
-
-        return download_bundle(str(where))
-    return Path(str(where) if model is None else model.path)
+        raise BundleError(what, where=VARIABLE, got=where, fix=f"say exactly which: {VARIABLE}={found.exact}")
+    return found.path
 
 
 class BentoStore:
@@ -102,9 +89,10 @@ class BentoStore:
             what, got = "a model in the Bento model store cannot be read", f"{type(error).__name__}: {error}"
             where, fix = os.environ.get("BENTOML_HOME", "~/bentoml"), f"delete it, or {VARIABLE}=RUN/bundle"
             raise BundleError(what, where=where, got=got, fix=fix) from error
-        where, allowed = f"{VARIABLE}, and the Bento model store", [str(model.tag) for model in models]
-        fix = f"python -m tsforecast.publish bundle=RUN/bundle, or {VARIABLE}=RUN/bundle"
-        raise BundleError("there is nothing to serve", where=where, got=tag, allowed=allowed or None, fix=fix)
+        where, allowed = "the Bento model store", [str(model.tag) for model in models]
+        what = "the Bento model store has no such bundle" if tag else "there is nothing to serve"
+        fix = "python -m tsforecast.publish RUN/bundle to=bento, or give the path RUN/bundle"
+        raise BundleError(what, where=where, got=tag, allowed=allowed or None, fix=fix)
 
     def publish(self, path: Path, name: str | None = None) -> str:
         """Copy a bundle in as the newest; one that is there already becomes the newest again.

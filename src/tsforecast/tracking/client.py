@@ -36,6 +36,11 @@ def import_mlflow() -> None:
     importlib.import_module("mlflow.tracking")
 
 
+def address(uri: str | None = None) -> str:
+    """The store's: MLFLOW_TRACKING_URI wins over `uri`; None is `mlflow.db` where one works."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or uri or f"sqlite:///{Path.cwd()}/mlflow.db"
+
+
 def connect(uri: str) -> Any:
     """A client of the store at `uri`; a missing SQLite database is made whole or not at all."""
     from mlflow.tracking import MlflowClient
@@ -80,8 +85,8 @@ def view(uri: str) -> str:
     return shown if uri.startswith(("http", "databricks")) else f"mlflow ui --backend-store-uri {shlex.quote(shown)}"
 
 
-def reach(uri: str) -> None:
-    """Open a database once, with a wait of seconds: MLflow would try for minutes.
+def reach(uri: str, write: bool = True) -> None:
+    """Open a database once, to write to it or not, with a wait of seconds: MLflow would try for minutes.
 
     Raises
     ------
@@ -97,7 +102,7 @@ def reach(uri: str) -> None:
     engine = sqlalchemy.create_engine(uri, connect_args={name: WAIT})
     try:
         with engine.connect() as connection:
-            if name == "timeout":
+            if name == "timeout" and write:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")  # else a lock shows only when something is written
     finally:
         engine.dispose()
@@ -113,12 +118,17 @@ def asked_once(wait: float) -> Iterator[None]:
         yield
     finally:
         for name in own:
-            del os.environ[name]
+            os.environ.pop(name, None)
 
 
 @contextlib.contextmanager
-def errors(uri: str) -> Iterator[None]:
-    """What goes wrong in the store, as an OutputError that names it.
+def errors(
+    where: str,
+    what: str = "the run cannot be recorded",
+    fix: str = "see that the store is there and may be written, or give tracking=none to record nothing",
+    kind: type[TsforecastError] = OutputError,
+) -> Iterator[None]:
+    """What goes wrong in the store, as one error that says where.
 
     Whatever it is: a store of artifacts raises what its own library raises.
     """
@@ -128,5 +138,4 @@ def errors(uri: str) -> Iterator[None]:
         raise
     except Exception as error:
         got = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
-        fix = "see that the store is there and may be written, or give tracking=none to record nothing"
-        raise OutputError("the run cannot be recorded", where=uri, got=got, fix=fix) from error
+        raise kind(what, where=where, got=got, fix=fix) from error

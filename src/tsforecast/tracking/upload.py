@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import tempfile
 import time
-from hashlib import sha256
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from tsforecast.tracking import client
 from tsforecast.tracking.journal import Journal
 
 log = logging.getLogger(__name__)
-RUN, PARENT, DIGEST = "tsforecast.run", "tsforecast.parent", "tsforecast.digest"
+RUN, PARENT = "tsforecast.run", "tsforecast.parent"
 
 
 class Upload:
@@ -124,25 +122,10 @@ class Upload:
         self._client.log_inputs(self.run, [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
 
     def _model(self, event: dict[str, Any]) -> None:
-        from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+        from tsforecast.tracking.models import log_model
 
-        from tsforecast.tracking.models import write_model
-
-        if (bundle := self._path(event)) is None:
-            return
-        run = self._client.get_run(self.run)
-        digest = sha256((bundle / "manifest.json").read_bytes()).hexdigest()
-        there = self._client.search_logged_models([run.info.experiment_id], f"tags.`{DIGEST}` = '{digest}'")
-        model = next((each for each in there if each.source_run_id == self.run), None)
-        if model is None:
-            model = self._client.create_logged_model(run.info.experiment_id, "model", self.run, {DIGEST: digest})
-        if model.status != LoggedModelStatus.READY:
-            with tempfile.TemporaryDirectory() as scratch:
-                write_model(bundle, Path(scratch) / "model", run_id=self.run, model_id=model.model_id)
-                self._client.log_model_artifacts(model.model_id, f"{scratch}/model")
-            self._client.finalize_logged_model(model.model_id, "READY")
-        if model.model_id not in [each.model_id for each in (run.outputs.model_outputs if run.outputs else ())]:
-            self._client.log_outputs(self.run, [LoggedModelOutput(model.model_id, step=0)])
+        if (bundle := self._path(event)) is not None:
+            log_model(self._client, self._client.get_run(self.run).info.experiment_id, bundle, self.run)
 
     def _again(self, event: dict[str, Any]) -> None:
         self._client.update_run(self.run, "RUNNING")

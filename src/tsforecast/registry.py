@@ -1,0 +1,182 @@
+"""One noun for the places a bundle can come from: a directory, MLflow, the Bento model store.
+
+RUN/bundle                                     a directory
+load:0123456789ab                              in the Bento model store, by its tag
+runs:/<run id>[/model], <run id>               of a tracked run
+models:/load@champion, models:/load/3          a version of a registered model, by its alias or number
+models:/load/latest, models:/m-<model id>      the highest version; a logged model
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tsforecast.bundle.bundle import Bundle
+from tsforecast.errors import one_of
+
+if TYPE_CHECKING:
+    from tsforecast.tracking.models import Models
+
+PLACES = ("mlflow", "bento")
+_ADDRESS = re.compile(r"(models|runs|mlflow-artifacts|s3|gs|https?):/|[0-9a-f]{32}$")
+_TAG = re.compile(r"[a-z0-9][a-z0-9_.-]*:[a-z0-9_.-]+")
+
+
+@dataclass(frozen=True)
+class Located:
+    """Where a bundle lies on this machine, and exactly what was asked for: a path, `models:/load/3`, a whole tag."""
+
+    path: Path
+    exact: str
+
+
+def in_mlflow(reference: str | None) -> bool:
+    """Whether MLflow is to be asked for it."""
+    return bool(_ADDRESS.match(reference or "")) and not Path(str(reference)).exists()
+
+
+def in_bento(reference: str | None) -> bool:
+    """Whether the Bento model store is: for nothing in particular, or for a tag that is no path."""
+    return reference is None or bool(_TAG.fullmatch(reference) and not Path(reference).exists())
+
+
+class Registry:
+    """Versions of bundles, in MLflow and in the Bento model store.
+
+    Parameters
+    ----------
+    uri
+        Of the MLflow store. The environment variable MLFLOW_TRACKING_URI wins over it; None: `mlflow.db` where one
+        works.
+    """
+
+    def __init__(self, uri: str | None = None) -> None:
+        self.uri = uri
+
+    @cached_property
+    def models(self) -> Models:
+        """Those of MLflow."""
+        from tsforecast.tracking.models import Models
+
+        return Models(self.uri)
+
+    def resolve(self, reference: str | os.PathLike[str] | None, into: Path | None = None) -> Located:
+        """The directory of a bundle.
+
+        Parameters
+        ----------
+        reference
+            As above; None: the newest in the Bento model store.
+        into
+            A folder for what has to be downloaded; None: one that is gone when this process ends.
+
+        Raises
+        ------
+        BundleError
+            There is no such name, version, alias, run or tag; those that there are are listed. A path is not looked at.
+        """
+        text = None if reference is None else os.fspath(reference)
+        if in_bento(text):
+            from tsforecast.serving.store import BentoStore
+
+            model = BentoStore().get(text)
+            return Located(Path(model.path), str(model.tag))
+        if in_mlflow(text):
+            return Located(*self.models.locate(str(text), into))
+        return Located(Path(str(text)), str(text))
+
+    def publish(self, bundle: Path, *, to: str, name: str | None = None, alias: str | None = "candidate") -> str:
+        """Make a bundle a version of its name; the same bundle is the same version however often.
+
+        Parameters
+        ----------
+        to
+            `mlflow` or `bento`.
+        name
+            In place of the one that the bundle has.
+        alias
+            What the version is called in MLflow from now on; None: by its number alone.
+
+        Returns
+        -------
+        str
+            What stands for it for ever: `models:/load/3`, `load:0123456789ab`.
+
+        Raises
+        ------
+        BundleError
+            There is no bundle, or it was altered.
+        OutputError
+            The store cannot be written.
+        """
+        one_of("to", to, PLACES)
+        if to == "bento":
+            from tsforecast.serving.store import BentoStore
+
+            return BentoStore().publish(bundle, name)
+        name, version = self.models.register(bundle, name)
+        if alias:
+            self.point(name, alias, version)
+        return f"models:/{name}/{version}"
+
+    def point(self, name: str, alias: str, version: str | int) -> None:
+        """Let an alias stand for a version of a model, and for no other."""
+        self.models.point(name, alias, version)
+
+    def aliases(self, name: str) -> Mapping[str, int]:
+        """The version that each alias of a model stands for."""
+        return self.models.aliases(name)
+
+    def tag(self, name: str, version: str | int, key: str, value: object) -> None:
+        """Note something of a version."""
+        self.models.tag(name, version, key, value)
+
+
+@dataclass(frozen=True)
+class Publish:
+    """What `train` does with the bundle when all is done: see `Registry.publish`.
+
+    Raises
+    ------
+    ConfigError
+        There is no such place.
+    BundleError
+        What writes to it is not installed.
+    """
+
+    to: str
+    name: str | None = None
+    alias: str | None = "candidate"
+    uri: str | None = None
+
+    def __post_init__(self) -> None:
+        one_of("publish.to", self.to, PLACES)
+        if self.to == "bento":
+            from tsforecast.serving.store import BentoStore
+
+            BentoStore()
+        else:
+            from tsforecast.tracking.models import Models
+
+            Models(self.uri)
+
+    def __call__(self, bundle: Path) -> str:
+        """The exact reference of what is published."""
+        return Registry(self.uri).publish(bundle, to=self.to, name=self.name, alias=self.alias)
+
+
+def load_bundle(reference: str | os.PathLike[str], *, allow: tuple[str, ...] = ()) -> Bundle:
+    """A bundle, by a path, `models:/name@alias`, `models:/name/3`, `runs:/...` or a Bento tag: see `Bundle.load`.
+
+    Raises
+    ------
+    BundleError
+        There is none, or it cannot be loaded.
+    """
+    return Bundle.load(Registry().resolve(reference).path, allow=allow)
