@@ -5,21 +5,23 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 from tsforecast.errors import ConfigError
 
+_T = TypeVar("_T")
 
-@contextmanager
-def cluster(tasks: int, where: str) -> Iterator[Any]:
-    """The `ray` module, connected; one that was connected before stays so.
+
+def tasks(call: Callable[..., _T], jobs: Sequence[tuple[object, ...]], at_a_time: int, where: str) -> Iterator[_T]:
+    """What a call gives for each job, as it comes; a connection to Ray that was there before stays.
 
     Parameters
     ----------
-    tasks
-        How many are to run at a time, where no cluster is there yet.
+    jobs
+        The arguments of each call.
+    at_a_time
+        How many are to run at once, where no cluster is there yet.
     where
         The key that asked for it, in messages.
 
@@ -33,12 +35,14 @@ def cluster(tasks: int, where: str) -> Iterator[Any]:
         raise ConfigError("Ray is not installed", where=where, got="ray", fix=fix)
     import ray
 
-    there = ray.is_initialized()
-    if not there:
-        local = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": tasks, "include_dashboard": False}
+    if not (there := ray.is_initialized()):
+        local = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": at_a_time, "include_dashboard": False}
         ray.init(logging_level=logging.WARNING, **local)
     try:
-        yield ray
+        pending = [ray.remote(num_cpus=1, max_retries=0)(call).remote(*job) for job in jobs]
+        while pending:
+            done, pending = ray.wait(pending)
+            yield ray.get(done[0])
     finally:
         if not there:
             ray.shutdown()

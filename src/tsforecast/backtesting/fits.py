@@ -14,7 +14,7 @@ from typing import Any
 
 from tsforecast.backtesting.scored import Scored, score
 from tsforecast.bundle.bundle import Bundle
-from tsforecast.cluster import cluster
+from tsforecast.cluster import tasks
 from tsforecast.data.folds import Fold
 from tsforecast.data.sources import Loaded
 from tsforecast.errors import ConfigError, TsforecastError, one_of
@@ -101,11 +101,9 @@ def found_by(jobs: Sequence[Fit], n_jobs: int, executor: str) -> Iterator[Scored
         for job in jobs:
             yield from job()
     elif executor == "ray":
-        with cluster(os.cpu_count() or 1 if n_jobs == -1 else n_jobs, "backtest.executor") as ray:
-            pending = [ray.remote(num_cpus=1, max_retries=0)(_listed).remote(job) for job in jobs]
-            while pending:
-                done, pending = ray.wait(pending)
-                yield from ray.get(done[0])
+        at_a_time = os.cpu_count() or 1 if n_jobs == -1 else n_jobs
+        for scored in tasks(_listed, [(job,) for job in jobs], at_a_time, "backtest.executor"):
+            yield from scored
     else:
         from joblib import Parallel, delayed
         from joblib.externals.loky.process_executor import TerminatedWorkerError

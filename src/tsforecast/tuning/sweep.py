@@ -17,7 +17,7 @@ from hydra.core.utils import configure_log
 from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 
-from tsforecast.cluster import cluster
+from tsforecast.cluster import tasks
 from tsforecast.config.compose import build, options
 from tsforecast.config.experiment import experiment
 from tsforecast.errors import ConfigError, OutputError, count, one_of
@@ -154,9 +154,8 @@ def complete(plan: Plan, study: optuna.Study) -> None:
 def run_all(plan: Plan) -> None:
     """In this process with one job, else in as many as are asked for, each at its own pace."""
     if plan.settings.executor == "ray":
-        with cluster(plan.settings.n_jobs, "hydra.sweeper.executor") as ray:  # a smaller one runs fewer at a time
-            task = ray.remote(num_cpus=1, max_retries=0)(_task)
-            ray.get([task.remote(plan, Path.cwd()) for _ in range(plan.settings.n_jobs)])
+        jobs = [(plan, Path.cwd())] * (n := plan.settings.n_jobs)  # a smaller cluster runs fewer at a time
+        list(tasks(_task, jobs, n, "hydra.sweeper.executor"))
         return
     if plan.settings.n_jobs == 1:
         work(plan)
