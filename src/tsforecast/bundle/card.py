@@ -40,34 +40,28 @@ def card(bundle: Bundle) -> str:
     """
     schema, features, made = bundle.schema, bundle.features, bundle.provenance
     model = (made.get("config") or {}).get("model")
-    return (
-        Path(__file__)
-        .with_suffix(".md")
-        .read_text(encoding="utf-8")
-        .format(
-            name=bundle.metadata.get("name", "A forecast"),
-            channels=listed(bundle.channels),
-            horizon=bundle.dims.horizon,
-            context=bundle.context,
-            each=_each(bundle.freq),
-            freq=bundle.freq,
-            verdict=_verdict(bundle),
-            series=f" of each of {len(features.ids):,} series" if schema.id else "",
-            zone="without a time zone" if schema.timezone == NAIVE else f"in {schema.timezone}",
-            covariates="; ".join(f"{listed(n, 40)} ({_NEEDS[g]})" for g in _NEEDS if (n := getattr(schema, g)))
-            or "none",
-            ranges=_ranges(bundle),
-            scores=_scores(bundle),
-            intervals=_intervals(bundle),
-            limits="\n".join(f"- {each}" for each in _limits(bundle)),
-            data=_data(bundle),
-            model=_words(model or directory.spec(bundle.forecaster, learned=bundle.forecaster.state())),
-            features="; ".join(_words(directory.spec(each)) for each in features.features) or "none",
-            scaler=_words(directory.spec(features.scaler, learned=features.scaler.state())),
-            inputs=", known_future" * bool(schema.known) + ", static=static" * bool(schema.static),
-            columns=listed(schema.columns, 40),
-            provenance=_provenance(made),
-        )
+    covariates = [f"{listed(n, 40)} ({when})" for group, when in _NEEDS.items() if (n := getattr(schema, group))]
+    template = Path(__file__).with_suffix(".md").read_text(encoding="utf-8")
+    return template.format(
+        bundle=bundle,
+        name=bundle.metadata.get("name", "A forecast"),
+        channels=listed(bundle.channels),
+        each=_each(bundle.freq),
+        verdict=_verdict(bundle),
+        series=f" of each of {len(features.ids):,} series" if schema.id else "",
+        zone="without a time zone" if schema.timezone == NAIVE else f"in {schema.timezone}",
+        covariates="; ".join(covariates) or "none",
+        ranges=_ranges(bundle),
+        scores=_scores(bundle),
+        intervals=_intervals(bundle),
+        limits="\n".join(f"- {each}" for each in _limits(bundle)),
+        data=_data(bundle),
+        model=_words(model or directory.spec(bundle.forecaster, learned=bundle.forecaster.state())),
+        features="; ".join(_words(directory.spec(each)) for each in features.features) or "none",
+        scaler=_words(directory.spec(features.scaler, learned=features.scaler.state())),
+        inputs=", known_future" * bool(schema.known) + ", static=static" * bool(schema.static),
+        columns=listed(schema.columns, 40),
+        provenance=_provenance(made),
     )
 
 
@@ -82,13 +76,15 @@ def _verdict(bundle: Bundle) -> str:
     _, mine, rivals = _judged(bundle)
     if not mine:
         return "It was not scored."
-    than = [
-        f"{abs(change):.1f} % {'lower' if change <= 0 else 'higher'} than that of {name}"
-        for name, theirs in rivals.items()
-        if math.isfinite(change := _change(mine, theirs))
-    ]
+    changes = {name: 100 * (mine["mae"] / each["mae"] - 1) for name, each in rivals.items() if each["mae"]}
+    than = [f"{abs(c):.1f} % {'lower' if c <= 0 else 'higher'} than that of {name}" for name, c in changes.items()]
     error = ", and ".join(than) or f"{_number(mine['mae_raw'])}, with no baseline beside it"
-    return f"On {mine['windows']:,.0f} windows that it had not seen its mean absolute error is {error}."
+    return f"Its mean absolute error is {error}, {_over(bundle, mine)} that it had not seen."
+
+
+def _over(bundle: Bundle, scores: Mapping[str, float]) -> str:
+    count = scores["windows"]
+    return f"over {count:,.0f} window{'s'[: count != 1]} of {bundle.dims.horizon} rows"
 
 
 def _ranges(bundle: Bundle) -> str:
@@ -107,7 +103,7 @@ def _scores(bundle: Bundle) -> str:
     rows = {f"**{about['model']}**": mine, **rivals}
     cells = [(name, *(_number(each.get(key)) for key in _SCORES)) for name, each in rows.items()]
     table = _table((f"on {about['part']}", *_SCORES.values()), cells)
-    return f"{table}\n\nOver {mine['windows']:,.0f} windows of {bundle.dims.horizon} rows. {_NOTE}"
+    return f"{table}\n\nMeans {_over(bundle, mine)}. {_NOTE}"
 
 
 def _intervals(bundle: Bundle) -> str:
@@ -168,11 +164,8 @@ def _data(bundle: Bundle) -> str:
     lines = [f"- name: {data.get('name', _UNKNOWN)}, {_number(data.get('rows'))} rows"]
     lines += [f"- {key}: {about.get(key) or _UNKNOWN}" for key in ("licence", "citation")]
     if parts := data.get("parts"):
-        rows = [
-            (what, f"{each['rows']:,}", each["first"], each["last"])
-            for part, what in _PARTS.items()
-            if (each := parts.get(part))
-        ]
+        there = {what: parts[part] for part, what in _PARTS.items() if part in parts}
+        rows = [(what, f"{each['rows']:,}", each["first"], each["last"]) for what, each in there.items()]
         lines += ["", _table(("rows that", "number", "first", "last"), rows)]
     return "\n".join(lines)
 
@@ -187,11 +180,6 @@ def _provenance(made: Mapping[str, Any]) -> str:
         "data": ((made.get("data") or {}).get("digest") or _UNKNOWN)[:12],
     }
     return ", ".join(f"{name} {_UNKNOWN if value is None else value}" for name, value in facts.items())
-
-
-def _change(mine: Mapping[str, float], theirs: Mapping[str, float]) -> float:
-    """How much higher the one's MAE is than the other's, in percent; NaN where there is no telling."""
-    return 100 * (mine["mae"] / theirs["mae"] - 1) if theirs["mae"] else math.nan
 
 
 def _each(freq: str) -> str:
