@@ -35,6 +35,12 @@ def atomic(path: Path) -> Iterator[Path]:
             scratch.unlink()
 
 
+def write(path: Path, content: str | bytes) -> None:
+    """A file with this content, text in UTF-8; raises as `atomic` does."""
+    with atomic(path) as scratch:
+        scratch.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
 def lock(file: Any) -> bool | None:
     """Take the lock of an open file, which ends with this process; False: another has it, None: there are no locks."""
     try:

@@ -21,7 +21,7 @@ from tsforecast.data.panel import seasonality
 from tsforecast.data.sources import Loaded
 from tsforecast.errors import ConfigError, DataError, listed
 from tsforecast.experiment import Experiment, on_all_rows
-from tsforecast.files import atomic
+from tsforecast.files import atomic, write
 from tsforecast.metrics import Scores
 from tsforecast.plotting import Fan, draw, shown
 from tsforecast.result import facts_of
@@ -123,10 +123,8 @@ class Backtest:
         with atomic(out / "forecasts.parquet") as file:
             self.frame.to_parquet(file, index=False)
         self.record().save(out / FILE)
-        with atomic(out / "folds.csv") as file:
-            self.by_fold.to_csv(file)
-        with atomic(out / "scores.csv") as file:
-            self.scores.to_csv(file)
+        write(out / "folds.csv", self.by_fold.to_csv())
+        write(out / "scores.csv", self.scores.to_csv())
 
     def record(self) -> Record:
         """The scores of the models and the baselines, to compare with those of other runs."""

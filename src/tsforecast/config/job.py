@@ -14,9 +14,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from tsforecast import files
 from tsforecast.config import compose
 from tsforecast.errors import ConfigError, OutputError, count, without_password
-from tsforecast.files import atomic, lock
+from tsforecast.files import lock
 
 SWEEP = "TSFORECAST_SWEEP"  # of the environment: the tracked run that the runs of a sweep are part of
 
@@ -116,8 +117,7 @@ def write_config(file: Path, cfg: DictConfig, arguments: Sequence[str]) -> None:
 
 def write(file: Path, text: str) -> None:
     """A text file without passwords, whole or not at all."""
-    with atomic(file) as scratch:
-        scratch.write_text(without_password(text), encoding="utf-8")
+    files.write(file, without_password(text))
 
 
 def log_to(file: Path | None) -> logging.Logger:

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from tsforecast.errors import one_of
-from tsforecast.files import atomic
+from tsforecast.files import write
 from tsforecast.leaderboards.blocks import Block, apart, block_of, terms_of
 from tsforecast.leaderboards.runs import Run, find
 from tsforecast.metrics import LOSSES
@@ -121,8 +121,7 @@ class Leaderboard:
             "fev.csv": self.fev().to_csv(index=False),
         }
         for name, text in texts.items():
-            with atomic(Path(out) / name) as file:
-                file.write_text(text, encoding="utf-8")
+            write(Path(out) / name, text)
         return [Path(out) / name for name in texts]
 
     def markdown(self) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tsforecast.files import atomic
+from tsforecast.files import write
 from tsforecast.plotting import Draw, draw, png
 from tsforecast.report.charts import Insights, coverage_charts, error_charts, fold_chart, insight_charts
 from tsforecast.report.examples import examples
@@ -96,8 +96,7 @@ def _write(directory: Path, title: str, scores: Mapping[str, Scores], **charts: 
     files = {f"{name}.png": png(figure) for name, figure in figures.items()}
     files["report.html"] = _page(title, figures, files).encode()
     for name, content in files.items():
-        with atomic(directory / name) as file:
-            file.write_bytes(content)
+        write(directory / name, content)
     return [directory / name for name in files]
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 
 from tsforecast.bundle.card import FEW
 from tsforecast.errors import one_of
-from tsforecast.files import atomic
+from tsforecast.files import write
 from tsforecast.metrics import Scores
 
 if TYPE_CHECKING:
@@ -52,9 +52,8 @@ def score_names(quantiles: tuple[float, ...], part: str = "val") -> list[str]:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write JSON, whole or not at all."""
-    with atomic(path) as scratch:
-        strict = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in value.items()}
-        scratch.write_text(json.dumps(strict, indent=2, default=str) + "\n", encoding="utf-8")
+    strict = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in value.items()}
+    write(path, json.dumps(strict, indent=2, default=str) + "\n")
 
 
 def table(scores: Mapping[str, Scores], model: str, part: str = "test") -> str:

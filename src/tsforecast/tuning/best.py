@@ -12,9 +12,9 @@ import optuna
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from tsforecast import files
 from tsforecast.config.job import log_to, show, write, write_config
 from tsforecast.errors import OutputError
-from tsforecast.files import atomic
 from tsforecast.tracking.runs import Run
 from tsforecast.train import carry_out
 from tsforecast.tuning import charts
@@ -54,8 +54,7 @@ def keep(plan: Plan, study: optuna.Study, run: Run) -> list[float]:
         table(plan, front, plan.folder / "pareto.csv")
     drawn = {} if chosen["report"] == "none" else charts.pictures(study, plan)
     for figure, picture in drawn.items():
-        with atomic(plan.folder / "plots" / f"{figure}.png") as scratch:
-            scratch.write_bytes(picture)
+        files.write(plan.folder / "plots" / f"{figure}.png", picture)
     run.log_metrics({f"best/{name}": score for name, score in zip(plan.objectives, winner.values, strict=True)})
     for each in (file, plan.folder / "trials.csv", *[plan.folder / "plots"] * bool(drawn)):
         run.log_artifact(each)
