@@ -11,6 +11,7 @@ from pathlib import Path
 from tsforecast.errors import ConfigError, nearest
 
 VERBS = {
+    "doctor": "what is wrong here, or with an experiment, before it is run",
     "check": "what a file holds, and the words that train on it",
     "train": "fit, score, save and track one experiment",
     "backtest": "cross-validate models over time",

@@ -44,6 +44,8 @@ LAYERS = {
 # package -> the modules (or folders) that may import it; commands and config stand above all layers
 COMMANDS = {
     "check",
+    "checkup",
+    "doctor",
     "train",
     "backtest",
     "evaluate",
@@ -63,7 +65,7 @@ ONLY_IN = {
     "mlflow": {"tracking"},
     "matplotlib": {"plotting"},
     "pooch": {"data"},
-    "torch": {"models.networks", "models.neural", "models.backbones", "training"},
+    "torch": {"checkup.house", "models.networks", "models.neural", "models.backbones", "training"},
     "neuralforecast": {"models.backbones"},
     "onnx": {"training.export"},
     "lightning": {"models.neural", "models.backbones", "training"},

@@ -31,7 +31,7 @@ def help_text(command: str) -> str:
     lines = [
         textwrap.fill(f"  {group + ':':<16}{', '.join(options(group))}", 118, subsequent_indent=" " * 18)
         for group in groups()
-        if options(group) and (command in ("train", "backtest") or f"- {group}:" in root)
+        if options(group) and (command in ("train", "backtest", "doctor") or f"- {group}:" in root)
     ]
     return "\n".join(
         [

@@ -85,6 +85,13 @@ class BacktestConfig(TrainConfig):
 
 
 @dataclass
+class DoctorConfig(TrainConfig):
+    """Root of `doctor`."""
+
+    json: bool = MISSING
+
+
+@dataclass
 class EvaluateConfig:
     """Root of `evaluate`."""
 
@@ -173,6 +180,7 @@ class SyncConfig:
 
 ROOTS = {
     "check": CheckConfig,
+    "doctor": DoctorConfig,
     "train": TrainConfig,
     "backtest": BacktestConfig,
     "evaluate": EvaluateConfig,

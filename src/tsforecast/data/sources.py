@@ -147,9 +147,18 @@ class Dataset(Stored):
     url: str | None = None
     sha256: str | None = None
 
+    @property
+    def here(self) -> str | Path | None:
+        """Where it is: at `path`; a file whose digest is stated may lie elsewhere. None: it is to be downloaded."""
+        path = Path(self.path)
+        if self.sha256 is None or "://" in self.path or path.exists():
+            return self.path
+        spare = Path(os.environ.get("TSFORECAST_DATA_DIR") or path.parent, path.name)
+        return spare if spare.exists() else None
+
     @cached_property
     def file(self) -> str | Path:
-        """Where it is: at `path`; a file whose digest is stated may lie elsewhere, or be downloaded.
+        """Where it is, downloaded where it was not.
 
         Raises
         ------
@@ -158,14 +167,12 @@ class Dataset(Stored):
         DataError
             It is nowhere.
         """
-        path = Path(self.path)
         if self.url and not self.sha256:
             what, fix = "what is downloaded is checked with its digest", "dataset.sha256=..., as sha256sum FILE says"
             raise ConfigError(what, where="dataset.sha256", got="nothing", fix=fix)
-        if self.sha256 is None or "://" in self.path or path.exists():
-            return self.path
-        spare = Path(os.environ.get("TSFORECAST_DATA_DIR") or path.parent, path.name)
-        return spare if spare.exists() else download(self.url, path, self.sha256, f"{self.licence}; {self.citation}")
+        if (here := self.here) is not None:
+            return here
+        return download(self.url, Path(self.path), str(self.sha256), f"{self.licence}; {self.citation}")
 
     def read(self) -> Table:
         """See `Stored`.

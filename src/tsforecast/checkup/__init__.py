@@ -1,0 +1,1 @@
+"""What is found before anything is run: of the installation (`house`), and of one experiment (`planned`)."""

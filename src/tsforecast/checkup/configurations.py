@@ -1,0 +1,109 @@
+"""Every file in conf/ and in the user's own: it composes, and what it names can be built."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
+
+from tsforecast.checkup.findings import Finding
+from tsforecast.config.compose import build, choices, composing, explain, folders, groups, options
+from tsforecast.config.roots import ROOTS
+from tsforecast.errors import TsforecastError, listed
+
+APART = ("sampler", "pruner", "model/optimizer")  # groups of a search, and of an option of another group
+SEARCH = "hydra/sweeper=optuna"  # whose keys a sampler may refer to
+ABOUT = ("dataset", "split", "feature", "scaler", "model", "calibration", "evaluation")  # what an experiment is about
+Named = tuple[str, str]  # a group and an option of it
+Composed = Callable[[str, Sequence[str]], DictConfig]
+
+
+@dataclass
+class Configurations:
+    """What every file came to, by `group/option` or, of a command, its name.
+
+    Attributes
+    ----------
+    built
+        The objects, None where a file asks for more.
+    faults
+        What is wrong.
+    """
+
+    paths: DictConfig
+    built: dict[str, Any] = field(default_factory=dict)
+    faults: dict[str, TsforecastError] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        with composing() as composed, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            there = choices(composed("train", []).hydra)
+            one = [group for group in groups() if group in there and group != "local"] + [*APART]
+            added = [group for group in groups() if group not in (*one, "local")]
+            for command in ROOTS:
+                self._note(command, composed, command, [])
+            named = [(group, option) for group in one for option in options(group)]
+            for (group, option), cfg in self._composed(composed, named):
+                self._note(f"{group}/{option}", _build, cfg.callbacks[_key(group, option)])
+            for group in added:
+                for option in options(group):
+                    self._note(f"{group}/{option}", _experiment, composed, f"+{group}={option}")
+
+    def _note(self, file: str, action: Callable[..., Any], *args: Any) -> None:
+        try:
+            self.built[file] = action(*args)
+        except Exception as error:  # of YAML, of Hydra, of whatever class a file names
+            self.faults[file] = explain(error, "train", [])
+
+    def _composed(self, composed: Composed, named: list[Named]) -> Iterator[tuple[Named, DictConfig]]:
+        """All at once, beside the callbacks: one after the other takes ten seconds. Halves, where one is at fault."""
+        try:
+            cfg = composed(
+                "train", [SEARCH, *(f"+{group}@callbacks.{_key(group, name)}={name}" for group, name in named)]
+            )
+        except TsforecastError as error:
+            if len(named) == 1:
+                self.faults["/".join(named[0])] = error
+                return
+            for half in (named[: len(named) // 2], named[len(named) // 2 :]):
+                yield from self._composed(composed, half)
+        else:
+            cfg.paths = self.paths
+            yield from ((each, cfg) for each in named)
+
+    def findings(self) -> Iterator[Finding]:
+        """Each file that does not compose or cannot be built, and how many do."""
+        part, total = "Configurations", len(self.built) + len(self.faults)
+        yield Finding(part, "files", f"{len(self.built)} of {total} compose and build, in {listed(folders())}")
+        for file, error in self.faults.items():
+            found = Finding.of(part, file, error)
+            own = any((root / f"{file}.yaml").is_file() for root in folders()[1:])
+            needs = not own and re.search("not installed|No module named", found.text)  # what is shipped is spelt right
+            yield replace(found, level="absent") if needs else found
+
+
+def _experiment(composed: Composed, word: str) -> None:
+    cfg = composed("train", [word])
+    for group in ABOUT:
+        _build(cfg[group])
+
+
+def _key(group: str, option: str) -> str:
+    return f"{group.replace('/', '-')}-{option}"
+
+
+def _build(node: Any) -> Any:
+    """A node built; where it asks for more, its class is to know the keys that it has."""
+    if not isinstance(node, DictConfig):
+        return None
+    if not OmegaConf.missing_keys(node):
+        return build(node)
+    keys = {str(name): None for name in node if not str(name).startswith("_")}
+    inspect.signature(get_object(node._target_)).bind_partial(**keys)
+    return None
