@@ -13,11 +13,11 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from tsforecast.checkup.findings import Finding
-from tsforecast.config.compose import build, choices, composing, explain, folders, groups, options
+from tsforecast.config.compose import build, composing, explain, folders, groups, options
 from tsforecast.config.roots import ROOTS
 from tsforecast.errors import TsforecastError, listed
 
-APART = ("sampler", "pruner", "model/optimizer")  # groups of a search, and of an option of another group
+WITHIN = ("model/optimizer",)  # groups within an option of another
 SEARCH = "hydra/sweeper=optuna"  # whose keys a sampler may refer to
 ABOUT = ("dataset", "split", "feature", "scaler", "model", "calibration", "evaluation")  # what an experiment is about
 Named = tuple[str, str]  # a group and an option of it
@@ -43,17 +43,15 @@ class Configurations:
     def __post_init__(self) -> None:
         with composing() as composed, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            there = choices(composed("train", []).hydra)
-            one = [group for group in groups() if group in there and group != "local"] + [*APART]
-            added = [group for group in groups() if group not in (*one, "local")]
             for command in ROOTS:
                 self._note(command, composed, command, [])
-            named = [(group, option) for group in one for option in options(group)]
-            for (group, option), cfg in self._composed(composed, named):
+            chosen = [group for group in (*groups(), *WITHIN) if group != "local"]  # which is in every composition
+            named = [(group, option) for group in chosen for option in options(group)]
+            wide = [each for each in named if _changes_all(*each)]
+            for (group, option), cfg in self._composed(composed, [each for each in named if each not in wide]):
                 self._note(f"{group}/{option}", _build, cfg.callbacks[_key(group, option)])
-            for group in added:
-                for option in options(group):
-                    self._note(f"{group}/{option}", _experiment, composed, f"+{group}={option}")
+            for group, option in wide:
+                self._note(f"{group}/{option}", _experiment, composed, f"+{group}={option}")
 
     def _note(self, file: str, action: Callable[..., Any], *args: Any) -> None:
         try:
@@ -86,6 +84,11 @@ class Configurations:
             own = any((root / f"{file}.yaml").is_file() for root in folders()[1:])
             needs = not own and re.search("not installed|No module named", found.text)  # what is shipped is spelt right
             yield replace(found, level="absent") if needs else found
+
+
+def _changes_all(group: str, option: str) -> bool:
+    files = [root / group / f"{option}.yaml" for root in folders()]
+    return any(file.is_file() and "# @package _global_" in file.read_text(encoding="utf-8") for file in files)
 
 
 def _experiment(composed: Composed, word: str) -> None:
