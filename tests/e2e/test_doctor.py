@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import socket
 import sqlite3
+import subprocess
 import sys
 import time
 from contextlib import closing
@@ -16,11 +18,11 @@ import pandas as pd
 import pytest
 
 from tsforecast.checkup.findings import Finding, as_text
-from tsforecast.checkup.house import installed
+from tsforecast.checkup.house import installed, stores
 from tsforecast.checkup.planned import planned
 from tsforecast.config.compose import compose
 from tsforecast.errors import OutputError
-from tsforecast.tracking.reach import reach
+from tsforecast.tracking.client import answers
 
 from .conftest import Cli
 
@@ -143,22 +145,22 @@ def test_a_server_that_takes_connections_and_never_answers_is_told_within_second
     with socket.create_server(("127.0.0.1", 0)) as silent:
         began = time.monotonic()
         with pytest.raises(OutputError, match="timed out"):
-            reach(f"http://127.0.0.1:{silent.getsockname()[1]}")
+            answers(f"http://127.0.0.1:{silent.getsockname()[1]}")
     assert time.monotonic() - began < 10
 
 
 def test_a_database_of_another_version_of_mlflow_is_told_with_the_words_that_migrate_it(
     tracking_database: Path, tmp_path: Path
 ) -> None:
-    assert reach(f"sqlite:///{tracking_database}").endswith("answers")
+    assert answers(f"sqlite:///{tracking_database}").endswith("answers")
     old = tmp_path / "old.db"
     old.write_bytes(tracking_database.read_bytes())
     with closing(sqlite3.connect(old)) as database, database:
         database.execute("update alembic_version set version_num = '0584bdc529eb'")
     with pytest.raises(OutputError) as told:
-        reach(f"sqlite:///{old}")
+        answers(f"sqlite:///{old}")
     assert told.value.fix == f"mlflow db upgrade sqlite:///{old}"
-    assert "makes it" in reach(f"sqlite:///{tmp_path}/new.db")
+    assert "makes it" in answers(f"sqlite:///{tmp_path}/new.db")
     assert not (tmp_path / "new.db").exists()
 
 
@@ -240,3 +242,25 @@ def test_data_that_is_not_here_is_not_downloaded(cli: Cli, tmp_path: Path, monke
 
 def _of(*words: str) -> tuple[str, ...]:
     return ("dataset=wide", "dataset.path=data.csv", *words)
+
+
+DIED = """
+import os, sys
+from pathlib import Path
+from tsforecast.tracking.runs import MLflowTracker
+with MLflowTracker(sys.argv[1]).run('died', {'a': 1}, out=Path('outputs/died')):
+    os._exit(9)
+"""
+
+
+def test_a_run_that_died_is_closed_and_named_once(cli: Cli, tracking_database: Path, tmp_path: Path) -> None:
+    shutil.copy(tracking_database, tmp_path / "mlflow.db")
+    (tmp_path / "outputs/died").mkdir(parents=True)
+    assert subprocess.run([sys.executable, "-c", DIED, f"sqlite:///{tmp_path}/mlflow.db"], check=False).returncode == 9
+    cfg = compose("doctor", [])[0]
+    [line] = [each.text for each in stores(cfg) if each.name == "dead runs"]
+    assert line.startswith("closed as FAILED: ")
+    assert "outputs/died" in line
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+        assert database.execute("select status from runs").fetchall() == [("FAILED",)]
+    assert not [each for each in stores(cfg) if each.name == "dead runs"]

@@ -132,13 +132,17 @@ def _digest(file: Path) -> str:
 
 def stores(cfg: DictConfig) -> Iterator[Finding]:
     """The store that runs are recorded in, and the one that is served from."""
-    from tsforecast.tracking.reach import reach
+    from tsforecast.tracking.client import answers
+    from tsforecast.tracking.sync import close_dead
 
     part = "Stores"
     tracker, wrong = tried(part, "tracking", build, cfg.tracking)
     if uri := getattr(tracker, "uri", None):
-        text, wrong = tried(part, "tracking", reach, uri)
+        text, wrong = tried(part, "tracking", answers, uri)
         yield from wrong or [Finding(part, "tracking", text)]
+        if not wrong:
+            closed, wrong = tried(part, "dead runs", close_dead, Path(cfg.paths.output_dir), uri)
+            yield from wrong or (Finding(part, "dead runs", f"closed as FAILED: {line}", "note") for line in closed)
     else:
         yield from wrong or [Finding(part, "tracking", "tracking=none: no run is recorded", "note")]
     if find_spec("bentoml") is None:

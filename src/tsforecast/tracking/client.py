@@ -108,6 +108,29 @@ def reach(uri: str, write: bool = True) -> None:
         engine.dispose()
 
 
+def answers(uri: str) -> str:
+    """What is at the address of a store; a database is not made.
+
+    Raises
+    ------
+    OutputError
+        It does not answer within seconds, or is of another version of MLflow.
+    """
+    file, shown = database(uri), without_password(uri)
+    if file is not None and not file.exists():
+        return f"{shown}: the first run makes it"
+    try:
+        with asked_once(WAIT), errors(shown):
+            import_mlflow()
+            reach(uri)
+            connect(uri).search_experiments(max_results=1)
+    except OutputError as error:
+        if "out-of-date" in str(error.got):
+            error.fix = f"mlflow db upgrade {shown}"
+        raise
+    return f"{shown} answers"
+
+
 @contextlib.contextmanager
 def asked_once(wait: float) -> Iterator[None]:
     """Inside, a server is asked once and has `wait` seconds to answer, unless the user's environment says otherwise."""
