@@ -19,7 +19,7 @@ from tsforecast.bundle.provenance import provenance
 from tsforecast.data.panel import seasonality
 from tsforecast.data.sources import Loaded, Source
 from tsforecast.data.splits import Borders
-from tsforecast.errors import ConfigError, DataError, count, listed, one_of
+from tsforecast.errors import ConfigError, DataError, count, one_of
 from tsforecast.features.base import FeatureSet
 from tsforecast.models.base import Estimator
 from tsforecast.models.naive import SeasonalNaiveForecaster
@@ -174,8 +174,7 @@ class Experiment:
         features = self.features.fit(panel.rows(borders.begin, borders.train_end))
         encoded = features.encode(panel)
         dims = encoded.dims(self.lookback, self.horizon, self.season or seasonality(panel.freq))
-        gone = listed(sorted({*loaded.panel.ids} - {*panel.ids}))
-        data = Prepared(replace(loaded, panel=panel), borders, features, encoded, dims, self.stride, gone)
+        data = Prepared(loaded.keeping(panel), borders, features, encoded, dims, self.stride)
         apart = replace(data, borders=replace(borders, calibration=self.calibration.fraction if self.quantiles else 0))
         # too short for calibration rows of its own: all validation rows choose, and errors come from earlier cutoffs
         return apart if len(apart.windows("cal")) >= self.calibration.needed(self.quantiles) else data

@@ -110,10 +110,13 @@ def test_series_too_short_and_gaps_are_told(frame: pd.DataFrame) -> None:
     long = pd.concat([frame.assign(shop="a"), frame.assign(shop="b"), frame[:20].assign(shop="tiny")])
     long.iloc[100:104, 1] = np.nan
     text = card(run(long, "split.short=drop", id="shop", time="date").bundle)
-    assert "left out: tiny." in limits(text)
+    assert "Series that were too short are left out, 1: tiny." in limits(text)
     assert "load has gaps: in training up to 4 of 24 rows" in limits(text)
     assert "of each of 2 series" in text
     assert "others are refused" in limits(text)
+    own = ("split.short=drop", "refit=all", "backtest.windows=2", "quantiles=[]", "calibration=none")
+    found = tsf.backtest(*SMALL, *own, data=long, target=["load"], id="shop", time="date")
+    assert "left out, 1: tiny." in limits(card(found.bundle("ridge")))
 
 
 def test_the_bundle_of_a_backtest_tells_its_folds(frame: pd.DataFrame) -> None:

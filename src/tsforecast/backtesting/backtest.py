@@ -227,8 +227,8 @@ def plan(experiment: Experiment, folds: Folds, loaded: Loaded) -> tuple[Loaded, 
     val = np.full(len(panel), folds.val or 0, dtype=np.int64)
     if folds.val is None:
         borders = experiment.split(panel, *size)
-        val, kept = borders.val_end - borders.train_end, borders.test_end > borders.begin
-        panel, val = panel.select(kept), val[kept]
+        val, holds = borders.val_end - borders.train_end, borders.test_end > borders.begin
+        panel, val = panel.select(holds), val[holds]
     if (fewest := int(val.min())) < least:
         what, allowed = "the validation rows of a fold do not hold one window", f"{least} or more"
         fix = f"backtest.val={least}{', or a smaller backtest.gap' * bool(folds.gap)}"
@@ -237,8 +237,8 @@ def plan(experiment: Experiment, folds: Folds, loaded: Loaded) -> tuple[Loaded, 
         fits = folds.fitting(panel, val, *size) >= folds.windows
         if fits.any():
             panel, val = panel.select(fits), val[fits]
-    if left_out := [each for each in loaded.panel.ids if each not in {*panel.ids}]:
-        log.info("%d series do not hold the folds and are left out: %s", len(left_out), listed(left_out))
+    if gone := (kept := loaded.keeping(panel)).left_out:
+        log.info("%d series do not hold the folds and are left out: %s", len(gone), listed(gone))
     planned = folds(panel, val, *size)
     for fold in planned:
         scored = panel.rows(fold.borders.val_end + folds.gap, fold.borders.test_end)
@@ -246,4 +246,4 @@ def plan(experiment: Experiment, folds: Folds, loaded: Loaded) -> tuple[Loaded, 
             what, got = "no row that a fold scores has an observed value", f"fold {fold.number}, of {len(planned)}"
             where, fix = f"backtest, {scored.time.min()} to {scored.time.max()}", "another backtest.step or .windows"
             raise DataError(what, where=where, got=got, fix=f"{fix}, or leave out the rows at the end")
-    return replace(loaded, panel=panel), planned
+    return kept, planned

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Any, Protocol
@@ -36,6 +36,8 @@ class Loaded:
         Where it came from, without what is secret in it.
     licence, citation
         Of the data, where they are stated.
+    left_out
+        Names of the series that were there, and are not in `panel`.
     """
 
     panel: Panel
@@ -45,6 +47,12 @@ class Loaded:
     address: str
     licence: str | None = None
     citation: str | None = None
+    left_out: tuple[str, ...] = ()
+
+    def keeping(self, panel: Panel) -> Loaded:
+        """With this panel of some of the series."""
+        kept = {*panel.ids}
+        return replace(self, panel=panel, left_out=(*self.left_out, *(i for i in self.panel.ids if i not in kept)))
 
     @property
     def record(self) -> dict[str, str | int]:

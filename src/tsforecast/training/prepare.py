@@ -49,8 +49,6 @@ class Prepared:
         What was read, without the series that the split leaves out.
     stride
         Rows from one test origin to the next; the other parts have every window.
-    left_out
-        The series that the split leaves out, the first few by name.
     seconds
         What reading and encoding took.
     """
@@ -61,7 +59,6 @@ class Prepared:
     encoded: Encoded
     dims: Dims
     stride: int = 1
-    left_out: str = ""
     seconds: float = 0.0
 
     @property

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from tsforecast.bundle.card import FEW
-from tsforecast.errors import one_of
+from tsforecast.errors import listed, one_of
 from tsforecast.files import write
 from tsforecast.metrics import Scores
 
@@ -32,7 +32,12 @@ def flatten(scores: Scores, prefix: str, *, detail: bool = False) -> dict[str, f
 
 def judged(scores: Mapping[str, Scores], model: str, part: str, stride: int, data: Prepared) -> dict[str, Any]:
     """What a bundle keeps of how it was judged: its scores beside those of the baselines, and on what."""
-    about = {"licence": data.loaded.licence, "citation": data.loaded.citation, "left_out": data.left_out}
+    loaded, gone = data.loaded, data.loaded.left_out
+    about = {
+        "licence": loaded.licence,
+        "citation": loaded.citation,
+        "left_out": f"{len(gone):,}: {listed(gone)}" * bool(gone),
+    }
     summaries = {name: each.summary() for name, each in scores.items()}
     steps = {key: each for key, each in scores[model].by_step().items() if key.startswith("coverage")}
     return {"part": part, "model": model, "stride": stride, "scores": summaries, "by_step": steps, **about}
