@@ -28,6 +28,7 @@ SMOKE = {
     "coverage": (["--series", "2"], "refit=all"),
     "tft_step": (["--steps", "12", "--rounds", "1"], "| theirs |"),
     "wholeprocess": (["--rounds", "1"], "creates mlflow.db"),
+    "promotions": (["--rounds", "1", "--kills", "1"], "all records"),
     "backtest": (["--series", "20", "--rounds", "1"], "cpu_ratio"),
 }
 

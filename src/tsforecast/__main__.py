@@ -18,6 +18,7 @@ VERBS = {
     "evaluate": "score a bundle on any dataset",
     "leaderboard": "compare runs",
     "predict": "a file in, forecasts out",
+    "promote": "let a better version take the place of the champion, or not, and say why",
     "publish": "make a bundle a version in the registry, or one to serve",
     "sync": "upload what an MLflow store lacks of runs that it was away from",
 }

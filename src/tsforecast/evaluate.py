@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from tsforecast.config.command import command
-from tsforecast.config.compose import build
+from tsforecast.config.compose import build, build_or_trained
 from tsforecast.config.job import show, start
 
 log = logging.getLogger("tsforecast")
@@ -26,20 +25,14 @@ def main(cfg: DictConfig) -> None:
     from tsforecast.errors import count, one_of
     from tsforecast.registry import load_bundle
     from tsforecast.training.evaluate import baselines, compare
-    from tsforecast.training.prepare import Prepared, trained_on
+    from tsforecast.training.prepare import Prepared
     from tsforecast.training.results import write_json
 
     one_of("part", part, ("train", "val", "test"))
     count("evaluation.stride", cfg.evaluation.stride)
     bundle = load_bundle(bundle_path)
     dims = bundle.dims
-    given: Any = OmegaConf.to_container(cfg, resolve=True)
-
-    def chosen(group: str) -> Any:
-        keys = given[group] or {}
-        return build(cfg[group]) if "_target_" in keys else trained_on(bundle, group, keys, cfg.paths.data_dir)
-
-    dataset, split = chosen("dataset"), chosen("split")
+    dataset, split = (build_or_trained(cfg, group, bundle) for group in ("dataset", "split"))
     loaded = dataset.load(for_training=False)
     panel = bundle.panel(loaded.panel, short=getattr(split, "short", "error"))
     panel, borders = split(panel, dims.lookback, dims.horizon).kept(panel)

@@ -34,7 +34,7 @@ LAYERS = {
     "experiment": BUNDLE | {"bundle", "metrics", "training", "result"},
     "backtesting": {*BUNDLE, "cluster", "bundle", "plotting", "metrics", "training", "experiment", "result"},
     "leaderboards": {"errors", "files", "metrics", "plotting", "training"},  # of training, what a run has recorded
-    "promotion": BUNDLE | {"bundle", "metrics", "training", "leaderboards"},  # of the latter, how losses differ
+    "promotion": BUNDLE | {"bundle", "metrics", "training", "leaderboards", "registry", "tracking"},
     "registry": {"errors", "bundle", "tracking", "serving"},
     "tracking": BUNDLE | {"bundle", "__init__"},
     "serving": BUNDLE | {"bundle", "registry", "__init__"},  # which finds the bundle to serve
@@ -51,6 +51,7 @@ COMMANDS = {
     "evaluate",
     "leaderboard",
     "predict",
+    "promote",
     "publish",
     "sync",
     "config",

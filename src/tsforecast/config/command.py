@@ -18,7 +18,7 @@ from hydra._internal.hydra import Hydra
 from omegaconf import DictConfig
 
 from tsforecast.config import resume
-from tsforecast.config.compose import CONF_DIR, check_keys, explain, folders, groups, options
+from tsforecast.config.compose import CONF_DIR, check_keys, explain, folders, groups, options, spelled
 from tsforecast.config.job import limit_threads, show
 from tsforecast.config.roots import ROOTS
 
@@ -58,7 +58,7 @@ def command(task: Callable[..., Any], config_name: str) -> None:
     words = [FLAGS.get(each, each) for each in sys.argv[1:] if each != "--trace"]
     words = _named(words, key) if (key := getattr(ROOTS[config_name], "word", None)) else words
     # Options first, in the order given: argparse reads key=value up to the next option and not after it.
-    sys.argv[1:] = sorted(words, key=_is_override)
+    sys.argv[1:] = sorted(spelled(config_name, words), key=_is_override)
     overrides = [each for each in sys.argv[1:] if _is_override(each)]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions to us instead of printing and exiting
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
@@ -21,6 +21,9 @@ from yaml import MarkedYAMLError
 
 from tsforecast.config.roots import ROOTS  # which makes the roots and resolvers known to Hydra
 from tsforecast.errors import ConfigError, TsforecastError, nearest
+
+if TYPE_CHECKING:
+    from tsforecast.bundle.bundle import Bundle
 
 _HERE = Path(__file__).resolve().parents[1]
 RENAMED = {"serving": "publish"}  # what was called otherwise before
@@ -70,7 +73,8 @@ def composing() -> Iterator[Callable[[str, Sequence[str]], DictConfig]]:
 
     def composed(command: str, overrides: Sequence[str]) -> DictConfig:
         try:
-            cfg: DictConfig = hydra.compose(command, overrides=[*local, *overrides], return_hydra_config=True)
+            asked = [*local, *spelled(command, overrides)]
+            cfg: DictConfig = hydra.compose(command, overrides=asked, return_hydra_config=True)
             check_keys(OmegaConf.masked_copy(cfg, [key for key in map(str, cfg) if key != "hydra"]), command)
         except Exception as error:
             raise explain(error, command, overrides) from error
@@ -83,6 +87,13 @@ def composing() -> Iterator[Callable[[str, Sequence[str]], DictConfig]]:
             yield composed
     finally:
         Singleton.set_state(before)
+
+
+def spelled(command: str, words: Sequence[str]) -> list[str]:
+    """The words as Hydra has them: a key that is called as a config group is, of which it would take it, by its own."""
+    own: dict[str, str] = getattr(ROOTS[command], "spelled", {})
+    cut = [word.partition("=") for word in words]
+    return [own.get(key, key) + equals + value for key, equals, value in cut]
 
 
 def choices(hydra_cfg: DictConfig) -> dict[str, str]:
@@ -157,3 +168,20 @@ def build(node: Any, **arguments: Any) -> Any:
         near = next((nearest(key, known) for key in faulty if key not in known and key[0] != "_"), None)
         what, fix, got = f"{faulty['_target_']} cannot be built", near and f"did you mean {where}.{near}?", got or cause
         raise ConfigError(what, where=where or None, got=got, allowed=allowed or None, fix=fix) from error
+
+
+def build_or_trained(cfg: DictConfig, group: str, bundle: Bundle, **keys: Any) -> Any:
+    """The `dataset` or `split` that is chosen, else the one that the bundle was trained on, with the keys given.
+
+    Those that `cfg` has go over `keys`.
+
+    Raises
+    ------
+    TsforecastError
+        As `build`, and `trained_on`.
+    """
+    from tsforecast.training.prepare import trained_on
+
+    given: Any = OmegaConf.to_container(cfg, resolve=True)
+    keys |= given[group] or {}
+    return build(cfg[group]) if "_target_" in keys else trained_on(bundle, group, keys, cfg.paths.data_dir)

@@ -1,6 +1,6 @@
 """The keys of each command and their kinds; their values are in conf/. Known to Hydra wherever this is imported.
 
-A bare word on the command line is the value of the key that its root calls `word`.
+A bare word on the command line is the value of the key that its root calls `word`; `spelled` has other words for keys.
 """
 
 from __future__ import annotations
@@ -146,6 +146,29 @@ class PublishConfig:
     paths: Paths = MISSING
 
 
+@dataclass(init=False, repr=False, eq=False)  # which would be code that says `from`
+class PromoteConfig:
+    """Root of `promote`; its key `from`, a word of Python, is added below."""
+
+    word: ClassVar = "action"
+    spelled: ClassVar = {"model": "name"}
+    action: str = MISSING
+    name: str = MISSING
+    to: str = MISSING
+    dataset: Any = None
+    split: Any = None
+    gate: Any = MISSING
+    part: str = MISSING
+    stride: int = MISSING
+    force: bool = MISSING
+    reason: str | None = MISSING
+    uri: str = MISSING
+    out: str = MISSING
+    paths: Paths = MISSING
+    threads: int = MISSING
+    __annotations__["from"] = str
+
+
 @dataclass
 class LeaderboardConfig:
     """Root of `leaderboard`."""
@@ -188,6 +211,7 @@ ROOTS = {
     "leaderboard": LeaderboardConfig,
     "publish": PublishConfig,
     "sync": SyncConfig,
+    "promote": PromoteConfig,
 }
 
 for _name, _root in ROOTS.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from tsforecast.bundle.bundle import Bundle
+from tsforecast.data.panel import Panel
 from tsforecast.data.sources import Loaded
 from tsforecast.errors import DataError
 from tsforecast.leaderboards.difference import Difference
@@ -60,14 +61,22 @@ class Comparison:
 
 
 def compared(
-    candidate: Bundle, champion: Bundle | None, loaded: Loaded, split: Split, *, part: str = "test", stride: int = 1
+    candidate: Bundle,
+    champion: Bundle | None,
+    load: Callable[[Bundle], Loaded],
+    split: Split,
+    *,
+    part: str = "test",
+    stride: int = 1,
 ) -> Comparison:
     """Score both, and the seasonal naive, on the windows of a part that both can forecast and neither has seen.
 
-    Lookback, features, scaler and the order of channels may differ: windows are the same by series and cutoff.
+    Lookback, features, covariates, scaler and the order of channels may differ: the rows are the same.
 
     Parameters
     ----------
+    load
+        The data with the columns of a bundle.
     part
         The rows to forecast.
     stride
@@ -76,60 +85,61 @@ def compared(
     Raises
     ------
     IncomparableError
-        They have other channels, another horizon or frequency, or no window is left.
+        They have other channels, another horizon or frequency, other rows, or no window is left.
     DataError
         The data cannot be used by one of them.
     """
     bundles = {CANDIDATE: candidate} | ({CHAMPION: champion} if champion else {})
     _check(bundles)
-    dims, short = candidate.dims, getattr(split, "short", "error")
-    panel = candidate.panel(loaded.panel, short=short)
-    if champion:
-        panel = panel.select(np.isin(panel.ids, champion.panel(panel, short="drop").ids))
+    loaded, dims = load(candidate), candidate.dims
+    theirs = champion and champion.panel(load(champion).panel, short="drop")
+    panel = candidate.panel(loaded.panel, short=getattr(split, "short", "error"))
+    panel = panel.select(np.isin(panel.ids, theirs.ids)) if theirs else panel
     unknown = len(loaded.panel) - len(panel)
     panel, borders = split(panel, dims.lookback, dims.horizon).kept(panel)
-    naive = replace(dims, lookback=dims.season, quantiles=())
-    bundles[NAIVE] = replace(
-        candidate,
-        forecaster=SeasonalNaiveForecaster(dims.season, dims.horizon),
-        dims=naive,
-        quantile_levels=(),
-        offsets=None,
-    )
+    panels = {CANDIDATE: panel, NAIVE: panel} | ({CHAMPION: _same(panel, theirs)} if theirs else {})
+    points: dict[str, Any] = {"quantile_levels": (), "offsets": None}
+    points["dims"] = replace(dims, lookback=dims.season, quantiles=())
+    bundles[NAIVE] = replace(candidate, forecaster=SeasonalNaiveForecaster(dims.season, dims.horizon), **points)
     prepared = {}
-    for name, each in bundles.items():  # whose rows are the same, and columns in an order of their own
-        own = each.panel(panel, short=short)
-        sizes = replace(each.dims, season=dims.season)  # one scale of MASE
-        encoded = each.features.encode(own)
-        prepared[name] = Prepared(replace(loaded, panel=own), borders, each.features, encoded, sizes)
+    for name, each in bundles.items():
+        sizes, encoded = replace(each.dims, season=dims.season), each.features.encode(panels[name])  # one scale of MASE
+        prepared[name] = Prepared(replace(loaded, panel=panels[name]), borders, each.features, encoded, sizes)
     windows = {name: data.windows(part) for name, data in prepared.items()}
     there = reduce(np.intersect1d, [each.origins for each in windows.values()])
-    seen = {name: bundle.metadata.get("chosen_until") for name, bundle in bundles.items() if name != NAIVE}
-    late = [prepared[name].panel.time[there] > pd.Timestamp(until) for name, until in seen.items() if until]
-    fresh = there[np.logical_and.reduce([np.ones(len(there), dtype=bool), *late])]
-    begin = borders.rows(part)[0][np.searchsorted(panel.offsets, fresh, side="right") - 1]
-    origins = fresh[(fresh - begin) % stride == 0]
-    if not len(origins):
-        until = listed_until(seen)
+    until = {name: each.metadata.get("chosen_until") for name, each in bundles.items()}
+    seen = [panels[name].time[there] <= pd.Timestamp(stamp) for name, stamp in until.items() if stamp]
+    fresh = there[~np.any(seen, axis=0)] if seen else there
+    series = np.searchsorted(panel.offsets, fresh, side="right") - 1
+    kept = (fresh - borders.rows(part)[0][series]) % stride == 0
+    if not kept.any():
         what = f"no {part} window is left to compare on: their targets begin in rows on which a model was chosen"
-        last, fix = f"rows up to {panel.time.max()}", "give newer rows: +dataset.path=NEWER.csv, or part=test"
-        raise IncomparableError(what, where="dataset", got=last, allowed=f"targets after {until}", fix=fix)
-    cutoffs, scores = panel.time[origins - 1], {}
+        got, fix = f"rows up to {panel.time.max()}", "give newer rows: +dataset.path=NEWER.csv, or part=test"
+        allowed = "targets after " + ", ".join(f"{until[name]} ({name})" for name in bundles if name != NAIVE)
+        raise IncomparableError(what, where="dataset", got=got, allowed=allowed, fix=fix)
+    origins, scores = fresh[kept], {}
     for name, data in prepared.items():
         chosen = windows[name].subset(np.isin(windows[name].origins, origins))
         scores[name] = evaluate(bundles[name], data.panel, chosen, data.scale, keep=True)
+    frame = pd.DataFrame({"fold": 0, "unique_id": panel.ids[series[kept]], "cutoff": panel.time[origins - 1]})
     about = {"part": part, "count": len(origins), "left_out": len(there) - len(fresh), "stride": stride}
     about |= {"series": len(panel), "unknown_series": unknown, "horizon": dims.horizon}
-    about |= {"first_cutoff": str(cutoffs.min()), "last_cutoff": str(cutoffs.max())}
-    ids = panel.ids[np.searchsorted(panel.offsets, origins, side="right") - 1]
+    about |= {"first_cutoff": str(frame["cutoff"].min()), "last_cutoff": str(frame["cutoff"].max())}
     facts = {"data": loaded.record, "horizon": dims.horizon, "gap": 0, "step": stride, "season": dims.season}
-    frame = pd.DataFrame({"fold": 0, "unique_id": ids, "cutoff": cutoffs})
     return Comparison(Record(facts, frame, scores, {}, {}), about, latency(candidate))
 
 
-def listed_until(seen: Mapping[str, str | None]) -> str:
-    """Up to when each has seen rows."""
-    return ", ".join(f"{until} ({name})" for name, until in seen.items() if until)
+def _same(panel: Panel, theirs: Panel) -> Panel:
+    """Those series of the champion's panel that the candidate's has; IncomparableError when their rows are others."""
+    own = theirs.select(np.isin(theirs.ids, panel.ids))
+    same = np.array_equal(own.ids, panel.ids) and np.array_equal(own.offsets, panel.offsets)
+    if not (same and np.array_equal(own.time.asi8, panel.time.asi8)):
+        what, fix = (
+            "candidate and champion read other rows of this data",
+            "dataset=... for both, or --force reason='...'",
+        )
+        raise IncomparableError(what, where="dataset", got=own.time[0], allowed=panel.time[0], fix=fix)
+    return own
 
 
 def latency(bundle: Bundle) -> float:

@@ -1,0 +1,97 @@
+"""`python -m tsforecast.promote model=NAME`, and `tsf.promote(...)`: a candidate becomes champion. Try `--help`."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from tsforecast.config.call import callable_module, called
+from tsforecast.config.command import command
+from tsforecast.config.compose import build, build_or_trained
+from tsforecast.config.job import overrides, show
+from tsforecast.errors import ConfigError, count, one_of
+
+if TYPE_CHECKING:
+    from tsforecast.bundle.bundle import Bundle
+    from tsforecast.data.sources import Loaded, Source
+    from tsforecast.promotion.comparison import Comparison
+    from tsforecast.promotion.decision import Decision
+
+
+def main(cfg: DictConfig) -> None:
+    """Decide, show why, and end with an error where it is refused."""
+    decision = _decided(cfg, overrides())
+    show(str(decision))
+    if not decision.done:
+        raise decision.refusal
+
+
+def promote(*words: str, data: Any = None, **dataset: Any) -> Decision:
+    """Compare a candidate with the champion on the same windows; if the gate lets it through it takes the place.
+
+    Parameters
+    ----------
+    words
+        Overrides of the command line: `"model=load"`, `"gate=strict"`, `"from=4"`; `"action=rollback"`.
+    data
+        A frame in memory to compare on; None: the data that the candidate was trained on.
+    dataset
+        Keys of `dataset` that say what the columns of the frame are.
+
+    Returns
+    -------
+    Decision
+        `done`, `record`, and `refusal`, the error that the command ends with where it is not done.
+
+    Raises
+    ------
+    TsforecastError
+        There is nothing to decide: no such model, version or data.
+    """
+    cfg, _, source, asked = called("promote", words, data, dataset)
+    return _decided(cfg, asked, source)
+
+
+def _decided(cfg: DictConfig, asked: Sequence[str], source: Source | None = None) -> Decision:
+    model, part = cfg.name, cfg.part  # a missing one is said before anything is imported
+    one_of("action", cfg.action, ("promote", "rollback"))
+    one_of("part", part, ("train", "val", "test"))
+    count("stride", cfg.stride)
+    if cfg.force and not cfg.reason:
+        raise ConfigError("what is forced needs a reason, which stays beside the version", fix="--force reason='...'")
+    from tsforecast.promotion import pointing
+    from tsforecast.promotion.comparison import compared
+    from tsforecast.registry import Registry
+
+    registry, place = Registry(cfg.uri), Path(cfg.out)
+    command = f"python -m tsforecast.promote {shlex.join(asked)}"
+    if cfg.action == "rollback":
+        return pointing.rollback(registry, model, cfg.to, place=place, asked=command, reason=cfg.reason)
+
+    def compare(candidate: Bundle, champion: Bundle | None) -> Comparison:
+        first = source or build_or_trained(cfg, "dataset", candidate)
+        loaded = first.load(for_training=False)
+        place = {"path": getattr(first, "file", None), "static_path": getattr(first, "static_path", None)}
+
+        found = {key: str(value) for key, value in place.items() if value}
+
+        def load(bundle: Bundle) -> Loaded:  # from the same file, perhaps other columns
+            own = first if source or bundle is candidate else build_or_trained(cfg, "dataset", bundle, **found)
+            return loaded if own == first else own.load(for_training=False)
+
+        split = build_or_trained(cfg, "split", candidate)
+        return compared(candidate, champion, load, split, part=part, stride=cfg.stride)
+
+    names = (model, str(cfg["from"]), cfg.to)
+    reason = cfg.reason if cfg.force else None
+    return pointing.promote(registry, *names, build(cfg.gate), compare, place=place, asked=command, reason=reason)
+
+
+callable_module(__name__, promote)
+
+if __name__ == "__main__":
+    command(main, "promote")
