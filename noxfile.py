@@ -27,6 +27,7 @@ SMOKE = {
     "panel": (["--series", "20", "--rows", "300", "--rounds", "1"], "NeuralForecast, the same"),
     "coverage": (["--series", "2"], "refit=all"),
     "tft_step": (["--steps", "12", "--rounds", "1"], "| theirs |"),
+    "killed": (["--rounds", "1", "--model", "ridge"], "1 of 1 killed runs"),
     "wholeprocess": (["--rounds", "1"], "creates mlflow.db"),
     "promotions": (["--rounds", "1", "--kills", "1"], "all records"),
     "backtest": (["--series", "20", "--rounds", "1"], "cpu_ratio"),

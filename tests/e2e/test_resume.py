@@ -7,10 +7,12 @@ import hashlib
 import json
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from tests.errors import has, has_parts
@@ -136,12 +138,21 @@ def test_a_run_that_is_at_work_is_not_joined(run: Run, folder: Path) -> None:
     assert has_parts(done.error, got=str(folder / "busy"), fix=has("wait"))
 
 
-def test_an_interrupt_says_how_to_go_on_and_that_goes_on(run: Run, folder: Path) -> None:
+def test_an_interrupt_says_how_to_go_on_and_that_goes_on_as_the_same_tracked_run(
+    run: Run, folder: Path, tracking_database: Path
+) -> None:
+    shutil.copy(tracking_database, folder / "mlflow.db")
     kill = KILLS["in mid-epoch"].replace("calls", "how=signal.SIGTERM, calls")
-    place = killed(folder, "told how", kill, *NETWORK, status=130, told="python -m tsforecast.train resume='told how'")
+    asked = (*NETWORK, "tracking=mlflow")
+    place = killed(folder, "told how", kill, *asked, status=130, told="python -m tsforecast.train resume='told how'")
     done = run(folder, "train", f"resume={place.name}")
     assert done.returncode == 0, done.stderr
     assert weights(place) == weights(folder / "dlinear")
+    with sqlite3.connect(folder / "mlflow.db") as database:
+        assert database.execute("select status from runs").fetchall() == [("FINISHED",)]
+        losses = database.execute("select step, value from metrics where key = 'val/loss' order by step").fetchall()
+    told = pd.read_csv(folder / "dlinear" / "csv" / "metrics.csv")
+    assert losses == [*told[["step", "val/loss"]].itertuples(index=False, name=None)]
 
 
 def test_a_run_that_begins_anew_in_a_directory_takes_no_checkpoint_of_the_one_before(run: Run, folder: Path) -> None:
