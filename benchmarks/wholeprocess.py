@@ -93,6 +93,7 @@ def main() -> None:
     commands = {
         "ridge": train("+experiment=etth1", "model=ridge", *plain),
         "ridge, with plots": train("+experiment=etth1", "model=ridge", "tracking=none"),
+        "ridge, MLflow": train("+experiment=etth1", "model=ridge", "report=none"),
         "nlinear": train("+experiment=etth1", *plain),
         "nlinear, with plots": train("+experiment=etth1", "tracking=none"),
         "nlinear, MLflow": train("+experiment=etth1", "report=none"),
@@ -110,7 +111,8 @@ def main() -> None:
         for folder in folders.values():
             folder.mkdir()
         first = measure(commands["nlinear, MLflow"], folders["nlinear, MLflow"])  # creates mlflow.db: told apart below
-        measure(commands["nlinear, MLflow and plots"], folders["nlinear, MLflow and plots"])
+        for name in ("ridge, MLflow", "nlinear, MLflow and plots"):
+            measure(commands[name], folders[name])
         if "darts" in commands:
             commands["darts"].append(str(arguments.epochs or epochs(folders["nlinear, MLflow"])))
         for _ in range(arguments.rounds):
@@ -123,6 +125,8 @@ def main() -> None:
     rows = [(name, costs[name], notes[name]) for name in commands]
     rows.append(("nlinear, MLflow, first run in a folder", [first], "creates mlflow.db"))
     print(table(rows))
+    tracked = [a.cpu_s - b.cpu_s for a, b in zip(costs["ridge, MLflow"], costs["ridge"], strict=True)]
+    print(f"tracking a run of ridge takes {median(tracked):.2f} s CPU more ({min(tracked):.2f} to {max(tracked):.2f})")
     if "darts" in costs:
         peer_cpu, peer_rss = (median(getattr(c, f) for c in costs["darts"]) for f in ("cpu_s", "rss_mib"))
         for name in ("nlinear", "nlinear, MLflow", "nlinear, MLflow and plots"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import signal
@@ -54,6 +55,7 @@ def command(task: Callable[..., Any], config_name: str) -> None:
         show(help_text(config_name))
         return
     gc.set_threshold(200_000)  # what imports make, hundreds of thousands of objects, lives to the end: do not search it
+    atexit.register(gc.freeze)  # nor when Python ends, which frees the memory anyway: a second, once mlflow is there
     trace = "--trace" in sys.argv or os.environ.get("HYDRA_FULL_ERROR") == "1"
     words = [FLAGS.get(each, each) for each in sys.argv[1:] if each != "--trace"]
     words = _named(words, key) if (key := getattr(ROOTS[config_name], "word", None)) else words
