@@ -30,6 +30,7 @@ SMOKE = {
     "killed": (["--rounds", "1", "--model", "ridge"], "1 of 1 killed runs"),
     "wholeprocess": (["--rounds", "1"], "creates mlflow.db"),
     "promotions": (["--rounds", "1", "--kills", "1"], "all records"),
+    "outage": ([], "| killed |"),
     "backtest": (["--series", "20", "--rounds", "1"], "cpu_ratio"),
 }
 

@@ -81,8 +81,10 @@ def facts(client: Any, run_id: str, scratch: Path) -> dict[str, Any]:
     run = client.get_run(run_id)
     data, info = run.data, run.info
     [model] = [client.get_logged_model(each.model_id) for each in run.outputs.model_outputs]
-    history = {name: sorted((m.step, m.value, m.timestamp) for m in client.get_metric_history(run_id, name))
-               for name in data.metrics}  # fmt: skip
+    history = {
+        name: sorted((m.step, m.value, m.timestamp) for m in client.get_metric_history(run_id, name))
+        for name in data.metrics
+    }
     client.download_artifacts(run_id, "", str(scratch))
     return {
         "info": (info.run_name, info.status, info.start_time, info.end_time, info.user_id, info.lifecycle_stage),
@@ -96,9 +98,13 @@ def facts(client: Any, run_id: str, scratch: Path) -> dict[str, Any]:
 
 
 def test_a_run_that_is_synced_later_differs_in_nothing_from_one_that_the_server_followed(
-    server: Server, client: Any, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    server: Server,
+    client: Any,
+    bundle: Bundle,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
-) -> None:  # fmt: skip
+) -> None:
     for name, uri in (("live", server.uri), ("away", f"http://127.0.0.1:{free_port()}")):
         out = tmp_path / name
         with clock(monkeypatch), tracked(uri).run("same", PARAMS, {"dataset": "x"}, ORIGIN, out=out) as run:
@@ -140,8 +146,10 @@ def test_when_answers_got_lost_then_nothing_is_there_twice(
     [line] = sync(tmp_path / "run")
     assert line.endswith(f"{len(events)} of {len(events)} events uploaded, run {run.id}")
     assert facts(client, run.id, tmp_path / "b") == before
-    assert len(client.search_logged_models([client.get_run(run.id).info.experiment_id],
-                                           f"source_run_id = '{run.id}'")) == 1  # fmt: skip
+    assert (
+        len(client.search_logged_models([client.get_run(run.id).info.experiment_id], f"source_run_id = '{run.id}'"))
+        == 1
+    )
 
 
 def test_when_the_server_is_killed_in_mid_run_then_the_run_goes_on_and_sync_completes_it(
@@ -197,9 +205,12 @@ def test_a_server_that_accepts_and_never_answers_takes_seconds(
 
 @pytest.mark.parametrize("trouble", ["locked", "corrupt", "read-only"])
 def test_a_database_that_cannot_be_written_costs_one_warning_that_says_why(
-    trouble: str, tracking_database: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture,
+    trouble: str,
+    tracking_database: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setattr(store_client, "WAIT", 1)
     file = tmp_path / "mlflow.db"
     file.write_bytes(tracking_database.read_bytes() if trouble != "corrupt" else b"no database" * 1000)

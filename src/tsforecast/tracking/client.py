@@ -24,7 +24,7 @@ QUIET = {
     "MLFLOW_UV_AUTO_DETECT": "false",  # the requirements are given, whatever lock file lies in the working directory
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-WAIT = 8  # seconds for an answer, so that neither the beginning nor the end of a training waits for longer than 15
+WAIT = 5  # seconds for an answer: neither the beginning nor the end of a training takes 15 more for a silent server
 PATIENCE = 60  # seconds, where nothing but the upload is waited for
 
 
@@ -160,5 +160,5 @@ def errors(
     except TsforecastError:
         raise
     except Exception as error:
-        got = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
-        raise kind(what, where=where, got=got, fix=fix) from error
+        cause = str(error).strip().partition("\n")[0].rpartition("(Caused by ")[2][:300]
+        raise kind(what, where=where, got=f"{type(error).__name__}: {cause}", fix=fix) from error
