@@ -23,8 +23,8 @@ from tests.tracking.test_pyfunc_model import saved, wide
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.data.schema import Schema
 from tsforecast.errors import ConfigError, DataError, OutputError
+from tsforecast.registry import Registry
 from tsforecast.tracking import client as store_client
-from tsforecast.tracking.artifacts import download_bundle
 from tsforecast.tracking.journal import FILE, Journal
 from tsforecast.tracking.runs import MLflowTracker, Run
 from tsforecast.tracking.sync import close_dead, sync
@@ -129,8 +129,9 @@ def test_a_run_that_is_synced_later_differs_in_nothing_from_one_that_the_server_
     assert [step for step, *_ in expected["metrics"]["val/loss"]] == [0, 1, 2]
     assert expected["tags"]["team"] == "grid"
     assert {"plots/fan.png", "metrics.json"} == set(expected["files"])
+    model = Registry(server.uri).resolve(f"runs:/{synced}/model").path
+    assert Bundle.load(model).digest == bundle.digest
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
-    assert Bundle.load(download_bundle(f"runs:/{synced}/model")).digest == bundle.digest
     assert all("nothing is missing" in line for line in sync(tmp_path))
 
 
