@@ -32,6 +32,7 @@ SMOKE = {
     "promotions": (["--rounds", "1", "--kills", "1"], "all records"),
     "outage": ([], "| killed |"),
     "backtest": (["--series", "20", "--rounds", "1"], "cpu_ratio"),
+    "rerun": (["--short", "--models", "ridge", "nlinear"], "the same digests"),
 }
 
 

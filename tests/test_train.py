@@ -99,6 +99,32 @@ def test_the_digest_is_that_of_the_file_as_it_was_read(run: Run, monkeypatch: py
     assert bundle.provenance["data"]["digest"] == before[0]
 
 
+def test_a_run_that_dies_in_the_fit_has_left_what_it_was_made_from(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fit(*args: Any, **kwargs: Any) -> Any:
+        raise SystemExit(9)
+
+    monkeypatch.setattr("tsforecast.experiment.fit", fit)
+    with pytest.raises(SystemExit):
+        run("seed=7", "split.train=0.5", "split.val=0.24", "split.test=0.26")
+    left = json.loads(Path("run/provenance.json").read_text())
+    assert left["seed"] == left["config"]["seed"] == 7
+    assert left["choices"]["model"] == "naive"
+    assert left["data"]["digest"] == hashlib.sha256(Path("my.csv").read_bytes()).hexdigest()
+    parts = {name: (each["rows"], each["first"], each["last"]) for name, each in left["data"]["parts"].items()}
+    stamps = pd.read_csv("my.csv", parse_dates=["date"])["date"].astype(str)
+    ends = {"train": (0, 150), "val": (150, 186), "cal": (186, 222), "test": (222, ROWS)}
+    assert parts == {name: (end - begin, stamps[begin], stamps[end - 1]) for name, (begin, end) in ends.items()}
+    assert "seconds" not in left
+
+
+def test_what_a_run_was_made_from_lies_in_its_directory_as_in_its_bundle_with_the_seconds_it_took(run: Run) -> None:
+    bundle, _ = written(out := run("refit=all"))
+    assert json.loads((out / "provenance.json").read_text()) == bundle.provenance
+    assert list(bundle.provenance["seconds"]) == ["fit", "read", "refit", "score"]
+    assert all(each > 0 for each in bundle.provenance["seconds"].values())
+    assert str(out.parent) not in json.dumps(bundle.provenance["config"])
+
+
 @dataclass
 class Stamp:
     """A feature; what `shift` is after it was made is not saved."""

@@ -14,16 +14,17 @@ if TYPE_CHECKING:
     from tsforecast.leaderboard import leaderboard
     from tsforecast.promote import promote
     from tsforecast.registry import Registry, load_bundle
+    from tsforecast.rerun import rerun
     from tsforecast.train import train
     from tsforecast.types import Forecast
 
 __version__ = "0.1.0"
 __all__ = ["Bundle", "BundleError", "ConfigError", "DataError", "Forecast", "OutputError", "Panel", "Schema"]
-__all__ += ["Registry", "TsforecastError", "backtest", "leaderboard", "load_bundle", "promote", "train"]
+__all__ += ["Registry", "TsforecastError", "backtest", "leaderboard", "load_bundle", "promote", "rerun", "train"]
 
 _HOME = {"Bundle": "bundle.bundle", "Registry": "registry", "load_bundle": "registry"}
 _HOME |= {"backtest": "backtest", "train": "train", "Forecast": "types", "Panel": "data.panel", "Schema": "data.schema"}
-_HOME |= {"leaderboard": "leaderboard", "promote": "promote"}
+_HOME |= {"leaderboard": "leaderboard", "promote": "promote", "rerun": "rerun"}
 _HOME |= {name: "errors" for name in __all__ if name.endswith("Error")}
 
 

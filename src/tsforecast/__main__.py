@@ -20,6 +20,7 @@ VERBS = {
     "predict": "a file in, forecasts out",
     "promote": "let a better version take the place of the champion, or not, and say why",
     "publish": "make a bundle a version in the registry, or one to serve",
+    "rerun": "repeat a run, and say whether scores and weights agree",
     "sync": "upload what an MLflow store lacks of runs that it was away from",
 }
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tsforecast.experiment import Experiment
 
 # keys that decide no score
-UNCOMPARED = {"paths", "tracking", "report", "publish", "name", "backtest", "objective", "refit"}
+UNCOMPARED = {"tracking", "report", "publish", "name", "backtest", "objective", "refit"}
 
 
 @dataclass(frozen=True, repr=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,10 +47,13 @@ def carry_out(
     parent: str = "",
     *,
     resumed: bool = False,
+    repeats: str = "",
+    told: Callable[[Mapping[str, Any]], object] = lambda _: None,
 ) -> Result:
     """Run the experiment that a configuration describes; with `out`, keep, track, draw and publish what it finds.
 
-    One that is `resumed` goes on from the checkpoint in `out`, if there is one, and replaces a bundle there.
+    One that is `resumed` goes on from the checkpoint in `out`, if there is one, and replaces a bundle there; `repeats`
+    is the run that it repeats. `told` is given its provenance before the fit.
     """
     from tsforecast.bundle.provenance import FILE as PROVENANCE
     from tsforecast.config.experiment import experiment
@@ -58,18 +61,20 @@ def carry_out(
     from tsforecast.training.results import check_objective, write_json
 
     number, sweep = job.tracked_as("")
-    parents = {"run": parent or sweep} if parent or sweep else {}
+    parents = {key: each for key, each in {"run": parent or sweep, "rerun": repeats}.items() if each}
     planned = experiment(cfg, chosen, source, overrides, parents)
     if resumed and out and (last := out / "checkpoints" / "last.ckpt").is_file():
         planned = replace(planned, ckpt_path=str(last))
     for name in listed(cfg.objective):
         check_objective(name, planned.quantiles)
     data = planned.prepare()  # before a run is opened: what is wrong with the data is told at once
+    origin = {**planned.origin, "data": data.record}
+    told(origin)
     if out is None or follows():
         return run_experiment(planned, out, data=data, parts=() if follows() else PARTS)
     report, tracker, publish = build(cfg.report), build(cfg.tracking), build(cfg.publish)
     tags = {key: chosen[key] for key in ("dataset", "model")}
-    name, origin = f"{planned.name}{number}", {**planned.origin, "data": data.record}
+    name = f"{planned.name}{number}"
     write_json(out / PROVENANCE, origin)  # so that a run that is killed has it
     with tracker.run(name, planned.config, tags, origin, parents.get("run", ""), out=out) as run:
         keep = Keep(run)

@@ -8,12 +8,13 @@ import platform
 import re
 import secrets
 import subprocess
+import sys
 from importlib.metadata import distributions, version
 from pathlib import Path
 
 import pytest
 
-from tsforecast.bundle.provenance import digest_of, git, packages, portable, provenance, tags
+from tsforecast.bundle.provenance import differences, digest_of, git, packages, portable, provenance, tags
 
 
 def command(directory: Path, *arguments: str) -> str:
@@ -96,8 +97,18 @@ def test_the_record_is_json_and_names_the_interpreter_and_the_packages() -> None
 
 
 def test_all_that_is_installed_is_listed_with_the_versions_that_python_knows() -> None:
-    known = {re.sub(r"[-_.]+", "-", each.name).lower(): each.version for each in reversed([*distributions()])}
-    assert packages() == known
+    paths = [place for place in sys.path if "site-packages/" not in place]  # ray puts a folder of its own there
+    found = reversed([*distributions(path=paths)])
+    assert packages() == {re.sub(r"[-_.]+", "-", each.name).lower(): each.version for each in found}
+
+
+def test_what_a_package_puts_on_the_path_for_itself_is_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in ("site-packages", "site-packages/big/vendored"):
+        (tmp_path / place / f"{Path(place).name.replace('-', '_')}-1.0+cpu.dist-info").mkdir(parents=True)
+        monkeypatch.syspath_prepend(str(tmp_path / place))
+    assert packages(["site-packages", "vendored"]) == {"site-packages": "1.0+cpu"}
 
 
 def test_the_digest_of_the_packages_is_that_of_sorted_lines() -> None:
@@ -125,6 +136,17 @@ def test_a_configuration_names_the_places_of_its_machine() -> None:
         ]
     }  # fmt: skip
     assert portable("/x", {"root_dir": "/"}) == "/x"
+
+
+def test_what_differs_between_two_records_is_told_by_name_then_and_now() -> None:
+    then = {"packages": {"numpy": "2.1", "old": "1"}, "git": {"commit": "a", "diff": "x"}, "host": {"python": "3.11"}}
+    now = {"packages": {"numpy": "2.2", "new": "1"}, "git": None, "host": {"python": "3.11"}, "data": {"digest": "d"}}
+    assert differences(then, then) == {}
+    changes = hashlib.sha256(b"x").hexdigest()[:12]
+    assert differences(then, now) == {
+        "data": ("none", "d"), "git commit": ("a", "none"), "uncommitted changes": (changes, "none"),
+        "package numpy": ("2.1", "2.2"), "package old": ("1", "none"), "package new": ("none", "1"),
+    }  # fmt: skip
 
 
 def test_tags_are_text_and_what_is_not_known_has_none() -> None:

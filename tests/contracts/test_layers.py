@@ -53,6 +53,7 @@ COMMANDS = {
     "predict",
     "promote",
     "publish",
+    "rerun",
     "sync",
     "config",
     "tuning",

@@ -66,7 +66,7 @@ Error: there is no bundle here
 """,
     ("trian",): """
 Error: there is no command 'trian'
-  allowed: check, train, backtest, evaluate, leaderboard, predict, publish, sync
+  allowed: doctor, check, train, backtest, evaluate, leaderboard, predict, promote, publish, rerun, sync
   fix:     did you mean train?
 """,
 }

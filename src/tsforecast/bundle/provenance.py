@@ -76,6 +76,23 @@ def tags(origin: Mapping[str, Any]) -> dict[str, str]:
     return known | ({"git.dirty": known["git.dirty"].lower()} if "git.dirty" in known else {})
 
 
+def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """What of two records may give other results, by name: then and now; of a digest its beginning."""
+    old, new = _facts(then), _facts(now)
+    return {
+        name: (old.get(name, "none"), new.get(name, "none")) for name in old | new if old.get(name) != new.get(name)
+    }
+
+
+def _facts(origin: Mapping[str, Any]) -> dict[str, str]:
+    git, data, host = (origin.get(key) or {} for key in ("git", "data", "host"))
+    facts = {"data": data.get("digest", "")[:12], "git commit": git.get("commit")}
+    facts |= {"uncommitted changes": hashlib.sha256(git["diff"].encode()).hexdigest()[:12] if git.get("diff") else None}
+    facts |= {key: host.get(key) for key in ("python", "platform", "processor", "gpus", "threads")}
+    facts |= {f"package {name}": version for name, version in (origin.get("packages") or {}).items()}
+    return {name: str(value) for name, value in facts.items() if value}
+
+
 def portable(value: Any, paths: Mapping[str, str]) -> Any:
     """A configuration in which the places of one machine are names: `${paths.data_dir}/x.csv`."""
     for name in PLACES:
@@ -98,6 +115,8 @@ def packages(names: Sequence[str] = ()) -> dict[str, str]:
     """Versions of all that is installed, or of those `names` that are; read off the names of folders, in 1 ms."""
     found: dict[str, str] = {}
     for place in filter(Path.is_dir, map(Path, sys.path)):
+        if any(above.name == "site-packages" for above in place.parents):  # what a package has brought for itself
+            continue
         for match in filter(None, (_INSTALLED.fullmatch(each.name) for each in sorted(place.iterdir()))):
             found.setdefault(re.sub(r"[-_.]+", "-", match[1]).lower(), match[2])  # the first is the one imported
     return {name: found[name] for name in names or sorted(found) if name in found}

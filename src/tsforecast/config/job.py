@@ -160,8 +160,8 @@ def show(text: str) -> None:
     sys.stdout.flush()
 
 
-def limit_threads(threads: int) -> None:
-    """Let numpy and torch use `threads` threads; a variable the user has set wins.
+def limit_threads(threads: int | None) -> None:
+    """Let numpy and torch use `threads` threads; a variable the user has set wins. None: it is not known yet.
 
     BLAS reads its number of threads once, when it is loaded; where numpy is there already, as in a notebook, it is
     told.
@@ -172,6 +172,8 @@ def limit_threads(threads: int) -> None:
     ConfigError
         It is not a positive number.
     """
+    if threads is None:
+        return
     count("threads", threads)
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, str(threads))

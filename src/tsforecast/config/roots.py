@@ -170,6 +170,21 @@ class PromoteConfig:
 
 
 @dataclass
+class RerunConfig:
+    """Root of `rerun`."""
+
+    word: ClassVar = "run"
+    run: str = MISSING
+    dataset: Any = None
+    tracking: Any = MISSING
+    report: Any = MISSING
+    publish: Any = MISSING
+    paths: Paths = MISSING
+    name: str | None = MISSING
+    threads: int | None = MISSING
+
+
+@dataclass
 class LeaderboardConfig:
     """Root of `leaderboard`."""
 
@@ -212,6 +227,7 @@ ROOTS = {
     "publish": PublishConfig,
     "sync": SyncConfig,
     "promote": PromoteConfig,
+    "rerun": RerunConfig,
 }
 
 for _name, _root in ROOTS.items():

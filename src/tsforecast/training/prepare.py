@@ -144,22 +144,36 @@ def trained_on(bundle: Bundle, part: str, given: Mapping[str, Any], data_dir: st
         The bundle does not say, or names a class, a value or a place that it may not.
     """
     kind: type = {"dataset": Dataset, "split": Split}[part]
-    if part == "dataset" and "path" not in given and bundle.provenance.get("data", {}).get("source") == "memory":
+    spec = stated(bundle.provenance, bundle.path, part, given, data_dir)
+    return directory.build(spec, kind, directory.allowed(), where=FILE)
+
+
+def stated(
+    origin: Mapping[str, Any], bundle: Path | None, part: str, given: Mapping[str, Any], data_dir: str
+) -> dict[str, Any]:
+    """What a provenance says of its `dataset` or `split`; those `given` go over its own, and no file is elsewhere.
+
+    Raises
+    ------
+    BundleError
+        It does not say, or names a place that it may not.
+    """
+    if part == "dataset" and "path" not in given and origin.get("data", {}).get("source") == "memory":
         what, fix = "the bundle was trained on a frame in memory", "say which rows: +dataset.path=FILE.csv"
         raise BundleError(what, where="dataset.path", fix=fix)
     try:
-        config, left = bundle.provenance["config"], {"url", *["sha256"] * ("path" in given)}
+        config, left = origin["config"], {"url", *["sha256"] * ("path" in given)}
         spec = {**{key: value for key, value in config[part].items() if key not in left}, **given}
         if part == "dataset" and "query" in spec:  # which is not asked again: a bundle sends nothing to a database
             what, fix = "the bundle was trained on the answer of a database", "say which rows: " + _ROWS
             raise BundleError(what, where="dataset", got=spec.get("address"), fix=fix)
         for key in sorted({"path", "static_path"} & {*spec} - {*given}):
             if isinstance(spec[key], str):
-                spec[key] = str(followed(bundle.path, key, spec[key], data_dir))
+                spec[key] = str(followed(bundle, key, spec[key], data_dir))
     except (LookupError, TypeError, AttributeError) as error:
         what, fix = "the bundle does not say what it was trained on", f"add {part}=... to the command"
         raise BundleError(what, where=part, got=error, fix=fix) from error
-    return directory.build(spec, kind, directory.allowed(), where=FILE)
+    return spec
 
 
 def followed(bundle: Path | None, key: str, place: str, data_dir: str) -> Path:
