@@ -14,10 +14,11 @@ ROOT = Path(__file__).parents[2] / "src" / "tsforecast"
 FILES = sorted(ROOT.rglob("*.py"))
 
 # room -> the rooms its modules may import; a room may always import itself
-BUNDLE = {"errors", "files", "types", "quantiles", "windows", "data", "features", "models"}
+BUNDLE = {"errors", "files", "markdown", "types", "quantiles", "windows", "data", "features", "models"}
 LAYERS = {
     "errors": set(),
     "files": {"errors"},
+    "markdown": set(),
     "cluster": {"errors"},
     "quantiles": {"errors"},
     "types": {"errors", "data", "plotting"},  # for `Forecast.plot`, once it is called; plotting imports no types
@@ -33,7 +34,7 @@ LAYERS = {
     "result": BUNDLE | {"bundle", "metrics", "training"},
     "experiment": BUNDLE | {"bundle", "metrics", "training", "result"},
     "backtesting": {*BUNDLE, "cluster", "bundle", "plotting", "metrics", "training", "experiment", "result"},
-    "leaderboards": {"errors", "files", "metrics", "plotting", "training"},  # of training, what a run has recorded
+    "leaderboards": {"errors", "files", "markdown", "metrics", "plotting", "training"},
     "promotion": BUNDLE | {"bundle", "metrics", "training", "leaderboards", "registry", "tracking"},
     "registry": {"errors", "bundle", "tracking", "serving"},
     "tracking": BUNDLE | {"bundle", "__init__"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from tsforecast.bundle import directory
 from tsforecast.data.frequency import parse
 from tsforecast.data.schema import NAIVE
 from tsforecast.errors import listed
+from tsforecast.markdown import table
 
 if TYPE_CHECKING:
     from tsforecast.bundle.bundle import Bundle
@@ -93,7 +94,7 @@ def _ranges(bundle: Bundle) -> str:
     units = [bundle.schema.units.get(name, _UNKNOWN) for name in bundle.channels]
     rows = [*zip(bundle.channels, units, map(_number, least), map(_number, most), strict=True)]
     more = f"\n\nand {len(rows) - _MOST} more channels" if len(rows) > _MOST else ""
-    return _table(("channel", "unit", "least in training", "greatest in training"), rows[:_MOST]) + more
+    return table(("channel", "unit", "least in training", "greatest in training"), rows[:_MOST]) + more
 
 
 def _scores(bundle: Bundle) -> str:
@@ -102,8 +103,8 @@ def _scores(bundle: Bundle) -> str:
         return _verdict(bundle)
     rows = {f"**{about['model']}**": mine, **rivals}
     cells = [(name, *(_number(each.get(key)) for key in _SCORES)) for name, each in rows.items()]
-    table = _table((f"on {about['part']}", *_SCORES.values()), cells)
-    return f"{table}\n\nMeans {_over(bundle, mine)}. {_NOTE}"
+    scored = table((f"on {about['part']}", *_SCORES.values()), cells)
+    return f"{scored}\n\nMeans {_over(bundle, mine)}. {_NOTE}"
 
 
 def _intervals(bundle: Bundle) -> str:
@@ -121,7 +122,7 @@ def _intervals(bundle: Bundle) -> str:
         count = _number(bundle.metadata.get("calibration"))
         how += f" by conformal calibration, with the errors on {count} windows that the fit had not seen."
     titles = ("interval", "covered", "of the first step", "of the last", "of the worst", "mean width, original units")
-    return f"{_table(titles, rows)}\n\n{how}"
+    return f"{table(titles, rows)}\n\n{how}"
 
 
 def _limits(bundle: Bundle) -> Iterable[str]:
@@ -166,7 +167,7 @@ def _data(bundle: Bundle) -> str:
     if parts := data.get("parts"):
         there = {what: parts[part] for part, what in _PARTS.items() if part in parts}
         rows = [(what, f"{each['rows']:,}", each["first"], each["last"]) for what, each in there.items()]
-        lines += ["", _table(("rows that", "number", "first", "last"), rows)]
+        lines += ["", table(("rows that", "number", "first", "last"), rows)]
     return "\n".join(lines)
 
 
@@ -207,9 +208,3 @@ def _number(value: float | None) -> str:
 
 def _share(value: float | None) -> str:
     return _UNKNOWN if value is None or not math.isfinite(value) else f"{100 * value:.1f} %"
-
-
-def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [titles, ["---"] * len(titles), *rows]
-    cells = [[re.sub(r"\s+", " ", cell).replace("|", "\\|") for cell in row] for row in lines]
-    return "\n".join(f"| {' | '.join(row)} |" for row in cells)

@@ -15,6 +15,7 @@ from tsforecast.errors import one_of
 from tsforecast.files import write
 from tsforecast.leaderboards.blocks import Block, apart, block_of, terms_of
 from tsforecast.leaderboards.runs import Run, find
+from tsforecast.markdown import table
 from tsforecast.metrics import LOSSES
 
 SHOWN = ("mase", "mse", "mae", "mae_raw", "wape", "wql")  # of a score's standard error, only that which ranks
@@ -126,17 +127,11 @@ class Leaderboard:
 
     def markdown(self) -> str:
         """All blocks as Markdown."""
-        lines = ["# Leaderboard", ""]
+        parts = ["# Leaderboard"]
         for block in self.blocks:
-            cells = _rounded(shown(block.frame, self.score)).replace(r"\|", r"\\|", regex=True)
-            rows: list[list[str]] = [[*map(str, cells)], ["---"] * len(cells.columns), *cells.to_numpy().tolist()]
-            lines += [
-                f"## {block.number}. {block.title}",
-                "",
-                *("| " + " | ".join(map(str, row)) + " |" for row in rows),
-            ]
-            lines += ["", block.verdict, ""]
-        return "\n".join([*lines, *(f"- {remark}" for remark in self.remarks)]) + "\n"
+            cells = _rounded(shown(block.frame, self.score))
+            parts += [f"## {block.number}. {block.title}", table(cells, cells.to_numpy()), block.verdict]
+        return "\n\n".join([*parts, "\n".join(f"- {remark}" for remark in self.remarks)]).rstrip() + "\n"
 
 
 def leaderboard(places: Sequence[str | Path], score: str = "mase") -> Leaderboard:

@@ -18,7 +18,8 @@ from typing import Any
 
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.errors import OutputError, TsforecastError
-from tsforecast.files import atomic
+from tsforecast.files import write
+from tsforecast.markdown import table
 from tsforecast.promotion.comparison import Comparison
 from tsforecast.promotion.gate import Verdict
 
@@ -74,8 +75,7 @@ class Decision:
         """The same in another state, as its files say then too."""
         changed = replace(self, record={**self.record, "state": state})
         for name, text in changed.files.items():
-            with atomic(self.folder / name) as file:
-                file.write_text(text, encoding="utf-8")
+            write(self.folder / name, text)
         return changed
 
     def save(self) -> None:
@@ -90,8 +90,7 @@ class Decision:
             self.folder.parent.mkdir(parents=True, exist_ok=True)
             scratch = Path(tempfile.mkdtemp(dir=self.folder.parent, prefix=".decision-"))
             for name, text in self.files.items():
-                with atomic(scratch / name) as file:
-                    file.write_text(text, encoding="utf-8")
+                write(scratch / name, text)
             scratch.chmod(0o755)
             scratch.rename(self.folder)
         except OSError as error:
@@ -113,7 +112,7 @@ class Decision:
         """For people: the rules, the scores side by side, the windows, who and why."""
         r = self.record
         lines = [f"# {self.headline}", "", *(f"- {_mark(each)} {each['rule']}: {each['said']}" for each in r["rules"])]
-        lines += ["", *_table(r["scores"])] if r["scores"] else []
+        lines += ["", _table(r["scores"])] if r["scores"] else []
         facts = {"windows": _windows(r["windows"]), "data": _data(r["data"]), "champion": _version(r["champion"])}
         facts |= {"candidate": _version(r["candidate"]), "aliases before": _pairs(r["aliases"])}
         facts |= {"asked": f"`{r['asked']}`", "gate": _pairs(r["gate"] or {}), "forced, since": r["reason"]}
@@ -183,11 +182,9 @@ def _data(data: Mapping[str, Any]) -> str:
     return f"{data['name']}, {data['rows']:,} rows, sha256 {str(data['digest'])[:12]}" if data else ""
 
 
-def _table(scores: Mapping[str, Mapping[str, float | None]]) -> list[str]:
+def _table(scores: Mapping[str, Mapping[str, float | None]]) -> str:
     first = next(iter(scores.values()))
     columns = [*SHOWN, *(name for name in first if name.startswith("coverage-"))]
     shown = [name for name in columns if any(each.get(name) is not None for each in scores.values())]
-    cells = [["", *shown], ["---"] * (len(shown) + 1)]
-    for name, each in scores.items():
-        cells.append([name, *("" if each.get(c) is None else f"{each[c]:.4f}" for c in shown)])
-    return ["| " + " | ".join(row) + " |" for row in cells]
+    rows = [[name, *("" if own.get(c) is None else f"{own[c]:.4f}" for c in shown)] for name, own in scores.items()]
+    return table(["", *shown], rows)
