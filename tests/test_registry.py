@@ -187,7 +187,10 @@ def test_a_version_is_linked_to_the_run_that_made_it_and_nothing_is_uploaded_twi
     here = client(registry)
     (run,) = here.search_runs([each.experiment_id for each in here.search_experiments()])
     assert here.get_model_version("load", "1").run_id == run.info.run_id
-    assert len(run.outputs.model_outputs) == 1
+    (model,) = run.outputs.model_outputs
+    scores = {each.key: each.value for each in here.get_logged_model(model.model_id).metrics}
+    assert scores["test/mae"] == run.data.metrics["test/mae"]
+    assert len(here.get_metric_history(run.info.run_id, "test/mae")) == 1
     assert registry.publish(tmp_path / "run" / "bundle", to="mlflow", name="load") == "models:/load/1"
     digest = Bundle.load(tmp_path / "run" / "bundle").digest
     for reference in ("models:/load@candidate", f"runs:/{run.info.run_id}", f"runs:/{run.info.run_id}/model"):

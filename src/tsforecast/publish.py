@@ -17,12 +17,9 @@ def main(cfg: DictConfig) -> None:
 
     registry = Registry()
     exact = registry.publish(registry.resolve(bundle).path, to=to, name=name, alias=alias)
-    told = (
-        f"the registry{f', as {alias!r}' if alias else ''}"
-        if to == "mlflow"
-        else "the Bento model store, as the newest"
-    )
-    show(f"{exact} is in {told}\n\nNext\n  {serving(exact)}")
+    place = f"the registry, as {alias or 'its number alone'}"
+    place = "the Bento model store, as the newest" if to == "bento" else place
+    show(f"{exact} is in {place}\n\nNext\n  {serving(exact)}")
 
 
 if __name__ == "__main__":

@@ -157,6 +157,26 @@ def test_publish_names_what_serves_the_bundle_and_train_prints_both_commands(run
     assert has_parts(run(demo, "publish", "naive").error, where="naive", fix=has("naive/bundle"))  # a bare word
 
 
+def test_a_version_in_the_registry_is_scored_and_forecasts_by_its_alias(
+    run: Run, demo: Path, tracking_database: Path
+) -> None:
+    shutil.copy(tracking_database, demo)
+    done = run(demo, "publish", "run/bundle", "name=pm25")
+    assert done.returncode == 0, done.stderr
+    assert "models:/pm25/1 is in the registry, as candidate" in done.stdout
+    assert "TSFORECAST_BUNDLE=models:/pm25/1 bentoml serve" in done.stdout
+    done = run(demo, "evaluate", "models:/pm25@candidate", "report=none", "hydra.run.dir=aliased")
+    assert done.returncode == 0, done.stderr
+    again, trained = (json.loads((demo / d / "metrics.json").read_text()) for d in ("aliased", "run"))
+    assert again["test/mse"] == trained["test/mse"]
+    words = ("input=data/beijing_pm25.csv", "output=by_alias.csv")
+    assert run(demo, "predict", "bundle=models:/pm25/Staging", *words).returncode == 0
+    assert run(demo, "predict", "bundle=run/bundle", words[0], "output=by_path.csv").returncode == 0
+    assert (demo / "by_alias.csv").read_bytes() == (demo / "by_path.csv").read_bytes()
+    none = run(demo, "predict", "bundle=models:/pm25@champion", *words)
+    assert has_parts(none.error, where="models:/pm25@champion", allowed=has("models:/pm25@candidate, models:/pm25/1"))
+
+
 def test_train_publishes_when_asked_to(run: Run, demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     naive = ("train", *QUIET, "model=naive", "publish=bento")
     done = run(demo, *naive, "hydra.run.dir=published")

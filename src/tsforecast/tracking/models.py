@@ -8,7 +8,7 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -245,6 +245,8 @@ class Models:
             experiment, run = _origin(connection, bundle, digest)
             experiment = experiment or client.experiment_id(connection, name, self.uri)
             model = log_model(connection, experiment, bundle, run)
+            if run:
+                _score(connection, run, model.model_id, about.get("scores") or {})
             card = files.get("card.md", b"").decode(errors="replace")[:_DESCRIPTION]
             facts = {**(about.get("scores") or {}), "trained.until": about.get("chosen_until"), DIGEST: digest}
             tags = {**provenance.tags(origin), **facts, "weights.digest": directory.weights_digest(bundle)}
@@ -276,6 +278,14 @@ class Models:
         """Note something of a version."""
         with self._asked(f"models:/{name}/{version}", write=True) as connection:
             connection.set_model_version_tag(name, str(version), key, str(value))
+
+
+def _score(connection: Any, run: str, model: str, names: Iterable[str]) -> None:
+    """Give a logged model those metrics of its run, with the times they have there."""
+    from mlflow.entities import Metric
+
+    told = [each for name in names for each in connection.get_metric_history(run, name)]
+    connection.log_batch(run, [Metric(each.key, each.value, each.timestamp, each.step, model) for each in told])
 
 
 def _ensure(connection: Any, name: str) -> None:
