@@ -104,16 +104,16 @@ def test_everything_that_is_broken_in_a_house_is_told_with_what_to_type(
     out = capsys.readouterr().out
     fixes = out.partition("To fix\n")[2]
     for place, words in {
-        "Configurations, model/typo": "lambdas",
-        "Configurations, dataset/syntax": "",
-        "Configurations, split/gone": "",
-        "Configurations, experiment/key": "horizon",
-        "Data, etth1": f"rm {tmp_path}/data/ETTh1.csv",
-        "Machine, outputs": "paths.output_dir=",
-        "Stores, tracking": "tracking=none",
+        "model/typo: ": "lambdas",
+        "dataset/syntax: ": "mend ",
+        "split/gone: ": "mend ",
+        "experiment/key: ": "horizon",
+        "etth1: ": f"rm {tmp_path}/data/ETTh1.csv",
+        "outputs: ": "paths.output_dir=",
+        "tracking: ": "tracking=none",
     }.items():
         assert place in fixes
-        assert words in fixes.partition(place)[2].partition("\n  ")[2].partition("\n")[0]
+        assert words in fixes.partition(place)[2].splitlines()[1]
     assert out.splitlines()[-1] != "ok"
     ok, total = re.search(r"(\d+) of (\d+) compose", out).groups()  # type: ignore[union-attr]
     assert int(total) - int(ok) == 4

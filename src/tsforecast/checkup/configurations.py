@@ -13,7 +13,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from tsforecast.checkup.findings import Finding
-from tsforecast.config.compose import build, composing, explain, folders, groups, options
+from tsforecast.config.compose import CONF_DIR, build, composing, explain, folders, groups, options
 from tsforecast.config.roots import ROOTS
 from tsforecast.errors import TsforecastError, listed
 
@@ -61,29 +61,35 @@ class Configurations:
 
     def _composed(self, composed: Composed, named: list[Named]) -> Iterator[tuple[Named, DictConfig]]:
         """All at once, beside the callbacks: one after the other takes ten seconds. Halves, where one is at fault."""
+        words = [f"+{group}@callbacks.{_key(group, option)}={option}" for group, option in named]
+        fault = None
         try:
-            cfg = composed(
-                "train", [SEARCH, *(f"+{group}@callbacks.{_key(group, name)}={name}" for group, name in named)]
-            )
+            cfg = composed("train", [SEARCH, *words])
         except TsforecastError as error:
-            if len(named) == 1:
-                self.faults["/".join(named[0])] = error
-                return
-            for half in (named[: len(named) // 2], named[len(named) // 2 :]):
-                yield from self._composed(composed, half)
-        else:
+            fault = error
+        if fault is None:
             cfg.paths = self.paths
             yield from ((each, cfg) for each in named)
+        elif len(named) == 1:
+            self.faults["/".join(named[0])] = fault
+        else:
+            for half in (named[: len(named) // 2], named[len(named) // 2 :]):
+                yield from self._composed(composed, half)
 
     def findings(self) -> Iterator[Finding]:
         """Each file that does not compose or cannot be built, and how many do."""
         part, total = "Configurations", len(self.built) + len(self.faults)
         yield Finding(part, "files", f"{len(self.built)} of {total} compose and build, in {listed(folders())}")
         for file, error in self.faults.items():
+            group, _, option = file.rpartition("/")
+            place = next(root / f"{file}.yaml" for root in reversed(folders()) if (root / f"{file}.yaml").is_file())
             found = Finding.of(part, file, error)
-            own = any((root / f"{file}.yaml").is_file() for root in folders()[1:])
-            needs = not own and re.search("not installed|No module named", found.text)  # what is shipped is spelt right
-            yield replace(found, level="absent") if needs else found
+            text, fix = (
+                str(each).replace(f"callbacks.{_key(group, option)}", group) for each in (found.text, error.fix)
+            )
+            hint = f": {fix}" if error.fix and not fix.startswith("--") else ""
+            needs = CONF_DIR in place.parents and re.search("not installed|No module named", text)  # it is spelt right
+            yield replace(found, text=text, fix=f"mend {place}{hint}", level="absent" if needs else "fix")
 
 
 def _changes_all(group: str, option: str) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
-from textwrap import TextWrapper, indent
+from textwrap import TextWrapper, indent, shorten
 from typing import Any
 
 from tsforecast.errors import TsforecastError, without_password
@@ -44,8 +44,9 @@ class Finding:
         """An error as something to fix."""
         told = {key: text for key, text in error.parts.items() if text is not None and key != "fix"}
         details = "; ".join(text if key == "where" else f"{key}: {text}" for key, text in told.items())
+        first, line, more = error.what.partition("\n")
         fix = error.fix or f"{error.where}={error.allowed or '...'}"
-        return cls(part, name, error.what + f" ({details})" * bool(details), "fix", fix)
+        return cls(part, name, first + f" ({details})" * bool(details) + line + more, "fix", fix)
 
 
 @contextmanager
@@ -53,9 +54,8 @@ def heard() -> Iterator[list[str]]:
     """Inside, what the package logs is kept here instead of being shown."""
     told: list[str] = []
     handler, ours = logging.Handler(), logging.getLogger("tsforecast")
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(
-        logging.WARNING
-    )  # which devices there are is told already
+    for lightning in ("lightning.pytorch", "pytorch_lightning"):  # which devices there are is told already
+        logging.getLogger(f"{lightning}.utilities.rank_zero").setLevel(logging.WARNING)
     handler.emit = lambda record: told.append(record.getMessage())  # type: ignore[method-assign]
     ours.addHandler(handler)
     before = ours.propagate, ours.level
@@ -90,7 +90,8 @@ def as_text(findings: Sequence[Finding]) -> str:
     faults = [each for each in findings if each.level == "fix"]
     for number, each in enumerate(faults, 1):
         lines += [] if number > 1 else ["To fix"]
-        lines.append(f"  {number}. {each.part}, {each.name}\n{indent(str(each.fix), ' ' * 5)}")
+        what = shorten(each.text.partition("\n")[0].partition(" (")[0], 90, placeholder=" ...")
+        lines.append(f"  {number}. {each.name}: {what}\n{indent(str(each.fix), ' ' * 5)}")
     return without_password("\n".join(lines if faults else [*lines, "ok"]))
 
 

@@ -125,7 +125,11 @@ def answers(uri: str) -> str:
             reach(uri)
             connect(uri).search_experiments(max_results=1)
     except OutputError as error:
-        if "out-of-date" in str(error.got):
+        root: BaseException = error
+        while cause := root.__cause__ or root.__context__:
+            root = cause
+        error.got = str(root).partition(". ")[0]  # of what libraries say one after the other, the first
+        if "out-of-date" in error.got:
             error.fix = f"mlflow db upgrade {shown}"
         raise
     return f"{shown} answers"
