@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tsforecast.metrics import Scores
-from tsforecast.training.results import flatten, table
+from tsforecast.training.results import flatten, table, write_json
 
 L, H, T = 12, 4, 300
 LEVELS = (0.1, 0.5, 0.9)
@@ -57,3 +60,9 @@ def test_a_score_says_on_how_few_windows_it_rests() -> None:
         text = table({"mine": scores}, "mine")
         assert f"over {count} window{'s' * (count > 1)} of {H} rows: so few say little" in text
         assert flatten(scores, "val")["val/windows"] == count
+
+
+def test_what_is_no_number_is_null_in_json_however_deep_it_lies(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"mse": float("nan"), "past": {"x": [1.5, float("inf")]}})
+    text = (tmp_path / "a.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail) == {"mse": None, "past": {"x": [1.5, None]}}

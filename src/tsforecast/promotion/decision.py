@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import json
-import math
 import os
 import re
 import secrets
@@ -18,7 +17,7 @@ from typing import Any
 
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.errors import OutputError, TsforecastError
-from tsforecast.files import write
+from tsforecast.files import strict, write
 from tsforecast.markdown import table
 from tsforecast.promotion.comparison import Comparison
 from tsforecast.promotion.gate import Verdict
@@ -51,7 +50,7 @@ class Decision:
         name = re.sub(r"[^\w.-]+", "-", record["model"])
         folder = place / f"{name}-{now:%Y-%m-%d_%H-%M-%S}-{secrets.token_hex(3)}"
         about = {"by": getpass.getuser(), "host": socket.gethostname(), "at": now.isoformat(timespec="milliseconds")}
-        return cls({**_strict(record), **about, "state": DECIDED}, folder)
+        return cls({**strict(record), **about, "state": DECIDED}, folder)
 
     @property
     def id(self) -> str:
@@ -146,15 +145,6 @@ def judged(found: Comparison | None, verdicts: Sequence[Verdict]) -> dict[str, A
     if found is not None:
         compared = {"data": dict(found.record.facts["data"]), "windows": dict(found.windows), "scores": found.scores}
     return {**compared, "rules": rules, "passed": all(v.passed for v in verdicts)}
-
-
-def _strict(value: Any) -> Any:
-    """With null for what JSON has no number for."""
-    if isinstance(value, Mapping):
-        return {str(key): _strict(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_strict(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _mark(rule: Mapping[str, Any]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ import pandas as pd
 
 from tsforecast.bundle.card import FEW
 from tsforecast.errors import listed, one_of
-from tsforecast.files import write
+from tsforecast.files import strict, write
 from tsforecast.metrics import Scores
 
 if TYPE_CHECKING:
@@ -57,8 +56,7 @@ def score_names(quantiles: tuple[float, ...], part: str = "val") -> list[str]:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write JSON, whole or not at all."""
-    strict = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in value.items()}
-    write(path, json.dumps(strict, indent=2, default=str) + "\n")
+    write(path, json.dumps(strict(value), indent=2, default=str) + "\n")
 
 
 def table(scores: Mapping[str, Scores], model: str, part: str = "test") -> str:
