@@ -233,6 +233,45 @@ def test_a_database_that_cannot_be_written_costs_one_warning_that_says_why(
     assert "events uploaded" in line
 
 
+def test_a_sweep_is_told_once_that_its_server_is_away_and_does_not_wait_for_each_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        nowhere, began = tracked(f"http://127.0.0.1:{silent.getsockname()[1]}"), time.monotonic()
+        with nowhere.run("sweep", {}, out=tmp_path) as parent:
+            for number in range(20):
+                with nowhere.run(str(number), {}, parent=parent.uid, out=tmp_path / str(number)):
+                    pass
+        assert time.monotonic() - began < 5
+    assert len(warnings(caplog)) == 1
+    assert f"`python -m tsforecast.sync {os.path.relpath(tmp_path)}`" in warnings(caplog)[0]
+
+
+def test_the_load_of_the_machine_is_recorded_under_mlflows_names(
+    server: Server, client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
+    for _ in range(2):  # the second goes on
+        with tracked(server.uri, system_metrics=True).run("r", {}, out=tmp_path) as run:
+            time.sleep(0.25)
+    memory = client.get_metric_history(run.id, "system/system_memory_usage_megabytes")
+    assert sorted(each.step for each in memory) == list(range(len(memory)))
+    assert len(memory) >= 6
+    with Path("/proc/meminfo").open() as lines:
+        total = int(next(lines).split()[1]) * 1024 / 1e6
+    assert all(0 < each.value < total for each in memory)
+    names = set(client.get_run(run.id).data.metrics)
+    assert {"system/cpu_utilization_percentage", "system/disk_usage_percentage"} <= names
+    assert len({each.timestamp for each in memory}) == len(memory)
+
+
+def test_without_psutil_the_load_is_refused_before_a_run_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tsforecast.tracking.system.find_spec", lambda name: None)
+    with refused(ConfigError, where="tracking.system_metrics", fix=has("pip install psutil")):
+        tracked("sqlite:////somewhere/mlflow.db", system_metrics=True)
+
+
 KILLED = """
 import sys, time
 from contextlib import ExitStack

@@ -22,7 +22,7 @@ import numpy as np
 
 from tsforecast.bundle import provenance
 from tsforecast.errors import ConfigError, OutputError, without_password
-from tsforecast.tracking import client
+from tsforecast.tracking import client, system
 from tsforecast.tracking.journal import Journal, opened
 from tsforecast.tracking.upload import PARENT, RUN, Upload
 
@@ -71,12 +71,14 @@ class Run:
 class Recorded(Run):
     """A run in a journal on disk, which the store follows: after its begin, its epochs and its end.
 
-    The first time the store fails is told, once. It is asked no more then, until the run ends.
+    The first time the store fails is told, once, for all runs of this process. It is asked no more then, until the run
+    ends; runs that begin just after that are left to `sync`.
     """
 
     def __init__(self, journal: Journal, uri: str, log_model: bool) -> None:
-        self.journal, self.uid, self.log_model, self.away = journal, journal.begun["uid"], log_model, False
+        self.journal, self.uid, self.log_model = journal, journal.begun["uid"], log_model
         self.upload, self.folder = Upload(journal, uri), journal.file.parent
+        self.away = self.spared = self.upload.down
         told = [each for each in journal.events if each.get("epoch")]
         self._epochs = {each["step"] for each in told}
 
@@ -116,16 +118,15 @@ class Recorded(Run):
 
     def follow(self, last: bool = False) -> None:
         """Bring the store to where the journal is, if it answers."""
-        if self.away and not last:
+        if self.away and not (last and not (self.spared and self.upload.down)):
             return
         try:
             with client.asked_once(client.WAIT):
                 self.upload.replay(CATCH_UP if self.away else float("inf"))
         except OutputError as error:
-            if not self.away:
-                what = "MLflow at %s does not record this run (%s): it is in %s, which `%s` uploads"
-                why = error.parts["got"] or error.what
-                log.warning(what, error.parts["where"], why, self.journal.file, self._sync)
+            what = "MLflow at %s does not record this run (%s): it is in %s, which `%s` uploads"
+            told = error.parts["where"], error.parts["got"] or error.what, self.journal.file, self._sync
+            log.log(logging.INFO if self.away else logging.WARNING, what, *told)
             self.away = True
 
     @property
@@ -169,11 +170,13 @@ class MLflowTracker:
         Whether `log_bundle` stores the bundle as a pyfunc model.
     tags
         Of every run, beside those that it has of its own.
+    system_metrics
+        Whether the load of the machine is recorded, by psutil.
 
     Raises
     ------
     ConfigError
-        No address at all, or one of a kind MLflow no longer takes (a plain directory).
+        No address at all, or one of a kind MLflow no longer takes (a plain directory); psutil is missing.
     """
 
     uri: str | None = None
@@ -181,6 +184,7 @@ class MLflowTracker:
     run_name: str | None = None
     log_model: bool = True
     tags: Facts = field(default_factory=dict)
+    system_metrics: bool = False
 
     def __post_init__(self) -> None:
         from_env = os.environ.get("MLFLOW_TRACKING_URI")
@@ -190,6 +194,8 @@ class MLflowTracker:
             where = "the environment variable MLFLOW_TRACKING_URI" if from_env else "tracking.uri"
             allowed = "sqlite:////absolute/path/mlflow.db, http://host:port, postgresql://..., mysql://..."
             raise ConfigError(what, where=where, got=repr(uri), allowed=allowed, fix=fix)
+        if self.system_metrics:
+            system.check()
         self.uri, self.experiment = uri, self.experiment or "tsforecast"
 
     @contextlib.contextmanager
@@ -241,9 +247,12 @@ class MLflowTracker:
         with opened(out, facts) as journal:
             run, status = Recorded(journal, str(self.uri), self.log_model), "FINISHED"
             run.log_artifact(out / provenance.FILE)  # a run that is killed has it too
-            run.follow()
             try:
-                with _sigterm_interrupts():
+                with (
+                    _sigterm_interrupts(),
+                    system.sampled(journal) if self.system_metrics else contextlib.nullcontext(),
+                ):
+                    run.follow()
                     yield run
             except BaseException as error:
                 status = _status(error)

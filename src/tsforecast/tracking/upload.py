@@ -7,13 +7,14 @@ import logging
 import time
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from tsforecast.errors import OutputError, without_password
 from tsforecast.tracking import client
 from tsforecast.tracking.journal import Journal
 
 log = logging.getLogger(__name__)
+AGAIN = 60  # seconds
 RUN, PARENT = "tsforecast.run", "tsforecast.parent"
 
 
@@ -26,6 +27,8 @@ class Upload:
     It works through `MlflowClient` alone: no global state of mlflow is read or set.
     """
 
+    _failed: ClassVar[dict[str, float]] = {}  # by store: when it last did, of any run of this process
+
     def __init__(self, journal: Journal, uri: str) -> None:
         self.journal, self.uri, self.store = journal, uri, without_password(uri)
         self.run, self.done = journal.uploaded(self.store)
@@ -35,6 +38,11 @@ class Upload:
     def complete(self) -> bool:
         """Whether the store has all that there is."""
         return self.done == len(self.journal.events)
+
+    @property
+    def down(self) -> bool:
+        """Whether the store failed a run of this process in the last minute: a sweep does not wait each time."""
+        return time.monotonic() - self._failed.get(self.store, -AGAIN) < AGAIN
 
     def replay(self, seconds: float = float("inf")) -> None:
         """Upload what the store lacks.
@@ -59,8 +67,9 @@ class Upload:
                     self.done += len(events)
                     if not self.complete and time.monotonic() > until:
                         raise OutputError("it answers too slowly", where=self.store)
+                self._failed.pop(self.store, None)
             except BaseException:
-                self._client = None  # to be looked at anew
+                self._client, self._failed[self.store] = None, time.monotonic()  # to be looked at anew
                 raise
             finally:
                 self.journal.mark(self.store, self.run, self.done)
