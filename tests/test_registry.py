@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,7 @@ def test_a_version_tells_what_it_is(full: Registry, bundles: dict[str, Path]) ->
     assert version.tags["weights.digest"] == weights_digest(bundles["ridge"])
     assert version.tags["trained.until"] == bundle.metadata["chosen_until"]
     assert float(version.tags["test/mae"]) == bundle.metadata["scores"]["test/mae"]
+    assert version.description == (bundles["ridge"] / "card.md").read_text(encoding="utf-8")
     full.tag("load", 1, "seen", "yes")
     assert client(full).get_model_version("load", "1").tags["seen"] == "yes"
 
@@ -162,13 +164,16 @@ def test_a_store_that_is_not_there_is_told_and_not_made(tmp_path: Path, monkeypa
     assert not list(tmp_path.iterdir())
 
 
-def test_a_store_that_cannot_be_written_is_told(
-    bundles: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_store_that_cannot_be_written_is_told_and_a_run_outlives_it(
+    bundles: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     (tmp_path / "mlflow.db").write_text("this is not a database" * 100)
     with refused(OutputError, where=str(bundles["ridge"]), what=has("mlflow.db"), got=has("not a database")):
         Registry(f"sqlite:///{tmp_path}/mlflow.db").publish(bundles["ridge"], to="mlflow")
+    monkeypatch.chdir(bundles["ridge"].parent)
+    assert Publish("mlflow", "my load", uri=f"sqlite:///{tmp_path}/mlflow.db")(bundles["ridge"]) is None
+    assert "not published, `python -m tsforecast.publish bundle to=mlflow name='my load'` does it later" in caplog.text
 
 
 def test_what_is_no_bundle_and_a_place_that_there_is_not_are_refused(registry: Registry, tmp_path: Path) -> None:
@@ -199,3 +204,13 @@ def test_a_version_is_linked_to_the_run_that_made_it_and_nothing_is_uploaded_twi
     assert registry.resolve(run.info.run_id).exact == f"runs:/{run.info.run_id}/model"
     with refused(BundleError, got=f"runs:/{run.info.run_id}/other", allowed=["model"]):
         tsf.load_bundle(f"runs:/{run.info.run_id}/other")
+
+
+def test_without_mlflow_a_path_still_loads_and_an_address_says_what_to_install(
+    bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    assert tsf.load_bundle(bundles["ridge"]).path == bundles["ridge"]
+    for asked in (lambda: tsf.load_bundle("models:/load@champion"), lambda: Publish("mlflow")):
+        with refused(BundleError, fix=has("pip install mlflow")):
+            asked()

@@ -9,8 +9,10 @@ models:/load/latest, models:/m-<model id>      the highest version; a logged mod
 
 from __future__ import annotations
 
+import logging
 import os
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,10 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tsforecast.bundle.bundle import Bundle
-from tsforecast.errors import one_of
+from tsforecast.errors import OutputError, one_of
 
 if TYPE_CHECKING:
     from tsforecast.tracking.models import Models
+
+log = logging.getLogger(__name__)
 
 PLACES = ("mlflow", "bento")
 _ADDRESS = re.compile(r"(models|runs|mlflow-artifacts|s3|gs|https?):/|[0-9a-f]{32}$")
@@ -166,9 +170,15 @@ class Publish:
 
             Models(self.uri)
 
-    def __call__(self, bundle: Path) -> str:
-        """The exact reference of what is published."""
-        return Registry(self.uri).publish(bundle, to=self.to, name=self.name, alias=self.alias)
+    def __call__(self, bundle: Path) -> str | None:
+        """The exact reference of what is published; None, and a warning, where the store is away: a run outlives it."""
+        try:
+            return Registry(self.uri).publish(bundle, to=self.to, name=self.name, alias=self.alias)
+        except OutputError as error:
+            name = f" name={shlex.quote(self.name)}" if self.name else ""
+            later = f"python -m tsforecast.publish {shlex.quote(os.path.relpath(bundle))} to={self.to}{name}"
+            log.warning("%s (%s): not published, `%s` does it later", error.what, error.parts["got"], later)
+            return None
 
 
 def load_bundle(reference: str | os.PathLike[str], *, allow: tuple[str, ...] = ()) -> Bundle:

@@ -185,6 +185,17 @@ def test_a_model_in_mlflow_is_served_by_its_address(bundles: Bundles, in_mlflow:
         assert Bundle.load(served(address)).digest == bundles("wide").digest
 
 
+def test_bentoml_has_an_address_fetched_by_another_process(
+    bundles: Bundles, in_mlflow: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = importlib.import_module("tsforecast.serving.service")
+    monkeypatch.setenv("TSFORECAST_BUNDLE", "models:/shop@champion")
+    assert Bundle.load(service._located()).digest == bundles("wide").digest
+    monkeypatch.setenv("TSFORECAST_BUNDLE", "models:/shop@previous")
+    with pytest.raises(BundleError, match=f"no alias 'previous'(.|\n)*models:/shop@champion(.|\n)*{in_mlflow}"):
+        service._located()
+
+
 @pytest.mark.parametrize("link", [False, True])
 def test_what_is_newest_is_found_once_for_all_workers(
     bundles: Bundles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, link: bool
