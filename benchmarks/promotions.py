@@ -118,8 +118,12 @@ def main(rounds: int, kills: int) -> None:
         return dict(in_child(lambda: dict(Registry(uri).aliases("load"))))
 
     promote(ALIASES[0], f"sqlite:///{folder}/made.db", "other")()  # all that it imports, children have at once
-    began = time.perf_counter()
-    os.waitpid(child(promote(ALIASES[0]), log), 0)
+    (folder / "decisions").mkdir()
+    began, pid = time.perf_counter(), child(promote(ALIASES[0]), log)
+    while not places(folder):
+        time.sleep(0.001)
+    before_record = time.perf_counter() - began
+    os.waitpid(pid, 0)
     single = time.perf_counter() - began
     ended: Counter[str] = Counter()
     took, number = [], {alias: i for i, alias in enumerate(ALIASES, start=1)}
@@ -144,7 +148,7 @@ def main(rounds: int, kills: int) -> None:
             peek = (os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             while len(places(folder)) == count and os.waitid(*peek) is None:
                 time.sleep(0.001)
-            time.sleep(random.uniform(0, 0.1))
+            time.sleep(random.uniform(0, single - before_record))
         else:
             time.sleep(random.uniform(0, single))
         os.kill(pid, signal.SIGKILL)

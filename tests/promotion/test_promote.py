@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from tests.promotion.conftest import Trained, biased
 import tsforecast as tsf
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.errors import BundleError, ConfigError
+from tsforecast.promotion.decision import Decision
 from tsforecast.registry import Registry
 from tsforecast.result import Result
 
@@ -211,6 +213,45 @@ def test_a_champion_that_moves_while_they_are_compared_is_not_overwritten(
     assert "champion was version 1 when they were compared, and is version 2 now" in str(decision.refusal)
     assert store.aliases == {"candidate": 3, "champion": third, "other": third}
     assert store.records[-1]["state"] == "refused"
+
+
+def test_whatever_step_a_process_dies_before_there_is_one_champion_and_a_record_if_it_moved(
+    store: Store, ridge: Result, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    done: list[str] = []
+
+    def dying(method: Callable[..., Any]) -> Callable[..., Any]:
+        def step(*given: Any, **named: Any) -> Any:
+            done.append(method.__name__)
+            if len(done) == last:
+                raise Killed
+            return method(*given, **named)
+
+        return step
+
+    store.promote()
+    store.publish(biased(ridge.bundle, 0.0, 0.001))
+    for owner, name in ((Decision, "save"), (Decision, "marked"), (Registry, "tag"), (Registry, "point")):
+        monkeypatch.setattr(owner, name, dying(getattr(owner, name)))
+    found = []
+    for last in range(1, 7):
+        done.clear()
+        store.registry.models.point("load", "champion", 1)
+        with pytest.raises(Killed):
+            store.promote("stride=48", f"out={store.folder}/{last}")
+        states = [json.loads(file.read_text())["state"] for file in (store.folder / f"{last}").glob("*/decision.json")]
+        found.append((done[-1], states, store.aliases["champion"], store.aliases.get("previous")))
+    assert found == [
+        ("save", [], 1, None),
+        ("tag", ["decided"], 1, None),
+        ("point", ["decided"], 1, None),
+        ("point", ["decided"], 1, 1),
+        ("marked", ["decided"], 2, 1),
+        ("tag", ["carried out"], 2, 1),
+    ]
 
 
 def test_the_command_shows_the_decision_and_ends_with_what_failed(store: Store, ridge: Result, run: Run) -> None:  # noqa: F811

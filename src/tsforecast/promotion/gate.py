@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from tsforecast.errors import ConfigError, one_of
@@ -69,11 +69,6 @@ class Gate:
         for name in ("tolerance", "negligible", "coverage", "latency"):
             if (bound := getattr(self, name)) is not None and not 0 <= bound < math.inf:
                 raise ConfigError("a bound is a number from 0 on", where=f"gate.{name}", got=bound, fix="or null")
-
-    @property
-    def record(self) -> dict[str, Any]:
-        """Its rules as JSON values."""
-        return asdict(self)
 
     def __call__(self, found: Comparison) -> list[Verdict]:
         """Judge a comparison; where there is no champion, the rules against one are not asked."""

@@ -9,14 +9,15 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.errors import BundleError, ConfigError
 from tsforecast.files import lock
 from tsforecast.promotion.comparison import Comparison, IncomparableError
-from tsforecast.promotion.decision import DONE, REFUSED, Decision, about, judged
+from tsforecast.promotion.decision import DONE, REFUSED, Decision
 from tsforecast.promotion.gate import Gate, Verdict
 from tsforecast.registry import Registry
 from tsforecast.tracking.models import STAGES
@@ -70,28 +71,32 @@ def promote(
     with alone(registry.models.uri, model):
         aliases = registry.aliases(model)
         alias = alias if alias in aliases else STAGES.get(alias.lower(), alias)
-        found = registry.resolve(f"models:/{model}{'/' if source.isdecimal() or source == 'latest' else '@'}{source}")
-        candidate = Bundle.load(found.path)
-        asked_of, champion, before = about(found.exact, candidate), None, None
-        if asked_of["version"] == aliases.get(alias):
-            what, fix = f"version {asked_of['version']} is {alias} already", "publish another one as candidate"
-            raise ConfigError(what, where=f"models:/{model}@{alias}", got=found.exact, fix=fix)
+        mark = "/" if source.isdecimal() or source == "latest" else "@"
+        (candidate, own), before = _loaded(registry, f"models:/{model}{mark}{source}"), None
+        if own["version"] == aliases.get(alias):
+            what, fix = f"version {own['version']} is {alias} already", "publish another one as candidate"
+            raise ConfigError(what, where=f"models:/{model}@{alias}", got=own["reference"], fix=fix)
+        champion = None
         if alias in aliases:
-            standing = registry.resolve(f"models:/{model}/{aliases[alias]}")
-            champion = Bundle.load(standing.path)
-            before = about(standing.exact, champion)
-        comparison, verdicts = None, []
+            champion, before = _loaded(registry, f"models:/{model}/{aliases[alias]}")
+        record: dict[str, Any] = {
+            "action": "promote",
+            "model": model,
+            "alias": alias,
+            "aliases": aliases,
+            "asked": asked,
+        }
+        record |= {"candidate": own, "champion": before, "gate": asdict(gate), "reason": reason}
         try:
-            comparison = compare(candidate, champion)
-            verdicts = gate(comparison)
+            found = compare(candidate, champion)
+            verdicts = gate(found)
+            record |= {"data": found.record.facts["data"], "windows": found.windows, "scores": found.scores}
         except IncomparableError as error:
             verdicts = [Verdict("comparable", False, "; ".join(filter(None, (error.what, error.parts["fix"]))))]
-        outcome = judged(comparison, verdicts)
-        forced = reason is not None and not outcome["passed"]
-        about_it = {"action": "promote", "model": model, "alias": alias, "candidate": asked_of, "champion": before}
-        more = {"aliases": aliases, "asked": asked, "gate": gate.record, "forced": forced, "reason": reason}
-        decision = Decision.of(place, **about_it, **more, **outcome)
-        return _carried_out(registry, decision, refused=not (outcome["passed"] or forced))
+        passed = all(each.passed for each in verdicts)
+        forced = reason is not None and not passed
+        record |= {"rules": [asdict(each) for each in verdicts], "passed": passed, "forced": forced}
+        return _carried_out(registry, Decision.of(place, **record), refused=not (passed or forced))
 
 
 def rollback(registry: Registry, model: str, alias: str, *, place: Path, asked: str, reason: str | None) -> Decision:
@@ -110,10 +115,25 @@ def rollback(registry: Registry, model: str, alias: str, *, place: Path, asked: 
             what = f"model {model!r} has no version before its {alias} to go back to"
             got, fix = [f"{name}: {version}" for name, version in aliases.items()], "promote one by its number: from=1"
             raise BundleError(what, where=f"models:/{model}@{previous(alias)}", got=got or "no alias", fix=fix)
-        versions = {name: about(f"models:/{model}/{n}") for name, n in (("candidate", back), ("champion", standing))}
-        about_it = {"action": "rollback", "model": model, "alias": alias, "aliases": aliases, **versions}
-        more = {"asked": asked, "gate": None, "forced": False, "reason": reason}
-        return _carried_out(registry, Decision.of(place, **about_it, **more, **judged(None, [])))
+        names = {"candidate": back, "champion": standing}
+        record: dict[str, Any] = {
+            "action": "rollback",
+            "model": model,
+            "alias": alias,
+            "aliases": aliases,
+            "asked": asked,
+        }
+        record |= {key: {"reference": f"models:/{model}/{n}", "version": n} for key, n in names.items()}
+        record["reason"] = reason
+        return _carried_out(registry, Decision.of(place, **record))
+
+
+def _loaded(registry: Registry, reference: str) -> tuple[Bundle, dict[str, Any]]:
+    """A version, and what a record says of it."""
+    found = registry.resolve(reference)
+    bundle = Bundle.load(found.path)
+    known = {"digest": bundle.digest, "chosen_until": bundle.metadata.get("chosen_until")}
+    return bundle, {"reference": found.exact, "version": int(found.exact.rpartition("/")[2]), **known}
 
 
 def _carried_out(registry: Registry, decision: Decision, *, refused: bool = False) -> Decision:
