@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from omegaconf import DictConfig
 
 from tsforecast.config.closing import serving
@@ -19,7 +21,10 @@ def main(cfg: DictConfig) -> None:
     exact = registry.publish(registry.resolve(bundle).path, to=to, name=name, alias=alias)
     place = f"the registry, as {alias or 'its number alone'}"
     place = "the Bento model store, as the newest" if to == "bento" else place
-    show(f"{exact} is in {place}\n\nNext\n  {serving(exact)}")
+    model, _, version = exact.removeprefix("models:/").rpartition("/")
+    promoted = f"python -m tsforecast.promote model={shlex.quote(model)}" + f" from={version}" * (alias != "candidate")
+    steps = [serving(exact)] if to == "bento" else [promoted, serving(exact)]
+    show("\n  ".join([f"{exact} is in {place}\n\nNext", *steps]))
 
 
 if __name__ == "__main__":

@@ -165,6 +165,7 @@ def test_a_version_in_the_registry_is_scored_and_forecasts_by_its_alias(
     assert done.returncode == 0, done.stderr
     assert "models:/pm25/1 is in the registry, as candidate" in done.stdout
     assert "TSFORECAST_BUNDLE=models:/pm25/1 bentoml serve" in done.stdout
+    assert "python -m tsforecast.promote model=pm25\n" in done.stdout
     done = run(demo, "evaluate", "models:/pm25@candidate", "report=none", "hydra.run.dir=aliased")
     assert done.returncode == 0, done.stderr
     again, trained = (json.loads((demo / d / "metrics.json").read_text()) for d in ("aliased", "run"))
