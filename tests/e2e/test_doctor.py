@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ import pandas as pd
 import pytest
 
 from tsforecast.checkup.findings import Finding, as_text
-from tsforecast.checkup.house import installed, stores
+from tsforecast.checkup.house import installed, machine, stores
 from tsforecast.checkup.planned import planned
 from tsforecast.config.compose import compose
 from tsforecast.errors import OutputError
@@ -119,23 +120,48 @@ def test_everything_that_is_broken_in_a_house_is_told_with_what_to_type(
     assert int(total) - int(ok) == 4
 
 
-def dist(folder: Path, name: str, version: str) -> None:
-    place = folder / f"{name.replace('-', '_')}-{version}.dist-info"
+def dist(folder: Path, name: str, number: str) -> None:
+    place = folder / f"{name.replace('-', '_')}-{number}.dist-info"
     place.mkdir()
-    (place / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    (place / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {number}\n")
 
 
 def test_two_builds_of_xgboost_and_a_version_out_of_bounds_are_to_fix(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert not [each for each in installed() if each.level == "fix"]
-    for name, version in (("xgboost", "3.2.0"), ("xgboost-cpu", "3.2.0"), ("mlflow", "2.22.1")):
-        dist(tmp_path, name, version)
+    for name, number in (("xgboost", "3.2.0"), ("xgboost-cpu", "3.2.0"), ("mlflow", "2.22.1")):
+        dist(tmp_path, name, number)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     wrong = {each.name: each for each in installed() if each.level == "fix"}
     assert "pip uninstall -y xgboost xgboost-cpu" in str(wrong["xgboost"].fix)
     assert wrong["mlflow"].text.startswith("2.22.1 is installed")
     assert "mlflow<4,>=3.13" in str(wrong["mlflow"].fix)
+
+
+def test_an_extra_that_is_not_there_is_no_fault_and_training_without_its_packages_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def without(name: str) -> str:
+        if name in ("bentoml", "torch"):
+            raise PackageNotFoundError(name)
+        return version(name)
+
+    there = {each.name: each for each in installed()}
+    assert there["train"].facts["torch"] == version("torch")
+    monkeypatch.setattr("tsforecast.checkup.house.version", without)
+    found = {each.name: each for each in installed()}
+    assert (found["serve"].level, found["serve"].fix) == ("absent", "pip install 'tsforecast[serve]'")
+    assert "not installed: bentoml; to serve" in found["serve"].text
+    assert (found["train"].level, found["train"].fix) == ("fix", "pip install 'tsforecast[train]'")
+
+
+def test_a_full_disk_is_to_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    [ok] = [each for each in machine(tmp_path / "outputs") if each.name == "outputs"]
+    assert ok.level == "ok"
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(100, 99, 1))  # type: ignore[attr-defined]
+    [full] = [each for each in machine(tmp_path / "outputs") if each.name == "outputs"]
+    assert (full.level, full.fix) == ("fix", "free some space, or paths.output_dir=FOLDER")
 
 
 def test_a_server_that_takes_connections_and_never_answers_is_told_within_seconds(

@@ -63,11 +63,12 @@ def installed() -> Iterator[Finding]:
             continue
         words = f"pip install 'tsforecast[{extra}]'" if extra else "pip install tsforecast"
         wrong = [each for each in own if there[each.name] and not each.specifier.contains(str(there[each.name]), True)]
-        text = f"{len(own) - len(gone)} of {len(own)} packages"
+        found = {each.name: there[each.name] for each in own if there[each.name]}
+        text = ", ".join(f"{name} {each}" for name, each in found.items())
         if gone:
-            text += f", not installed: {listed(gone)}" + f" ({EXTRAS[extra]}): {words}" * bool(extra)
-        needed = extra in ("", "train")
-        yield Finding(part, extra or "core", text, ("fix" if needed else "absent") if gone else "ok", words)
+            text = f"not installed: {listed(gone)}" + f"; {EXTRAS.get(extra)}: {words}" * bool(extra)
+        level = "ok" if not gone else "fix" if extra in ("", "train") else "absent"
+        yield Finding(part, extra or "core", text, level, words if gone else None, found)
         for each in wrong:
             text = f"{there[each.name]} is installed, {each.specifier} is needed"
             yield Finding(part, each.name, text, "fix", f"pip install '{each.name}{each.specifier}'")
