@@ -3,7 +3,8 @@
     python benchmarks/killed.py [--rounds 20] [--model nlinear] [--seed 1]
 
 A moment is drawn evenly between the record of what was asked for, without which there is nothing to resume, and the end
-of the unbroken run. In every third round what goes on is killed too. ETTh1 lies in TSFORECAST_DATA_DIR.
+of the unbroken run; in seconds of CPU, since the neighbours decide how long these take. In every third round what goes
+on is killed too. ETTh1 lies in TSFORECAST_DATA_DIR.
 """
 
 import argparse
@@ -14,6 +15,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+import psutil
 
 from tsforecast.bundle.directory import weights_digest
 
@@ -35,28 +38,40 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, cwd=folder, env={**os.environ, **ONE_THREAD}, stdout=said, stderr=said)
 
 
+def cpu(process: subprocess.Popen[bytes]) -> float:
+    """Seconds that it has computed."""
+    times = psutil.Process(process.pid).cpu_times()
+    return times.user + times.system
+
+
 def recorded(process: subprocess.Popen[bytes], run: Path) -> float:
-    """Wait until what a run is asked for is recorded; the time then."""
-    while process.poll() is None and not (run / ".unfinished").exists():
+    """Wait until what a run is asked for is recorded; `cpu` then."""
+    while not (run / ".unfinished").exists():
+        if process.poll() is not None:
+            raise SystemExit(f"a run did not begin:\n{(run.parent / 'said.txt').read_text()[-2000:]}")
         time.sleep(0.005)
-    return time.perf_counter()
+    return cpu(process)
 
 
-def end(process: subprocess.Popen[bytes], folder: Path) -> None:
-    """Wait for a run that is to end well.
+def end(process: subprocess.Popen[bytes], folder: Path) -> float:
+    """Wait for a run that is to end well; its seconds of CPU.
 
     Raises
     ------
     SystemExit
         It does not.
     """
-    if process.wait():
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
         raise SystemExit(f"a run that was to end failed:\n{(folder / 'said.txt').read_text()[-2000:]}")
+    process.returncode = 0
+    return usage.ru_utime + usage.ru_stime
 
 
 def kill(process: subprocess.Popen[bytes], run: Path, seconds: float) -> str:
-    """Kill it after so many seconds; how far the run had come, '' where it had ended."""
-    time.sleep(seconds)
+    """Kill it once it has computed for so many seconds; how far the run had come, '' where it had ended."""
+    while (run / ".unfinished").exists() and cpu(process) < seconds:
+        time.sleep(0.005)
     process.kill()
     process.wait()
     if not (run / ".unfinished").exists():
@@ -83,16 +98,15 @@ def main() -> None:
             (folder / "data").symlink_to(Path(data).absolute())
         whole = start(folder, *asked, "hydra.run.dir=whole")
         first = recorded(whole, folder / "whole")
-        end(whole, folder)
-        duration, wanted = time.perf_counter() - first, weights_digest(folder / "whole" / "bundle")
-        print(f"{options.model}: {duration:.1f} s from its record to its end, weights {wanted[:12]}", flush=True)
+        last, wanted = end(whole, folder), weights_digest(folder / "whole" / "bundle")
+        print(f"{options.model}: recorded after {first:.1f} s of {last:.1f}, weights {wanted[:12]}", flush=True)
         equal = 0
         for number in range(options.rounds):
             run, kills = folder / f"run{number}", list[str]()
             process = start(folder, *asked, f"hydra.run.dir={run.name}")
             recorded(process, run)
             for _ in range(2 if number % 3 == 0 else 1):
-                if not (found := kill(process, run, moment := draw.uniform(0, duration))):
+                if not (found := kill(process, run, moment := draw.uniform(first, last))):
                     break
                 kills.append(f"at {moment:.1f} s {found}")
                 process = start(folder, f"resume={run.name}")
