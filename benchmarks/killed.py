@@ -53,19 +53,21 @@ def recorded(process: subprocess.Popen[bytes], run: Path) -> float:
     return cpu(process)
 
 
-def end(process: subprocess.Popen[bytes], folder: Path) -> float:
-    """Wait for a run that is to end well; its seconds of CPU.
+def end(process: subprocess.Popen[bytes], run: Path) -> float:
+    """Wait for a run that is to end well; the seconds of CPU when it had.
 
     Raises
     ------
     SystemExit
         It does not.
     """
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"a run that was to end failed:\n{(folder / 'said.txt').read_text()[-2000:]}")
-    process.returncode = 0
-    return usage.ru_utime + usage.ru_stime
+    last = 0.0
+    while process.poll() is None:
+        last = cpu(process) if (run / ".unfinished").exists() else last
+        time.sleep(0.005)
+    if process.returncode:
+        raise SystemExit(f"a run that was to end failed:\n{(run.parent / 'said.txt').read_text()[-2000:]}")
+    return last
 
 
 def kill(process: subprocess.Popen[bytes], run: Path, seconds: float) -> str:
@@ -98,7 +100,7 @@ def main() -> None:
             (folder / "data").symlink_to(Path(data).absolute())
         whole = start(folder, *asked, "hydra.run.dir=whole")
         first = recorded(whole, folder / "whole")
-        last, wanted = end(whole, folder), weights_digest(folder / "whole" / "bundle")
+        last, wanted = end(whole, folder / "whole"), weights_digest(folder / "whole" / "bundle")
         print(f"{options.model}: recorded after {first:.1f} s of {last:.1f}, weights {wanted[:12]}", flush=True)
         equal = 0
         for number in range(options.rounds):
@@ -111,7 +113,7 @@ def main() -> None:
                 kills.append(f"at {moment:.1f} s {found}")
                 process = start(folder, f"resume={run.name}")
             if (run / ".unfinished").exists():
-                end(process, folder)
+                end(process, run)
             equal += (digest := weights_digest(run / "bundle")) == wanted
             print(f"{number + 1:>3} killed {', '.join(kills) or 'as it had ended'}: weights {digest[:12]}", flush=True)
     print(f"{equal} of {options.rounds} killed runs of {options.model} ended with the weights of the unbroken one")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shlex
@@ -16,7 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import configure_log
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from tsforecast.config.job import follows
+from tsforecast.config.job import SWEEP, follows
 from tsforecast.errors import ConfigError, OutputError
 
 log = logging.getLogger("tsforecast")
@@ -37,10 +38,7 @@ def asked(arguments: Sequence[str]) -> Path | None:
         return None
     more = [each for each in arguments if not each.startswith(("resume=", *["hydra."] * follows()))]
     if more or len(runs) > 1:
-        what, fix = (
-            "a run goes on with what it was asked for",
-            "to change something: ckpt_path=RUN/checkpoints/last.ckpt",
-        )
+        what, fix = "a run goes on with what it was asked for", "to change it: ckpt_path=RUN/checkpoints/last.ckpt"
         raise ConfigError(what, where="resume", got=more or runs, allowed="resume=RUN alone", fix=fix)
     return Path(runs[0]).resolve()
 
@@ -74,6 +72,9 @@ def recorded(run: Path) -> DictConfig:
         known.run.dir = known.runtime.output_dir = str(run)
     HydraConfig.instance().set_config(whole)
     configure_log(known.job_logging, known.verbose)
+    os.environ.update(known.job.env_set)
+    if (made := run / "provenance.json").is_file():  # in a sweep the run that this one is part of
+        os.environ[SWEEP] = json.loads(made.read_text(encoding="utf-8"))["parents"].get("run", "")
     cfg: DictConfig = whole.copy()
     del cfg["hydra"]
     return cfg
@@ -103,7 +104,7 @@ def unfinished(out: Path, resumed: bool, ckpt_path: str | None = None) -> Iterat
     try:
         yield
     except BaseException as error:
-        if isinstance(error, KeyboardInterrupt) or bundle.exists() or kept.exists():
+        if isinstance(error, KeyboardInterrupt) or bundle.exists() or (kept / "last.ckpt").exists():
             log.warning("To go on from here: %s", HOW.format(shlex.quote(os.path.relpath(out))))
         raise
     mark.unlink()
