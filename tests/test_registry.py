@@ -107,6 +107,25 @@ def test_those_that_publish_one_bundle_at_once_get_one_version(registry: Registr
     assert found == {f"models:/load/{only.version}"}
 
 
+def test_a_publication_that_was_cut_off_is_completed_by_the_next_and_nothing_is_there_twice(
+    registry: Registry, bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.tracking import MlflowClient
+
+    def cut_off(*args: Any, **kwargs: Any) -> None:
+        raise ConnectionError("cut off")
+
+    for call in ("log_model_artifacts", "finalize_logged_model", "create_model_version", "set_registered_model_alias"):
+        with monkeypatch.context() as patched, refused(OutputError, got=has("cut off")):
+            patched.setattr(MlflowClient, call, cut_off)
+            registry.publish(bundles["ridge"], to="mlflow", name="my load")
+    assert registry.publish(bundles["ridge"], to="mlflow", name="my load") == "models:/my load/1"
+    here = client(registry)
+    assert len(here.search_model_versions()) == 1
+    assert len(here.search_logged_models([each.experiment_id for each in here.search_experiments()])) == 1
+    assert tsf.load_bundle("models:/my load@candidate").digest == Bundle.load(bundles["ridge"]).digest
+
+
 def test_a_version_tells_what_it_is(full: Registry, bundles: dict[str, Path]) -> None:
     bundle = Bundle.load(bundles["ridge"])
     version = client(full).get_model_version("load", "1")

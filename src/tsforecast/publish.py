@@ -23,7 +23,8 @@ def main(cfg: DictConfig) -> None:
     place = "the Bento model store, as the newest" if to == "bento" else place
     model, _, version = exact.removeprefix("models:/").rpartition("/")
     promoted = f"python -m tsforecast.promote model={shlex.quote(model)}" + f" from={version}" * (alias != "candidate")
-    steps = [serving(exact)] if to == "bento" else [promoted, serving(exact)]
+    served = serving(shlex.quote(exact))
+    steps = [served] if to == "bento" else [promoted, served]
     show("\n  ".join([f"{exact} is in {place}\n\nNext", *steps]))
 
 

@@ -23,7 +23,7 @@ from tsforecast.bundle.bundle import Bundle
 from tsforecast.errors import OutputError, one_of
 
 if TYPE_CHECKING:
-    from tsforecast.tracking.models import Models
+    from tsforecast.tracking.registered import Models
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class Registry:
     @cached_property
     def models(self) -> Models:
         """Those of MLflow."""
-        from tsforecast.tracking.models import Models
+        from tsforecast.tracking.registered import Models
 
         return Models(self.uri)
 
@@ -166,7 +166,7 @@ class Publish:
 
             BentoStore()
         else:
-            from tsforecast.tracking.models import Models
+            from tsforecast.tracking.registered import Models
 
             Models(self.uri)
 

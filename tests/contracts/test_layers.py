@@ -139,6 +139,7 @@ UNTRACKED = (
 STEPS = {  # one after the other in one process, and what is there afterwards of that which costs
     "import tsforecast; dir(tsforecast)": set(),
     "import tsforecast.bundle.bundle": CORE,
+    "import tsforecast.registry": CORE,
     "import tsforecast.report.plots": CORE,
     UNTRACKED: CORE,
     TRAIN_HELP: CORE | {"hydra", "omegaconf"},

@@ -65,7 +65,7 @@ def next_steps(
         f"python -m tsforecast.predict bundle={place} input={data} output=forecast.csv{given}",
         f"python -m tsforecast.evaluate bundle={place} +dataset.path={data}" if file else None,
         None if tag else f"python -m tsforecast.publish {place}",
-        serving(tag or place),
+        serving(shlex.quote(tag) if tag else place),
         *more,
     ]
     return "\n".join(["Next", *(f"  {line}" for line in lines if line)])

@@ -20,7 +20,7 @@ from tsforecast.promotion.comparison import Comparison, IncomparableError
 from tsforecast.promotion.decision import DONE, REFUSED, Decision
 from tsforecast.promotion.gate import Gate, Verdict
 from tsforecast.registry import Registry
-from tsforecast.tracking.models import STAGES
+from tsforecast.tracking.registered import STAGES
 
 log = logging.getLogger(__name__)
 

@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-import atexit
-import contextlib
-import json
-import re
-import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pandas as pd
 
-from tsforecast.bundle import directory, golden, provenance
+from tsforecast.bundle import directory, golden
 from tsforecast.bundle.provenance import SERVED, packages
 from tsforecast.data.schema import Schema
-from tsforecast.errors import BundleError, OutputError, nearest, without_password
-from tsforecast.tracking import client
-from tsforecast.tracking.journal import FILE
-from tsforecast.tracking.upload import RUN
 from tsforecast.types import quantile_names
 
 OUTPUT = {"unique_id": "string", "ds": "datetime", "cutoff": "datetime", "channel": "string", "y_hat": "float"}
 DIGEST = "tsforecast.digest"  # the tag of a logged model and of a version that says which bundle it is
-STAGES = {"production": "champion", "staging": "candidate"}  # what aliases were called before there were any
-_VERSION = re.compile(r"models:/([^/@]+)(?:([/@])([^/@]+))?")
-_DESCRIPTION = 5000  # characters that the store keeps
 
 
 def write_model(bundle: Path, folder: Path, *, run_id: str | None = None, model_id: str | None = None) -> None:
@@ -89,226 +74,12 @@ def log_model(connection: Any, experiment: str, bundle: Path, run: str | None = 
             write_model(bundle, folder := Path(scratch) / "model", run_id=run, model_id=model.model_id)
             connection.log_model_artifacts(model.model_id, str(folder))
         model = connection.finalize_logged_model(model.model_id, "READY")
-    if run and model.model_id not in _logged_by(connection, run):
+    if run and model.model_id not in logged_by(connection, run):
         connection.log_outputs(run, [LoggedModelOutput(model.model_id, step=0)])
     return model
 
 
-def _logged_by(connection: Any, run: str) -> list[str]:
+def logged_by(connection: Any, run: str) -> list[str]:
     """The ids of the models that a run has logged."""
     outputs = connection.get_run(run).outputs
     return [each.model_id for each in (outputs.model_outputs if outputs else ())]
-
-
-class Models:
-    """The registered and logged models of an MLflow store.
-
-    Parameters
-    ----------
-    uri
-        The environment variable MLFLOW_TRACKING_URI wins over it; None: `mlflow.db` where one works.
-
-    Raises
-    ------
-    BundleError
-        mlflow is not installed.
-    """
-
-    def __init__(self, uri: str | None = None) -> None:
-        if find_spec("mlflow") is None:
-            what, fix = "an MLflow address needs mlflow", "pip install mlflow, or give the path of the bundle"
-            raise BundleError(what, fix=fix)
-        self.uri = client.address(uri)
-
-    @contextlib.contextmanager
-    def _asked(self, where: str, write: bool = False) -> Iterator[Any]:
-        """A client of the store; what goes wrong there is told in one message, and in seconds."""
-        file, shown = client.database(self.uri), without_password(self.uri)
-        if not (write or file is None or file.is_file()):
-            fix = "say where it is: MLFLOW_TRACKING_URI=..., or give the path of the bundle"
-            raise BundleError("there is no such MLflow store", where=where, got=shown, fix=fix)
-        what = f"the MLflow store at {shown} does not " + ("take this" if write else "give this")
-        client.import_mlflow()
-        fix = "see that it is there" + " and may be written" * write + ", and that MLFLOW_TRACKING_URI is right"
-        with client.asked_once(client.WAIT), client.errors(where, what, fix, OutputError if write else BundleError):
-            client.reach(self.uri, write)
-            yield client.connect(self.uri)
-
-    def locate(self, address: str, into: Path | None = None) -> tuple[Path, str]:
-        """The directory of the bundle at an address, on this machine, and the address of exactly this one.
-
-        Parameters
-        ----------
-        into
-            A folder for what is downloaded; None: one that is gone when this process ends.
-
-        Raises
-        ------
-        BundleError
-            There is no such thing, it holds no bundle, or MLflow does not answer.
-        """
-        with self._asked(address) as connection:
-            from mlflow.artifacts import download_artifacts
-
-            place, exact = self._place(connection, address)
-            remote = urlsplit(place).scheme not in ("", "file")  # else it is used where it lies
-            if remote and into is None:
-                into = Path(tempfile.mkdtemp(prefix="tsforecast-bundle-"))
-                atexit.register(shutil.rmtree, into, ignore_errors=True)
-            target = str(into) if remote else None
-            folder = Path(download_artifacts(artifact_uri=place, tracking_uri=self.uri, dst_path=target))
-            if found := sorted(folder.rglob("manifest.json")):
-                return found[0].parent, exact
-        raise BundleError("this MLflow model holds no bundle", where=address, fix="give one that tsforecast logged")
-
-    def _place(self, connection: Any, address: str) -> tuple[str, str]:
-        """Where the files of an address are, and the address that stands for them whatever is published next."""
-        kind, _, rest = address.partition(":/")
-        if address.startswith("models:/m-"):
-            return connection.get_logged_model(rest).artifact_location, address
-        if kind == "models":
-            name, version = self._version(connection, address)
-            return connection.get_model_version_download_uri(name, str(version)), f"models:/{name}/{version}"
-        if kind != "runs" and rest:
-            return address, address
-        run, _, name = (rest or address).strip("/").partition("/")
-        found = [connection.get_logged_model(each) for each in _logged_by(connection, run)]
-        models = [model for model in found if model.status == "READY"]
-        exact = f"runs:/{run}/{name or 'model'}"
-        for model in reversed(models):
-            if model.name == (name or "model"):
-                return model.artifact_location, exact
-        what, fix = "this run has logged no such model", "train with tracking.log_model=true"
-        raise BundleError(what, where=address, got=exact, allowed=[model.name for model in models] or None, fix=fix)
-
-    def _version(self, connection: Any, address: str) -> tuple[str, int]:
-        """The name and version that `models:/name@alias`, `models:/name/3` or `models:/name/latest` stands for."""
-        name, mark, word = match.groups() if (match := _VERSION.fullmatch(address)) else (None, None, None)
-        if name is None:
-            allowed = "models:/NAME@ALIAS, models:/NAME/VERSION, models:/NAME/latest"
-            raise BundleError("this is no address of a model", where=address, allowed=allowed)
-        aliases = self._aliases(connection, name)
-        versions = self._versions(connection, name)
-        word = str(word or "")
-        alias = word if word in aliases else STAGES.get(word.lower(), word)
-        if alias in aliases and (mark == "@" or alias != word):
-            return name, aliases[alias]
-        if mark == "/" and word.isdecimal() and int(word) in versions:
-            return name, int(word)
-        if word.lower() == "latest" and versions:
-            return name, versions[-1]
-        what = f"model {name!r} has no " + ("version" if mark == "/" and word.isdecimal() else f"alias {alias!r}")
-        what = what if word else "say which version of the model"
-        there = [*(f"models:/{name}@{each}" for each in aliases), *(f"models:/{name}/{each}" for each in versions)]
-        fix = f"models:/{name}@{word}" if word in aliases else "give one of these"
-        raise BundleError(what, where=address, allowed=there or "it has no version yet", fix=fix)
-
-    def _aliases(self, connection: Any, name: str) -> dict[str, int]:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            found = connection.get_registered_model(name)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            names = [each.name for each in connection.search_registered_models(max_results=1000)]
-            near = nearest(name, names)
-            fix = f"did you mean {near}?" if near else f"python -m tsforecast.publish RUN/bundle name={name}"
-            what, where = f"there is no registered model {name!r}", without_password(self.uri)
-            raise BundleError(what, where=where, got=name, allowed=names or "none yet", fix=fix) from error
-        return {alias: int(version) for alias, version in sorted(found.aliases.items())}
-
-    def _versions(self, connection: Any, name: str, digest: str | None = None) -> list[int]:
-        """The versions of a model, or those that are one bundle, in order."""
-        wanted = f"name = '{name}'" + (f" AND tags.`{DIGEST}` = '{digest}'" if digest else "")
-        return sorted(int(each.version) for each in connection.search_model_versions(wanted, max_results=10_000))
-
-    def register(self, bundle: Path, name: str | None = None) -> tuple[str, int]:
-        """Make a bundle a version of a registered model, linked to the run that it comes from; its name and number.
-
-        The same bundle is one version, also when two publish it at once.
-
-        Raises
-        ------
-        BundleError
-            There is no bundle, or it was altered.
-        OutputError
-            The store cannot be written.
-        """
-        files, digest = directory.read(bundle, (names := ("metadata.json", "provenance.json")))
-        about, origin = (directory.parse_json(files[each], bundle / each) for each in names)
-        name = re.sub(r"[^\w. -]+", "-", str(name or about.get("name") or "")).strip(" .-") or "bundle"
-        with self._asked(str(bundle), write=True) as connection:
-            _ensure(connection, name)
-            if versions := self._versions(connection, name, digest):
-                return name, versions[0]
-            experiment, run = _origin(connection, bundle, digest)
-            experiment = experiment or client.experiment_id(connection, name, self.uri)
-            model = log_model(connection, experiment, bundle, run)
-            if run:
-                _score(connection, run, model.model_id, about.get("scores") or {})
-            card = files.get("card.md", b"").decode(errors="replace")[:_DESCRIPTION]
-            facts = {**(about.get("scores") or {}), "trained.until": about.get("chosen_until"), DIGEST: digest}
-            tags = {**provenance.tags(origin), **facts, "weights.digest": directory.weights_digest(bundle)}
-            # A database needs no id of the logged model, and would look for it in whatever store is the default here.
-            linked = model.model_id if self.uri.startswith("http") else None
-            told: Any = {"tags": tags, "description": card or None, "model_id": linked}
-            made = connection.create_model_version(name, model.artifact_location, run, **told)
-            first = self._versions(connection, name, digest)[0]
-            if first != int(made.version):  # another process was first
-                connection.delete_model_version(name, made.version)
-            return name, first
-
-    def point(self, name: str, alias: str, version: str | int) -> None:
-        """Let an alias stand for a version."""
-        with self._asked(f"models:/{name}@{alias}", write=True) as connection:
-            from mlflow.exceptions import MlflowException
-
-            try:
-                connection.set_registered_model_alias(name, alias, str(version))
-            except MlflowException:  # it looks, then inserts: of two that do so at once one fails, and finds it now
-                connection.set_registered_model_alias(name, alias, str(version))
-
-    def aliases(self, name: str) -> dict[str, int]:
-        """The version of each alias of a registered model."""
-        with self._asked(f"models:/{name}") as connection:
-            return self._aliases(connection, name)
-
-    def tag(self, name: str, version: str | int, key: str, value: object) -> None:
-        """Note something of a version."""
-        with self._asked(f"models:/{name}/{version}", write=True) as connection:
-            connection.set_model_version_tag(name, str(version), key, str(value))
-
-
-def _score(connection: Any, run: str, model: str, names: Iterable[str]) -> None:
-    """Give a logged model those metrics of its run, with the times they have there."""
-    from mlflow.entities import Metric
-
-    told = [each for name in names for each in connection.get_metric_history(run, name)]
-    connection.log_batch(run, [Metric(each.key, each.value, each.timestamp, each.step, model) for each in told])
-
-
-def _ensure(connection: Any, name: str) -> None:
-    """Make the registered model, unless there is one."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        connection.create_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-
-
-def _origin(connection: Any, bundle: Path, digest: str) -> tuple[str | None, str | None]:
-    """The experiment and the run that a bundle comes from, where this store has them.
-
-    The run has logged it as a model, or its journal lies beside it.
-    """
-    everywhere = [each.experiment_id for each in connection.search_experiments()]
-    for model in connection.search_logged_models(everywhere, f"tags.`{DIGEST}` = '{digest}'"):
-        return model.experiment_id, model.source_run_id or None
-    journal = bundle.absolute().parent / FILE
-    if journal.is_file() and (begun := journal.read_text(encoding="utf-8").partition("\n")[0]):
-        for run in connection.search_runs(everywhere, f"tags.`{RUN}` = '{json.loads(begun)['uid']}'", max_results=1):
-            return run.info.experiment_id, run.info.run_id
-    return None, None
