@@ -124,9 +124,10 @@ class Recorded(Run):
             with client.asked_once(client.WAIT):
                 self.upload.replay(CATCH_UP if self.away else float("inf"))
         except OutputError as error:
-            what = "MLflow at %s does not record this run (%s): it is in %s, which `%s` uploads"
-            told = error.parts["where"], error.parts["got"] or error.what, self.journal.file, self._sync
-            log.log(logging.INFO if self.away else logging.WARNING, what, *told)
+            if not self.away:
+                what = "MLflow at %s does not record this run (%s): it is in %s, which `%s` uploads"
+                why = error.parts["got"] or error.what
+                log.warning(what, error.parts["where"], why, self.journal.file, self._sync)
             self.away = True
 
     @property
