@@ -18,7 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 # NLinear starts from ridge, and on ETTh1 no epoch is better: from random weights, too, it is a training.
-MODELS = {"ridge": (), "nlinear": (), "nlinear_random": ("model.warm_start=null",), "xgboost": ()}
+MODELS = {"ridge": (), "nlinear": (), "nlinear_random": ("model.warm_start=null",), "xgboost": ("model.rounds=20",)}
 MODELS |= {"nhits": ("trainer.max_epochs=3",)}
 SHORT = ("lookback=48", "horizon=24", "trainer.max_epochs=1", "trainer.limit_train_batches=10", "evaluation.stride=24")
 HERE = ("tracking=none", "report=none")
