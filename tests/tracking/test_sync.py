@@ -28,6 +28,7 @@ from tsforecast.tracking import client as store_client
 from tsforecast.tracking.journal import FILE, Journal
 from tsforecast.tracking.runs import MLflowTracker, Run
 from tsforecast.tracking.sync import close_dead, sync
+from tsforecast.tracking.upload import Upload
 
 OWN = {"tsforecast.run", "tsforecast.folder", "mlflow.log-model.history"}
 
@@ -190,7 +191,7 @@ def test_a_server_that_is_back_before_the_end_gets_all_of_the_run(
 def test_a_server_that_accepts_and_never_answers_takes_seconds(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")  # what is waited for is the user's, if he says so
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")  # what is waited for is the user's, if he says so
     with socket.create_server(("127.0.0.1", 0)) as silent:
         began = time.monotonic()
         with tracked(f"http://me:secret@127.0.0.1:{silent.getsockname()[1]}").run("r", {}, out=tmp_path) as run:
@@ -377,6 +378,28 @@ def test_a_line_that_was_cut_off_is_left_out(server: Server, client: Any, tmp_pa
     [line] = sync(tmp_path)
     assert "nothing is missing" in line
     assert client.get_run(run.id).data.metrics == {"a": 1.0}
+
+
+def test_a_run_that_the_store_refuses_keeps_no_other_from_being_uploaded(
+    server: Server, client: Any, tmp_path: Path
+) -> None:
+    nowhere = tracked(f"http://127.0.0.1:{free_port()}")
+    for name in ("a", "b", "c"):
+        with nowhere.run(name, {}, out=tmp_path / name) as run:
+            run.log_metrics({"a": 1.0})
+    with Journal(tmp_path / "a" / FILE) as journal:
+        upload = Upload(journal, server.uri)
+        upload.replay()
+        client.delete_run(upload.run)
+        journal.append("metrics", step=1, values={"a": 2.0})
+    (tmp_path / "b" / FILE).write_bytes(b"no JSON\n")
+    lines = []
+    with refused(OutputError, where=tmp_path, got=[tmp_path / "a" / FILE, tmp_path / "b" / FILE]):
+        for line in sync(tmp_path, server.uri):
+            lines.append(line)
+    assert "deleted" in lines[0]
+    assert "the journal of this run is damaged" in lines[1]
+    assert all("nothing is missing" in line for line in sync(tmp_path / "c", server.uri))
 
 
 def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:

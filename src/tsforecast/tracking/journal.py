@@ -55,8 +55,12 @@ class Journal:
         lines = self._stream.read()
         whole = lines.rfind(b"\n") + 1  # what follows was cut off when the machine stopped
         self._stream.truncate(whole)
-        for line in lines[:whole].splitlines():
-            entry = json.loads(line)
+        for number, line in enumerate(lines[:whole].splitlines(), 1):
+            try:
+                entry = json.loads(line)
+            except ValueError as error:
+                what, fix = "the journal of this run is damaged", "move the file away: what it holds is lost to a store"
+                raise OutputError(what, where=f"{file}, line {number}", got=error, fix=fix) from error
             if "event" in entry:
                 self.events.append(entry)
             else:

@@ -29,17 +29,24 @@ def sync(place: Path, uri: str | None = None) -> Iterator[str]:
     DataError
         No tracked run is there.
     OutputError
-        The store cannot be reached; what it has got until then it does not get again.
+        The store cannot be reached, or refused a run; what it has got until then it does not get again.
     """
     found = journals(place)
     if not found:
-        what, fix = (
-            "no run here was tracked",
-            f"give a run's folder, which has a {FILE}, or one with such folders in it",
-        )
-        raise DataError(what, where=place, fix=fix)
+        fix = f"give a run's folder, which has a {FILE}, or one with such folders in it"
+        raise DataError("no run here was tracked", where=place, fix=fix)
+    failed = []
     for file in found:
-        yield _synced(file, uri)
+        try:
+            yield _synced(file, uri)
+        except OutputError as error:
+            if "://" in str(error.where):  # the store's: if it does not answer, no other run has to be tried
+                client.answers(str(error.where))
+            failed.append(file)
+            yield f"{file.parent}  is not uploaded: {error.what}: {error.got}"
+    if failed:
+        what, fix = "not all of these runs could be uploaded", "see their lines above"
+        raise OutputError(what, where=place, got=failed, fix=fix)
 
 
 def _synced(file: Path, uri: str | None) -> str:
@@ -58,10 +65,9 @@ def _synced(file: Path, uri: str | None) -> str:
         before = upload.done
         with client.asked_once(client.PATIENCE):
             upload.replay()
-        told = (
-            f"{upload.done - before} of {upload.done} events uploaded" if upload.done > before else "nothing is missing"
-        )
-        return f"{file.parent}  {told}{', its process was dead' * dead}, run {upload.run}"
+        new, dead_too = upload.done - before, ", its process was dead" * dead
+        told = f"{new} of {upload.done} events uploaded" if new else "nothing is missing"
+        return f"{file.parent}  {told}{dead_too}, run {upload.run}"
 
 
 def _address(journal: Journal, uri: str | None) -> str:
