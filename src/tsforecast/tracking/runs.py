@@ -71,29 +71,24 @@ class Run:
 class Recorded(Run):
     """A run in a journal on disk, which the store follows: after its begin, its epochs and its end.
 
-    The first time the store fails is told, once, for all runs of this process. It is asked no more then, until the run
-    ends; runs that begin just after that are left to `sync`.
+    That the store fails is told once. It is asked again when the run ends; runs that begin then are left to `sync`.
     """
 
     def __init__(self, journal: Journal, uri: str, log_model: bool) -> None:
         self.journal, self.uid, self.log_model = journal, journal.begun["uid"], log_model
         self.upload, self.folder = Upload(journal, uri), journal.file.parent
         self.away = self.spared = self.upload.down
-        told = [each for each in journal.events if each.get("epoch")]
-        self._epochs = {each["step"] for each in told}
+        self._epochs = {each["step"] for each in journal.events if each.get("epoch")}
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """See `Run`."""
-        self._metrics(metrics, step)
-
-    def _metrics(self, metrics: Mapping[str, float], step: int, **more: Any) -> None:
+    def log_metrics(self, metrics: Mapping[str, float], step: int = 0, **more: Any) -> None:
+        """See `Run`; `more` is noted in the journal alone."""
         values = {_key(name): float(value) for name, value in metrics.items() if not np.isnan(value)}
         self.journal.append("metrics", step=step, values=values, **more)
 
     def epoch(self, record: Mapping[str, float]) -> None:
         """See `Run`."""
         if (step := int(record["epoch"])) not in self._epochs:
-            self._metrics({name: value for name, value in record.items() if name != "epoch"}, step, epoch=True)
+            self.log_metrics({name: value for name, value in record.items() if name != "epoch"}, step, epoch=True)
             self._epochs.add(step)
             self.follow()
 
