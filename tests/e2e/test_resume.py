@@ -161,4 +161,20 @@ def test_a_run_that_begins_anew_in_a_directory_takes_no_checkpoint_of_the_one_be
     done = run(folder, "train", *QUIET, *NETWORK, "dataset.path=nowhere.csv", "hydra.run.dir=anew")
     assert done.returncode == 1
     assert "resume" not in done.stderr
-    assert not (place / "checkpoints").exists()
+    assert not (place / "checkpoints" / "last.ckpt").exists()
+
+
+def test_what_else_lies_where_a_run_is_made_is_not_touched(run: Run, folder: Path) -> None:
+    place = folder / "project"
+    mine = [place / name for name in (".pre-commit-config.yaml", ".docker-data/a", "checkpoints/mine.pt", ".of-mine")]
+    for each in mine:
+        each.parent.mkdir(parents=True, exist_ok=True)
+        each.touch()
+    (place / ".unfinished").touch()
+    scraps = [place / ".metrics-4711.json", place / ".bundle-k2_x9a1b" / "bundle"]
+    scraps[0].touch()
+    scraps[1].mkdir(parents=True)
+    done = run(place, "train", *QUIET, "model=naive", f"dataset.path={DATA}", "hydra.run.dir=.")
+    assert done.returncode == 0, done.stderr
+    assert [each for each in mine if not each.exists()] == []
+    assert [each for each in scraps if each.exists()] == []

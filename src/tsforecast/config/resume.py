@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shlex
 import shutil
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,7 @@ from tsforecast.errors import ConfigError, OutputError
 
 log = logging.getLogger("tsforecast")
 MARK = ".unfinished"  # in the directory of a run, from its beginning until it has ended well
+SCRAP = re.compile(r"\.(bundle-\w+|[a-z]+-\d+\.[a-z]+)")  # as `bundle.directory` and `files.atomic` name theirs
 HOW = "python -m tsforecast.train resume={}"
 
 
@@ -96,10 +98,12 @@ def unfinished(out: Path, resumed: bool, ckpt_path: str | None = None) -> Iterat
     if resumed and bundle.exists() and not mark.exists():
         fix = f"its scores are in {out / 'metrics.json'}, its bundle is {bundle}"
         raise OutputError("this run has ended well: there is nothing left to do", where="resume", got=out, fix=fix)
-    if not resumed and not (ckpt_path and Path(ckpt_path).resolve().is_relative_to(out)):
-        shutil.rmtree(kept, ignore_errors=True)  # of another run, which `resume=` is not to take for this one's
-    for scrap in (*out.glob(".*-*"), *kept.glob(".*-*")):  # half-written by the process that was killed
-        shutil.rmtree(scrap) if scrap.is_dir() else scrap.unlink()
+    anew = not resumed and not (ckpt_path and Path(ckpt_path).resolve().is_relative_to(out))
+    stale = [*kept.glob("last.ckpt")] * anew  # of another run, which `resume=` is not to take for this one's
+    if mark.exists():  # half-written by the process that was killed; what else is here is not ours
+        stale += [each for folder in (out, kept) for each in folder.glob(".*-*") if SCRAP.fullmatch(each.name)]
+    for each in stale:
+        shutil.rmtree(each) if each.is_dir() else each.unlink()
     mark.touch()
     try:
         yield
