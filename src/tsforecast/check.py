@@ -26,29 +26,31 @@ def main(cfg: DictConfig) -> None:
     spec: Any = OmegaConf.to_container(cfg.dataset, resolve=True)
     log_to(None)
 
-    from tsforecast.data.schema import READING, Schema
-    from tsforecast.data.sources import Dataset, read_frame
+    from tsforecast.data.schema import COVARIATES
+    from tsforecast.data.sources import Dataset
 
     given: dict[str, Any] = {str(key): value for key, value in spec.items() if value is not None}
-    frame = read_frame(place, Schema(**{key: given[key] for key in READING if key in given}))
+    frame = Dataset(**{"path": place, **given}).read_all()
     for name in frame.columns:  # lists and structs of Parquet
         if not isinstance(next(iter(frame[name].dropna()), None), Hashable):
             frame[name] = frame[name].astype(str)
     found = {"path": place, **roles(frame, given), **given}
     show(f"{place}: {len(frame):,} rows, {frame.shape[1]} columns\n{columns(frame, found)}\n")
-    panel = Dataset(**found).load().panel
+    source = Dataset(**found)
+    panel = source.load().panel
     found["freq"] = panel.freq
     words = [
         f"dataset={'long' if 'id' in found else 'wide'}",
         *(f"dataset.{key}={_word(value)}" for key, value in found.items()),
     ]
     words += sizes(panel, words)
-    filled = f", {len(panel.time) - len(frame)} of them added by gaps=fill" if len(panel.time) > len(frame) else ""
-    zone = f" in {panel.time.tz}" if panel.time.tz is not None else ""
+    added = len(panel.time) - len(frame.drop_duplicates([*source.stamp_columns, *source.key]))
+    filled = f", {added} of them added by gaps=fill" if added else ""
+    left = ", ".join(source.unread(frame.columns))
+    unread = f"\nNot used: {left}\n  {COVARIATES}\n" if left else ""
     show(
-        f"{len(panel)} series, freq {panel.freq}{zone}, {panel.time.min()} to {panel.time.max()}\n"
-        f"{len(panel.time):,} rows without gaps or duplicates{filled}\n{unused(frame, found)}\n"
-        f"Train\n  python -m tsforecast.train {shlex.join(words)}"
+        f"{panel.summary}, without gaps or duplicates{filled}\n"
+        f"{unread}\nTrain\n  python -m tsforecast.train {shlex.join(words)}"
     )
 
 
@@ -77,14 +79,6 @@ def columns(frame: pd.DataFrame, found: dict[str, Any]) -> str:
         rows.append((str(name), roles.get(name, other), kind, f"{sample}", f"{gone:,} missing" if gone else ""))
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     return "\n".join("  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
-
-
-def unused(frame: pd.DataFrame, found: dict[str, Any]) -> str:
-    """A line on the columns that the printed words leave out; nothing where there are none."""
-    named = [[names] if isinstance(names, str) else names for role, names in found.items() if role in ROLES]
-    left = ", ".join(str(name) for name in frame.columns if not any(name in names for names in named))
-    how = "dataset.past=[...] if known up to now, dataset.known=[...] if known ahead; dataset.categorical=[...] if text"
-    return f"\nNot used: {left}\n  {how}\n" if left else ""
 
 
 def sizes(panel: Any, words: list[str]) -> list[str]:

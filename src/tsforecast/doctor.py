@@ -13,14 +13,16 @@ OF_ALL = ("json=", "paths.", "tracking", "hydra.", "threads=")  # what is said o
 def main(cfg: DictConfig) -> None:
     """Tell what is found, of the experiment too where one is asked for; exit status 1 where something is to fix."""
     job.log_to(None)
-    from tsforecast.checkup.findings import as_json, as_text
+    from tsforecast.checkup.findings import Findings
     from tsforecast.checkup.house import house
     from tsforecast.checkup.planned import planned
 
-    asked = [each for each in job.overrides() if not each.lstrip("+").startswith(OF_ALL)]
-    findings = [*house(cfg), *(planned(cfg, job.choices(), job.overrides()) if asked else ())]
-    job.show((as_json if cfg.json else as_text)(findings))
-    if any(each.level == "fix" for each in findings):
+    found = Findings()
+    house(found, cfg)
+    if any(not each.lstrip("+").startswith(OF_ALL) for each in job.overrides()):
+        planned(found, cfg, job.choices(), job.overrides())
+    job.show(found.json() if cfg.json else found.text())
+    if found.faults:
         raise SystemExit(1)
 
 

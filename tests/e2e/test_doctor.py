@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import closing
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tsforecast.checkup.findings import Finding, as_text
+from tsforecast.checkup.findings import Finding, Findings
 from tsforecast.checkup.house import installed, machine, stores
 from tsforecast.checkup.planned import planned
 from tsforecast.config.compose import compose
@@ -45,7 +46,13 @@ def told(frame: pd.DataFrame | None, *words: str) -> list[Finding]:
         frame.to_csv("data.csv", index=False)
         words = (f"dataset={'long' if 'unique_id' in frame else 'wide'}", "dataset.path=data.csv", *words)
     cfg, chosen = compose("doctor", words)
-    return list(planned(cfg, chosen, words))
+    return looked_at(planned, cfg, chosen, words)
+
+
+def looked_at(at: Callable[..., None], *args: object) -> Findings:
+    found = Findings()
+    at(found, *args)
+    return found
 
 
 def texts(found: list[Finding], name: str, level: str = "note") -> str:
@@ -70,7 +77,7 @@ def test_a_whole_house_and_experiment_are_one_json_document_that_ends_in_ok_and_
     assert files(tmp_path) == before
     document = json.loads(capsys.readouterr().out)
     assert document["ok"] is True
-    text = as_text([Finding(**each) for each in document["findings"]])
+    text = Findings(Finding(**each) for each in document["findings"]).text()
     assert text.splitlines()[-1] == "ok"
     assert "8,209 windows in     8,640 rows, 2016-07-01 00:00:00 to 2017-06-25 23:00:00" in text
     facts = {each["name"]: each["facts"] for each in document["findings"] if each["part"] == "Experiment"}
@@ -89,6 +96,7 @@ def test_everything_that_is_broken_in_a_house_is_told_with_what_to_type(
     for file, text in {
         "conf/model/typo.yaml": "_target_: tsforecast.models.linear.Ridge\nlamdas: [1.0]\n",
         "conf/dataset/syntax.yaml": "name: [",
+        "conf/model/ridge.yaml": "_target_: mine.Ridge\n",
         "conf/split/gone.yaml": "_target_: nowhere.Split\n",
         "conf/experiment/key.yaml": "# @package _global_\nhorizn: 7\n",
         "data/ETTh1.csv": "date,OT\n",
@@ -118,6 +126,8 @@ def test_everything_that_is_broken_in_a_house_is_told_with_what_to_type(
     assert out.splitlines()[-1] != "ok"
     ok, total = re.search(r"(\d+) of (\d+) compose", out).groups()  # type: ignore[union-attr]
     assert int(total) - int(ok) == 4
+    assert f"{tmp_path}/conf/model/ridge.yaml is not read" in " ".join(out.split())
+    assert "where:" not in out  # one error is not told within another
 
 
 def dist(folder: Path, name: str, number: str) -> None:
@@ -129,11 +139,11 @@ def dist(folder: Path, name: str, number: str) -> None:
 def test_two_builds_of_xgboost_and_a_version_out_of_bounds_are_to_fix(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert not [each for each in installed() if each.level == "fix"]
+    assert not looked_at(installed).faults
     for name, number in (("xgboost", "3.2.0"), ("xgboost-cpu", "3.2.0"), ("mlflow", "2.22.1")):
         dist(tmp_path, name, number)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    wrong = {each.name: each for each in installed() if each.level == "fix"}
+    wrong = {each.name: each for each in looked_at(installed).faults}
     assert "pip uninstall -y xgboost xgboost-cpu" in str(wrong["xgboost"].fix)
     assert wrong["mlflow"].text.startswith("2.22.1 is installed")
     assert "mlflow<4,>=3.13" in str(wrong["mlflow"].fix)
@@ -147,20 +157,20 @@ def test_an_extra_that_is_not_there_is_no_fault_and_training_without_its_package
             raise PackageNotFoundError(name)
         return version(name)
 
-    there = {each.name: each for each in installed()}
+    there = {each.name: each for each in looked_at(installed)}
     assert there["train"].facts["torch"] == version("torch")
     monkeypatch.setattr("tsforecast.checkup.house.version", without)
-    found = {each.name: each for each in installed()}
+    found = {each.name: each for each in looked_at(installed)}
     assert (found["serve"].level, found["serve"].fix) == ("absent", "pip install 'tsforecast[serve]'")
     assert "not installed: bentoml; to serve" in found["serve"].text
     assert (found["train"].level, found["train"].fix) == ("fix", "pip install 'tsforecast[train]'")
 
 
 def test_a_full_disk_is_to_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    [ok] = [each for each in machine(tmp_path / "outputs") if each.name == "outputs"]
+    [ok] = [each for each in looked_at(machine, tmp_path / "outputs") if each.name == "outputs"]
     assert ok.level == "ok"
     monkeypatch.setattr(shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(100, 99, 1))  # type: ignore[attr-defined]
-    [full] = [each for each in machine(tmp_path / "outputs") if each.name == "outputs"]
+    [full] = [each for each in looked_at(machine, tmp_path / "outputs") if each.name == "outputs"]
     assert (full.level, full.fix) == ("fix", "free some space, or paths.output_dir=FOLDER")
 
 
@@ -284,9 +294,9 @@ def test_a_run_that_died_is_closed_and_named_once(cli: Cli, tracking_database: P
     (tmp_path / "outputs/died").mkdir(parents=True)
     assert subprocess.run([sys.executable, "-c", DIED, f"sqlite:///{tmp_path}/mlflow.db"], check=False).returncode == 9
     cfg = compose("doctor", [])[0]
-    [line] = [each.text for each in stores(cfg) if each.name == "dead runs"]
+    [line] = [each.text for each in looked_at(stores, cfg) if each.name == "dead runs"]
     assert line.startswith("closed as FAILED: ")
     assert "outputs/died" in line
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
         assert database.execute("select status from runs").fetchall() == [("FAILED",)]
-    assert not [each for each in stores(cfg) if each.name == "dead runs"]
+    assert not [each for each in looked_at(stores, cfg) if each.name == "dead runs"]

@@ -1,110 +1,101 @@
-"""Every file in conf/ and in the user's own: it composes, and what it names can be built."""
+"""Every file in conf/ and in the user's own: it composes, and what the user's own names can be built."""
 
 from __future__ import annotations
 
 import inspect
-import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
-from tsforecast.checkup.findings import Finding
-from tsforecast.config.compose import CONF_DIR, build, composing, explain, folders, groups, options
+from tsforecast.checkup.findings import Findings
+from tsforecast.config.compose import CONF_DIR, build, composing, explain, folders
 from tsforecast.config.roots import ROOTS
 from tsforecast.errors import TsforecastError, listed
 
-WITHIN = ("model/optimizer",)  # groups within an option of another
+ASIDE = ("hydra/", "local/")  # in every composition
 SEARCH = "hydra/sweeper=optuna"  # whose keys a sampler may refer to
 ABOUT = ("dataset", "split", "feature", "scaler", "model", "calibration", "evaluation")  # what an experiment is about
-Named = tuple[str, str]  # a group and an option of it
 Composed = Callable[[str, Sequence[str]], DictConfig]
 
 
-@dataclass
-class Configurations:
-    """What every file came to, by `group/option` or, of a command, its name.
+def configurations(found: Findings, paths: DictConfig) -> dict[str, Any]:
+    """Tell of each file that is at fault, and how many are not; gives the datasets that can be built, by option.
 
-    Attributes
-    ----------
-    built
-        The objects, None where a file asks for more.
-    faults
-        What is wrong.
+    The package's own are built where it is tested: here that would import every library there is.
     """
-
-    paths: DictConfig
-    built: dict[str, Any] = field(default_factory=dict)
-    faults: dict[str, TsforecastError] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        with composing() as composed, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            for command in ROOTS:
-                self._note(command, composed, command, [])
-            chosen = [group for group in (*groups(), *WITHIN) if group != "local"]  # which is in every composition
-            named = [(group, option) for group in chosen for option in options(group)]
-            wide = [each for each in named if _changes_all(*each)]
-            for (group, option), cfg in self._composed(composed, [each for each in named if each not in wide]):
-                self._note(f"{group}/{option}", _build, cfg.callbacks[_key(group, option)])
-            for group, option in wide:
-                self._note(f"{group}/{option}", _experiment, composed, f"+{group}={option}")
-
-    def _note(self, file: str, action: Callable[..., Any], *args: Any) -> None:
-        try:
-            self.built[file] = action(*args)
-        except Exception as error:  # of YAML, of Hydra, of whatever class a file names
-            self.faults[file] = explain(error, "train", [])
-
-    def _composed(self, composed: Composed, named: list[Named]) -> Iterator[tuple[Named, DictConfig]]:
-        """All at once, beside the callbacks: one after the other takes ten seconds. Halves, where one is at fault."""
-        words = [f"+{group}@callbacks.{_key(group, option)}={option}" for group, option in named]
-        fault = None
-        try:
-            cfg = composed("train", [SEARCH, *words])
-        except TsforecastError as error:
-            fault = error
-        if fault is None:
-            cfg.paths = self.paths
-            yield from ((each, cfg) for each in named)
-        elif len(named) == 1:
-            self.faults["/".join(named[0])] = fault
-        else:
-            for half in (named[: len(named) // 2], named[len(named) // 2 :]):
-                yield from self._composed(composed, half)
-
-    def findings(self) -> Iterator[Finding]:
-        """Each file that does not compose or cannot be built, and how many do."""
-        part, total = "Configurations", len(self.built) + len(self.faults)
-        yield Finding(part, "files", f"{len(self.built)} of {total} compose and build, in {listed(folders())}")
-        for file, error in self.faults.items():
-            group, _, option = file.rpartition("/")
-            place = next(root / f"{file}.yaml" for root in reversed(folders()) if (root / f"{file}.yaml").is_file())
-            found = Finding.of(part, file, error)
-            text, fix = (
-                str(each).replace(f"callbacks.{_key(group, option)}", group) for each in (found.text, error.fix)
-            )
-            hint = f": {fix}" if error.fix and not fix.startswith("--") else ""
-            needs = CONF_DIR in place.parents and re.search("not installed|No module named", text)  # it is spelt right
-            yield replace(found, text=text, fix=f"mend {place}{hint}", level="absent" if needs else "fix")
+    package, *own = map(_files, folders())
+    files = dict(sorted(({name: each[name] for each in own for name in each} | package).items()))  # as Hydra chooses
+    wide = [name for name, place in files.items() if "# @package _global_" in place.read_text(encoding="utf-8")]
+    built: dict[str, Any] = {}
+    faults: dict[str, TsforecastError] = {}
+    with composing() as composed, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for command in ROOTS:
+            with _kept(faults, command):
+                composed(command, [])
+        for name, cfg in _beside(faults, composed, [name for name in files if name not in wide]):
+            cfg.paths = paths
+            with _kept(faults, name):
+                if name not in package or name.startswith("dataset/"):
+                    built[name] = _build(cfg.callbacks[_key(name)])
+        for name in wide:
+            with _kept(faults, name):
+                cfg = composed("train", ["+{}={}".format(*name.split("/"))])
+                for group in ABOUT if name not in package else ():
+                    _build(cfg[group])
+    found.part, total = "Configurations", len(ROOTS) + len(files)
+    yours = " and, where they are yours, can be built" if len(files) > len(package) else ""
+    found.tell("files", f"{total - len(faults)} of {total} compose{yours}, in {listed(folders())}")
+    for name, error in faults.items():
+        found.fault(name, _of_file(name, files.get(name, CONF_DIR / f"{name}.yaml"), error))
+    for place in (each[name] for each in own for name in each if name in package):
+        found.tell("hidden", f"{place} is not read: the package has a file of this name", "note", "give it another")
+    return {name.removeprefix("dataset/"): each for name, each in built.items() if name.startswith("dataset/")}
 
 
-def _changes_all(group: str, option: str) -> bool:
-    files = [root / group / f"{option}.yaml" for root in folders()]
-    return any(file.is_file() and "# @package _global_" in file.read_text(encoding="utf-8") for file in files)
+def _files(root: Path) -> dict[str, Path]:
+    """The options of all groups by `group/option`; a file that begins with `_` is a part of others."""
+    found = {place.relative_to(root).with_suffix("").as_posix(): place for place in root.glob("*/**/[!_]*.yaml")}
+    return {name: place for name, place in found.items() if not name.startswith(ASIDE)}
 
 
-def _experiment(composed: Composed, word: str) -> None:
-    cfg = composed("train", [word])
-    for group in ABOUT:
-        _build(cfg[group])
+def _key(name: str) -> str:
+    return name.replace("/", "-")
 
 
-def _key(group: str, option: str) -> str:
-    return f"{group.replace('/', '-')}-{option}"
+@contextmanager
+def _kept(faults: dict[str, TsforecastError], name: str) -> Iterator[None]:
+    """Inside, whatever goes wrong is a fault of that file."""
+    try:
+        yield
+    except Exception as error:  # of YAML, of Hydra, of whatever class a file names
+        faults[name] = explain(error, "train", [])
+
+
+def _of_file(name: str, place: Path, error: TsforecastError) -> TsforecastError:
+    """The error in the words of the file, which was composed beside the callbacks."""
+    hint = f": {error.fix}" if error.fix and not error.fix.startswith("--") else ""
+    parts = error.parts | {"what": error.what, "fix": f"mend {place}{hint}"}
+    beside, group = f"callbacks.{_key(name)}", name.rpartition("/")[0]
+    return TsforecastError(**{key: text and text.replace(beside, group) for key, text in parts.items()})  # type: ignore[arg-type]
+
+
+def _beside(faults: dict[str, TsforecastError], composed: Composed, names: list[str]) -> list[tuple[str, DictConfig]]:
+    """All at once, beside the callbacks: one after the other takes ten seconds. Halves, where one is at fault."""
+    words = ["+{0}@callbacks.{2}={1}".format(*name.rsplit("/", 1), _key(name)) for name in names]
+    half, mine = len(names) // 2, dict[str, TsforecastError]()
+    with _kept(mine, names[0]):
+        cfg = composed("train", [SEARCH, *words])
+        return [(name, cfg) for name in names]
+    if half:  # outside of the block: what is raised within would have this error as its cause
+        return [*_beside(faults, composed, names[:half]), *_beside(faults, composed, names[half:])]
+    faults |= mine
+    return []
 
 
 def _build(node: Any) -> Any:

@@ -1,17 +1,23 @@
-"""One thing looked at, and all of them as text or as JSON."""
+"""What is looked at, one thing after the other, as text or as JSON."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
+from logging.handlers import BufferingHandler
 from textwrap import TextWrapper, indent, shorten
 from typing import Any
 
+from omegaconf.errors import OmegaConfBaseException
+
+from tsforecast.config.compose import explain
 from tsforecast.errors import TsforecastError, without_password
+
+Facts = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -37,65 +43,79 @@ class Finding:
     text: str
     level: str = "ok"
     fix: str | None = None
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: Facts = field(default_factory=dict)
 
-    @classmethod
-    def of(cls, part: str, name: str, error: TsforecastError) -> Finding:
-        """An error as something to fix."""
-        told = {key: text for key, text in error.parts.items() if text is not None and key != "fix"}
-        details = "; ".join(text if key == "where" else f"{key}: {text}" for key, text in told.items())
+
+class Findings(list[Finding]):
+    """All of them in order; those that come next are of `part`."""
+
+    part = ""
+
+    def tell(self, name: str, text: str, level: str = "ok", fix: str | None = None, facts: Facts | None = None) -> None:
+        """Add one; see `Finding`."""
+        self.append(Finding(self.part, name, text, level, fix, facts or {}))
+
+    def fault(self, name: str, error: TsforecastError) -> None:
+        """Add an error as something to fix, once."""
+        parts = {key: text for key, text in error.parts.items() if text is not None and key != "fix"}
+        details = "; ".join(text if key == "where" else f"{key}: {text}" for key, text in parts.items())
         first, line, more = error.what.partition("\n")
         fix = error.fix or f"{error.where}={error.allowed or '...'}"
-        return cls(part, name, first + f" ({details})" * bool(details) + line + more, "fix", fix)
+        found = Finding(self.part, name, first + f" ({details})" * bool(details) + line + more, "fix", fix)
+        if found not in self:
+            self.append(found)
 
+    @contextmanager
+    def trying(self, name: str) -> Iterator[None]:
+        """Inside, an error ends the block, and is added."""
+        try:
+            yield
+        except (TsforecastError, OmegaConfBaseException) as error:  # the latter: a key is asked for and not given
+            self.fault(name, explain(error, "train", []))
 
-@contextmanager
-def heard() -> Iterator[list[str]]:
-    """Inside, what the package logs is kept here instead of being shown."""
-    told: list[str] = []
-    handler, ours = logging.Handler(), logging.getLogger("tsforecast")
-    for lightning in ("lightning.pytorch", "pytorch_lightning"):  # which devices there are is told already
-        logging.getLogger(f"{lightning}.utilities.rank_zero").setLevel(logging.WARNING)
-    handler.emit = lambda record: told.append(record.getMessage())  # type: ignore[method-assign]
-    ours.addHandler(handler)
-    before = ours.propagate, ours.level
-    ours.propagate, ours.level = False, logging.INFO
-    try:
-        yield told
-    finally:
-        ours.propagate, ours.level = before
-        ours.removeHandler(handler)
+    @contextmanager
+    def hearing(self) -> Iterator[None]:
+        """Inside, what the package logs is not shown, and is added at the end."""
+        kept, ours = BufferingHandler(10_000), logging.getLogger("tsforecast")
+        for lightning in ("lightning.pytorch", "pytorch_lightning"):  # which devices there are is told already
+            logging.getLogger(f"{lightning}.utilities.rank_zero").setLevel(logging.WARNING)
+        before = ours.propagate, ours.level
+        ours.addHandler(kept)
+        ours.propagate, ours.level = False, logging.INFO
+        try:
+            yield
+        finally:
+            ours.propagate, ours.level = before
+            ours.removeHandler(kept)
+        for text in dict.fromkeys(record.getMessage() for record in kept.buffer):
+            self.tell("log", text, "note")
 
+    @property
+    def faults(self) -> list[Finding]:
+        """Those that are to fix."""
+        return [each for each in self if each.level == "fix"]
 
-def tried(part: str, name: str, action: Callable[..., Any], *args: Any) -> tuple[Any, list[Finding]]:
-    """What an action gives, and nothing to fix; or None, and the error that it raises."""
-    try:
-        return action(*args), []
-    except TsforecastError as error:
-        return None, [Finding.of(part, name, error)]
+    def text(self) -> str:
+        """A line for each, and at the end `ok` or what to fix."""
+        width = max(len(each.name) for each in self)
+        wrap = TextWrapper(118, subsequent_indent=" " * (width + 10), break_long_words=False, break_on_hyphens=False)
+        lines = []
+        for part, own in groupby(self, key=lambda each: each.part):
+            lines.append(part)
+            for each in own:
+                mark = "-" if each.level == "absent" else each.level
+                first, *later = each.text.splitlines()
+                later += [each.fix] if each.level == "note" and each.fix else []
+                lines.append(wrap.fill(f"  {mark:<5} {each.name:<{width}}  {first}"))
+                lines += [wrap.fill(wrap.subsequent_indent + line) for line in later]
+            lines.append("")
+        lines.append("To fix" if self.faults else "ok")
+        for number, each in enumerate(self.faults, 1):
+            what = shorten(each.text.partition("\n")[0].partition(" (")[0], 90, placeholder=" ...")
+            lines.append(f"  {number}. {each.name}: {what}\n{indent(str(each.fix), ' ' * 5)}")
+        return without_password("\n".join(lines))
 
-
-def as_text(findings: Sequence[Finding]) -> str:
-    """A line for each, and at the end `ok` or what to fix."""
-    marks, width = {"absent": "-"}, max(len(each.name) for each in findings)
-    lines = []
-    for part, own in groupby(findings, key=lambda each: each.part):
-        lines.append(part)
-        for each in own:
-            text = each.text + f"\n{each.fix}" * (each.level == "note" and each.fix is not None)
-            first, later = f"  {marks.get(each.level, each.level):<5} {each.name:<{width}}  ", " " * (width + 10)
-            wrap = TextWrapper(118, subsequent_indent=later, break_long_words=False, break_on_hyphens=False)
-            lines += [wrap.fill((later if i else first) + line) for i, line in enumerate(text.splitlines())]
-        lines.append("")
-    faults = [each for each in findings if each.level == "fix"]
-    for number, each in enumerate(faults, 1):
-        lines += [] if number > 1 else ["To fix"]
-        what = shorten(each.text.partition("\n")[0].partition(" (")[0], 90, placeholder=" ...")
-        lines.append(f"  {number}. {each.name}: {what}\n{indent(str(each.fix), ' ' * 5)}")
-    return without_password("\n".join(lines if faults else [*lines, "ok"]))
-
-
-def as_json(findings: Sequence[Finding]) -> str:
-    """`ok`, and every finding as it is."""
-    whole = {"ok": all(each.level != "fix" for each in findings), "findings": [asdict(each) for each in findings]}
-    return without_password(json.dumps(whole, indent=2, default=str))
+    def json(self) -> str:
+        """`ok`, and every finding as it is."""
+        whole = {"ok": not self.faults, "findings": [asdict(each) for each in self]}
+        return without_password(json.dumps(whole, indent=2, default=str))

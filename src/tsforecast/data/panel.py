@@ -77,6 +77,13 @@ class Panel:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def summary(self) -> str:
+        """Series, frequency, rows and dates, in a line."""
+        zone = f" in {self.time.tz}" if self.time.tz is not None else ""
+        rows = f"{len(self)} series, freq {self.freq}{zone}, {len(self.time):,} rows"
+        return f"{rows}, {self.time.min()} to {self.time.max()}"
+
     def rows(self, begin: Int[np.ndarray, " N"], end: Int[np.ndarray, " N"]) -> Panel:
         """Rows `begin[i]:end[i]` (absolute row numbers) of each series i."""
         lengths = np.asarray(end) - np.asarray(begin)

@@ -18,6 +18,9 @@ from tsforecast.errors import ConfigError, one_of
 
 NAIVE = "naive"  # the time zone of timestamps that have none
 READING = ("sep", "decimal", "thousands", "date_format", "localize", "unsorted", "gaps", "duplicates")  # of a Schema
+COVARIATES = (  # what can be made of a column without a role
+    "dataset.past=[...] if known up to now, dataset.known=[...] if known ahead; dataset.categorical=[...] if text"
+)
 MARKS = {"comma": ",", "semicolon": ";", "tab": "\t", "bar": "|", "point": ".", "space": " ", "apostrophe": "'"}
 _CHOICES: dict[str, tuple[str | None, ...]] = {
     "unsorted": ("error", "sort"),
@@ -193,6 +196,10 @@ class Schema:
     def columns(self) -> tuple[str, ...]:
         """Every column named."""
         return (*self.stamp_columns, *self.key, *self.target, *self.past, *self.known, *self.static)
+
+    def unread(self, names: Iterable[object]) -> list[str]:
+        """Those columns of a file that have no role; none where each is a channel that is nothing else."""
+        return [name for name in map(str, names) if name not in self.columns] if self.target else []
 
     def of_file(self, names: Iterable[str]) -> list[str] | None:
         """Which columns of a file to read, None: all; of those that an error is to tell about, no more than 100."""

@@ -16,7 +16,7 @@ from tsforecast.data.columns import Problems, as_frame
 from tsforecast.data.frames import to_panel
 from tsforecast.data.panel import Panel
 from tsforecast.data.places import Table, download, frame_digest, read_query, read_table
-from tsforecast.data.schema import Schema
+from tsforecast.data.schema import READING, Schema
 from tsforecast.errors import ConfigError, DataError
 
 
@@ -126,6 +126,11 @@ class Stored(Schema, ABC):
         """What is not about this table alone."""
         return Schema(**{f.name: getattr(self, f.name) for f in fields(Schema)})
 
+    def read_all(self) -> pd.DataFrame:
+        """Every column of the table, read as this one is, whatever role it has."""
+        reading = Schema(**{name: getattr(self, name) for name in READING})
+        return replace(self, **vars(reading)).read().frame
+
     def load(self, *, for_training: bool = True) -> Loaded:
         """See `Source`."""
         static = read_frame(self.static_path, self) if self.static_path else None
@@ -156,13 +161,11 @@ class Dataset(Stored):
     sha256: str | None = None
 
     @property
-    def here(self) -> str | Path | None:
-        """Where it is: at `path`; a file whose digest is stated may lie elsewhere. None: it is to be downloaded."""
+    def here(self) -> Path | None:
+        """Where the file lies: at `path`, or, when its digest is stated, in TSFORECAST_DATA_DIR. None: in neither."""
         path = Path(self.path)
-        if self.sha256 is None or "://" in self.path or path.exists():
-            return self.path
         spare = Path(os.environ.get("TSFORECAST_DATA_DIR") or path.parent, path.name)
-        return spare if spare.exists() else None
+        return next((each for each in (path, spare if self.sha256 else path) if each.exists()), None)
 
     @cached_property
     def file(self) -> str | Path:
@@ -178,9 +181,9 @@ class Dataset(Stored):
         if self.url and not self.sha256:
             what, fix = "what is downloaded is checked with its digest", "dataset.sha256=..., as sha256sum FILE says"
             raise ConfigError(what, where="dataset.sha256", got="nothing", fix=fix)
-        if (here := self.here) is not None:
-            return here
-        return download(self.url, Path(self.path), str(self.sha256), f"{self.licence}; {self.citation}")
+        if self.sha256 is None or "://" in self.path:
+            return self.path
+        return self.here or download(self.url, Path(self.path), str(self.sha256), f"{self.licence}; {self.citation}")
 
     def read(self) -> Table:
         """See `Stored`.
