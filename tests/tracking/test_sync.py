@@ -380,6 +380,22 @@ def test_a_line_that_was_cut_off_is_left_out(server: Server, client: Any, tmp_pa
     assert client.get_run(run.id).data.metrics == {"a": 1.0}
 
 
+def test_a_disk_that_is_full_for_a_while_leaves_no_half_line(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")  # a limit of the size of files stands for the disk
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Journal(tmp_path / FILE) as journal:
+        journal.append("begin", uid="u")
+        resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / FILE).stat().st_size + 100, limits[1]))
+        try:
+            with refused(OutputError, where=str(tmp_path / FILE)):
+                journal.append("metrics", step=0, values={"x" * 1000: 1.0})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        journal.append("end", status="FAILED")
+    with Journal(tmp_path / FILE) as journal:
+        assert [each["event"] for each in journal.events] == ["begin", "end"]
+
+
 def test_a_run_that_the_store_refuses_keeps_no_other_from_being_uploaded(
     server: Server, client: Any, tmp_path: Path
 ) -> None:

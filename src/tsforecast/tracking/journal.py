@@ -87,9 +87,12 @@ class Journal:
             self._uploads[store] = entry
 
     def _write(self, entry: dict[str, Any]) -> None:
+        line, end = json.dumps(entry).encode() + b"\n", self._stream.seek(0, 2)
         try:
-            self._stream.write(json.dumps(entry).encode() + b"\n")
+            while line:  # a disk that is nearly full takes a part, and tells at the next
+                line = line[self._stream.write(line) :]
         except OSError as error:
+            self._stream.truncate(end)  # a later line is not to be written behind half of this one
             raise OutputError("the run cannot be recorded", where=self.file, got=error.strerror) from error
 
     @property
