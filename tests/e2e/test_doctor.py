@@ -12,13 +12,15 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from tsforecast.bundle.provenance import packages
+from tsforecast.checkup import house
 from tsforecast.checkup.findings import Finding, Findings
 from tsforecast.checkup.house import installed, machine, stores
 from tsforecast.checkup.planned import planned
@@ -152,14 +154,10 @@ def test_two_builds_of_xgboost_and_a_version_out_of_bounds_are_to_fix(
 def test_an_extra_that_is_not_there_is_no_fault_and_training_without_its_packages_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def without(name: str) -> str:
-        if name in ("bentoml", "torch"):
-            raise PackageNotFoundError(name)
-        return version(name)
-
-    there = {each.name: each for each in looked_at(installed)}
-    assert there["train"].facts["torch"] == version("torch")
-    monkeypatch.setattr("tsforecast.checkup.house.version", without)
+    whole = {each.name: each for each in looked_at(installed)}
+    assert whole["train"].facts["torch"] == version("torch")
+    there = {name: number for name, number in packages().items() if name not in ("bentoml", "torch")}
+    monkeypatch.setattr(house, "packages", lambda names=there: {name: there[name] for name in names if name in there})
     found = {each.name: each for each in looked_at(installed)}
     assert (found["serve"].level, found["serve"].fix) == ("absent", "pip install 'tsforecast[serve]'")
     assert "not installed: bentoml; to serve" in found["serve"].text

@@ -54,7 +54,7 @@ def configurations(found: Findings, paths: DictConfig) -> dict[str, Any]:
     for name, error in faults.items():
         found.fault(name, _of_file(name, files.get(name, CONF_DIR / f"{name}.yaml"), error))
     for place in (each[name] for each in own for name in each if name in package):
-        found.tell("hidden", f"{place} is not read: the package has a file of this name", "note", "give it another")
+        found.tell("hidden", f"{place} is not read: the package has a file of this name", fix="give it another")
     return {name.removeprefix("dataset/"): each for name, each in built.items() if name.startswith("dataset/")}
 
 

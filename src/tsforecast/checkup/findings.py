@@ -51,9 +51,9 @@ class Findings(list[Finding]):
 
     part = ""
 
-    def tell(self, name: str, text: str, level: str = "ok", fix: str | None = None, facts: Facts | None = None) -> None:
-        """Add one; see `Finding`."""
-        self.append(Finding(self.part, name, text, level, fix, facts or {}))
+    def tell(self, name: str, text: str, level: str = "", fix: str | None = None, facts: Facts | None = None) -> None:
+        """Add one, see `Finding`: `ok`, or a `note` where there are words to type, unless `level` says otherwise."""
+        self.append(Finding(self.part, name, text, level or ("note" if fix else "ok"), fix, facts or {}))
 
     def fault(self, name: str, error: TsforecastError) -> None:
         """Add an error as something to fix, once."""

@@ -7,7 +7,7 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import requires
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from omegaconf import DictConfig
 from packaging.requirements import Requirement
 
+from tsforecast.bundle.provenance import packages
 from tsforecast.checkup.configurations import configurations
 from tsforecast.checkup.findings import Findings
 from tsforecast.config.compose import build
@@ -22,6 +23,7 @@ from tsforecast.errors import BundleError, listed
 
 BUILDS = ("xgboost", "xgboost-cpu")  # of one package: the later one overwrites the files of the earlier
 EXTRAS = {
+    "": "to do anything",
     "train": "to train, tune and track",
     "serve": "to serve with BentoML or FastAPI",
     "xgboost": "model=xgboost",
@@ -41,45 +43,35 @@ def house(found: Findings, cfg: DictConfig) -> None:
 
 def installed(found: Findings) -> None:
     """Packages by extra, their versions held against what this package asks for."""
-    found.part = "Installed"
-    try:
-        wanted = [Requirement(each) for each in requires("tsforecast") or ()]
-    except PackageNotFoundError:
-        found.tell("tsforecast", "runs from its source", "note", "pip install -e . to have versions compared")
+    found.part, there = "Installed", packages()
+    if "tsforecast" not in there:
+        found.tell("tsforecast", "runs from its source", fix="pip install -e . to have versions compared")
         return
-    found.tell("python", f"{platform.python_version()}, tsforecast {version('tsforecast')}")
-    there = {each.name: _version(each.name) for each in wanted}
-    builds = [name for name in BUILDS if there.get(name)]
-    if len(builds) > 1:
-        text = f"{' and '.join(builds)} are both installed: one overwrites the other"
+    found.tell("python", f"{platform.python_version()}, tsforecast {there['tsforecast']}")
+    if there.keys() >= set(BUILDS):
+        text = f"{' and '.join(BUILDS)} are both installed: one overwrites the other"
         found.tell(
-            "xgboost", text, "fix", f"pip uninstall -y {' '.join(BUILDS)} && pip install 'tsforecast[{BUILDS[1]}]'"
+            "xgboost", text, "fix", "pip uninstall -y xgboost xgboost-cpu && pip install 'tsforecast[xgboost-cpu]'"
         )
-    for extra in ("", *EXTRAS):
+    wanted = [Requirement(each) for each in requires("tsforecast") or ()]
+    for extra, use in EXTRAS.items():
         asked = [each for each in wanted if bool(extra) == ("extra" in str(each.marker))]
         own = [each for each in asked if each.marker is None or each.marker.evaluate({"extra": extra})]
-        gone = [each.name for each in own if not there[each.name]]
-        if not own or (builds and extra in BUILDS and extra in gone):
+        gone = [each.name for each in own if each.name not in there]
+        if not own or (extra in BUILDS and extra in gone and there.keys() & set(BUILDS)):
             continue
-        versions = {each.name: there[each.name] for each in own if there[each.name]}
+        versions = packages([each.name for each in own])
         if gone:
-            words = f"pip install 'tsforecast[{extra}]'" if extra else "pip install tsforecast"
-            text = f"not installed: {listed(gone)}" + f"; {EXTRAS.get(extra)}: {words}" * bool(extra)
-            found.tell(extra or "core", text, "fix" if extra in ("", "train") else "absent", words, versions)
+            words = f"pip install 'tsforecast[{extra}]'".replace("[]", "")
+            level = "fix" if extra in ("", "train") else "absent"
+            found.tell(extra or "core", f"not installed: {listed(gone)}; {use}: {words}", level, words, versions)
         else:
-            text = ", ".join(f"{name} {number}" for name, number in versions.items())
+            text = ", ".join(f"{name} {version}" for name, version in versions.items())
             found.tell(extra or "core", text, facts=versions)
         for each in own:
-            if (number := there[each.name]) and not each.specifier.contains(number, prereleases=True):
-                text = f"{number} is installed, {each.specifier} is needed"
+            if (version := there.get(each.name)) and not each.specifier.contains(version, prereleases=True):
+                text = f"{version} is installed, {each.specifier} is needed"
                 found.tell(each.name, text, "fix", f"pip install '{each.name}{each.specifier}'")
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 def machine(found: Findings, out: Path) -> None:
@@ -115,16 +107,11 @@ def data(found: Findings, datasets: Mapping[str, Any]) -> None:
         if (here := source.here) is None:
             how = ": it is downloaded when it is first used" * bool(source.url)
             found.tell(option, f"{source.path} is not here{how}", "absent" if source.url else "note")
-        elif source.sha256 and here.is_file() and _digest(here) != source.sha256:
+        elif source.sha256 and here.is_file() and hashlib.sha256(here.read_bytes()).hexdigest() != source.sha256:
             again = f"rm {here}" if source.url else f"git checkout -- {here}"
             found.tell(option, f"{here} was altered or cut short: it has another digest than is stated", "fix", again)
         else:
             found.tell(option, f"{here}{', digest as stated' * bool(source.sha256)}")
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def stores(found: Findings, cfg: DictConfig) -> None:

@@ -25,7 +25,6 @@ from tsforecast.training.results import check_objective
 
 FEW = 20  # windows of a part
 MENDED: dict[str, Any] = {"gaps": "fill", "duplicates": "last", "unsorted": "sort"}
-PARTS = {"train": "train", "val": "val", "cal": "calibration", "test": "test"}
 
 
 def planned(found: Findings, cfg: DictConfig, chosen: Mapping[str, str], overrides: Sequence[str]) -> None:
@@ -85,8 +84,8 @@ def _rows(found: Findings, loaded: Loaded, source: Any) -> None:
     found.tell("data", f"{loaded.address}: {panel.summary}\nchannels: {listed(panel.channels)}")
     missing = np.isnan(np.hstack([panel.target, panel.past])).mean(axis=0)
     _shares(found, "missing", missing, (*panel.channels, *panel.past_names), "of all rows are missing")
-    if isinstance(source, Stored) and (unread := source.unread(source.read_all().columns)):
-        found.tell("columns", f"not read: {listed(unread)}", "note", COVARIATES, {"unread": unread})
+    if isinstance(source, Stored) and source.target and (unread := source.unread(source.read_all().columns)):
+        found.tell("columns", f"not read: {listed(unread)}", fix=COVARIATES, facts={"unread": unread})
 
 
 def _sizes(found: Findings, plan: Experiment, data: Prepared) -> None:
@@ -96,26 +95,19 @@ def _sizes(found: Findings, plan: Experiment, data: Prepared) -> None:
     if isinstance(plan.model, SeasonalNaive):
         with found.trying("season"):
             plan.model.fit(data.windows("train"), data.windows("val"), data.dims)
-    if data.dims.season > data.dims.lookback:
-        text += ": shorter than one season, which the model cannot see; seasonal naive is not scored"
-        found.tell("sizes", text, "note", f"lookback={data.dims.season}, or more", facts)
-    else:
-        found.tell("sizes", text, facts=facts)
+    short = data.dims.season > data.dims.lookback
+    text += ": shorter than one season, which the model cannot see; seasonal naive is not scored" * short
+    found.tell("sizes", text, fix=f"lookback={data.dims.season}, or more" if short else None, facts=facts)
 
 
 def _windows(found: Findings, data: Prepared) -> None:
     """Rows, dates and windows of each part."""
-    for part, name in PARTS.items():
-        time, windows = data.rows(part).time, len(data.windows(part))
-        rows = len(time)
-        if part == "cal" and not rows:
-            continue
-        facts = {"rows": rows, "first": str(time.min()), "last": str(time.max()), "windows": windows}
-        text = f"{windows:>9,} windows in {rows:>9,} rows, {time.min()} to {time.max()}"
-        if windows < FEW:
-            found.tell(name, text + ": few", "note", "more rows, or a shorter lookback and horizon", facts)
-        else:
-            found.tell(name, text, facts=facts)
+    for part, rows in data.record["parts"].items():
+        name, facts = "calibration" if part == "cal" else part, rows | {"windows": len(data.windows(part))}
+        text = "{windows:>9,} windows in {rows:>9,} rows, {first} to {last}".format(**facts)
+        few = facts["windows"] < FEW
+        fix = "more rows, or a shorter lookback and horizon" if few else None
+        found.tell(name, text + ": few" * few, fix=fix, facts=facts)
 
 
 def _values(found: Findings, data: Prepared) -> None:
