@@ -24,6 +24,7 @@ from tsforecast.training.record import Record
 
 CANDIDATE, CHAMPION, NAIVE = "candidate", "champion", "seasonal_naive"
 FORECASTS = 15  # of the golden request, timed
+_FORCE = "--force reason='...'"
 
 
 class IncomparableError(DataError):
@@ -93,67 +94,63 @@ def compared(
     _check(bundles)
     loaded, dims = load(candidate), candidate.dims
     theirs = champion and champion.panel(load(champion).panel, short="drop")
-    panel = candidate.panel(loaded.panel, short=getattr(split, "short", "error"))
-    panel = panel.select(np.isin(panel.ids, theirs.ids)) if theirs else panel
-    unknown = len(loaded.panel) - len(panel)
-    panel, borders = split(panel, dims.lookback, dims.horizon).kept(panel)
-    panels = {CANDIDATE: panel, NAIVE: panel} | ({CHAMPION: _same(panel, theirs)} if theirs else {})
-    points: dict[str, Any] = {"quantile_levels": (), "offsets": None}
-    points["dims"] = replace(dims, lookback=dims.season, quantiles=())
-    bundles[NAIVE] = replace(candidate, forecaster=SeasonalNaiveForecaster(dims.season, dims.horizon), **points)
-    prepared = {}
-    for name, each in bundles.items():
-        sizes, encoded = replace(each.dims, season=dims.season), each.features.encode(panels[name])  # one scale of MASE
-        prepared[name] = Prepared(replace(loaded, panel=panels[name]), borders, each.features, encoded, sizes)
-    windows = {name: data.windows(part) for name, data in prepared.items()}
+    own = loaded.panel.select(np.isin(loaded.panel.ids, theirs.ids)) if theirs else loaded.panel
+    data = Prepared.of(candidate, replace(loaded, panel=own), split)
+    prepared = {CANDIDATE: data}
+    if champion and theirs:
+        panel, features = _same(data.panel, theirs), champion.features
+        sizes = replace(champion.dims, season=dims.season)  # of MASE there is one scale
+        changed: dict[str, Any] = {"features": features, "encoded": features.encode(panel), "dims": sizes}
+        prepared[CHAMPION] = replace(data, loaded=replace(loaded, panel=panel), **changed)
+    naive = replace(dims, lookback=dims.season, quantiles=())
+    points = SeasonalNaiveForecaster(dims.season, dims.horizon)
+    bundles[NAIVE] = replace(candidate, forecaster=points, dims=naive, quantile_levels=(), offsets=None)
+    prepared[NAIVE] = replace(data, dims=naive)
+    windows = {name: each.windows(part) for name, each in prepared.items()}
     there = reduce(np.intersect1d, [each.origins for each in windows.values()])
-    until = {name: each.metadata.get("chosen_until") for name, each in bundles.items()}
-    seen = [panels[name].time[there] <= pd.Timestamp(stamp) for name, stamp in until.items() if stamp]
-    fresh = there[~np.any(seen, axis=0)] if seen else there
-    series = np.searchsorted(panel.offsets, fresh, side="right") - 1
-    kept = (fresh - borders.rows(part)[0][series]) % stride == 0
+    fresh = there[~reduce(np.logical_or, [data.seen(each, there) for each in bundles.values()])]
+    series = np.searchsorted(data.panel.offsets, fresh, side="right") - 1
+    kept = (fresh - data.borders.rows(part)[0][series]) % stride == 0
     if not kept.any():
+        until = {name: each.metadata.get("chosen_until") for name, each in bundles.items() if name != NAIVE}
         what = f"no {part} window is left to compare on: their targets begin in rows on which a model was chosen"
-        got, fix = f"rows up to {panel.time.max()}", "give newer rows: +dataset.path=NEWER.csv, or part=test"
-        allowed = "targets after " + ", ".join(f"{until[name]} ({name})" for name in bundles if name != NAIVE)
+        got, fix = f"rows up to {data.panel.time.max()}", "give newer rows: +dataset.path=NEWER.csv, or part=test"
+        allowed = "targets after " + ", ".join(f"{stamp} ({name})" for name, stamp in until.items())
         raise IncomparableError(what, where="dataset", got=got, allowed=allowed, fix=fix)
-    origins, scores = fresh[kept], {}
-    for name, data in prepared.items():
-        chosen = windows[name].subset(np.isin(windows[name].origins, origins))
-        scores[name] = evaluate(bundles[name], data.panel, chosen, data.scale, keep=True)
-    frame = pd.DataFrame({"fold": 0, "unique_id": panel.ids[series[kept]], "cutoff": panel.time[origins - 1]})
-    about = {"part": part, "count": len(origins), "left_out": len(there) - len(fresh), "stride": stride}
-    about |= {"series": len(panel), "unknown_series": unknown, "horizon": dims.horizon}
-    about |= {"first_cutoff": str(frame["cutoff"].min()), "last_cutoff": str(frame["cutoff"].max())}
+    scores = {}
+    for name, each in prepared.items():
+        chosen = windows[name].subset(np.isin(windows[name].origins, fresh[kept]))
+        scores[name] = evaluate(bundles[name], each.panel, chosen, each.scale, keep=True)
+    cutoffs = data.panel.time[fresh[kept] - 1]
+    frame = pd.DataFrame({"fold": 0, "unique_id": data.panel.ids[series[kept]], "cutoff": cutoffs})
+    about = {"part": part, "count": len(frame), "left_out": len(there) - len(fresh), "stride": stride}
+    about |= {"series": len(data.panel), "unknown_series": len(loaded.panel) - len(own), "horizon": dims.horizon}
+    about |= {"first_cutoff": str(cutoffs.min()), "last_cutoff": str(cutoffs.max())}
     facts = {"data": loaded.record, "horizon": dims.horizon, "gap": 0, "step": stride, "season": dims.season}
     return Comparison(Record(facts, frame, scores, {}, {}), about, latency(candidate))
-
-
-def _same(panel: Panel, theirs: Panel) -> Panel:
-    """Those series of the champion's panel that the candidate's has; IncomparableError when their rows are others."""
-    own = theirs.select(np.isin(theirs.ids, panel.ids))
-    same = np.array_equal(own.ids, panel.ids) and np.array_equal(own.offsets, panel.offsets)
-    if not (same and np.array_equal(own.time.asi8, panel.time.asi8)):
-        what, fix = (
-            "candidate and champion read other rows of this data",
-            "dataset=... for both, or --force reason='...'",
-        )
-        raise IncomparableError(what, where="dataset", got=own.time[0], allowed=panel.time[0], fix=fix)
-    return own
 
 
 def latency(bundle: Bundle) -> float:
     """Milliseconds of a forecast, the median over the bundle's golden request; NaN where it has none."""
     if bundle.golden is None:
         return math.nan
-    frames = (bundle.golden.get(name) for name in ("history", "known_future", "static"))
-    history, future, static = (None if each is None else pd.DataFrame(each) for each in frames)
-    took = []
+    names, took = ("history", "known_future", "static"), []
+    request: Any = {name: pd.DataFrame(bundle.golden[name]) for name in names if name in bundle.golden}
     for _ in range(FORECASTS):
         began = time.perf_counter()
-        bundle.forecast(history, future, static=static, stale="ignore")  # type: ignore[arg-type]
+        bundle.forecast(**request, stale="ignore")
         took.append(time.perf_counter() - began)
     return 1000 * float(np.median(took))
+
+
+def _same(panel: Panel, theirs: Panel) -> Panel:
+    """Those series of the champion's panel that the candidate's has; IncomparableError when their rows are others."""
+    found = theirs.select(np.isin(theirs.ids, panel.ids))
+    same = [np.array_equal(getattr(found, name), getattr(panel, name)) for name in ("ids", "offsets")]
+    if not (all(same) and found.time.equals(panel.time)):
+        what, fix = "candidate and champion read other rows of this data", f"dataset=... for both, or {_FORCE}"
+        raise IncomparableError(what, where="dataset", got=found.time[0], allowed=panel.time[0], fix=fix)
+    return found
 
 
 def _check(bundles: Mapping[str, Bundle]) -> None:
@@ -162,9 +159,8 @@ def _check(bundles: Mapping[str, Bundle]) -> None:
         {"channels": ", ".join(sorted(each.channels)), "horizon": each.dims.horizon, "frequency": each.freq}
         for each in bundles.values()
     ]
-    apart = [name for name in terms[0] if terms[0][name] != terms[-1][name]]
-    if apart:
+    if apart := [name for name in terms[0] if terms[0][name] != terms[-1][name]]:
         got, allowed = ("; ".join(f"{name} {each[name]}" for name in apart) for each in (terms[0], terms[-1]))
         what = f"candidate and champion cannot be compared: they have other {' and '.join(apart)}"
-        fix = "train one that forecasts the same, or --force reason='...'"
+        fix = f"train one that forecasts the same, or {_FORCE}"
         raise IncomparableError(what, where=CANDIDATE, got=got, allowed=f"as the champion: {allowed}", fix=fix)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float
+import pandas as pd
+from jaxtyping import Bool, Float, Int
 
 from tsforecast.bundle import directory
 from tsforecast.bundle.bundle import Bundle
@@ -61,6 +62,20 @@ class Prepared:
     stride: int = 1
     seconds: float = 0.0
 
+    @classmethod
+    def of(cls, bundle: Bundle, loaded: Loaded, split: Split, stride: int = 1) -> Prepared:
+        """Rows as a trained bundle reads them, divided by a split.
+
+        Raises
+        ------
+        DataError
+            The bundle cannot read them, or they are too few.
+        """
+        dims, features = bundle.dims, bundle.features
+        panel = bundle.panel(loaded.panel, short=getattr(split, "short", "error"))
+        panel, borders = split(panel, dims.lookback, dims.horizon).kept(panel)
+        return cls(replace(loaded, panel=panel), borders, features, features.encode(panel), dims, stride)
+
     @property
     def record(self) -> dict[str, Any]:
         """What was read, and of each part the number of rows, the first and the last timestamp."""
@@ -76,6 +91,11 @@ class Prepared:
     def panel(self) -> Panel:
         """The series."""
         return self.loaded.panel
+
+    def seen(self, bundle: Bundle, rows: Int[np.ndarray, " B"]) -> Bool[np.ndarray, " B"]:
+        """Which of these rows lie among those that a bundle was fitted or chosen on, as far as it says."""
+        until = bundle.metadata.get("chosen_until")
+        return np.asarray(self.panel.time[rows] <= pd.Timestamp(until)) if until else np.zeros(len(rows), dtype=bool)
 
     def fitted_on(self, borders: Borders) -> Prepared:
         """The same with other borders, and features fitted on the train rows of these."""
