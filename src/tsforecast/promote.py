@@ -63,32 +63,28 @@ def _decided(cfg: DictConfig, asked: Sequence[str], source: Source | None = None
     count("stride", cfg.stride)
     if cfg.force and not cfg.reason:
         raise ConfigError("what is forced needs a reason, which stays beside the version", fix="--force reason='...'")
-    from tsforecast.promotion import pointing
     from tsforecast.promotion.comparison import compared
+    from tsforecast.promotion.pointing import Pointing
     from tsforecast.registry import Registry
 
-    registry, place = Registry(cfg.uri), Path(cfg.out)
     command = f"python -m tsforecast.promote {shlex.join(asked)}"
+    alias = Pointing(Registry(cfg.uri), model, cfg.to, Path(cfg.out), command, cfg.reason)
     if cfg.action == "rollback":
-        return pointing.rollback(registry, model, cfg.to, place=place, asked=command, reason=cfg.reason)
+        return alias.rollback()
 
     def compare(candidate: Bundle, champion: Bundle | None) -> Comparison:
         first = source or build_or_trained(cfg, "dataset", candidate)
-        loaded = first.load(for_training=False)
-        place = {"path": getattr(first, "file", None), "static_path": getattr(first, "static_path", None)}
-
-        found = {key: str(value) for key, value in place.items() if value}
+        loaded, split = first.load(for_training=False), build_or_trained(cfg, "split", candidate)
+        places = {"path": getattr(first, "file", None), "static_path": getattr(first, "static_path", None)}
+        same = {key: str(place) for key, place in places.items() if place}
 
         def load(bundle: Bundle) -> Loaded:  # from the same file, perhaps other columns
-            own = first if source or bundle is candidate else build_or_trained(cfg, "dataset", bundle, **found)
+            own = first if source or bundle is candidate else build_or_trained(cfg, "dataset", bundle, **same)
             return loaded if own == first else own.load(for_training=False)
 
-        split = build_or_trained(cfg, "split", candidate)
         return compared(candidate, champion, load, split, part=part, stride=cfg.stride)
 
-    names = (model, str(cfg["from"]), cfg.to)
-    reason = cfg.reason if cfg.force else None
-    return pointing.promote(registry, *names, build(cfg.gate), compare, place=place, asked=command, reason=reason)
+    return alias.promote(str(cfg["from"]), build(cfg.gate), compare, force=cfg.force)
 
 
 callable_module(__name__, promote)

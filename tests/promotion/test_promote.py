@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from tests.promotion.conftest import Trained, biased
 import tsforecast as tsf
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.errors import BundleError, ConfigError
+from tsforecast.files import lock
 from tsforecast.promotion.decision import Decision
 from tsforecast.registry import Registry
 from tsforecast.result import Result
@@ -215,13 +217,43 @@ def test_a_champion_that_moves_while_they_are_compared_is_not_overwritten(
     assert store.records[-1]["state"] == "refused"
 
 
-def test_whatever_step_a_process_dies_before_there_is_one_champion_and_a_record_if_it_moved(
-    store: Store, ridge: Result, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("action", "died", "settled"),
+    [
+        (
+            "promote",  # version 2 in the place of 1, before which 3 was champion
+            [
+                ("save", [], 1, 3),
+                ("tag", ["decided"], 1, 3),
+                ("point", ["decided"], 1, 3),
+                ("point", ["decided"], 1, 1),
+                ("tag", ["decided"], 2, 1),
+                ("save", ["decided"], 2, 1),
+            ],
+            [([], 1, 3), *[(["cut off"], 1, 3)] * 3, *[(["carried out"], 2, 1)] * 2],
+        ),
+        (
+            "rollback",
+            [
+                ("save", [], 1, 3),
+                ("tag", ["decided"], 1, 3),
+                ("point", ["decided"], 1, 3),
+                ("point", ["decided"], 3, 3),
+                ("tag", ["decided"], 3, 1),
+                ("save", ["decided"], 3, 1),
+            ],
+            [([], 1, 3), *[(["cut off"], 1, 3)] * 2, *[(["carried out"], 3, 1)] * 3],
+        ),
+    ],
+)
+def test_whatever_step_a_process_dies_before_there_is_one_champion_and_the_next_command_makes_its_record_true(
+    store: Store, ridge: Result, monkeypatch: pytest.MonkeyPatch, action: str, died: Any, settled: Any
 ) -> None:
     class Killed(BaseException):
         pass
 
     done: list[str] = []
+    last = 0
 
     def dying(method: Callable[..., Any]) -> Callable[..., Any]:
         def step(*given: Any, **named: Any) -> Any:
@@ -232,26 +264,70 @@ def test_whatever_step_a_process_dies_before_there_is_one_champion_and_a_record_
 
         return step
 
-    store.promote()
+    def found(place: Path) -> tuple[list[str], int, int]:
+        states = [json.loads(file.read_text())["state"] for file in place.glob("*/decision.json")]
+        return states, store.aliases["champion"], store.aliases["previous"]
+
     store.publish(biased(ridge.bundle, 0.0, 0.001))
-    for owner, name in ((Decision, "save"), (Decision, "marked"), (Registry, "tag"), (Registry, "point")):
+    store.publish(biased(ridge.bundle, 0.0, 0.002))
+    for owner, name in ((Decision, "save"), (Registry, "tag"), (Registry, "point")):
         monkeypatch.setattr(owner, name, dying(getattr(owner, name)))
-    found = []
-    for last in range(1, 7):
+    at_death, after = [], []
+    for number in range(1, 7):
         done.clear()
+        last = number
         store.registry.models.point("load", "champion", 1)
+        store.registry.models.point("load", "previous", 3)
+        place = store.folder / f"{number}"
         with pytest.raises(Killed):
-            store.promote("stride=48", f"out={store.folder}/{last}")
-        states = [json.loads(file.read_text())["state"] for file in (store.folder / f"{last}").glob("*/decision.json")]
-        found.append((done[-1], states, store.aliases["champion"], store.aliases.get("previous")))
-    assert found == [
-        ("save", [], 1, None),
-        ("tag", ["decided"], 1, None),
-        ("point", ["decided"], 1, None),
-        ("point", ["decided"], 1, 1),
-        ("marked", ["decided"], 2, 1),
-        ("tag", ["carried out"], 2, 1),
-    ]
+            store.promote(f"action={action}", "from=2", "stride=48", f"out={place}")
+        at_death.append((done[-1], *found(place)))
+        last = 0
+        with refused(BundleError, what=has("no version")):
+            store.promote("from=7", f"out={place}")
+        after.append(found(place))
+        for file in place.glob("*/decision.json"):
+            record, tags = json.loads(file.read_text()), store.tags(2 if action == "promote" else 3)
+            assert json.loads(tags[f"tsforecast.decision.{file.parent.name}"]) == record
+            assert f"**state**: {record['state']}" in file.with_suffix(".md").read_text()
+    assert at_death == died
+    assert after == settled
+
+
+def test_the_record_of_another_store_and_one_whose_version_is_gone_hold_up_nothing(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.promote()
+    (file,) = (store.folder / "decisions").glob("*/decision.json")
+    for name, change in {
+        "elsewhere": {"store": "sqlite:////elsewhere.db"},
+        "deleted": {"candidate": {"reference": "models:/load/9", "version": 9}},
+    }.items():
+        (file.parents[1] / name).mkdir()
+        record = {**json.loads(file.read_text()), "state": "decided", **change}
+        (file.parents[1] / name / "decision.json").write_text(json.dumps(record))
+    with refused(BundleError, what=has("no version before")):
+        store.promote("action=rollback")
+    assert [record["state"] for record in store.records].count("decided") == 2
+    assert "decisions/deleted stays as it is" in caplog.text
+    assert "elsewhere" not in caplog.text
+
+
+def test_the_lock_lies_beside_the_database_wherever_temporary_files_go(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
+    with refused(BundleError, what=has("no version before")):
+        store.promote("action=rollback")
+    (found,) = tmp_path.glob(".tsforecast-*.lock")
+    with found.open() as held:
+        assert lock(held)
+        thread = Thread(target=lambda: store.promote("from=1", "stride=48"))
+        thread.start()
+        thread.join(1)
+        assert "champion" not in store.aliases
+    thread.join(60)
+    assert store.aliases["champion"] == 1
 
 
 def test_the_command_shows_the_decision_and_ends_with_what_failed(store: Store, ridge: Result, run: Run) -> None:  # noqa: F811

@@ -14,15 +14,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from tsforecast.errors import TsforecastError
 from tsforecast.files import strict, write
 from tsforecast.markdown import table
+from tsforecast.promotion.gate import Verdict
 
-SHOWN = ("mase", "mae_raw", "rmse_raw", "smape", "wql")
-# Before an alias is moved; after. A record that stays `decided` is of a process that died: the aliases tell the rest.
-DECIDED, DONE, REFUSED = "decided", "carried out", "refused"
+FILE = "decision.json"
+SHOWN = r"^(mase|mae_raw|rmse_raw|smape|wql|coverage-[\d.]+)$"  # scores, side by side
+# Before an alias is moved; after; not to be; of a process that died before.
+DECIDED, DONE, REFUSED, CUT = "decided", "carried out", "refused", "cut off"
+VERBS = {DECIDED: "is to become", DONE: "becomes", REFUSED: "does not become", CUT: "was cut off before it became"}
 BLANK: dict[str, Any] = {"gate": {}, "data": {}, "windows": {}, "scores": {}, "rules": []}  # where nothing is compared
-BLANK |= {"passed": True, "forced": False}
+BLANK |= {"passed": True, "forced": False, "state": DECIDED}
 
 
 @dataclass(frozen=True)
@@ -32,8 +37,8 @@ class Decision:
     Attributes
     ----------
     record
-        JSON values: `action, model, alias, candidate, champion, aliases, asked, data, windows, scores, rules, passed,
-        forced, reason, by, host, at, state`. Versions are as the candidate and the champion were at the time.
+        JSON values: `action, store, model, alias, candidate, champion, aliases, asked, gate, data, windows, scores,
+        rules, passed, forced, reason, by, host, at, state`. Candidate and champion are as they were at the time.
     folder
         Where `decision.json` and `decision.md` are.
     """
@@ -48,7 +53,7 @@ class Decision:
         name = re.sub(r"[^\w.-]+", "-", record["model"])
         folder = place / f"{name}-{now:%Y-%m-%d_%H-%M-%S}-{secrets.token_hex(3)}"
         about = {"by": getpass.getuser(), "host": socket.gethostname(), "at": now.isoformat(timespec="milliseconds")}
-        return cls(strict({**BLANK, **record, **about, "state": DECIDED}), folder)
+        return cls(strict({**BLANK, **record, **about}), folder)
 
     @property
     def id(self) -> str:
@@ -68,27 +73,28 @@ class Decision:
         what, fix = f"{version} does not become {alias}", "a better candidate; or --force reason='...'"
         return TsforecastError(what, where=self.folder / "decision.md", got="\n           ".join(failed), fix=fix)
 
-    def marked(self, state: str) -> Decision:
-        """The same in another state, as its files say then too."""
-        changed = replace(self, record={**self.record, "state": state})
-        changed._write(self.folder)
-        return changed
+    @property
+    def versions(self) -> tuple[int, int | None]:
+        """Of the candidate, and of the champion, which may be none."""
+        candidate, champion = self.record["candidate"], self.record["champion"]
+        return candidate["version"], champion and champion["version"]
+
+    def having(self, **changed: Any) -> Decision:
+        """The same with something else in its record, and not yet in its folder."""
+        return replace(self, record={**self.record, **changed})
 
     def save(self) -> None:
-        """Write the folder, whole or not at all.
+        """Write the folder, whole or not at all, or the files in it, that for people first.
 
         Raises
         ------
         OutputError
             It cannot be written.
         """
-        scratch = self.folder.with_name(f".{self.id}")
-        self._write(scratch)
-        scratch.rename(self.folder)
-
-    def _write(self, folder: Path) -> None:
-        for name, text in (("decision.json", self.json), ("decision.md", self.markdown)):
-            write(folder / name, text + "\n")
+        folder = self.folder if self.folder.exists() else self.folder.with_name(f".{self.id}")
+        write(folder / "decision.md", self.markdown + "\n")
+        write(folder / FILE, self.json + "\n")
+        folder.rename(self.folder)
 
     @property
     def json(self) -> str:
@@ -99,24 +105,23 @@ class Decision:
     def markdown(self) -> str:
         """For people: the rules, the scores side by side, the windows, who and why."""
         r = self.record
-        lines = [f"# {self.headline}", "", *(f"- {_mark(each)} {each['rule']}: {each['said']}" for each in r["rules"])]
+        lines = [f"# {self.headline}", "", *(f"- {Verdict(**each)}" for each in r["rules"])]
         lines += ["", _table(r["scores"])] if r["scores"] else []
         nouns = ("windows", "data", "candidate", "champion", "aliases", "gate")
-        facts = {name: _pairs(r[name] or {}) for name in nouns}
-        facts |= {"asked": f"`{r['asked']}`", "reason": r["reason"], "state": r["state"]}
-        facts["by"] = f"{r['by']} on {r['host']}, {r['at']}"
+        facts = {name: ", ".join(f"{key} {each}" for key, each in (r[name] or {}).items()) for name in nouns}
+        facts |= {"asked": f"`{r['asked']}`", "by": f"{r['by']} on {r['host']}, {r['at']}"}
+        facts |= {name: r[name] for name in ("store", "reason", "state")}
         return "\n".join([*lines, "", *(f"- **{name}**: {text}" for name, text in facts.items() if text)])
 
     @property
     def headline(self) -> str:
         """What became of it, in a line."""
         r = self.record
-        verb = {DONE: "becomes", DECIDED: "is to become", REFUSED: "does not become"}[r["state"]]
         how = ", forced" * r["forced"] + ", rolled back" * (r["action"] == "rollback")
-        return f"{r['candidate']['reference']} {verb} {r['alias']}{how}"
+        return f"{r['candidate']['reference']} {VERBS[r['state']]} {r['alias']}{how}"
 
     def __str__(self) -> str:
-        lines = [self.headline, *(f"  {_mark(each)}  {each['rule']}: {each['said']}" for each in self.record["rules"])]
+        lines = [self.headline, *(f"  {Verdict(**each)}" for each in self.record["rules"])]
         if over := self.record["windows"]:
             span = f"cutoffs {over['first_cutoff']} to {over['last_cutoff']}"
             seen = f", without {over['left_out']:,} whose rows one of them has seen" * bool(over["left_out"])
@@ -124,17 +129,7 @@ class Decision:
         return "\n".join([*lines, f"\nRecord  {os.path.relpath(self.folder / 'decision.md')}"])
 
 
-def _mark(rule: Mapping[str, Any]) -> str:
-    return "pass" if rule["passed"] else "FAIL"
-
-
-def _pairs(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in values.items() if value is not None)
-
-
 def _table(scores: Mapping[str, Mapping[str, float | None]]) -> str:
-    first = next(iter(scores.values()))
-    columns = [*SHOWN, *(name for name in first if name.startswith("coverage-"))]
-    shown = [name for name in columns if any(each.get(name) is not None for each in scores.values())]
-    rows = [[name, *("" if own.get(c) is None else f"{own[c]:.4f}" for c in shown)] for name, own in scores.items()]
-    return table(["", *shown], rows)
+    frame = pd.DataFrame(scores, dtype=float).T.dropna(axis=1, how="all").filter(regex=SHOWN)
+    rows = ([name, *("" if cell != cell else f"{cell:.4f}" for cell in row)] for name, *row in frame.itertuples())
+    return table(["", *frame], rows)

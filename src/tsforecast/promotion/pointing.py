@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
-import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from tsforecast.bundle.bundle import Bundle
-from tsforecast.errors import BundleError, ConfigError
+from tsforecast.bundle.directory import parse_json
+from tsforecast.errors import BundleError, ConfigError, OutputError, without_password
 from tsforecast.files import lock
 from tsforecast.promotion.comparison import Comparison, IncomparableError
-from tsforecast.promotion.decision import DONE, REFUSED, Decision
+from tsforecast.promotion.decision import CUT, DECIDED, DONE, FILE, REFUSED, Decision
 from tsforecast.promotion.gate import Gate, Verdict
 from tsforecast.registry import Registry
+from tsforecast.tracking.client import database
 from tsforecast.tracking.registered import STAGES
 
 log = logging.getLogger(__name__)
@@ -33,153 +34,156 @@ def previous(alias: str) -> str:
     return "previous" if alias == "champion" else f"{alias}-previous"
 
 
-def promote(
-    registry: Registry,
-    model: str,
-    source: str,
-    alias: str,
-    gate: Gate,
-    compare: Compare,
-    *,
-    place: Path,
-    asked: str,
-    reason: str | None = None,
-) -> Decision:
-    """Let `alias` stand for the version that is called `source` (an alias or a number), if the gate lets it through.
+@dataclass(frozen=True)
+class Pointing:
+    """An alias of a registered model, to be let stand for another version.
 
-    The decision is recorded in `place` and as a tag of the version: first, so that there is one whenever an alias was
-    moved; then the version before is noted, then the alias moved, then the record marked as carried out.
+    A decision is recorded in `place` and as a tag of the version: first, so that there is one whenever an alias was
+    moved; then the aliases are moved, then the record says so. One of a process that died before it did is brought to
+    what is true by the next.
 
     Parameters
     ----------
-    compare
-        Scores the candidate beside the champion, which may be none.
-    asked
-        The command, for the record.
-    reason
-        Not None: it becomes so whatever the gate says, and this is why.
-
-    Raises
-    ------
-    BundleError
-        There is no such model or version, or it cannot be loaded.
-    ConfigError
-        The version is the champion already.
-    TsforecastError
-        What `compare` raises, but for `IncomparableError`, which is a rule that failed.
+    registry, model, alias
+        Which alias of which model.
+    place
+        Where decisions are kept, in a folder each.
+    asked, reason
+        The command, and why, for the record.
     """
-    with alone(registry.models.uri, model):
-        aliases = registry.aliases(model)
-        alias = alias if alias in aliases else STAGES.get(alias.lower(), alias)
-        mark = "/" if source.isdecimal() or source == "latest" else "@"
-        (candidate, own), before = _loaded(registry, f"models:/{model}{mark}{source}"), None
-        if own["version"] == aliases.get(alias):
-            what, fix = f"version {own['version']} is {alias} already", "publish another one as candidate"
-            raise ConfigError(what, where=f"models:/{model}@{alias}", got=own["reference"], fix=fix)
-        champion = None
-        if alias in aliases:
-            champion, before = _loaded(registry, f"models:/{model}/{aliases[alias]}")
-        record: dict[str, Any] = {
-            "action": "promote",
-            "model": model,
-            "alias": alias,
-            "aliases": aliases,
-            "asked": asked,
-        }
-        record |= {"candidate": own, "champion": before, "gate": asdict(gate), "reason": reason}
-        try:
-            found = compare(candidate, champion)
-            verdicts = gate(found)
-            record |= {"data": found.record.facts["data"], "windows": found.windows, "scores": found.scores}
-        except IncomparableError as error:
-            verdicts = [Verdict("comparable", False, "; ".join(filter(None, (error.what, error.parts["fix"]))))]
-        passed = all(each.passed for each in verdicts)
-        forced = reason is not None and not passed
-        record |= {"rules": [asdict(each) for each in verdicts], "passed": passed, "forced": forced}
-        return _carried_out(registry, Decision.of(place, **record), refused=not (passed or forced))
 
+    registry: Registry
+    model: str
+    alias: str
+    place: Path
+    asked: str
+    reason: str | None = None
 
-def rollback(registry: Registry, model: str, alias: str, *, place: Path, asked: str, reason: str | None) -> Decision:
-    """Let `alias` stand again for the version before, and that one be the version before.
+    def promote(self, source: str, gate: Gate, compare: Compare, *, force: bool = False) -> Decision:
+        """Let it stand for the version that is called `source` (an alias or a number), if the gate lets it through.
 
-    Raises
-    ------
-    BundleError
-        There is no such model, or no version before.
-    """
-    with alone(registry.models.uri, model):
-        aliases = registry.aliases(model)
-        alias = alias if alias in aliases else STAGES.get(alias.lower(), alias)
-        standing, back = aliases.get(alias), aliases.get(previous(alias))
-        if standing is None or back in (None, standing):
-            what = f"model {model!r} has no version before its {alias} to go back to"
-            got, fix = [f"{name}: {version}" for name, version in aliases.items()], "promote one by its number: from=1"
-            raise BundleError(what, where=f"models:/{model}@{previous(alias)}", got=got or "no alias", fix=fix)
-        names = {"candidate": back, "champion": standing}
-        record: dict[str, Any] = {
-            "action": "rollback",
-            "model": model,
-            "alias": alias,
-            "aliases": aliases,
-            "asked": asked,
-        }
-        record |= {key: {"reference": f"models:/{model}/{n}", "version": n} for key, n in names.items()}
-        record["reason"] = reason
-        return _carried_out(registry, Decision.of(place, **record))
+        Parameters
+        ----------
+        compare
+            Scores the candidate beside the champion, which may be none.
+        force
+            It becomes so whatever the gate says.
 
+        Raises
+        ------
+        BundleError
+            There is no such model or version, or it cannot be loaded.
+        ConfigError
+            The version is the champion already.
+        TsforecastError
+            What `compare` raises, but for `IncomparableError`, which is a rule that failed.
+        """
+        with self._alone() as record:
+            alias, aliases = record["alias"], record["aliases"]
+            candidate, own = self._loaded(("/" if source.isdecimal() or source == "latest" else "@") + source)
+            if own["version"] == aliases.get(alias):
+                what, fix = f"version {own['version']} is {alias} already", "publish another one as candidate"
+                raise ConfigError(what, where=f"models:/{self.model}@{alias}", got=own["reference"], fix=fix)
+            champion, before = self._loaded(f"/{aliases[alias]}") if alias in aliases else (None, None)
+            record |= {"action": "promote", "candidate": own, "champion": before, "gate": asdict(gate)}
+            try:
+                found = compare(candidate, champion)
+                verdicts = gate(found)
+                record |= {"data": found.record.facts["data"], "windows": found.windows, "scores": found.scores}
+            except IncomparableError as error:
+                verdicts = [Verdict("comparable", False, f"{error.what}; {error.fix}", error.parts)]
+            passed = all(each.passed for each in verdicts)
+            record |= {"rules": [asdict(each) for each in verdicts], "passed": passed, "forced": force and not passed}
+            return self._carried_out(Decision.of(self.place, **record, state=DECIDED if passed or force else REFUSED))
 
-def _loaded(registry: Registry, reference: str) -> tuple[Bundle, dict[str, Any]]:
-    """A version, and what a record says of it."""
-    found = registry.resolve(reference)
-    bundle = Bundle.load(found.path)
-    known = {"digest": bundle.digest, "chosen_until": bundle.metadata.get("chosen_until")}
-    return bundle, {"reference": found.exact, "version": int(found.exact.rpartition("/")[2]), **known}
+    def rollback(self) -> Decision:
+        """Let it stand again for the version before, and that one be the version before.
 
+        Raises
+        ------
+        BundleError
+            There is no such model, or no version before.
+        """
+        with self._alone() as record:
+            alias, aliases = record["alias"], record["aliases"]
+            standing, back = aliases.get(alias), aliases.get(previous(alias))
+            if standing is None or back in (None, standing):
+                what = f"model {self.model!r} has no version before its {alias} to go back to"
+                got, fix = (
+                    [f"{name}: {version}" for name, version in aliases.items()],
+                    "promote one by its number: from=1",
+                )
+                where = f"models:/{self.model}@{previous(alias)}"
+                raise BundleError(what, where=where, got=got or "no alias", fix=fix)
+            for name, version in (("candidate", back), ("champion", standing)):
+                record[name] = {"reference": f"models:/{self.model}/{version}", "version": version}
+            return self._carried_out(Decision.of(self.place, **record, action="rollback"))
 
-def _carried_out(registry: Registry, decision: Decision, *, refused: bool = False) -> Decision:
-    """The decision, recorded and then done; unless it is refused, or the alias was moved by somebody meanwhile."""
-    record = decision.record
-    model, alias, version = record["model"], record["alias"], record["candidate"]["version"]
-    champion = None if record["champion"] is None else record["champion"]["version"]
-    decision = replace(decision, record={**record, "state": REFUSED}) if refused else decision
-    decision.save()
-    key = f"{DECISION}.{decision.id}"
-    registry.tag(model, version, key, decision.json)
-    if not refused and (now := registry.aliases(model).get(alias)) != champion:  # another machine's lock is not seen
-        moved = f"{alias} was version {champion} when they were compared, and is version {now} now"
-        rules = [*record["rules"], {"rule": "unmoved", "passed": False, "said": moved, "figures": {}}]
-        decision = replace(decision, record={**record, "rules": rules, "passed": False}).marked(REFUSED)
-        registry.tag(model, version, key, decision.json)
-    if decision.record["state"] == REFUSED:
+    def _loaded(self, which: str) -> tuple[Bundle, dict[str, Any]]:
+        """A version, and what a record says of it."""
+        found = self.registry.resolve(f"models:/{self.model}{which}")
+        bundle = Bundle.load(found.path)
+        known = {"digest": bundle.digest, "chosen_until": bundle.metadata.get("chosen_until")}
+        return bundle, {"reference": found.exact, "version": int(found.exact.rpartition("/")[2]), **known}
+
+    def _carried_out(self, decision: Decision) -> Decision:
+        """The decision, recorded and then done; unless it is refused, or the alias was moved by somebody meanwhile."""
+        alias, (candidate, champion) = decision.record["alias"], decision.versions
+        if (now := self.registry.aliases(self.model).get(alias)) != champion:  # another machine's lock is not seen
+            moved = f"{alias} was version {champion} when they were compared, and is version {now} now"
+            rules = [*decision.record["rules"], asdict(Verdict("unmoved", False, moved))]
+            decision = decision.having(rules=rules, passed=False, forced=False, state=REFUSED)
+        decision.save()
+        self._tag(decision)
+        if decision.record["state"] == REFUSED:
+            return decision
+        if decision.record["forced"]:
+            self.registry.tag(self.model, candidate, FORCED, self.reason)
+        steps = [(previous(alias), champion), (alias, candidate)]
+        for name, version in steps if decision.record["action"] == "promote" else reversed(steps):
+            if version is not None:  # of a rollback what matters comes first: the alias
+                self.registry.point(self.model, name, version)
+        return self._settled(decision)
+
+    def _settled(self, decision: Decision) -> Decision:
+        """The decision, its tag and its files as the aliases say; the files last, so that they stand for all."""
+        alias, (candidate, champion) = decision.record["alias"], decision.versions
+        aliases, before = self.registry.aliases(self.model), previous(alias)
+        moved = aliases.get(alias) == candidate
+        back = champion if moved else decision.record["aliases"].get(before)
+        if back is not None and aliases.get(before) == aliases.get(alias):  # a process died between the two
+            self.registry.point(self.model, before, back)
+        decision = decision.having(state=DONE if moved else CUT)
+        self._tag(decision)
+        decision.save()
         return decision
-    if record["forced"]:
-        registry.tag(model, version, FORCED, record["reason"])
-    steps = [(previous(alias), champion), (alias, version)]
-    for name, number in steps if record["action"] == "promote" else reversed(steps):
-        if number is not None:  # of a rollback what matters comes first: the alias
-            registry.point(model, name, number)
-    decision = decision.marked(DONE)
-    registry.tag(model, version, key, decision.json)
-    return decision
 
+    def _tag(self, decision: Decision) -> None:
+        self.registry.tag(self.model, decision.versions[0], f"{DECISION}.{decision.id}", decision.json)
 
-@contextmanager
-def alone(store: str, model: str) -> Iterator[None]:
-    """Inside, no other process of this machine decides about the model; the lock ends with the process."""
-    mark = hashlib.sha256(f"{store} {model}".encode()).hexdigest()[:16]
-    path, waiting = Path(tempfile.gettempdir()) / f"tsforecast-{mark}.lock", False
-    while True:
-        try:  # one that another user has made can be locked, not written
-            file = os.open(path, os.O_RDONLY)
-            break
-        except FileNotFoundError:
-            os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o644))
-    try:
-        while lock(file) is False:
-            if not waiting:
-                log.info("another promotion of %s is at work: waiting for its end", model)
-            waiting = True
-            time.sleep(0.02)
-        yield
-    finally:
-        os.close(file)
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[dict[str, Any]]:
+        """Inside, no other process of this machine decides about the model; gives the beginning of a record."""
+        store, name = self.registry.models.uri, self.model
+        self.registry.aliases(name)  # or an error, before there is a file
+        file = database(store)
+        folder, mark = (file.resolve().parent, file.resolve().name) if file else (Path(tempfile.gettempdir()), store)
+        path = folder / f".tsforecast-{hashlib.sha256(f'{mark} {name}'.encode()).hexdigest()[:16]}.lock"
+        with contextlib.suppress(FileExistsError):
+            path.touch(exist_ok=False)
+        with path.open("rb") as stream:  # one that another user has made can be locked, not written
+            if lock(stream) is False:
+                log.info("another promotion of %s is at work: waiting for its end", name)
+            while lock(stream) is False:
+                time.sleep(0.02)
+            begun = {"store": without_password(store), "model": name}
+            for kept in self.place.glob(f"[!.]*/{FILE}"):
+                left = Decision(parse_json(kept.read_bytes(), kept), kept.parent)
+                if left.record.items() >= {**begun, "state": DECIDED}.items():
+                    try:
+                        log.warning("a promotion had been cut off: %s", self._settled(left).headline)
+                    except OutputError as error:  # its version was deleted, say: no reason to hold up another
+                        log.warning("the record %s stays as it is: %s", left.folder, error)
+            aliases = self.registry.aliases(name)
+            alias = self.alias if self.alias in aliases else STAGES.get(self.alias.lower(), self.alias)
+            yield {**begun, "alias": alias, "aliases": aliases, "asked": self.asked, "reason": self.reason}
