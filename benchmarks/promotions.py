@@ -136,7 +136,8 @@ def main(rounds: int, kills: int) -> None:
         now = aliases()
         assert now["champion"] != champion, (now, champion)
         check(folder, now)
-    print(f"two at once: {rounds} rounds, {dict(ended)}, always one champion, {np.median(took):.2f} s a round")
+    said = f"{rounds} rounds, {ended['promoted']} promoted, {ended['refused']} too late"
+    print(f"two at once: {said}, always one champion, {np.median(took):.2f} s a round")
     reached: Counter[str] = Counter()
     for i in range(kills):
         before = aliases()
