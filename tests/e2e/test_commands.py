@@ -219,7 +219,11 @@ LAMBDAS = {"where": "model.lambdas", "what": has("non-negative, finite")}
         ("+experiment=etth9", {"where": "experiment", "got": "etth9", "allowed": has("etth1, etth2")}),
         (
             "--config-name=foo",
-            {"where": "--config-name", "got": "foo", "allowed": has("evaluate, leaderboard, predict, publish")},
+            {
+                "where": "--config-name",
+                "got": "foo",
+                "allowed": has("evaluate, leaderboard, predict, promote, publish"),
+            },
         ),
         ("dataset=csv dataset.path=x.csv", {"where": "dataset", "got": "csv", "allowed": has("long", "wide")}),
         ("trainer=null", {"what": has("Config group", "NoneType"), "fix": HELP}),
