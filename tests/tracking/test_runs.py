@@ -107,6 +107,25 @@ def test_a_run_that_is_part_of_another_is_shown_below_it(store: Path, tmp_path: 
     assert "mlflow.parentRunId" not in recorded(store, whole.id).data.tags
 
 
+def test_names_of_any_kind_are_recorded(store: Path, tmp_path: Path) -> None:
+    tags = {"mlflow": {"note.content": "why", "runName": "not this"}, "a=b!": 1, "/line//3": "ü✓", "k" * 300: None}
+    channels = {f"test/mae/channel/{name}": 1.0 for name in ("/sys/load", "a//b", "..", "OT/", "../x", "n" * 300)}
+    with tracker(store, tags=tags).run("named", {"k" * 300: 1, "/": 2}, out=tmp_path) as run:
+        run.log_metrics(channels)
+    found = recorded(store, run.id)
+    assert found.info.run_name == "named"
+    assert len(found.data.metrics) == len(channels)
+    kept = {"mlflow.note.content": "why", "a_b_": "1", "_/line/_/3": "ü✓", "k" * 250: "None"}
+    assert kept.items() <= found.data.tags.items()
+    assert found.data.params == {"k" * 250: "1", "_/_": "2"}
+
+
+@pytest.mark.parametrize("tags", [None, 3, ["team"]])
+def test_tags_without_names_are_refused(tags: Any) -> None:
+    with refused(ConfigError, where="tracking.tags", fix=has("+tracking.tags.team=grid")):
+        MLflowTracker("sqlite:///x.db", tags=tags)
+
+
 @pytest.mark.parametrize(
     ("error", "status"),
     [

@@ -190,6 +190,8 @@ class MLflowTracker:
             where = "the environment variable MLFLOW_TRACKING_URI" if from_env else "tracking.uri"
             allowed = "sqlite:////absolute/path/mlflow.db, http://host:port, postgresql://..., mysql://..."
             raise ConfigError(what, where=where, got=repr(uri), allowed=allowed, fix=fix)
+        if not isinstance(self.tags, Mapping):
+            raise ConfigError("tags have names", where="tracking.tags", got=self.tags, fix="+tracking.tags.team=grid")
         if self.system_metrics:
             system.check()
         self.uri, self.experiment = uri, self.experiment or "tsforecast"
@@ -230,7 +232,7 @@ class MLflowTracker:
             The folder cannot be written, or another process is at work there.
         """
         uid = uuid4().hex
-        tags = {**_source(origin), **self.tags, **(tags or {}), **({PARENT: parent} if parent else {})}
+        tags = {**_source(origin), **dict(_flat(self.tags)), **(tags or {}), **({PARENT: parent} if parent else {})}
         tags |= {RUN: uid, "tsforecast.host": socket.gethostname(), "tsforecast.folder": str(out.absolute())}
         facts = {
             "uid": uid,
@@ -238,16 +240,14 @@ class MLflowTracker:
             "experiment": self.experiment,
             "store": without_password(str(self.uri)),
             "params": {_key(name): str(value) for name, value in _flat(params)},
-            "tags": {name: str(value) for name, value in tags.items()},
+            "tags": {_key(name): str(value) for name, value in tags.items()},
         }
         with opened(out, facts) as journal:
             run, status = Recorded(journal, str(self.uri), self.log_model), "FINISHED"
             run.log_artifact(out / provenance.FILE)  # a run that is killed has it too
             try:
-                with (
-                    _sigterm_interrupts(),
-                    system.sampled(journal) if self.system_metrics else contextlib.nullcontext(),
-                ):
+                measured = system.sampled(journal) if self.system_metrics else contextlib.nullcontext()
+                with _sigterm_interrupts(), measured:
                     run.follow()
                     yield run
             except BaseException as error:
@@ -273,8 +273,8 @@ def _flat(params: Facts, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _key(name: str) -> str:
-    """MLflow's alphabet for names; a channel may be called anything."""
-    return re.sub(r"[^\w\-./ :]", "_", str(name))
+    """MLflow's alphabet and length, and the shortest form of a path; a channel may be called anything."""
+    return re.sub(r"(?<![^/])\.{0,2}(?![^/])", "_", re.sub(r"[^\w\-./ :]", "_", str(name)))[:250]
 
 
 def _status(error: BaseException) -> str:

@@ -87,7 +87,7 @@ class Upload:
         from mlflow.entities import Param
 
         experiment = client.experiment_id(self._client, event["experiment"], self.uri)
-        tags = dict(event["tags"])
+        tags = {**event["tags"], "mlflow.runName": event["name"]}
         if (parent := tags.get(PARENT)) and (found := self._tagged(RUN, parent)):
             tags["mlflow.parentRunId"] = found[0]
         self.run = next(iter(self._tagged(RUN, event["uid"])), "")
