@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tsforecast.bundle.provenance import differences, digest_of, git, packages, portable, provenance, tags
+from tsforecast.bundle.provenance import changed, differences, digest_of, git, packages, portable, provenance, tags
 
 
 def command(directory: Path, *arguments: str) -> str:
@@ -58,6 +58,24 @@ def test_when_files_were_changed_then_the_diff_restores_them(tmp_path: Path) -> 
     command(clone, "apply", str(tmp_path / "changes.patch"))
     for name in ("model.py", "weights.bin"):
         assert (clone / name).read_bytes() == (tmp_path / name).read_bytes()
+
+
+def test_the_files_of_a_folder_that_the_commit_has_not_are_named_staged_ones_too(tmp_path: Path) -> None:
+    conf = repository(tmp_path) / "conf"
+    assert changed(tmp_path) == set()
+    conf.mkdir()
+    for name in ("kept", "altered"):
+        (conf / f"{name}.yaml").write_text("a: 1\n")
+    command(tmp_path, "add", "conf")
+    command(tmp_path, "commit", "-q", "-m", "second")
+    for name in ("altered", "staged", "new name"):
+        (conf / f"{name}.yaml").write_text("a: 2\n")
+    command(tmp_path, "add", "conf/staged.yaml")
+    (tmp_path / "model.py").write_text("x = 3\n")  # of another folder
+    assert changed(conf) == {conf / f"{name}.yaml" for name in ("altered", "staged", "new name")}
+    outside = tmp_path.with_name("outside")
+    outside.mkdir()
+    assert changed(outside) == set()
 
 
 def test_when_there_is_no_commit_yet_then_there_is_none_to_name(tmp_path: Path) -> None:

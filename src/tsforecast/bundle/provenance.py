@@ -167,6 +167,13 @@ def git(directory: Path) -> dict[str, Any] | None:
     }
 
 
+def changed(folder: Path) -> set[Path]:
+    """The files in a folder that the commit of the work tree around it has not, or has otherwise; without one, none."""
+    ways = ("diff", "-z", "--name-only", "--relative", "HEAD"), ("ls-files", "-z", "--others", "--exclude-standard")
+    names = "".join(_git(folder, *words, ".") or "" for words in ways).split("\0")
+    return {folder / name for name in names if name}
+
+
 def _git(directory: Path, *arguments: str) -> str | None:
     command = ["git", "--no-optional-locks", "-C", str(directory), *arguments]
     try:

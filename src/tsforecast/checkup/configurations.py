@@ -12,6 +12,7 @@ from typing import Any
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
+from tsforecast.bundle.provenance import changed
 from tsforecast.checkup.findings import Findings
 from tsforecast.config.compose import CONF_DIR, build, composing, explain, folders
 from tsforecast.config.roots import ROOTS
@@ -26,10 +27,12 @@ Composed = Callable[[str, Sequence[str]], DictConfig]
 def configurations(found: Findings, paths: DictConfig) -> dict[str, Any]:
     """Tell of each file that is at fault, and how many are not; gives the datasets that can be built, by option.
 
-    The package's own are built where it is tested: here that would import every library there is.
+    The package's own, as they are committed, are built where it is tested: that imports every library there is.
     """
     package, *own = map(_files, folders())
     files = dict(sorted(({name: each[name] for each in own for name in each} | package).items()))  # as Hydra chooses
+    altered = changed(CONF_DIR)
+    mine = {name for name, place in files.items() if name not in package or place in altered}
     wide = [name for name, place in files.items() if "# @package _global_" in place.read_text(encoding="utf-8")]
     built: dict[str, Any] = {}
     faults: dict[str, TsforecastError] = {}
@@ -41,15 +44,15 @@ def configurations(found: Findings, paths: DictConfig) -> dict[str, Any]:
         for name, cfg in _beside(faults, composed, [name for name in files if name not in wide]):
             cfg.paths = paths
             with _kept(faults, name):
-                if name not in package or name.startswith("dataset/"):
+                if name in mine or name.startswith("dataset/"):
                     built[name] = _build(cfg.callbacks[_key(name)])
         for name in wide:
             with _kept(faults, name):
                 cfg = composed("train", ["+{}={}".format(*name.split("/"))])
-                for group in ABOUT if name not in package else ():
+                for group in ABOUT if name in mine else ():
                     _build(cfg[group])
     found.part, total = "Configurations", len(ROOTS) + len(files)
-    yours = " and, where they are yours, can be built" if len(files) > len(package) else ""
+    yours = " and, where they are yours, can be built" if mine else ""
     found.tell("files", f"{total - len(faults)} of {total} compose{yours}, in {listed(folders())}")
     for name, error in faults.items():
         found.fault(name, _of_file(name, files.get(name, CONF_DIR / f"{name}.yaml"), error))
