@@ -268,7 +268,8 @@ def test_too_few_windows_for_the_quantiles_are_to_fix(cli: Cli) -> None:
 def test_data_that_is_not_here_is_not_downloaded(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TSFORECAST_DATA_DIR", raising=False)
     found = told(None, "+experiment=etth1")
-    assert f"curl -Lo {tmp_path}/data/ETTh1.csv https://" in texts(found, "data", "fix")
+    assert f"curl -Lo {tmp_path}/data/ETTh1.csv https://" in (fix := texts(found, "data", "fix"))
+    assert fix.endswith(" --create-dirs")  # data/ is not there either
     assert "there is no such file" in texts(told(None, "dataset=wide", "dataset.path=gone.csv"), "data", "fix")
     assert "dataset.path=..." in texts(told(None, "dataset=wide"), "configuration", "fix")
     assert not (tmp_path / "data").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -52,7 +53,7 @@ def _loaded(found: Findings, source: Source) -> Loaded | None:
     """What a source gives; where that is an error, what it gives once all that can be mended is."""
     if isinstance(source, Dataset) and source.url and source.sha256 and source.here is None:
         text = f"the file is not here, and is downloaded when it is trained on ({source.path})"
-        found.tell("data", text, "fix", f"curl -Lo {source.path} {source.url}")
+        found.tell("data", text, "fix", f"curl -Lo {shlex.quote(source.path)} {source.url} --create-dirs")
         return None
     with found.trying("data"):
         return source.load()
