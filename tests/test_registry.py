@@ -126,6 +126,35 @@ def test_a_publication_that_was_cut_off_is_completed_by_the_next_and_nothing_is_
     assert tsf.load_bundle("models:/my load@candidate").digest == Bundle.load(bundles["ridge"]).digest
 
 
+@pytest.mark.parametrize("alias", ["a b", "a/b", "latest", "v3"])
+def test_an_alias_that_mlflow_would_refuse_is_refused_before_there_is_a_version(
+    registry: Registry, bundles: dict[str, Path], alias: str
+) -> None:
+    with refused(ConfigError, where="alias", got=alias):
+        registry.publish(bundles["ridge"], to="mlflow", name="load", alias=alias)
+    assert not client(registry).search_registered_models()
+    with refused(ConfigError, where="publish.alias", got=alias):
+        Publish("mlflow", alias=alias)
+
+
+def test_a_name_that_begins_like_the_id_of_a_logged_model_is_found(
+    registry: Registry, bundles: dict[str, Path]
+) -> None:
+    exact = registry.publish(bundles["ridge"], to="mlflow", name="m-load")
+    assert exact == registry.resolve("models:/m-load@candidate").exact == registry.resolve(exact).exact
+
+
+def test_a_version_whose_files_are_lost_has_them_again_when_it_is_published_again(
+    registry: Registry, bundles: dict[str, Path]
+) -> None:
+    exact = registry.publish(bundles["ridge"], to="mlflow", name="load")
+    shutil.rmtree(registry.resolve(exact).path.parents[1])
+    with refused(BundleError, where=exact):
+        registry.resolve(exact)
+    assert registry.publish(bundles["ridge"], to="mlflow", name="load") == exact
+    assert tsf.load_bundle(exact).digest == Bundle.load(bundles["ridge"]).digest
+
+
 def test_a_version_tells_what_it_is(full: Registry, bundles: dict[str, Path]) -> None:
     bundle = Bundle.load(bundles["ridge"])
     version = client(full).get_model_version("load", "1")
@@ -158,7 +187,7 @@ def test_mlflow_loads_a_version_with_pickle_forbidden_and_forecasts_the_same(
         ("models:/laod@champion", {"got": "laod", "allowed": ["load"], "fix": "did you mean load?"}),
         ("models:/load@champoin", {"what": has("no alias 'champoin'"), "allowed": has("models:/load@champion")}),
         ("models:/load@previous", {"what": has("no alias 'previous'"), "allowed": has("models:/load@candidate")}),
-        ("models:/load/3", {"what": has("no version"), "allowed": has("models:/load/1", "models:/load/2")}),
+        ("models:/load/3", {"what": has("no version 3"), "allowed": has("models:/load/1", "models:/load/2")}),
         ("models:/load", {"what": has("which version"), "allowed": has("models:/load@champion", "models:/load/2")}),
         ("models:/load/champion", {"fix": "models:/load@champion"}),
         ("models:/load/1/model", {"what": has("no address"), "allowed": has("models:/NAME@ALIAS")}),

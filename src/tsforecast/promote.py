@@ -65,8 +65,9 @@ def _decided(cfg: DictConfig, asked: Sequence[str], source: Source | None = None
         raise ConfigError("what is forced needs a reason, which stays beside the version", fix="--force reason='...'")
     from tsforecast.promotion.comparison import compared
     from tsforecast.promotion.pointing import Pointing
-    from tsforecast.registry import Registry
+    from tsforecast.registry import Registry, check_alias
 
+    check_alias("to", cfg.to)
     command = f"python -m tsforecast.promote {shlex.join(asked)}"
     alias = Pointing(Registry(cfg.uri), model, cfg.to, Path(cfg.out), command, cfg.reason)
     if cfg.action == "rollback":

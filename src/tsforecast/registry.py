@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tsforecast.bundle.bundle import Bundle
-from tsforecast.errors import OutputError, one_of
+from tsforecast.errors import ConfigError, OutputError, one_of
 
 if TYPE_CHECKING:
     from tsforecast.tracking.registered import Models
@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 PLACES = ("mlflow", "bento")
 _ADDRESS = re.compile(r"(models|runs|mlflow-artifacts|s3|gs|https?):/|[0-9a-f]{32}$")
 _TAG = re.compile(r"[a-z0-9][a-z0-9_.-]*:[a-z0-9_.-]+")
+_ALIAS = re.compile(r"(?!(latest|v\d+)$)[\w-]+", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,13 @@ def in_mlflow(reference: str | None) -> bool:
 def in_bento(reference: str | None) -> bool:
     """Whether the Bento model store is: for nothing in particular, or for a tag that is no path."""
     return reference is None or bool(_TAG.fullmatch(reference) and not Path(reference).exists())
+
+
+def check_alias(where: str, alias: str | None) -> None:
+    """Raise a ConfigError for one that MLflow would refuse, before anything is done that it would leave half done."""
+    if alias and not _ALIAS.fullmatch(alias):
+        allowed = "letters, digits, - and _; latest and v3 are words of MLflow's own"
+        raise ConfigError("this can be no alias", where=where, got=alias, allowed=allowed)
 
 
 class Registry:
@@ -114,12 +122,15 @@ class Registry:
 
         Raises
         ------
+        ConfigError
+            There is no such place, or there can be no such alias.
         BundleError
             There is no bundle, or it was altered.
         OutputError
             The store cannot be written.
         """
         one_of("to", to, PLACES)
+        check_alias("alias", alias)
         if to == "bento":
             from tsforecast.serving.store import BentoStore
 
@@ -149,7 +160,7 @@ class Publish:
     Raises
     ------
     ConfigError
-        There is no such place.
+        There is no such place, or there can be no such alias.
     BundleError
         What writes to it is not installed.
     """
@@ -161,6 +172,7 @@ class Publish:
 
     def __post_init__(self) -> None:
         one_of("publish.to", self.to, PLACES)
+        check_alias("publish.alias", self.alias)
         if self.to == "bento":
             from tsforecast.serving.store import BentoStore
 

@@ -62,14 +62,14 @@ def _example(request: dict[str, Any], id: str | None) -> pd.DataFrame | None:
 
 
 def log_model(connection: Any, experiment: str, bundle: Path, run: str | None = None) -> Any:
-    """The logged model of a bundle, of a run or of none: the one that there is, completed if it was cut off, or new."""
+    """The logged model of a bundle, of a run or of none: the one there is, completed where files lack, or new."""
     from mlflow.entities import LoggedModelOutput
 
     _, digest = directory.read(bundle, ())
     there = connection.search_logged_models([experiment], f"tags.`{DIGEST}` = '{digest}'")
     model = next((each for each in there if run in (None, each.source_run_id)), None)
     model = model or connection.create_logged_model(experiment, "model", run, {DIGEST: digest})
-    if model.status != "READY":
+    if model.status != "READY" or not connection.list_logged_model_artifacts(model.model_id):
         with tempfile.TemporaryDirectory() as scratch:
             write_model(bundle, folder := Path(scratch) / "model", run_id=run, model_id=model.model_id)
             connection.log_model_artifacts(model.model_id, str(folder))

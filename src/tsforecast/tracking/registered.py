@@ -90,7 +90,7 @@ class Models:
     def _place(self, connection: Any, address: str) -> tuple[str, str]:
         """Where the files of an address are, and the address that stands for them whatever is published next."""
         kind, _, rest = address.partition(":/")
-        if address.startswith("models:/m-"):
+        if re.fullmatch(r"models:/m-[^/@]+", address):
             return connection.get_logged_model(rest).artifact_location, address
         if kind == "models":
             name, version = self._version(connection, address)
@@ -123,7 +123,9 @@ class Models:
             return name, int(word)
         if word.lower() == "latest" and versions:
             return name, versions[-1]
-        what = f"model {name!r} has no " + ("version" if mark == "/" and word.isdecimal() else f"alias {alias!r}")
+        what = f"model {name!r} has no " + (
+            f"version {word}" if mark == "/" and word.isdecimal() else f"alias {alias!r}"
+        )
         what = what if word else "say which version of the model"
         there = [*(f"models:/{name}@{each}" for each in aliases), *(f"models:/{name}/{each}" for each in versions)]
         fix = f"models:/{name}@{word}" if word in aliases else "give one of these"
@@ -165,11 +167,11 @@ class Models:
         about, origin = (directory.parse_json(files[each], bundle / each) for each in names)
         name = re.sub(r"[^\w. -]+", "-", str(name or about.get("name") or "")).strip(" .-") or "bundle"
         with self._asked(str(bundle), write=True) as connection:
-            if versions := self._versions(connection, name, digest):
-                return name, versions[0]
             experiment, run = _origin(connection, bundle, digest)
             experiment = experiment or client.experiment_id(connection, name, self.uri)
             model = log_model(connection, experiment, bundle, run)
+            if versions := self._versions(connection, name, digest):
+                return name, versions[0]
             if run:
                 _score(connection, run, model.model_id, about.get("scores") or {})
             card = files.get("card.md", b"").decode(errors="replace")[:_DESCRIPTION]
