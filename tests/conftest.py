@@ -38,11 +38,11 @@ def ett_dir() -> Path:
 @pytest.fixture(scope="session")
 def tracking_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow database in which nothing is recorded yet, to be copied: making one takes seconds."""
-    from tsforecast.tracking.client import connect, import_mlflow
+    from tsforecast.tracking.store import Store
 
     file = tmp_path_factory.mktemp("tracking") / "mlflow.db"
-    import_mlflow()
-    connect(f"sqlite:///{file}")
+    with Store(f"sqlite:///{file}").asked():
+        pass
     return file
 
 

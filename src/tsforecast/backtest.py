@@ -74,7 +74,8 @@ def carry_out(
     tags = {"dataset": chosen["dataset"], "model": ",".join(planned)}
     origin = {**first.origin, "data": loaded.record, "parents": {"run": sweep} if sweep else {}}
     write_json(out / PROVENANCE, origin)
-    with tracker.run(name, first.config, tags, origin, sweep, out=out) as run:
+    with tracker.run(name, first.config, tags, sweep, out=out) as run:
+        run.follow()
         total = len(cutoffs) * (len(planned) + len(first.baselines))
         with _kept(out), quiet_console(), _progress(total, cfg.objective) as seen:
             found = backtest(planned, folds, out, loaded=loaded, **jobs, on=seen)

@@ -75,8 +75,8 @@ def carry_out(
     report, tracker, publish = build(cfg.report), build(cfg.tracking), build(cfg.publish)
     tags = {key: chosen[key] for key in ("dataset", "model")}
     name = f"{planned.name}{number}"
-    write_json(out / PROVENANCE, origin)  # so that a run that is killed has it
-    with tracker.run(name, planned.config, tags, origin, parents.get("run", ""), out=out) as run:
+    write_json(out / PROVENANCE, origin)  # for the tags of the run, and one that is killed has it too
+    with tracker.run(name, planned.config, tags, parents.get("run", ""), out=out) as run:
         keep = Keep(run)
         try:
             result = run_experiment(planned, out, on=keep, data=data)

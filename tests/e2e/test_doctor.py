@@ -26,7 +26,7 @@ from tsforecast.checkup.house import installed, machine, stores
 from tsforecast.checkup.planned import planned
 from tsforecast.config.compose import compose
 from tsforecast.errors import OutputError
-from tsforecast.tracking.client import answers
+from tsforecast.tracking.store import Store
 
 from .conftest import Cli
 
@@ -179,22 +179,22 @@ def test_a_server_that_takes_connections_and_never_answers_is_told_within_second
     with socket.create_server(("127.0.0.1", 0)) as silent:
         began = time.monotonic()
         with pytest.raises(OutputError, match="timed out"):
-            answers(f"http://127.0.0.1:{silent.getsockname()[1]}")
+            Store(f"http://127.0.0.1:{silent.getsockname()[1]}").answers()
     assert time.monotonic() - began < 10
 
 
 def test_a_database_of_another_version_of_mlflow_is_told_with_the_words_that_migrate_it(
     tracking_database: Path, tmp_path: Path
 ) -> None:
-    assert answers(f"sqlite:///{tracking_database}").endswith("answers")
+    assert Store(f"sqlite:///{tracking_database}").answers().endswith("answers")
     old = tmp_path / "old.db"
     old.write_bytes(tracking_database.read_bytes())
     with closing(sqlite3.connect(old)) as database, database:
         database.execute("update alembic_version set version_num = '0584bdc529eb'")
     with pytest.raises(OutputError) as told:
-        answers(f"sqlite:///{old}")
+        Store(f"sqlite:///{old}").answers()
     assert told.value.fix == f"mlflow db upgrade sqlite:///{old}"
-    assert "makes it" in answers(f"sqlite:///{tmp_path}/new.db")
+    assert "makes it" in Store(f"sqlite:///{tmp_path}/new.db").answers()
     assert not (tmp_path / "new.db").exists()
 
 

@@ -17,8 +17,8 @@ import pytest
 from tests.errors import has, refused
 from tsforecast.bundle.provenance import provenance
 from tsforecast.errors import ConfigError
-from tsforecast.tracking.client import view
 from tsforecast.tracking.runs import MLflowTracker, NoTracker
+from tsforecast.tracking.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_when_a_run_ends_well_then_everything_it_was_told_can_be_read_back(store
     (tmp_path / "plots" / "a.png").write_bytes(b"png")
     origin = provenance({"seed": 1}) | {"git": {"commit": "c" * 40, "branch": "main", "dirty": False}}
     (tmp_path / "provenance.json").write_text(json.dumps(origin))
-    with tracker(store).run("etth1-ridge", params, {"dataset": "etth1"}, origin, out=tmp_path) as run:
+    with tracker(store).run("etth1-ridge", params, {"dataset": "etth1"}, out=tmp_path) as run:
         run.log_metrics({"test/mse": 0.25, "test/mae/channel/PM2.5 (µg|m³)": 2.0, "test/mape": np.nan})
         for record in ({"epoch": 0, "val/loss": 3.0}, {"epoch": 1, "val/loss": 1.0}):
             run.epoch(record)
@@ -159,7 +159,7 @@ def test_when_the_process_is_terminated_then_the_run_is_killed(store: Path, tmp_
     code = (
         "import sys, time; from pathlib import Path; from tsforecast.tracking.runs import MLflowTracker\n"
         f"with MLflowTracker('sqlite:///{store}/mlflow.db').run('r', {{}}, out=Path({str(tmp_path)!r})) as run:\n"
-        f"    Path({str(tmp_path / 'id')!r}).write_text(run.id); time.sleep(60)\n"
+        f"    run.follow(); Path({str(tmp_path / 'id')!r}).write_text(run.id); time.sleep(60)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
@@ -209,7 +209,7 @@ def test_when_processes_start_at_once_on_a_new_store_then_each_gets_its_run(tmp_
     ],
 )
 def test_where_to_look_at_a_run_is_a_servers_address_or_a_command_and_holds_no_password(uri: str, told: str) -> None:
-    assert view(uri) == told
+    assert Store(uri).view == told
 
 
 def test_when_the_environment_names_a_store_then_it_wins(monkeypatch: pytest.MonkeyPatch) -> None:

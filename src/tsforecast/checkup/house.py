@@ -116,13 +116,13 @@ def data(found: Findings, datasets: Mapping[str, Any]) -> None:
 
 def stores(found: Findings, cfg: DictConfig) -> None:
     """The store that runs are recorded in, and the one that is served from."""
-    from tsforecast.tracking.client import answers
+    from tsforecast.tracking.store import Store
     from tsforecast.tracking.sync import close_dead
 
     found.part = "Stores"
     with found.trying("tracking"):
         if uri := getattr(build(cfg.tracking), "uri", None):
-            found.tell("tracking", answers(uri))
+            found.tell("tracking", Store(uri).answers())
             with found.trying("dead runs"):
                 for line in close_dead(Path(cfg.paths.output_dir), uri):
                     found.tell("dead runs", f"closed as FAILED: {line}", "note")

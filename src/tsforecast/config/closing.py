@@ -32,6 +32,7 @@ def swept(config: DictConfig, arguments: Sequence[str]) -> Iterator[None]:
     limit_threads(config.threads)  # before numpy is imported
     folder = config.hydra.sweep.dir
     with build(config.tracking).run(Path(folder).name, {"arguments": shlex.join(arguments)}, out=Path(folder)) as run:
+        run.follow()
         os.environ[SWEEP] = run.uid
         try:
             yield

@@ -14,13 +14,12 @@ from typing import Any
 
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.bundle.directory import parse_json
-from tsforecast.errors import BundleError, ConfigError, OutputError, without_password
+from tsforecast.errors import BundleError, ConfigError, OutputError
 from tsforecast.files import lock
 from tsforecast.promotion.comparison import Comparison, IncomparableError
 from tsforecast.promotion.decision import CUT, DECIDED, DONE, FILE, REFUSED, Decision
 from tsforecast.promotion.gate import Gate, Verdict
 from tsforecast.registry import Registry
-from tsforecast.tracking.client import database
 from tsforecast.tracking.registered import STAGES
 
 log = logging.getLogger(__name__)
@@ -164,10 +163,10 @@ class Pointing:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[dict[str, Any]]:
         """Inside, no other process of this machine decides about the model; gives the beginning of a record."""
-        store, name = self.registry.models.uri, self.model
+        store, name = self.registry.models.store, self.model
         self.registry.aliases(name)  # or an error, before there is a file
-        file = database(store)
-        folder, mark = (file.resolve().parent, file.resolve().name) if file else (Path(tempfile.gettempdir()), store)
+        file = store.file and store.file.resolve()
+        folder, mark = (file.parent, file.name) if file else (Path(tempfile.gettempdir()), store.uri)
         path = folder / f".tsforecast-{hashlib.sha256(f'{mark} {name}'.encode()).hexdigest()[:16]}.lock"
         with contextlib.suppress(FileExistsError):
             path.touch(exist_ok=False)
@@ -176,7 +175,7 @@ class Pointing:
                 log.info("another promotion of %s is at work: waiting for its end", name)
             while lock(stream) is False:
                 time.sleep(0.02)
-            begun = {"store": without_password(store), "model": name}
+            begun = {"store": str(store), "model": name}
             for kept in self.place.glob(f"[!.]*/{FILE}"):
                 left = Decision(parse_json(kept.read_bytes(), kept), kept.parent)
                 if left.record.items() >= {**begun, "state": DECIDED}.items():

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tsforecast.errors import DataError, without_password
-from tsforecast.tracking.client import address, connect, database, import_mlflow
+from tsforecast.errors import DataError
+from tsforecast.tracking.store import Store
 
 RECORDS = ("scores.npz", "forecasts.parquet")
 
@@ -16,37 +16,25 @@ def download_records(experiment: str, uri: str | None, out: Path) -> Path:
     Parameters
     ----------
     uri
-        Of the store; the environment variable MLFLOW_TRACKING_URI wins, and None is `mlflow.db` where one works.
+        Of the store: see `Store`.
 
     Raises
     ------
     DataError
         There is no such store or experiment, or no run in it has scores.
     """
-    uri = address(uri)
-    import_mlflow()
-    from mlflow.exceptions import MlflowException
-
-    where, shown = f"mlflow:{experiment}", without_password(uri)
-    file = database(uri)
-    if file is not None and not file.is_file():
-        raise DataError("there is no such MLflow store", where=where, got=shown, fix="give uri=...")
-    try:
-        client = connect(uri)
-        names = [each.name for each in client.search_experiments()]
-        if experiment not in names:
-            raise DataError("there is no such MLflow experiment", where=where, got=shown, allowed=names)
-        own = client.get_experiment_by_name(experiment).experiment_id
-        for run in client.search_runs([own], "attributes.status = 'FINISHED'", max_results=1000):
+    store, where = Store(uri), f"mlflow:{experiment}"
+    with store.asked(where, DataError, write=False) as client:
+        if (own := client.get_experiment_by_name(experiment)) is None:
+            names = [each.name for each in client.search_experiments()]
+            raise DataError("there is no such MLflow experiment", where=where, got=str(store), allowed=names)
+        for run in client.search_runs([own.experiment_id], "attributes.status = 'FINISHED'", max_results=1000):
             for file in client.list_artifacts(run.info.run_id):
                 if file.path in RECORDS:
                     folder = out / f"{run.info.run_name}-{run.info.run_id[:6]}"
                     folder.mkdir(parents=True, exist_ok=True)
                     client.download_artifacts(run.info.run_id, file.path, str(folder))
-    except (MlflowException, OSError) as error:
-        got = str(error).partition("\n")[0]
-        raise DataError("MLflow does not give these runs", where=where, got=got, fix="look at uri=") from error
     if not out.is_dir():
         what, fix = "no finished run of this experiment has scores to compare", "train with tracking=mlflow"
-        raise DataError(what, where=where, got=shown, fix=fix)
+        raise DataError(what, where=where, got=str(store), fix=fix)
     return out

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,10 @@ from tsforecast.errors import OutputError
 from tsforecast.files import lock
 
 FILE = "tracking.jsonl"
-BUSY = "another process is at work on this run"
+
+
+class BusyError(OutputError):
+    """Another process is at work on a run."""
 
 
 class Journal:
@@ -36,8 +39,10 @@ class Journal:
 
     Raises
     ------
+    BusyError
+        Another process has the lock.
     OutputError
-        It cannot be written, or another process has the lock.
+        It cannot be written, or is damaged.
     """
 
     def __init__(self, file: Path) -> None:
@@ -50,7 +55,8 @@ class Journal:
             raise OutputError("a run cannot be recorded here", where=file, got=error.strerror) from error
         if lock(self._stream) is False:
             self._stream.close()
-            raise OutputError(BUSY, where=file, fix="wait for it, or name another directory")
+            what, fix = "another process is at work on this run", "wait for it, or name another directory"
+            raise BusyError(what, where=file, fix=fix)
         self._stream.seek(0)
         lines = self._stream.read()
         whole = lines.rfind(b"\n") + 1  # what follows was cut off when the machine stopped
@@ -122,12 +128,13 @@ def opened(out: Path, facts: dict[str, Any]) -> Journal:
     A run of other parameters has left its journal under another name.
     """
     journal = Journal(out / FILE)
-    if journal.events and _same(journal.begun["params"], facts["params"]):
+    if journal.events and _lasting(journal.begun["params"]) == _lasting(facts["params"]):
         journal.append("again")
         return journal
     if journal.events:
         journal.close()
-        journal.file.rename(next(file for file in _names(out) if not file.exists()))
+        names = (out / f"tracking-{number}.jsonl" for number in count(1))
+        journal.file.rename(next(file for file in names if not file.exists()))
         journal = Journal(out / FILE)
     journal.append("begin", **facts)
     return journal
@@ -143,16 +150,6 @@ def now() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _names(out: Path) -> Iterator[Path]:
-    number = 1
-    while True:
-        yield out / f"tracking-{number}.jsonl"
-        number += 1
-
-
-def _same(before: dict[str, str], params: dict[str, str]) -> bool:
-    """Whether these are the parameters of one run, which may be told where to go on."""
-    ways = ("ckpt_path", "resume", "paths.")
-    return {k: v for k, v in before.items() if not k.startswith(ways)} == {
-        k: v for k, v in params.items() if not k.startswith(ways)
-    }
+def _lasting(params: dict[str, str]) -> dict[str, str]:
+    """The parameters that a run has for good: it may be told where to go on."""
+    return {name: each for name, each in params.items() if not name.startswith(("ckpt_path", "resume", "paths."))}

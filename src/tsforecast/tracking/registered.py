@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import json
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from tsforecast.bundle import directory, provenance
-from tsforecast.errors import BundleError, OutputError, nearest, without_password
-from tsforecast.tracking import client
+from tsforecast.errors import BundleError, OutputError, nearest
 from tsforecast.tracking.journal import FILE
 from tsforecast.tracking.models import DIGEST, log_model, logged_by
+from tsforecast.tracking.store import Store, experiments, runs
 from tsforecast.tracking.upload import RUN
 
 STAGES = {"production": "champion", "staging": "candidate"}  # what aliases were called before there were any
@@ -32,7 +32,7 @@ class Models:
     Parameters
     ----------
     uri
-        The environment variable MLFLOW_TRACKING_URI wins over it; None: `mlflow.db` where one works.
+        Of the store: see `Store`.
 
     Raises
     ------
@@ -44,21 +44,10 @@ class Models:
         if find_spec("mlflow") is None:
             what, fix = "an MLflow address needs mlflow", "pip install mlflow, or give the path of the bundle"
             raise BundleError(what, fix=fix)
-        self.uri = client.address(uri)
+        self.store = Store(uri)
 
-    @contextlib.contextmanager
-    def _asked(self, where: str, write: bool = False) -> Iterator[Any]:
-        """A client of the store; what goes wrong there is told in one message, and in seconds."""
-        file, shown = client.database(self.uri), without_password(self.uri)
-        if not (write or file is None or file.is_file()):
-            fix = "say where it is: MLFLOW_TRACKING_URI=..., or give the path of the bundle"
-            raise BundleError("there is no such MLflow store", where=where, got=shown, fix=fix)
-        what = f"the MLflow store at {shown} does not " + ("take this" if write else "give this")
-        client.import_mlflow()
-        fix = "see that it is there" + " and may be written" * write + ", and that MLFLOW_TRACKING_URI is right"
-        with client.asked_once(client.WAIT), client.errors(where, what, fix, OutputError if write else BundleError):
-            client.reach(self.uri, write)
-            yield client.connect(self.uri)
+    def _asked(self, where: str, write: bool = False) -> AbstractContextManager[Any]:
+        return self.store.asked(where, OutputError if write else BundleError, write=write)
 
     def locate(self, address: str, into: Path | None = None) -> tuple[Path, str]:
         """The directory of the bundle at an address, on this machine, and the address of exactly this one.
@@ -82,7 +71,7 @@ class Models:
                 into = Path(tempfile.mkdtemp(prefix="tsforecast-bundle-"))
                 atexit.register(shutil.rmtree, into, ignore_errors=True)
             target = str(into) if remote else None
-            folder = Path(download_artifacts(artifact_uri=place, tracking_uri=self.uri, dst_path=target))
+            folder = Path(download_artifacts(artifact_uri=place, tracking_uri=self.store.uri, dst_path=target))
             if found := sorted(folder.rglob("manifest.json")):
                 return found[0].parent, exact
         raise BundleError("this MLflow model holds no bundle", where=address, fix="give one that tsforecast logged")
@@ -142,8 +131,8 @@ class Models:
             names = [each.name for each in connection.search_registered_models(max_results=1000)]
             near = nearest(name, names)
             fix = f"did you mean {near}?" if near else f"python -m tsforecast.publish RUN/bundle name={name}"
-            what, where = f"there is no registered model {name!r}", without_password(self.uri)
-            raise BundleError(what, where=where, got=name, allowed=names or "none yet", fix=fix) from error
+            what = f"there is no registered model {name!r}"
+            raise BundleError(what, where=str(self.store), got=name, allowed=names or "none yet", fix=fix) from error
         return {alias: int(version) for alias, version in sorted(found.aliases.items())}
 
     def _versions(self, connection: Any, name: str, digest: str | None = None) -> list[int]:
@@ -168,7 +157,7 @@ class Models:
         name = re.sub(r"[^\w. -]+", "-", str(name or about.get("name") or "")).strip(" .-") or "bundle"
         with self._asked(str(bundle), write=True) as connection:
             experiment, run = _origin(connection, bundle, digest)
-            experiment = experiment or client.experiment_id(connection, name, self.uri)
+            experiment = experiment or self.store.experiment(connection, name)
             model = log_model(connection, experiment, bundle, run)
             if versions := self._versions(connection, name, digest):
                 return name, versions[0]
@@ -178,7 +167,7 @@ class Models:
             facts = {**(about.get("scores") or {}), "trained.until": about.get("chosen_until"), DIGEST: digest}
             tags = {**provenance.tags(origin), **facts, "weights.digest": directory.weights_digest(bundle)}
             # A database needs no id of the logged model, and would look for it in whatever store is the default here.
-            linked = model.model_id if self.uri.startswith("http") else None
+            linked = model.model_id if self.store.uri.startswith("http") else None
             told: Any = {"tags": tags, "description": card or None, "model_id": linked}
             _ensure(connection, name)
             made = connection.create_model_version(name, model.artifact_location, run, **told)
@@ -232,11 +221,10 @@ def _origin(connection: Any, bundle: Path, digest: str) -> tuple[str | None, str
 
     The run has logged it as a model, or its journal lies beside it.
     """
-    everywhere = [each.experiment_id for each in connection.search_experiments()]
-    for model in connection.search_logged_models(everywhere, f"tags.`{DIGEST}` = '{digest}'"):
+    for model in connection.search_logged_models(experiments(connection), f"tags.`{DIGEST}` = '{digest}'"):
         return model.experiment_id, model.source_run_id or None
     journal = bundle.absolute().parent / FILE
     if journal.is_file() and (begun := journal.read_text(encoding="utf-8").partition("\n")[0]):
-        for run in connection.search_runs(everywhere, f"tags.`{RUN}` = '{json.loads(begun)['uid']}'", max_results=1):
+        for run in runs(connection, f"tags.`{RUN}` = '{json.loads(begun)['uid']}'"):
             return run.info.experiment_id, run.info.run_id
     return None, None

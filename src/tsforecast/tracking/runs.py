@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import json
 import logging
 import os
 import re
@@ -21,9 +22,10 @@ from uuid import uuid4
 import numpy as np
 
 from tsforecast.bundle import provenance
-from tsforecast.errors import ConfigError, OutputError, without_password
-from tsforecast.tracking import client, system
+from tsforecast.errors import ConfigError, OutputError
+from tsforecast.tracking import system
 from tsforecast.tracking.journal import Journal, opened
+from tsforecast.tracking.store import SERVERS, Store
 from tsforecast.tracking.upload import PARENT, RUN, Upload
 
 log = logging.getLogger(__name__)
@@ -67,16 +69,20 @@ class Run:
     def log_bundle(self, path: Path) -> None:
         """The bundle as a pyfunc model that any MLflow tool can load, where models are logged."""
 
+    def follow(self) -> None:
+        """Show now what was told; else it is shown with the next epoch, or at the end."""
+
 
 class Recorded(Run):
-    """A run in a journal on disk, which the store follows: after its begin, its epochs and its end.
+    """A run in a journal on disk, which the store follows: after each epoch and at the end.
 
-    That the store fails is told once. It is asked again when the run ends; runs that begin then are left to `sync`.
+    Nothing waits for the store before that. That it fails is told once; it is asked again when the run ends; runs that
+    begin then are left to `sync`.
     """
 
-    def __init__(self, journal: Journal, uri: str, log_model: bool) -> None:
+    def __init__(self, journal: Journal, store: Store, log_model: bool) -> None:
         self.journal, self.uid, self.log_model = journal, journal.begun["uid"], log_model
-        self.upload, self.folder = Upload(journal, uri), journal.file.parent
+        self.upload, self.folder = Upload(journal, store), journal.file.parent
         self.away = self.spared = self.upload.down
         self._epochs = {each["step"] for each in journal.events if each.get("epoch")}
 
@@ -112,12 +118,11 @@ class Recorded(Run):
             self.journal.append("model", path=self._placed(path))
 
     def follow(self, last: bool = False) -> None:
-        """Bring the store to where the journal is, if it answers."""
+        """See `Run`; the `last` time a store that did not answer is asked once more."""
         if self.away and not (last and not (self.spared and self.upload.down)):
             return
         try:
-            with client.asked_once(client.WAIT):
-                self.upload.replay(CATCH_UP if self.away else float("inf"))
+            self.upload.replay(CATCH_UP if self.away else float("inf"))
         except OutputError as error:
             if not self.away:
                 what = "MLflow at %s does not record this run (%s): it is in %s, which `%s` uploads"
@@ -137,7 +142,7 @@ class Recorded(Run):
     @property
     def next_step(self) -> str:  # type: ignore[override]
         """See `Run`."""
-        return client.view(self.upload.uri) if self.upload.complete else self._sync
+        return self.upload.store.view if self.upload.complete else self._sync
 
 
 class NoTracker:
@@ -183,30 +188,20 @@ class MLflowTracker:
     system_metrics: bool = False
 
     def __post_init__(self) -> None:
-        from_env = os.environ.get("MLFLOW_TRACKING_URI")
-        uri = from_env or self.uri or ""
-        if client.database(uri) is None and not uri.startswith(client.SERVERS):
+        from_env, store = os.environ.get("MLFLOW_TRACKING_URI"), Store(self.uri or "none")
+        if store.file is None and not store.uri.startswith(SERVERS):
             what, fix = "MLflow cannot record runs there", "give one of these, or tracking=none to record nothing"
             where = "the environment variable MLFLOW_TRACKING_URI" if from_env else "tracking.uri"
             allowed = "sqlite:////absolute/path/mlflow.db, http://host:port, postgresql://..., mysql://..."
-            raise ConfigError(what, where=where, got=repr(uri), allowed=allowed, fix=fix)
+            raise ConfigError(what, where=where, got=from_env or self.uri, allowed=allowed, fix=fix)
         if not isinstance(self.tags, Mapping):
             raise ConfigError("tags have names", where="tracking.tags", got=self.tags, fix="+tracking.tags.team=grid")
         if self.system_metrics:
             system.check()
-        self.uri, self.experiment = uri, self.experiment or "tsforecast"
+        self.uri, self.experiment = store.uri, self.experiment or "tsforecast"
 
     @contextlib.contextmanager
-    def run(
-        self,
-        name: str,
-        params: Facts,
-        tags: Facts | None = None,
-        origin: Facts | None = None,
-        parent: str = "",
-        *,
-        out: Path,
-    ) -> Iterator[Run]:
+    def run(self, name: str, params: Facts, tags: Facts | None = None, parent: str = "", *, out: Path) -> Iterator[Run]:
         """A run that ends FINISHED, FAILED when an error leaves the block, KILLED on Ctrl-C or SIGTERM.
 
         Whatever becomes of the store, the run goes on: what it was told is in its folder.
@@ -219,36 +214,34 @@ class MLflowTracker:
             The configuration; nested mappings become dotted names.
         tags
             Free text by key.
-        origin
-            What `tsforecast.bundle.provenance.provenance` gave, for the tags; as a file it is in `out`, if at all.
         parent
             The `uid` of the run that this one is a part of, under which MLflow shows it.
         out
-            The run's folder. A run of the same parameters that was there before goes on.
+            The run's folder. A run of the same parameters that was there before goes on. What a `provenance.json` says
+            there of its origin becomes tags.
 
         Raises
         ------
         OutputError
             The folder cannot be written, or another process is at work there.
         """
-        uid = uuid4().hex
-        tags = {**_source(origin), **dict(_flat(self.tags)), **(tags or {}), **({PARENT: parent} if parent else {})}
+        uid, store = uuid4().hex, Store(self.uri)
+        tags = {**_source(out), **dict(_flat(self.tags)), **(tags or {}), **({PARENT: parent} if parent else {})}
         tags |= {RUN: uid, "tsforecast.host": socket.gethostname(), "tsforecast.folder": str(out.absolute())}
         facts = {
             "uid": uid,
             "name": self.run_name or name,
             "experiment": self.experiment,
-            "store": without_password(str(self.uri)),
+            "store": str(store),
             "params": {_key(name): str(value) for name, value in _flat(params)},
             "tags": {_key(name): str(value) for name, value in tags.items()},
         }
         with opened(out, facts) as journal:
-            run, status = Recorded(journal, str(self.uri), self.log_model), "FINISHED"
+            run, status = Recorded(journal, store, self.log_model), "FINISHED"
             run.log_artifact(out / provenance.FILE)  # a run that is killed has it too
             try:
-                measured = system.sampled(journal) if self.system_metrics else contextlib.nullcontext()
-                with _sigterm_interrupts(), measured:
-                    run.follow()
+                load = system.sampled(journal) if self.system_metrics else contextlib.nullcontext()
+                with _sigterm_interrupts(), load:
                     yield run
             except BaseException as error:
                 status = _status(error)
@@ -258,12 +251,14 @@ class MLflowTracker:
                 run.follow(last=True)
 
 
-def _source(origin: Facts | None) -> dict[str, str]:
-    """MLflow's own tags, which its pages show."""
-    git = (origin or {}).get("git") or {}
+def _source(out: Path) -> dict[str, str]:
+    """MLflow's own tags, which its pages show, and ours: where a run comes from."""
+    file = out / provenance.FILE
+    origin = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    git = origin.get("git") or {}
     tags = {"mlflow.user": getpass.getuser(), "mlflow.source.name": sys.argv[0], "mlflow.source.type": "LOCAL"}
     tags |= {f"mlflow.source.git.{key}": git[key] for key in ("commit", "branch") if git.get(key)}
-    return tags | provenance.tags(origin or {})
+    return tags | provenance.tags(origin)
 
 
 def _flat(params: Facts, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from tsforecast.errors import ConfigError, DataError, OutputError
-from tsforecast.tracking import client
-from tsforecast.tracking.journal import BUSY, FILE, Journal, journals
+from tsforecast.tracking.journal import FILE, BusyError, Journal, journals
+from tsforecast.tracking.store import PATIENCE, Store, runs
 from tsforecast.tracking.upload import RUN, Upload
 
 
@@ -31,106 +30,94 @@ def sync(place: Path, uri: str | None = None) -> Iterator[str]:
     OutputError
         The store cannot be reached, or refused a run; what it has got until then it does not get again.
     """
-    found = journals(place)
+    found, failed = journals(place), []
     if not found:
         fix = f"give a run's folder, which has a {FILE}, or one with such folders in it"
         raise DataError("no run here was tracked", where=place, fix=fix)
-    failed = []
     for file in found:
         try:
-            yield _synced(file, uri)
+            with Journal(file) as journal:
+                line = _synced(journal, uri)
+        except BusyError:
+            line = f"{file.parent}  is at work"
         except OutputError as error:
-            if "://" in str(error.where):  # the store's: if it does not answer, no other run has to be tried
-                client.answers(str(error.where))
+            if isinstance(error.where, Store):  # if it does not answer, no other run has to be tried
+                error.where.answers()
             failed.append(file)
-            yield f"{file.parent}  is not uploaded: {error.what}: {error.got}"
+            line = f"{file.parent}  is not uploaded: {error.what}: {error.got}"
+        yield line
     if failed:
         what, fix = "not all of these runs could be uploaded", "see their lines above"
         raise OutputError(what, where=place, got=failed, fix=fix)
 
 
-def _synced(file: Path, uri: str | None) -> str:
-    try:
-        journal = Journal(file)
-    except OutputError as error:
-        if error.what != BUSY:
-            raise
-        return f"{file.parent}  is at work"
-    with journal:
-        if not journal.events:
-            return f"{file.parent}  was never begun"
-        if dead := not journal.ended:
-            journal.append("end", journal.events[-1]["at"], status="FAILED")
-        upload = Upload(journal, _address(journal, uri))
-        before = upload.done
-        with client.asked_once(client.PATIENCE):
-            upload.replay()
-        new, dead_too = upload.done - before, ", its process was dead" * dead
-        told = f"{new} of {upload.done} events uploaded" if new else "nothing is missing"
-        return f"{file.parent}  {told}{dead_too}, run {upload.run}"
-
-
-def _address(journal: Journal, uri: str | None) -> str:
-    address = os.environ.get("MLFLOW_TRACKING_URI") or uri or str(journal.begun["store"])
-    if "***" in address:
+def _synced(journal: Journal, uri: str | None) -> str:
+    folder = journal.file.parent
+    if not journal.events:
+        return f"{folder}  was never begun"
+    store = Store(uri or journal.begun["store"])
+    if "***" in store.uri:
         what, fix = "the address of the store has a password, which is not kept", "uri=..., or set MLFLOW_TRACKING_URI"
-        raise ConfigError(what, where=journal.file, got=address, fix=fix)
-    return address
+        raise ConfigError(what, where=journal.file, got=str(store), fix=fix)
+    if dead := not journal.ended:
+        journal.append("end", journal.events[-1]["at"], status="FAILED")
+    upload = Upload(journal, store)
+    before = upload.done
+    upload.replay(wait=PATIENCE)
+    new = upload.done - before
+    told = f"{new} of {upload.done} events uploaded" if new else "nothing is missing"
+    return f"{folder}  {told}{', its process was dead' * dead}, run {upload.run}"
 
 
-def close_dead(folder: Path, uri: str | None = None) -> list[str]:
+def close_dead(folder: Path, uri: str) -> list[str]:
     """Close the runs whose process died, as FAILED at the time of the last thing known of them; a line for each.
 
     These are the runs in `folder`, and those that the store has as running, that were begun on this host, and whose
-    folder is gone or is at work no longer.
+    folder is gone or is at work no longer. Where nothing is seen of the place that a folder was in, it may be that of
+    another container: its runs are left alone.
 
     Parameters
     ----------
     uri
-        Of the store; MLFLOW_TRACKING_URI wins. None: the one of each run, and no store is searched.
+        Of the store; MLFLOW_TRACKING_URI wins.
 
     Raises
     ------
     OutputError
         The store cannot be reached.
     """
-    dead = [file for file in journals(folder) if _dead(file)]
-    closed = [_synced(file, uri) for file in dead]
-    if (address := os.environ.get("MLFLOW_TRACKING_URI") or uri) is None:
+    store, closed = Store(uri), list[str]()
+    for file in journals(folder):
+        if journal := _left(file):
+            with journal:
+                if journal.events and not journal.ended:
+                    closed.append(_synced(journal, uri))
+    if store.missing:
         return closed
-    with client.asked_once(client.WAIT), client.errors(address):
-        client.import_mlflow()
-        client.reach(address)
-        file = client.database(address)
-        if file is not None and not file.exists():
-            return closed
-        store = client.connect(address)
-        everywhere = [each.experiment_id for each in store.search_experiments()]
-        mine = f"attributes.status = 'RUNNING' and tags.`tsforecast.host` = '{socket.gethostname()}'"
-        for run in store.search_runs(everywhere, mine, max_results=1000):
-            closed += _close(store, run, address)
-    return closed
+    with store.asked() as client:
+        wanted = f"attributes.status = 'RUNNING' and tags.`tsforecast.host` = '{socket.gethostname()}'"
+        return closed + [line for run in runs(client, wanted) for line in _close(client, run, uri)]
 
 
-def _dead(file: Path) -> bool:
+def _left(file: Path) -> Journal | None:
+    """A journal that no process is at work on; None too for one that is damaged, of which `sync` tells."""
     try:
-        with Journal(file) as journal:
-            return bool(journal.events) and not journal.ended
-    except OutputError:  # it has the lock
-        return False
+        return Journal(file)
+    except OutputError:
+        return None
 
 
-def _close(store: Any, run: Any, address: str) -> list[str]:
+def _close(client: Any, run: Any, uri: str) -> list[str]:
     """Close one run that the store has as running, if nobody is at work on it."""
     folder = Path(run.data.tags["tsforecast.folder"])
+    if not folder.parent.exists():
+        return []
     for file in folder.glob("tracking*.jsonl"):
-        try:
-            with Journal(file) as journal:
-                mine = bool(journal.events) and journal.begun["uid"] == run.data.tags[RUN]
-        except OutputError:
+        if (journal := _left(file)) is None:
             return []
-        if mine:
-            return [_synced(file, address)]
-    told = [each.timestamp for name in run.data.metrics for each in store.get_metric_history(run.info.run_id, name)]
-    store.set_terminated(run.info.run_id, "FAILED", max(told, default=run.info.start_time))
+        with journal:
+            if journal.events and journal.begun["uid"] == run.data.tags[RUN]:
+                return [_synced(journal, uri)]
+    told = [each.timestamp for name in run.data.metrics for each in client.get_metric_history(run.info.run_id, name)]
+    client.set_terminated(run.info.run_id, "FAILED", max(told, default=run.info.start_time))
     return [f"{folder}  is gone, run {run.info.run_id}"]

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import Any
 
 from tsforecast.errors import ConfigError
-from tsforecast.tracking.client import import_mlflow
 from tsforecast.tracking.journal import Journal
+from tsforecast.tracking.store import import_mlflow
 
 
 def check() -> None:
@@ -27,23 +26,26 @@ def sampled(journal: Journal) -> Iterator[None]:
     MLflow's environment variable MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL is another number of seconds.
     """
     import_mlflow()
-    from mlflow.environment_variables import MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL as INTERVAL
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-    monitors, ended = _monitors(), threading.Event()
-    step = sum("system" in each for each in journal.events)  # where the run goes on
+    load = SystemMetricsMonitor("", tracking_uri="http://")  # it only measures: nothing is sent anywhere
+    ended, step = threading.Event(), sum("system" in each for each in journal.events)  # where the run goes on
+
+    def measured() -> dict[str, float]:
+        load.collect_metrics()
+        found = load.aggregate_metrics()
+        for each in load.monitors:
+            each.clear_metrics()
+        return {f"system/{name}": float(value) for name, value in found.items()}
 
     def follow() -> None:
         number, over = step, False
         while not over:
-            over = ended.wait(INTERVAL.get() or 10)
-            values: dict[str, float] = {}
-            for each in monitors:
-                each.collect_metrics()
-                values |= {f"system/{name}": float(value) for name, value in each.aggregate_metrics().items()}
-                each.clear_metrics()
-            journal.append("metrics", step=number, values=values, system=True)
+            over = ended.wait(load.sampling_interval)
+            journal.append("metrics", step=number, values=measured(), system=True)
             number += 1
 
+    measured()  # the first load of a processor is that since it was last asked: none
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()
     try:
@@ -51,20 +53,3 @@ def sampled(journal: Journal) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-
-
-def _monitors() -> list[Any]:
-    from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
-    from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
-    from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
-    from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
-    from mlflow.system_metrics.metrics.rocm_monitor import ROCMMonitor
-
-    found = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
-    for kind in (GPUMonitor, ROCMMonitor):
-        with suppress(ImportError, RuntimeError):  # there is none of its makers
-            found.append(kind())
-    for each in found:
-        each.collect_metrics()  # the first load of a processor is that since it was last asked: none
-        each.clear_metrics()
-    return found

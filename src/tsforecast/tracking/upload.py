@@ -9,9 +9,9 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tsforecast.errors import OutputError, without_password
-from tsforecast.tracking import client
+from tsforecast.errors import OutputError
 from tsforecast.tracking.journal import Journal
+from tsforecast.tracking.store import Store, runs
 
 log = logging.getLogger(__name__)
 AGAIN = 60  # seconds
@@ -29,10 +29,9 @@ class Upload:
 
     _failed: ClassVar[dict[str, float]] = {}  # by store: when it last did, of any run of this process
 
-    def __init__(self, journal: Journal, uri: str) -> None:
-        self.journal, self.uri, self.store = journal, uri, without_password(uri)
-        self.run, self.done = journal.uploaded(self.store)
-        self._client: Any = None
+    def __init__(self, journal: Journal, store: Store) -> None:
+        self.journal, self.store, self.name = journal, store, str(store)
+        self.run, self.done = journal.uploaded(self.name)
 
     @property
     def complete(self) -> bool:
@@ -42,15 +41,17 @@ class Upload:
     @property
     def down(self) -> bool:
         """Whether the store failed a run of this process in the last minute: a sweep does not wait each time."""
-        return time.monotonic() - self._failed.get(self.store, -AGAIN) < AGAIN
+        return time.monotonic() - self._failed.get(self.name, -AGAIN) < AGAIN
 
-    def replay(self, seconds: float = float("inf")) -> None:
+    def replay(self, seconds: float = float("inf"), wait: float | None = None) -> None:
         """Upload what the store lacks.
 
         Parameters
         ----------
         seconds
             After these nothing further is begun.
+        wait
+            Seconds for each answer: see `Store.asked`.
 
         Raises
         ------
@@ -58,25 +59,20 @@ class Upload:
             The store cannot be reached, does not answer in time, or refuses.
         """
         until = time.monotonic() + seconds
-        with client.errors(self.uri):
-            try:
-                client.import_mlflow()
-                self._client = self._client or self._connected()
+        try:
+            with self.store.asked(wait=wait) as client:
+                self._client = client
                 while events := self._next():
                     getattr(self, f"_{events[0]['event']}")(*events)
                     self.done += len(events)
                     if not self.complete and time.monotonic() > until:
                         raise OutputError("it answers too slowly", where=self.store)
-                self._failed.pop(self.store, None)
-            except BaseException:
-                self._client, self._failed[self.store] = None, time.monotonic()  # to be looked at anew
-                raise
-            finally:
-                self.journal.mark(self.store, self.run, self.done)
-
-    def _connected(self) -> Any:
-        client.reach(self.uri)
-        return client.connect(self.uri)
+            self._failed.pop(self.name, None)
+        except BaseException:
+            self._failed[self.name] = time.monotonic()
+            raise
+        finally:
+            self.journal.mark(self.name, self.run, self.done)
 
     def _next(self) -> list[dict[str, Any]]:
         """The first event that is missing, and those metrics after it that go with it in one request."""
@@ -86,7 +82,7 @@ class Upload:
     def _begin(self, event: dict[str, Any]) -> None:
         from mlflow.entities import Param
 
-        experiment = client.experiment_id(self._client, event["experiment"], self.uri)
+        experiment = self.store.experiment(self._client, event["experiment"])
         tags = {**event["tags"], "mlflow.runName": event["name"]}
         if (parent := tags.get(PARENT)) and (found := self._tagged(RUN, parent)):
             tags["mlflow.parentRunId"] = found[0]
@@ -100,9 +96,7 @@ class Upload:
             self._client.set_tag(child, "mlflow.parentRunId", self.run)
 
     def _tagged(self, tag: str, value: str) -> list[str]:
-        everywhere = [each.experiment_id for each in self._client.search_experiments()]
-        found = self._client.search_runs(everywhere, f"tags.`{tag}` = '{value}'", max_results=1000)
-        return [each.info.run_id for each in found]
+        return [each.info.run_id for each in runs(self._client, f"tags.`{tag}` = '{value}'")]
 
     def _metrics(self, *events: dict[str, Any]) -> None:
         from mlflow.entities import Metric

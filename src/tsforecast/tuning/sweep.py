@@ -48,6 +48,7 @@ def sweep(config: DictConfig, arguments: Sequence[str]) -> list[float]:
     there, total = study.get_trials(deepcopy=False), plan.settings.n_trials
     log.info("study %s: %d of %d trials are there; in %s", study.study_name, tally(there), total, plan.folder)
     with build(config.tracking).run(f"{study.study_name}-tuning", best.facts(plan), out=plan.folder) as run:
+        run.follow()
         plan = replace(plan, parent=run.uid, begun=len(there))
         complete(plan, study)
         if not study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,)):
