@@ -17,7 +17,7 @@ from tsforecast.errors import ConfigError, count, one_of
 
 if TYPE_CHECKING:
     from tsforecast.bundle.bundle import Bundle
-    from tsforecast.data.sources import Loaded, Source
+    from tsforecast.data.sources import Source
     from tsforecast.promotion.comparison import Comparison
     from tsforecast.promotion.decision import Decision
 
@@ -74,16 +74,8 @@ def _decided(cfg: DictConfig, asked: Sequence[str], source: Source | None = None
         return alias.rollback()
 
     def compare(candidate: Bundle, champion: Bundle | None) -> Comparison:
-        first = source or build_or_trained(cfg, "dataset", candidate)
-        loaded, split = first.load(for_training=False), build_or_trained(cfg, "split", candidate)
-        places = {"path": getattr(first, "file", None), "static_path": getattr(first, "static_path", None)}
-        same = {key: str(place) for key, place in places.items() if place}
-
-        def load(bundle: Bundle) -> Loaded:  # from the same file, perhaps other columns
-            own = first if source or bundle is candidate else build_or_trained(cfg, "dataset", bundle, **same)
-            return loaded if own == first else own.load(for_training=False)
-
-        return compared(candidate, champion, load, split, part=part, stride=cfg.stride)
+        rows, split = source or build_or_trained(cfg, "dataset", candidate), build_or_trained(cfg, "split", candidate)
+        return compared(candidate, champion, rows, split, part=part, stride=cfg.stride)
 
     return alias.promote(str(cfg["from"]), build(cfg.gate), compare, force=cfg.force)
 

@@ -23,7 +23,7 @@ ASKED = partial(Gate, tolerance=None, difference=None, baseline=False, coverage=
 
 
 def on_etth1(run: Result, candidate: Bundle, champion: Bundle | None = None, **how: Any) -> Comparison:
-    return compared(candidate, champion, lambda _: run.data.loaded, run.experiment.split, **how)
+    return compared(candidate, champion, run.experiment.source, run.experiment.split, **how)
 
 
 def judged(gate: Gate, found: Comparison) -> dict[str, Verdict]:
@@ -163,7 +163,7 @@ def test_series_that_the_champion_does_not_know_are_not_compared(ridge: Result) 
     words = ("dataset=long", "split=ltsf", "model=ridge", "lookback=48", "horizon=24", "tracking=none", "report=none")
     three = tsf.train(*words, data=pd.concat(long), **how)
     two = tsf.train(*words, data=pd.concat(long[:2]), **how)
-    found = compared(three.bundle, two.bundle, lambda _: three.data.loaded, three.experiment.split)
+    found = compared(three.bundle, two.bundle, three.experiment.source, three.experiment.split)
     assert set(found.record.windows["unique_id"]) == {"OT", "HUFL"}
     assert found.windows["count"] == two.metrics["test/windows"]
     assert found.scores[CHAMPION]["mae_raw"] == pytest.approx(two.metrics["test/mae_raw"], rel=1e-9)

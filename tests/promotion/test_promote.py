@@ -193,6 +193,9 @@ def test_a_candidate_with_another_covariate_is_compared_on_the_same_rows(store: 
     scores = store.promote("to=six", "gate=none").record["scores"]
     assert scores["champion"]["mae_raw"] == pytest.approx(one.metrics["test/mae_raw"], rel=1e-9)
     assert scores["candidate"]["mae_raw"] == pytest.approx(other.metrics["test/mae_raw"], rel=1e-9)
+    wide, names = one.data.panel.to_wide(time="ds").assign(OT=other.data.panel.past[:, 0]), list(one.bundle.channels)
+    back = store.promote("to=six", "from=2", "gate=none", data=wide, time="ds", target=names)  # and no word of OT
+    assert back.record["scores"]["champion"]["mae_raw"] == pytest.approx(other.metrics["test/mae_raw"], rel=1e-9)
 
 
 def test_a_champion_that_moves_while_they_are_compared_is_not_overwritten(

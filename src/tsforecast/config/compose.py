@@ -170,10 +170,8 @@ def build(node: Any, **arguments: Any) -> Any:
         raise ConfigError(what, where=where or None, got=got, allowed=allowed or None, fix=fix) from error
 
 
-def build_or_trained(cfg: DictConfig, group: str, bundle: Bundle, **keys: Any) -> Any:
+def build_or_trained(cfg: DictConfig, group: str, bundle: Bundle) -> Any:
     """The `dataset` or `split` that is chosen, else the one that the bundle was trained on, with the keys given.
-
-    Those that `cfg` has go over `keys`.
 
     Raises
     ------
@@ -183,5 +181,5 @@ def build_or_trained(cfg: DictConfig, group: str, bundle: Bundle, **keys: Any) -
     from tsforecast.training.prepare import trained_on
 
     given: Any = OmegaConf.to_container(cfg, resolve=True)
-    keys |= given[group] or {}
+    keys = given[group] or {}
     return build(cfg[group]) if "_target_" in keys else trained_on(bundle, group, keys, cfg.paths.data_dir)

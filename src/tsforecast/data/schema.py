@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from tsforecast.data.frequency import Axis, parse
-from tsforecast.data.panel import Panel
+from tsforecast.data.panel import GROUPS, Panel
 from tsforecast.errors import ConfigError, one_of
 
 NAIVE = "naive"  # the time zone of timestamps that have none
@@ -174,6 +174,11 @@ class Schema:
         phase = phase if len(phase) < 100 else []
         closed = not self.target
         return replace(self, target=panel.channels, freq=panel.freq, timezone=zone, closed=closed, phase=phase)
+
+    @property
+    def roles(self) -> dict[str, Any]:
+        """Which columns are what: what is read, not how."""
+        return {name: getattr(self, name) for name in (*GROUPS, "categorical")}
 
     def off_grid(self, axis: Axis) -> np.ndarray:
         """Which stamps stand between those of training: half past, where training had whole hours."""

@@ -73,6 +73,9 @@ class Source(Protocol):
             It cannot be read, or its content cannot be used; all problems are listed.
         """
 
+    def reading(self, schema: Schema) -> Source:
+        """The same rows with the columns of another schema."""
+
 
 @dataclass(frozen=True)
 class FrameSource:
@@ -96,6 +99,10 @@ class FrameSource:
         frame, static = as_frame(self.frame), None if self.static is None else as_frame(self.static)
         panel = to_panel(frame, self.schema, Problems("the frame"), static=static, for_training=for_training)
         return Loaded(panel, self.schema, self.name, frame_digest(frame), "memory")
+
+    def reading(self, schema: Schema) -> FrameSource:
+        """See `Source`."""
+        return replace(self, schema=replace(self.schema, **schema.roles))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +132,10 @@ class Stored(Schema, ABC):
     def schema(self) -> Schema:
         """What is not about this table alone."""
         return Schema(**{f.name: getattr(self, f.name) for f in fields(Schema)})
+
+    def reading(self, schema: Schema) -> Stored:
+        """See `Source`."""
+        return replace(self, **schema.roles)
 
     def read_all(self) -> pd.DataFrame:
         """Every column of the table, read as this one is, whatever role it has."""

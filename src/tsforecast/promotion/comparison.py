@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
@@ -14,11 +14,11 @@ import pandas as pd
 
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.data.panel import Panel
-from tsforecast.data.sources import Loaded
+from tsforecast.data.sources import Source
 from tsforecast.errors import DataError
 from tsforecast.leaderboards.difference import Difference
-from tsforecast.models.naive import SeasonalNaiveForecaster
-from tsforecast.training.evaluate import evaluate
+from tsforecast.models.naive import SeasonalNaive
+from tsforecast.training.evaluate import baselines, evaluate
 from tsforecast.training.prepare import Prepared, Split
 from tsforecast.training.record import Record
 
@@ -64,7 +64,7 @@ class Comparison:
 def compared(
     candidate: Bundle,
     champion: Bundle | None,
-    load: Callable[[Bundle], Loaded],
+    source: Source,
     split: Split,
     *,
     part: str = "test",
@@ -76,8 +76,8 @@ def compared(
 
     Parameters
     ----------
-    load
-        The data with the columns of a bundle.
+    source
+        The data, with the columns of the candidate; the champion's are read where it has others.
     part
         The rows to forecast.
     stride
@@ -90,37 +90,37 @@ def compared(
     DataError
         The data cannot be used by one of them.
     """
-    bundles = {CANDIDATE: candidate} | ({CHAMPION: champion} if champion else {})
-    _check(bundles)
-    loaded, dims = load(candidate), candidate.dims
-    theirs = champion and champion.panel(load(champion).panel, short="drop")
+    loaded, dims, theirs = source.load(for_training=False), candidate.dims, None
+    if champion:
+        _check(candidate, champion)
+        same = champion.schema.roles == candidate.schema.roles
+        other = loaded if same else source.reading(champion.schema).load(for_training=False)
+        theirs = champion.panel(other.panel, short="drop")
     own = loaded.panel.select(np.isin(loaded.panel.ids, theirs.ids)) if theirs else loaded.panel
     data = Prepared.of(candidate, replace(loaded, panel=own), split)
-    prepared = {CANDIDATE: data}
+    rivals = {CANDIDATE: (candidate, data)}
     if champion and theirs:
         panel, features = _same(data.panel, theirs), champion.features
         sizes = replace(champion.dims, season=dims.season)  # of MASE there is one scale
-        changed: dict[str, Any] = {"features": features, "encoded": features.encode(panel), "dims": sizes}
-        prepared[CHAMPION] = replace(data, loaded=replace(loaded, panel=panel), **changed)
-    naive = replace(dims, lookback=dims.season, quantiles=())
-    points = SeasonalNaiveForecaster(dims.season, dims.horizon)
-    bundles[NAIVE] = replace(candidate, forecaster=points, dims=naive, quantile_levels=(), offsets=None)
-    prepared[NAIVE] = replace(data, dims=naive)
-    windows = {name: each.windows(part) for name, each in prepared.items()}
+        read = Prepared(replace(loaded, panel=panel), data.borders, features, features.encode(panel), sizes)
+        rivals[CHAMPION] = champion, read
+    a_season = replace(candidate, dims=replace(dims, lookback=dims.season))
+    naive = baselines(a_season, {NAIVE: SeasonalNaive()}, data.windows(part))[NAIVE]
+    rivals[NAIVE] = naive, replace(data, dims=naive.dims)
+    windows = {name: each.windows(part) for name, (_, each) in rivals.items()}
     there = reduce(np.intersect1d, [each.origins for each in windows.values()])
-    fresh = there[~reduce(np.logical_or, [data.seen(each, there) for each in bundles.values()])]
+    fresh = there[~reduce(np.logical_or, [data.seen(bundle, there) for bundle, _ in rivals.values()])]
     series = np.searchsorted(data.panel.offsets, fresh, side="right") - 1
     kept = (fresh - data.borders.rows(part)[0][series]) % stride == 0
     if not kept.any():
-        until = {name: each.metadata.get("chosen_until") for name, each in bundles.items() if name != NAIVE}
+        until = [f"{each.metadata.get('chosen_until')} ({name})" for name, (each, _) in rivals.items() if name != NAIVE]
         what = f"no {part} window is left to compare on: their targets begin in rows on which a model was chosen"
         got, fix = f"rows up to {data.panel.time.max()}", "give newer rows: +dataset.path=NEWER.csv, or part=test"
-        allowed = "targets after " + ", ".join(f"{stamp} ({name})" for name, stamp in until.items())
-        raise IncomparableError(what, where="dataset", got=got, allowed=allowed, fix=fix)
+        raise IncomparableError(what, where="dataset", got=got, allowed=f"targets after {', '.join(until)}", fix=fix)
     scores = {}
-    for name, each in prepared.items():
+    for name, (bundle, each) in rivals.items():
         chosen = windows[name].subset(np.isin(windows[name].origins, fresh[kept]))
-        scores[name] = evaluate(bundles[name], each.panel, chosen, each.scale, keep=True)
+        scores[name] = evaluate(bundle, each.panel, chosen, each.scale, keep=True)
     cutoffs = data.panel.time[fresh[kept] - 1]
     frame = pd.DataFrame({"fold": 0, "unique_id": data.panel.ids[series[kept]], "cutoff": cutoffs})
     about = {"part": part, "count": len(frame), "left_out": len(there) - len(fresh), "stride": stride}
@@ -153,14 +153,14 @@ def _same(panel: Panel, theirs: Panel) -> Panel:
     return found
 
 
-def _check(bundles: Mapping[str, Bundle]) -> None:
+def _check(candidate: Bundle, champion: Bundle) -> None:
     """Raise IncomparableError when the bundles forecast other things."""
-    terms = [
+    own, theirs = (
         {"channels": ", ".join(sorted(each.channels)), "horizon": each.dims.horizon, "frequency": each.freq}
-        for each in bundles.values()
-    ]
-    if apart := [name for name in terms[0] if terms[0][name] != terms[-1][name]]:
-        got, allowed = ("; ".join(f"{name} {each[name]}" for name in apart) for each in (terms[0], terms[-1]))
+        for each in (candidate, champion)
+    )
+    if apart := [name for name in own if own[name] != theirs[name]]:
+        got, allowed = ("; ".join(f"{name} {each[name]}" for name in apart) for each in (own, theirs))
         what = f"candidate and champion cannot be compared: they have other {' and '.join(apart)}"
         fix = f"train one that forecasts the same, or {_FORCE}"
         raise IncomparableError(what, where=CANDIDATE, got=got, allowed=f"as the champion: {allowed}", fix=fix)

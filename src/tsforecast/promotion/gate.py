@@ -9,7 +9,6 @@ from typing import Any
 
 from tsforecast.errors import ConfigError, one_of
 from tsforecast.promotion.comparison import CANDIDATE, CHAMPION, NAIVE, Comparison
-from tsforecast.quantiles import intervals
 
 METRICS = ("mase", "mae_raw")  # of every window, and in units that bundles with other scalers share
 
@@ -72,21 +71,18 @@ class Gate:
 
     def __call__(self, found: Comparison) -> list[Verdict]:
         """Judge a comparison; where there is no champion, the rules against one are not asked."""
-        scores = found.scores
-        own, rivals = scores[CANDIDATE], {name: each[self.metric] for name, each in scores.items()}
-        verdicts = []
+        rivals = {name: each[self.metric] for name, each in found.scores.items()}
+        own, naive, verdicts = rivals[CANDIDATE], rivals[NAIVE], []
         if CHAMPION in rivals:
-            change = _change(rivals[CANDIDATE], rivals[CHAMPION])
+            change = _change(own, rivals[CHAMPION])
             verdicts += [] if self.tolerance is None else [self._metric(rivals, change, self.tolerance)]
             verdicts += [] if self.difference is None else [self._difference(found, change)]
         if self.baseline:
-            said = (
-                f"{self.metric} {rivals[CANDIDATE]:.4f} against {rivals[NAIVE]:.4f} of the seasonal naive, needs less"
-            )
-            verdicts.append(Verdict("baseline", rivals[CANDIDATE] < rivals[NAIVE], said, rivals))
+            said = f"{self.metric} {own:.4f} against {naive:.4f} of the seasonal naive, needs less"
+            verdicts.append(Verdict("baseline", own < naive, said, rivals))
         if (margin := self.coverage) is not None:
-            levels = found.record.scores[CANDIDATE].quantile_levels
-            verdicts += [_coverage(name, own[f"coverage-{name}"], margin) for name in intervals(levels)]
+            shares = {name: share for name, share in found.scores[CANDIDATE].items() if name.startswith("coverage-")}
+            verdicts += [_coverage(name, share, margin) for name, share in shares.items()]
         if self.latency is not None:
             said = f"a forecast takes {found.latency:.1f} ms, at most {self.latency:g}"
             said = "it has no golden request to time" if math.isnan(found.latency) else said
@@ -116,8 +112,9 @@ def _change(own: float, theirs: float) -> float:
     return own / theirs - 1 if theirs else math.inf if own else 0.0
 
 
-def _coverage(interval: str, share: float, margin: float) -> Verdict:
+def _coverage(rule: str, share: float, margin: float) -> Verdict:
+    interval = rule.partition("-")[2]
     level = float(interval) / 100
     said = f"the {interval} % interval covers {share:.1%}, needs {level:.0%} within {100 * margin:g} points"
     passed = abs(share - level) <= margin + 1e-12  # 0.1 of 0.9 is 0.8, which floats miss by a bit
-    return Verdict(f"coverage-{interval}", passed, said, {"coverage": share, "level": level})
+    return Verdict(rule, passed, said, {"coverage": share, "level": level})

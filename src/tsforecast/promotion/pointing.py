@@ -108,12 +108,9 @@ class Pointing:
             standing, back = aliases.get(alias), aliases.get(previous(alias))
             if standing is None or back in (None, standing):
                 what = f"model {self.model!r} has no version before its {alias} to go back to"
-                got, fix = (
-                    [f"{name}: {version}" for name, version in aliases.items()],
-                    "promote one by its number: from=1",
-                )
-                where = f"models:/{self.model}@{previous(alias)}"
-                raise BundleError(what, where=where, got=got or "no alias", fix=fix)
+                fix = "promote one by its number: from=1"
+                got = [f"{name}: {version}" for name, version in aliases.items()] or "no alias"
+                raise BundleError(what, where=f"models:/{self.model}@{previous(alias)}", got=got, fix=fix)
             for name, version in (("candidate", back), ("champion", standing)):
                 record[name] = {"reference": f"models:/{self.model}/{version}", "version": version}
             return self._carried_out(Decision.of(self.place, **record, action="rollback"))
