@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,6 @@ from tsforecast.errors import ConfigError, count, one_of
 
 if TYPE_CHECKING:
     from tsforecast.bundle.bundle import Bundle
-    from tsforecast.data.sources import Source
     from tsforecast.promotion.comparison import Comparison
     from tsforecast.promotion.decision import Decision
 
@@ -40,7 +40,8 @@ def promote(*words: str, data: Any = None, **dataset: Any) -> Decision:
     data
         A frame in memory to compare on; None: the data that the candidate was trained on.
     dataset
-        Keys of `dataset` that say what the columns of the frame are.
+        Keys of `dataset` that say what the columns of the frame are; none: each bundle reads those that it was
+        trained on.
 
     Returns
     -------
@@ -53,10 +54,11 @@ def promote(*words: str, data: Any = None, **dataset: Any) -> Decision:
         There is nothing to decide: no such model, version or data.
     """
     cfg, _, source, asked = called("promote", words, data, dataset)
-    return _decided(cfg, asked, source)
+    stated = dataset or any("dataset" in word.partition("=")[0] for word in words)
+    return _decided(cfg, asked, source, trained=not stated)
 
 
-def _decided(cfg: DictConfig, asked: Sequence[str], source: Source | None = None) -> Decision:
+def _decided(cfg: DictConfig, asked: Sequence[str], source: Any = None, *, trained: bool = False) -> Decision:
     model, part = cfg.name, cfg.part  # a missing one is said before anything is imported
     one_of("action", cfg.action, ("promote", "rollback"))
     one_of("part", part, ("train", "val", "test"))
@@ -74,7 +76,8 @@ def _decided(cfg: DictConfig, asked: Sequence[str], source: Source | None = None
         return alias.rollback()
 
     def compare(candidate: Bundle, champion: Bundle | None) -> Comparison:
-        rows, split = source or build_or_trained(cfg, "dataset", candidate), build_or_trained(cfg, "split", candidate)
+        own = replace(source, schema=candidate.schema) if source and trained else source
+        rows, split = own or build_or_trained(cfg, "dataset", candidate), build_or_trained(cfg, "split", candidate)
         return compared(candidate, champion, rows, split, part=part, stride=cfg.stride)
 
     return alias.promote(str(cfg["from"]), build(cfg.gate), compare, force=cfg.force)

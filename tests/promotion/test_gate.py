@@ -176,5 +176,11 @@ def test_a_gate_has_no_other_metric_and_no_negative_bound() -> None:
         Gate(metric="mse")
     with refused(ConfigError, where="gate.difference", got="best"):
         Gate(difference="best")
+    for word in ("no", "maybe"):
+        with refused(ConfigError, where="gate.baseline", got=word):
+            Gate(baseline=word)  # type: ignore[arg-type]
+    for bound in (True, "much"):
+        with refused(ConfigError, where="gate.coverage", got=bound):
+            Gate(coverage=bound)  # type: ignore[arg-type]
     with refused(ConfigError, where="gate.tolerance", got=-1):
         Gate(tolerance=-1)

@@ -49,7 +49,7 @@ class Difference:
         each = np.asarray(first, dtype=np.float64) - second
         each = each[~np.isnan(each)]
         _, p = diebold_mariano(each, overlap)
-        return cls(float(each.mean()), p, bootstrap_interval(each, overlap), len(each))
+        return cls(float(each.mean()) if len(each) else float("nan"), p, bootstrap_interval(each, overlap), len(each))
 
 
 def diebold_mariano(difference: Float[np.ndarray, " T"], overlap: int) -> tuple[float, float]:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.data.panel import Panel
-from tsforecast.data.sources import Source
+from tsforecast.data.sources import Loaded, Source
 from tsforecast.errors import DataError
 from tsforecast.leaderboards.difference import Difference
 from tsforecast.models.naive import SeasonalNaive
@@ -86,16 +86,16 @@ def compared(
     Raises
     ------
     IncomparableError
-        They have other channels, another horizon or frequency, other rows, or no window is left.
+        They have other channels, another horizon or frequency, other rows, the champion cannot read the data, or no
+        window is left.
     DataError
-        The data cannot be used by one of them.
+        The data cannot be used by the candidate.
     """
     loaded, dims, theirs = source.load(for_training=False), candidate.dims, None
     if champion:
         _check(candidate, champion)
         same = champion.schema.roles == candidate.schema.roles
-        other = loaded if same else source.reading(champion.schema).load(for_training=False)
-        theirs = champion.panel(other.panel, short="drop")
+        theirs = _read(champion, loaded if same else source.reading(champion.schema))
     own = loaded.panel.select(np.isin(loaded.panel.ids, theirs.ids)) if theirs else loaded.panel
     data = Prepared.of(candidate, replace(loaded, panel=own), split)
     rivals = {CANDIDATE: (candidate, data)}
@@ -115,7 +115,8 @@ def compared(
     if not kept.any():
         until = [f"{each.metadata.get('chosen_until')} ({name})" for name, (each, _) in rivals.items() if name != NAIVE]
         what = f"no {part} window is left to compare on: their targets begin in rows on which a model was chosen"
-        got, fix = f"rows up to {data.panel.time.max()}", "give newer rows: +dataset.path=NEWER.csv, or part=test"
+        got, fix = f"rows up to {data.panel.time.max()}", "give newer rows: +dataset.path=NEWER.csv"
+        fix += ", or part=test" * (part != "test")
         raise IncomparableError(what, where="dataset", got=got, allowed=f"targets after {', '.join(until)}", fix=fix)
     scores = {}
     for name, (bundle, each) in rivals.items():
@@ -141,6 +142,18 @@ def latency(bundle: Bundle) -> float:
         bundle.forecast(**request, stale="ignore")
         took.append(time.perf_counter() - began)
     return 1000 * float(np.median(took))
+
+
+def _read(champion: Bundle, rows: Loaded | Source) -> Panel:
+    """The series that the champion can forecast; IncomparableError where it cannot read these rows."""
+    try:
+        loaded = rows if isinstance(rows, Loaded) else rows.load(for_training=False)
+        return champion.panel(loaded.panel, short="drop")
+    except DataError as error:
+        what = f"the champion cannot forecast these rows: {' '.join(error.what.split())}"
+        what += f" ({error.parts['got']})" * bool(error.got)
+        fix = f"rows that it can read: +dataset.path=FILE, or {_FORCE}"
+        raise IncomparableError(what, where=error.where, got=error.got, allowed=error.allowed, fix=fix) from error
 
 
 def _same(panel: Panel, theirs: Panel) -> Panel:

@@ -57,7 +57,7 @@ class Gate:
     metric: str = "mase"
     tolerance: float | None = 0.01
     difference: str | None = "not_worse"
-    negligible: float = 0.001
+    negligible: float | None = 0.001
     baseline: bool = True
     coverage: float | None = 0.1
     latency: float | None = 250.0
@@ -65,8 +65,10 @@ class Gate:
     def __post_init__(self) -> None:
         one_of("gate.metric", self.metric, METRICS)
         one_of("gate.difference", self.difference, (None, "not_worse", "better"))
+        one_of("gate.baseline", self.baseline, (True, False))  # `no` is a word to Hydra, and a word is not false
         for name in ("tolerance", "negligible", "coverage", "latency"):
-            if (bound := getattr(self, name)) is not None and not 0 <= bound < math.inf:
+            bound = getattr(self, name)
+            if isinstance(bound, bool | str) or (bound is not None and not 0 <= bound < math.inf):
                 raise ConfigError("a bound is a number from 0 on", where=f"gate.{name}", got=bound, fix="or null")
 
     def __call__(self, found: Comparison) -> list[Verdict]:
@@ -96,7 +98,7 @@ class Gate:
 
     def _difference(self, found: Comparison, change: float) -> Verdict:
         each = found.difference(self.metric)
-        sure = each.told_apart and abs(change) > self.negligible
+        sure = each.told_apart and abs(change) > (self.negligible or 0)
         apart = "not told apart" if not each.told_apart else "told apart" if sure else "told apart, but negligible"
         worse = "better" if each.mean < 0 else "worse" if each.mean > 0 else "different"
         passed = sure and each.mean < 0 if self.difference == "better" else not (sure and each.mean > 0)

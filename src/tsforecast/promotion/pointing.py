@@ -83,9 +83,11 @@ class Pointing:
             if own["version"] == aliases.get(alias):
                 what, fix = f"version {own['version']} is {alias} already", "publish another one as candidate"
                 raise ConfigError(what, where=f"models:/{self.model}@{alias}", got=own["reference"], fix=fix)
-            champion, before = self._loaded(f"/{aliases[alias]}") if alias in aliases else (None, None)
+            champion, before, lost = self._standing(aliases.get(alias))
             record |= {"action": "promote", "candidate": own, "champion": before, "gate": asdict(gate)}
             try:
+                if lost:
+                    raise lost
                 found = compare(candidate, champion)
                 verdicts = gate(found)
                 record |= {"data": found.record.facts["data"], "windows": found.windows, "scores": found.scores}
@@ -121,6 +123,17 @@ class Pointing:
         bundle = Bundle.load(found.path)
         known = {"digest": bundle.digest, "chosen_until": bundle.metadata.get("chosen_until")}
         return bundle, {"reference": found.exact, "version": int(found.exact.rpartition("/")[2]), **known}
+
+    def _standing(self, version: int | None) -> tuple[Bundle | None, dict[str, Any] | None, IncomparableError | None]:
+        """The champion, what a record says of it, and why it cannot be compared with where its files are lost."""
+        if version is None:
+            return None, None, None
+        try:
+            return *self._loaded(f"/{version}"), None
+        except BundleError as error:
+            known = {"reference": f"models:/{self.model}/{version}", "version": version}
+            what, fix = f"the champion cannot be loaded: {error.what}", "publish it again, or --force reason='...'"
+            return None, known, IncomparableError(what, **{**error.parts, "fix": fix})
 
     def _carried_out(self, decision: Decision) -> Decision:
         """The decision, recorded and then done; unless it is refused, or the alias was moved by somebody meanwhile."""
