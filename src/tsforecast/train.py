@@ -17,7 +17,7 @@ from tsforecast.config.closing import next_steps
 from tsforecast.config.command import command
 from tsforecast.config.compose import build
 from tsforecast.config.job import follows, free, show
-from tsforecast.config.resume import unfinished
+from tsforecast.config.resume import check_unchanged, unfinished
 
 if TYPE_CHECKING:
     from tsforecast.data.sources import Source
@@ -70,6 +70,8 @@ def carry_out(
     data = planned.prepare()  # before a run is opened: what is wrong with the data is told at once
     origin = {**planned.origin, "data": data.record}
     told(origin)
+    if resumed and out:
+        check_unchanged(out, origin)
     if out is None or follows():
         return run_experiment(planned, out, data=data, parts=() if follows() else PARTS)
     report, tracker, publish = build(cfg.report), build(cfg.tracking), build(cfg.publish)

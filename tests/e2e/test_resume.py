@@ -129,6 +129,28 @@ def test_what_is_no_run_or_asks_for_more_is_refused(run: Run, folder: Path) -> N
     assert has_parts(done.error, where="resume", what=has("backtest"), fix=has("backtest.windows=2 ", "run.dir="))
 
 
+def test_a_run_does_not_go_on_with_other_data_and_says_what_else_has_changed(run: Run, folder: Path) -> None:
+    rows = (folder / "data" / DATA.name).read_text()
+    (folder / "mine.csv").write_text(rows)
+    asked = (*NETWORK, "dataset.path=mine.csv", "dataset.sha256=null")
+    place = killed(folder, "changed", KILLS["in mid-epoch"], *asked)
+    made = json.loads((place / "provenance.json").read_text())
+    made["packages"]["torch"] = "0.1"
+    (place / "provenance.json").write_text(json.dumps(made))
+    (folder / "mine.csv").write_text(rows.rpartition("\n43824,")[0] + "\n")
+    before = (place / "checkpoints" / "last.ckpt").read_bytes()
+    done = run(folder, "train", f"resume={place.name}")
+    assert has_parts(done.error, where="resume", allowed=has(made["data"]["digest"][:12]), fix=has("bring back"))
+    assert (place / "checkpoints" / "last.ckpt").read_bytes() == before
+    (folder / "mine.csv").write_text(rows)
+    done = run(folder, "train", f"resume={place.name}")
+    assert done.returncode == 0, done.stderr
+    assert "package torch: 0.1 -> " in done.stderr
+    ours, theirs = weights(place), weights(folder / "dlinear")
+    assert ours.pop("card.md") != theirs.pop("card.md")  # which names the file
+    assert ours == theirs
+
+
 def test_a_run_that_is_at_work_is_not_joined(run: Run, folder: Path) -> None:
     shutil.copytree(folder / "ridge", folder / "busy")
     (folder / "busy" / ".unfinished").touch()

@@ -8,7 +8,7 @@ import os
 import re
 import shlex
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from hydra.core.utils import configure_log
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from tsforecast.config.job import SWEEP, follows
-from tsforecast.errors import ConfigError, OutputError
+from tsforecast.errors import ConfigError, DataError, OutputError
 
 log = logging.getLogger("tsforecast")
 MARK = ".unfinished"  # in the directory of a run, from its beginning until it has ended well
@@ -80,6 +80,27 @@ def recorded(run: Path) -> DictConfig:
     cfg: DictConfig = whole.copy()
     del cfg["hydra"]
     return cfg
+
+
+def check_unchanged(run: Path, now: Mapping[str, Any]) -> None:
+    """Say what is not as it was when the run began, by the provenance of then and of now.
+
+    Raises
+    ------
+    DataError
+        The data is not: weights that were learned from one would go on with the other.
+    """
+    from tsforecast.bundle import provenance
+
+    if not (made := run / provenance.FILE).is_file():  # it was ended before
+        return
+    changed = provenance.differences(json.loads(made.read_text(encoding="utf-8")), now)
+    if then_and_now := changed.pop("data", None):
+        (then, other), fix = (f"sha256 {each}..." for each in then_and_now), "bring back the rows, or start a run anew"
+        raise DataError("the data is not that of this run", where="resume", got=other, allowed=then, fix=fix)
+    if changed:
+        lines = [f"\n  {name}: {then} -> {now}" for name, (then, now) in changed.items()]
+        log.warning("What is not as it was when this run began: its weights may differ.%s", "".join(lines))
 
 
 @contextmanager

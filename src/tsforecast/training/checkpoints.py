@@ -82,7 +82,7 @@ def check_checkpoint(path: str, module: nn.Module, epochs: int | None) -> list[d
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         found, reason = None, str(error).partition("\n")[0][:200]
     if not isinstance(found, dict) or not {"state_dict", "history", "epoch"} <= set(found):
-        fix = "give the path of a run's checkpoints/last.ckpt"
+        fix = "give the path of a run's checkpoints/last.ckpt; delete a damaged one, and resume= begins anew"
         raise ConfigError("this is not a checkpoint of a run", where="ckpt_path", got=f"{path}: {reason}", fix=fix)
     given, wanted = (
         {f"{name.removeprefix('network.')} {list(value.shape)}" for name, value in state.items()}
