@@ -62,7 +62,7 @@ def full(registry: Registry, published: Path, tmp_path: Path) -> Registry:
 def client(registry: Registry) -> Any:
     from mlflow.tracking import MlflowClient
 
-    return MlflowClient(registry.models.store.uri)
+    return MlflowClient(registry.store.uri)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_the_same_bundle_is_the_same_version_and_another_is_the_next(full: Regis
 
 def test_those_that_publish_one_bundle_at_once_get_one_version(registry: Registry, bundles: dict[str, Path]) -> None:
     def publish(_: int) -> str:
-        return Registry(registry.models.store.uri).publish(bundles["ridge"], to="mlflow", name="load")
+        return Registry(registry.store.uri).publish(bundles["ridge"], to="mlflow", name="load")
 
     with ThreadPoolExecutor(4) as pool:
         assert len(found := {*pool.map(publish, range(8))}) == 1
@@ -174,7 +174,7 @@ def test_mlflow_loads_a_version_with_pickle_forbidden_and_forecasts_the_same(
     import mlflow
 
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", full.models.store.uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", full.store.uri)
     model, bundle = mlflow.pyfunc.load_model("models:/load@champion"), Bundle.load(bundles["ridge"])
     history = pd.DataFrame((bundle.golden or {})["history"])
     pd.testing.assert_frame_equal(model.predict(history), bundle.forecast(history).to_frame())

@@ -13,17 +13,12 @@ import logging
 import os
 import re
 import shlex
-from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.errors import ConfigError, OutputError, one_of
-
-if TYPE_CHECKING:
-    from tsforecast.tracking.registered import Models
+from tsforecast.tracking.registered import Models, installed
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +53,7 @@ def check_alias(where: str, alias: str | None) -> None:
         raise ConfigError("this can be no alias", where=where, got=alias, allowed=allowed)
 
 
-class Registry:
+class Registry(Models):
     """Versions of bundles, in MLflow and in the Bento model store.
 
     Parameters
@@ -67,16 +62,6 @@ class Registry:
         Of the MLflow store. The environment variable MLFLOW_TRACKING_URI wins over it; None: `mlflow.db` where one
         works.
     """
-
-    def __init__(self, uri: str | None = None) -> None:
-        self.uri = uri
-
-    @cached_property
-    def models(self) -> Models:
-        """Those of MLflow."""
-        from tsforecast.tracking.registered import Models
-
-        return Models(self.uri)
 
     def resolve(self, reference: str | os.PathLike[str] | None, into: Path | None = None) -> Located:
         """The directory of a bundle.
@@ -100,7 +85,7 @@ class Registry:
             model = BentoStore().get(text)
             return Located(Path(model.path), str(model.tag))
         if in_mlflow(text):
-            return Located(*self.models.locate(str(text), into))
+            return Located(*self.locate(str(text), into))
         return Located(Path(str(text)), str(text))
 
     def publish(self, bundle: Path, *, to: str, name: str | None = None, alias: str | None = "candidate") -> str:
@@ -135,22 +120,10 @@ class Registry:
             from tsforecast.serving.store import BentoStore
 
             return BentoStore().publish(bundle, name)
-        name, version = self.models.register(bundle, name)
+        name, version = self.register(bundle, name)
         if alias:
             self.point(name, alias, version)
         return f"models:/{name}/{version}"
-
-    def point(self, name: str, alias: str, version: str | int) -> None:
-        """Let an alias stand for a version of a model, and for no other."""
-        self.models.point(name, alias, version)
-
-    def aliases(self, name: str) -> Mapping[str, int]:
-        """The version that each alias of a model stands for."""
-        return self.models.aliases(name)
-
-    def tag(self, name: str, version: str | int, key: str, value: object) -> None:
-        """Note something of a version."""
-        self.models.tag(name, version, key, value)
 
 
 @dataclass(frozen=True)
@@ -178,9 +151,7 @@ class Publish:
 
             BentoStore()
         else:
-            from tsforecast.tracking.registered import Models
-
-            Models(self.uri)
+            installed()
 
     def __call__(self, bundle: Path) -> str | None:
         """The exact reference of what is published; None, and a warning, where the store is away: a run outlives it."""

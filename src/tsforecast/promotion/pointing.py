@@ -173,7 +173,7 @@ class Pointing:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[dict[str, Any]]:
         """Inside, no other process of this machine decides about the model; gives the beginning of a record."""
-        store, name = self.registry.models.store, self.model
+        store, name = self.registry.store, self.model
         self.registry.aliases(name)  # or an error, before there is a file
         file = store.file and store.file.resolve()
         folder, mark = (file.parent, file.name) if file else (Path(tempfile.gettempdir()), store.uri)

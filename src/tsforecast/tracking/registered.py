@@ -26,6 +26,13 @@ _VERSION = re.compile(r"models:/([^/@]+)(?:([/@])([^/@]+))?")
 _DESCRIPTION = 5000  # characters that the store keeps
 
 
+def installed() -> None:
+    """Raise a BundleError where mlflow is not."""
+    if find_spec("mlflow") is None:
+        fix = "pip install mlflow, or give the path of the bundle"
+        raise BundleError("an MLflow address needs mlflow", fix=fix)
+
+
 class Models:
     """The registered and logged models of an MLflow store.
 
@@ -33,20 +40,13 @@ class Models:
     ----------
     uri
         Of the store: see `Store`.
-
-    Raises
-    ------
-    BundleError
-        mlflow is not installed.
     """
 
     def __init__(self, uri: str | None = None) -> None:
-        if find_spec("mlflow") is None:
-            what, fix = "an MLflow address needs mlflow", "pip install mlflow, or give the path of the bundle"
-            raise BundleError(what, fix=fix)
         self.store = Store(uri)
 
     def _asked(self, where: str, write: bool = False) -> AbstractContextManager[Any]:
+        installed()
         return self.store.asked(where, OutputError if write else BundleError, write=write)
 
     def locate(self, address: str, into: Path | None = None) -> tuple[Path, str]:
@@ -104,21 +104,18 @@ class Models:
             raise BundleError("this is no address of a model", where=address, allowed=allowed)
         aliases = self._aliases(connection, name)
         versions = self._versions(connection, name)
-        word = str(word or "")
-        alias = word if word in aliases else STAGES.get(word.lower(), word)
-        if alias in aliases and (mark == "@" or alias != word):
-            return name, aliases[alias]
-        if mark == "/" and word.isdecimal() and int(word) in versions:
-            return name, int(word)
+        there = {f"models:/{name}@{alias}": number for alias, number in aliases.items()}
+        there |= {f"models:/{name}/{number}": number for number in versions}
+        word, stage = str(word or ""), STAGES.get(str(word).lower(), "")
+        for each in (address, f"models:/{name}@{stage}"):
+            if each in there:
+                return name, there[each]
         if word.lower() == "latest" and versions:
             return name, versions[-1]
-        what = f"model {name!r} has no " + (
-            f"version {word}" if mark == "/" and word.isdecimal() else f"alias {alias!r}"
-        )
-        what = what if word else "say which version of the model"
-        there = [*(f"models:/{name}@{each}" for each in aliases), *(f"models:/{name}/{each}" for each in versions)]
+        kind = f"version {word}" if mark == "/" and word.isdecimal() else f"alias {stage or word!r}"
+        what = f"model {name!r} has no {kind}" if word else "say which version of the model"
         fix = f"models:/{name}@{word}" if word in aliases else "give one of these"
-        raise BundleError(what, where=address, allowed=there or "it has no version yet", fix=fix)
+        raise BundleError(what, where=address, allowed=[*there] or "it has no version yet", fix=fix)
 
     def _aliases(self, connection: Any, name: str) -> dict[str, int]:
         from mlflow.exceptions import MlflowException

@@ -51,8 +51,10 @@ class Run:
     id: str = ""
     next_step: str | None = None
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Numbers of the whole run, or of one step of it; NaN is left out."""
+    def log_metrics(self, metrics: Mapping[str, float], step: int = 0, **more: Any) -> None:
+        """Numbers of the whole run, or of one step of it; NaN is left out; `more` is noted in the journal alone."""
+        values = {_key(name): float(value) for name, value in metrics.items() if not np.isnan(value)}
+        self._tell("metrics", step=step, values=values, **more)
 
     def epoch(self, record: Mapping[str, float]) -> None:
         """The metrics of one epoch, when it is over.
@@ -62,15 +64,22 @@ class Run:
 
     def log_artifact(self, path: Path) -> None:
         """One file, or all files of a directory in a folder of its name; nothing where there is neither."""
+        if path.exists():
+            self._tell("file", path)
 
     def log_dataset(self, *, name: str, digest: str, source: str, rows: int) -> None:
         """The data the run read: its name, sha256, place and number of rows."""
+        self._tell("data", name=name, digest=digest, source=source, rows=rows)
 
     def log_bundle(self, path: Path) -> None:
         """The bundle as a pyfunc model that any MLflow tool can load, where models are logged."""
+        self._tell("model", path)
 
     def follow(self) -> None:
         """Show now what was told; else it is shown with the next epoch, or at the end."""
+
+    def _tell(self, event: str, path: Path | None = None, **facts: Any) -> None:
+        """Nothing is kept of it."""
 
 
 class Recorded(Run):
@@ -86,10 +95,12 @@ class Recorded(Run):
         self.away = self.spared = self.upload.down
         self._epochs = {each["step"] for each in journal.events if each.get("epoch")}
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int = 0, **more: Any) -> None:
-        """See `Run`; `more` is noted in the journal alone."""
-        values = {_key(name): float(value) for name, value in metrics.items() if not np.isnan(value)}
-        self.journal.append("metrics", step=step, values=values, **more)
+    def _tell(self, event: str, path: Path | None = None, **facts: Any) -> None:
+        if path is not None:  # as seen from the run's folder, which may be moved before it is uploaded
+            path, folder = path.absolute(), self.folder.absolute()
+            facts["path"] = str(path.relative_to(folder) if path.is_relative_to(folder) else path)
+        if event != "model" or self.log_model:
+            self.journal.append(event, **facts)
 
     def epoch(self, record: Mapping[str, float]) -> None:
         """See `Run`."""
@@ -97,25 +108,6 @@ class Recorded(Run):
             self.log_metrics({name: value for name, value in record.items() if name != "epoch"}, step, epoch=True)
             self._epochs.add(step)
             self.follow()
-
-    def log_artifact(self, path: Path) -> None:
-        """See `Run`."""
-        if path.exists():
-            self.journal.append("file", path=self._placed(path))
-
-    def _placed(self, path: Path) -> str:
-        """As seen from the run's folder, which may be moved before it is uploaded."""
-        path, folder = path.absolute(), self.folder.absolute()
-        return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
-
-    def log_dataset(self, *, name: str, digest: str, source: str, rows: int) -> None:
-        """See `Run`."""
-        self.journal.append("data", name=name, digest=digest, source=source, rows=rows)
-
-    def log_bundle(self, path: Path) -> None:
-        """See `Run`."""
-        if self.log_model:
-            self.journal.append("model", path=self._placed(path))
 
     def follow(self, last: bool = False) -> None:
         """See `Run`; the `last` time a store that did not answer is asked once more."""
