@@ -44,13 +44,13 @@ def stop(server: subprocess.Popen[bytes]) -> None:
 
 
 def trained(uri: str, out: Path, server: subprocess.Popen[bytes] | None = None) -> str:
-    """One training as a row of the table; `server` is killed after the first epoch."""
+    """One training as a row of the table; `server` is killed when it has the first epoch."""
     command = [sys.executable, "-m", "tsforecast.train", *TRAIN, f"hydra.run.dir={out}"]
     with subprocess.Popen(
         command, env={**os.environ, "MLFLOW_TRACKING_URI": uri}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:
         began, journal = datetime.now(), out / "tracking.jsonl"
-        while server is not None and not (journal.exists() and '"epoch": true' in journal.read_text()):
+        while server is not None and not (journal.exists() and '"uploaded"' in journal.read_text()):
             time.sleep(0.05)
         if server is not None:
             stop(server)

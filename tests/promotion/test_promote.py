@@ -40,7 +40,7 @@ class Store:
         return int(self.registry.publish(place, to="mlflow", name="load", alias=alias).rpartition("/")[2])
 
     def promote(self, *words: str, **how: Any) -> Any:
-        keys = (f"uri={self.registry.uri}", f"out={self.folder}/decisions", f"paths.data_dir={self.data}")
+        keys = (f"uri={self.registry.store.uri}", f"out={self.folder}/decisions", f"paths.data_dir={self.data}")
         return tsf.promote("model=load", *keys, *words, **how)
 
     @property
@@ -55,7 +55,7 @@ class Store:
     def tags(self, version: int) -> dict[str, str]:
         from mlflow.tracking import MlflowClient
 
-        return dict(MlflowClient(self.registry.uri).get_model_version("load", str(version)).tags)
+        return dict(MlflowClient(self.registry.store.uri).get_model_version("load", str(version)).tags)
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ def test_names_and_versions_that_are_not_there_are_told_and_nothing_is_recorded(
     with refused(BundleError, what=has("no version"), allowed=has("models:/load/1")):
         store.promote("from=7")
     with refused(BundleError, got="lod", fix="did you mean load?"):
-        tsf.promote("model=lod", f"uri={store.registry.uri}", f"out={store.folder}/decisions")
+        tsf.promote("model=lod", f"uri={store.registry.store.uri}", f"out={store.folder}/decisions")
     with refused(ConfigError, where="gate.metric"):
         store.promote("gate.metric=mse")
     store.promote("from=staging", "to=production")

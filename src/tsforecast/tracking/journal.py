@@ -67,17 +67,11 @@ class Journal:
             except ValueError as error:
                 what, fix = "the journal of this run is damaged", "move the file away: what it holds is lost to a store"
                 raise OutputError(what, where=f"{file}, line {number}", got=error, fix=fix) from error
-            if "event" in entry:
-                self.events.append(entry)
-            else:
-                self._uploads[entry["store"]] = entry
+            self._keep(entry)
 
     def append(self, event: str, at: int | None = None, **facts: Any) -> None:
         """Write one event; `at` is now."""
-        entry = {"event": event, "at": at or now(), **facts}
-        with self._writing:
-            self._write(entry)
-            self.events.append(entry)
+        self._write({"event": event, "at": at or now(), **facts})
 
     def uploaded(self, store: str) -> tuple[str, int]:
         """The MLflow run, and the number of events, that a store has; '' and 0 where it has none."""
@@ -88,18 +82,25 @@ class Journal:
         """Note how far a store has the run."""
         entry = {"run": run, "store": store, "uploaded": events}
         if entry != self._uploads.get(store):
-            with self._writing:
-                self._write(entry)
-            self._uploads[store] = entry
+            self._write(entry)
 
     def _write(self, entry: dict[str, Any]) -> None:
-        line, end = json.dumps(entry).encode() + b"\n", self._stream.seek(0, 2)
-        try:
-            while line:  # a disk that is nearly full takes a part, and tells at the next
-                line = line[self._stream.write(line) :]
-        except OSError as error:
-            self._stream.truncate(end)  # a later line is not to be written behind half of this one
-            raise OutputError("the run cannot be recorded", where=self.file, got=error.strerror) from error
+        line = json.dumps(entry).encode() + b"\n"
+        with self._writing:
+            end = self._stream.seek(0, 2)
+            try:
+                while line:  # a disk that is nearly full takes a part, and tells at the next
+                    line = line[self._stream.write(line) :]
+            except OSError as error:
+                self._stream.truncate(end)  # a later line is not to be written behind half of this one
+                raise OutputError("the run cannot be recorded", where=self.file, got=error.strerror) from error
+            self._keep(entry)
+
+    def _keep(self, entry: dict[str, Any]) -> None:
+        if "event" in entry:
+            self.events.append(entry)
+        else:
+            self._uploads[entry["store"]] = entry
 
     @property
     def begun(self) -> dict[str, Any]:
