@@ -22,6 +22,7 @@ from tsforecast.files import lock
 from tsforecast.promotion.decision import Decision
 from tsforecast.registry import Registry
 from tsforecast.result import Result
+from tsforecast.tracking.registered import Models
 
 BIAS = 0.085  # by which ridge is surely worse, by 2 % and a bit
 
@@ -279,8 +280,8 @@ def test_whatever_step_a_process_dies_before_there_is_one_champion_and_the_next_
     for number in range(1, 7):
         done.clear()
         last = number
-        store.registry.models.point("load", "champion", 1)
-        store.registry.models.point("load", "previous", 3)
+        Models.point(store.registry, "load", "champion", 1)
+        Models.point(store.registry, "load", "previous", 3)
         place = store.folder / f"{number}"
         with pytest.raises(Killed):
             store.promote(f"action={action}", "from=2", "stride=48", f"out={place}")
