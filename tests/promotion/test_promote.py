@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -350,3 +351,13 @@ def test_the_command_shows_the_decision_and_ends_with_what_failed(store: Store, 
     assert run(store.folder, "promote", "rollback", "model=load").returncode == 0
     assert store.aliases == {"candidate": 2, "champion": 1, "previous": 2}
     assert len(list((store.folder / "outputs/promotions").glob("load-*/decision.md"))) == 4
+
+
+def test_a_user_without_a_name_as_in_a_container_can_promote(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(*_: Any) -> Any:
+        raise KeyError("getpwuid(): uid not found")
+
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    assert store.promote("stride=48").record["by"] == f"user {os.getuid()}"

@@ -24,7 +24,6 @@ from tsforecast.training.record import Record
 
 CANDIDATE, CHAMPION, NAIVE = "candidate", "champion", "seasonal_naive"
 FORECASTS = 15  # of the golden request, timed
-_FORCE = "--force reason='...'"
 
 
 class IncomparableError(DataError):
@@ -86,24 +85,24 @@ def compared(
     Raises
     ------
     IncomparableError
-        They have other channels, another horizon or frequency, other rows, the champion cannot read the data, or no
-        window is left.
+        They have other channels, another horizon or frequency, the champion cannot read the data, or no window is left.
     DataError
         The data cannot be used by the candidate.
     """
     loaded, dims, theirs = source.load(for_training=False), candidate.dims, None
+    own = loaded.panel
     if champion:
         _check(candidate, champion)
         same = champion.schema.roles == candidate.schema.roles
         theirs = _read(champion, loaded if same else source.reading(champion.schema))
-    own = loaded.panel.select(np.isin(loaded.panel.ids, theirs.ids)) if theirs else loaded.panel
+        own = own.select(np.isin(own.ids, theirs.ids))
     data = Prepared.of(candidate, replace(loaded, panel=own), split)
     rivals = {CANDIDATE: (candidate, data)}
-    if champion and theirs:
-        panel, features = _same(data.panel, theirs), champion.features
+    if champion and theirs:  # of one source, read alike: its rows are the same, and so are the borders
+        panel, features = theirs.select(np.isin(theirs.ids, data.panel.ids)), champion.features
         sizes = replace(champion.dims, season=dims.season)  # of MASE there is one scale
-        read = Prepared(replace(loaded, panel=panel), data.borders, features, features.encode(panel), sizes)
-        rivals[CHAMPION] = champion, read
+        alike = Prepared(replace(loaded, panel=panel), data.borders, features, features.encode(panel), sizes)
+        rivals[CHAMPION] = champion, alike
     a_season = replace(candidate, dims=replace(dims, lookback=dims.season))
     naive = baselines(a_season, {NAIVE: SeasonalNaive()}, data.windows(part))[NAIVE]
     rivals[NAIVE] = naive, replace(data, dims=naive.dims)
@@ -152,18 +151,8 @@ def _read(champion: Bundle, rows: Loaded | Source) -> Panel:
     except DataError as error:
         what = f"the champion cannot forecast these rows: {' '.join(error.what.split())}"
         what += f" ({error.parts['got']})" * bool(error.got)
-        fix = f"rows that it can read: +dataset.path=FILE, or {_FORCE}"
+        fix = "rows that it can read: +dataset.path=FILE, or --force reason='...'"
         raise IncomparableError(what, where=error.where, got=error.got, allowed=error.allowed, fix=fix) from error
-
-
-def _same(panel: Panel, theirs: Panel) -> Panel:
-    """Those series of the champion's panel that the candidate's has; IncomparableError when their rows are others."""
-    found = theirs.select(np.isin(theirs.ids, panel.ids))
-    same = [np.array_equal(getattr(found, name), getattr(panel, name)) for name in ("ids", "offsets")]
-    if not (all(same) and found.time.equals(panel.time)):
-        what, fix = "candidate and champion read other rows of this data", f"dataset=... for both, or {_FORCE}"
-        raise IncomparableError(what, where="dataset", got=found.time[0], allowed=panel.time[0], fix=fix)
-    return found
 
 
 def _check(candidate: Bundle, champion: Bundle) -> None:
@@ -175,5 +164,5 @@ def _check(candidate: Bundle, champion: Bundle) -> None:
     if apart := [name for name in own if own[name] != theirs[name]]:
         got, allowed = ("; ".join(f"{name} {each[name]}" for name in apart) for each in (own, theirs))
         what = f"candidate and champion cannot be compared: they have other {' and '.join(apart)}"
-        fix = f"train one that forecasts the same, or {_FORCE}"
+        fix = "train one that forecasts the same, or --force reason='...'"
         raise IncomparableError(what, where=CANDIDATE, got=got, allowed=f"as the champion: {allowed}", fix=fix)

@@ -52,7 +52,7 @@ class Decision:
         now = datetime.now(UTC)
         name = re.sub(r"[^\w.-]+", "-", record["model"])
         folder = place / f"{name}-{now:%Y-%m-%d_%H-%M-%S}-{secrets.token_hex(3)}"
-        about = {"by": getpass.getuser(), "host": socket.gethostname(), "at": now.isoformat(timespec="milliseconds")}
+        about = {"by": _user(), "host": socket.gethostname(), "at": now.isoformat(timespec="milliseconds")}
         return cls(strict({**BLANK, **record, **about}), folder)
 
     @property
@@ -71,7 +71,9 @@ class Decision:
         failed = [f"{each['rule']}: {each['said']}" for each in self.record["rules"] if not each["passed"]]
         version, alias = self.record["candidate"]["reference"], self.record["alias"]
         what, fix = f"{version} does not become {alias}", "a better candidate; or --force reason='...'"
-        return TsforecastError(what, where=self.folder / "decision.md", got="\n           ".join(failed), fix=fix)
+        return TsforecastError(
+            what, where=self.folder / "decision.md", got="\n           ".join(failed) or None, fix=fix
+        )
 
     @property
     def versions(self) -> tuple[int, int | None]:
@@ -127,6 +129,13 @@ class Decision:
             seen = f", without {over['left_out']:,} whose rows one of them has seen" * bool(over["left_out"])
             lines.append(f"  over {over['count']:,} {over['part']} windows, {span}{seen}")
         return "\n".join([*lines, f"\nRecord  {os.path.relpath(self.folder / 'decision.md')}"])
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # in a container it may have no name
+        return f"user {os.getuid()}"
 
 
 def _table(scores: Mapping[str, Mapping[str, float | None]]) -> str:

@@ -83,11 +83,11 @@ class Pointing:
             if own["version"] == aliases.get(alias):
                 what, fix = f"version {own['version']} is {alias} already", "publish another one as candidate"
                 raise ConfigError(what, where=f"models:/{self.model}@{alias}", got=own["reference"], fix=fix)
-            champion, before, lost = self._standing(aliases.get(alias))
-            record |= {"action": "promote", "candidate": own, "champion": before, "gate": asdict(gate)}
+            standing, champion = aliases.get(alias), None
+            record |= {"action": "promote", "candidate": own, "champion": self._named(standing), "gate": asdict(gate)}
             try:
-                if lost:
-                    raise lost
+                if standing is not None:
+                    champion, record["champion"] = self._standing(standing)
                 found = compare(candidate, champion)
                 verdicts = gate(found)
                 record |= {"data": found.record.facts["data"], "windows": found.windows, "scores": found.scores}
@@ -113,9 +113,8 @@ class Pointing:
                 fix = "promote one by its number: from=1"
                 got = [f"{name}: {version}" for name, version in aliases.items()] or "no alias"
                 raise BundleError(what, where=f"models:/{self.model}@{previous(alias)}", got=got, fix=fix)
-            for name, version in (("candidate", back), ("champion", standing)):
-                record[name] = {"reference": f"models:/{self.model}/{version}", "version": version}
-            return self._carried_out(Decision.of(self.place, **record, action="rollback"))
+            record |= {"action": "rollback", "candidate": self._named(back), "champion": self._named(standing)}
+            return self._carried_out(Decision.of(self.place, **record))
 
     def _loaded(self, which: str) -> tuple[Bundle, dict[str, Any]]:
         """A version, and what a record says of it."""
@@ -124,16 +123,17 @@ class Pointing:
         known = {"digest": bundle.digest, "chosen_until": bundle.metadata.get("chosen_until")}
         return bundle, {"reference": found.exact, "version": int(found.exact.rpartition("/")[2]), **known}
 
-    def _standing(self, version: int | None) -> tuple[Bundle | None, dict[str, Any] | None, IncomparableError | None]:
-        """The champion, what a record says of it, and why it cannot be compared with where its files are lost."""
-        if version is None:
-            return None, None, None
+    def _standing(self, version: int) -> tuple[Bundle, dict[str, Any]]:
+        """The champion, and what a record says of it; IncomparableError where its files are lost."""
         try:
-            return *self._loaded(f"/{version}"), None
+            return self._loaded(f"/{version}")
         except BundleError as error:
-            known = {"reference": f"models:/{self.model}/{version}", "version": version}
             what, fix = f"the champion cannot be loaded: {error.what}", "publish it again, or --force reason='...'"
-            return None, known, IncomparableError(what, **{**error.parts, "fix": fix})
+            raise IncomparableError(what, **{**error.parts, "fix": fix}) from error
+
+    def _named(self, version: int | None) -> dict[str, Any] | None:
+        """What a record says of a version that is not loaded."""
+        return None if version is None else {"reference": f"models:/{self.model}/{version}", "version": version}
 
     def _carried_out(self, decision: Decision) -> Decision:
         """The decision, recorded and then done; unless it is refused, or the alias was moved by somebody meanwhile."""
