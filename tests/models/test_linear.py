@@ -85,6 +85,23 @@ def test_the_edge_of_the_grid_is_never_taken_without_a_word(
         assert told == (len(lambdas) == 2 or not min(lambdas) < best < max(lambdas))
 
 
+def test_the_validation_error_it_chooses_by_is_that_of_its_forecasts_where_covariates_say_the_same_twice(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    t = np.arange(1500)[:, None]
+    waves = [shape(2 * np.pi * t / period) for period in (7, 365.25) for shape in (np.sin, np.cos)]
+    known = np.hstack([*waves, *waves, np.ones_like(t)]).astype(np.float32)
+    target = 3 * waves[0] + waves[3] + np.random.default_rng(0).normal(0, 0.1, t.shape)
+    none = np.zeros((1500, 0), np.float32)
+    e = Encoded(np.array([0, 1500]), target.astype(np.float32), none, known, np.zeros((1, 0), np.float32))
+    val = windows(e, 1200, 1300, lookback=3, horizon=28)
+    with caplog.at_level("INFO"):
+        fitted = Ridge([1e-11, 1e-10]).fit(windows(e, 0, 1200, lookback=3, horizon=28), val, e.dims(3, 28, 1))
+    error = np.mean((fitted.predict(val.window(slice(None))) - val.label(slice(None))) ** 2)
+    assert float(caplog.text.rpartition("MSE ")[2]) == pytest.approx(error, abs=1e-4)
+    assert np.abs(fitted.weight).max() < 10
+
+
 def test_moments_from_the_series_are_the_moments_of_the_windows() -> None:
     rng = np.random.default_rng(5)
     rows = rng.standard_normal((90, 3)).astype(np.float32)

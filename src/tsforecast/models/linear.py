@@ -140,7 +140,10 @@ class Ridge(Estimator):
         mean_x, mean_y = moments.x / moments.n, moments.y / moments.n
         moments = moments.about(mean_x, mean_y)
         spectrum, basis = np.linalg.eigh(moments.xx)
-        spectrum, xy = np.maximum(spectrum, 0.0), basis.T @ moments.xy
+        # Directions without any variance stay at zero: a small penalty would make large weights of their rounding.
+        varies = spectrum > moments.rounding * spectrum[-1]
+        spectrum, basis = spectrum[varies], basis[:, varies]
+        xy = basis.T @ moments.xy
         if self.lambdas is not None and len(self.lambdas) == 1:
             penalty = float(self.lambdas[0])
         else:
@@ -148,12 +151,12 @@ class Ridge(Estimator):
             val_xx, val_xy = basis.T @ judge.xx @ basis, basis.T @ judge.xy
 
             def judged(penalty: float) -> float:
-                weight = _solve(spectrum, xy, penalty * moments.n)
+                weight = xy / (spectrum + penalty * moments.n)[:, None]
                 return float(judge.yy - 2 * np.sum(weight * val_xy) + np.sum(weight * (val_xx @ weight)))
 
             penalty, error = self._chosen(judged)
             log.info("ridge lambda %.3g chosen on validation, MSE %.4f", penalty, error / judge.n / dims.horizon)
-        weight = basis @ _solve(spectrum, xy, penalty * moments.n)
+        weight = basis @ (xy / (spectrum + penalty * moments.n)[:, None])
         weight, bias = np.ascontiguousarray(weight, dtype=np.float32), (mean_y - mean_x @ weight).astype(np.float32)
         forecaster = LinearForecaster(cardinality=dims.cardinality, weight=weight, bias=bias)
         forecaster.chosen = {"lambda": penalty}
@@ -179,10 +182,3 @@ class Ridge(Estimator):
 def _falls(errors: Sequence[float]) -> bool:
     """Whether the first is the lowest, by more than rounding."""
     return errors[0] < (1 - 1e-5) * min(errors[1:])
-
-
-def _solve(spectrum: np.ndarray, xy: np.ndarray, penalty: float) -> np.ndarray:
-    # Directions without any variance stay at zero, also with penalty 0: the minimum-norm solution.
-    size = spectrum + penalty
-    inverse = np.where(size > 1e-12 * spectrum[-1], 1.0 / np.where(size > 0, size, 1.0), 0.0)
-    return np.asarray(inverse[:, None] * xy)

@@ -15,7 +15,10 @@ from tsforecast.windows import Windows
 
 @dataclass(frozen=True)
 class Moments:
-    """Sums over the rows of a design X and its labels Y, all that least squares needs to know of the data."""
+    """Sums over the rows of a design X and its labels Y, all that least squares needs to know of the data.
+
+    `rounding` is that of `xx`, as a share of its largest eigenvalue: what varies less cannot be told from nothing.
+    """
 
     n: int
     xx: Float[np.ndarray, "D D"]
@@ -23,6 +26,7 @@ class Moments:
     yy: float
     x: Float[np.ndarray, " D"]
     y: Float[np.ndarray, " H"]
+    rounding: float
 
     @classmethod
     def of(cls, windows: Windows, dims: Dims, part: str) -> Moments:
@@ -65,7 +69,7 @@ class Moments:
         sums = sums - sums[lookback - 1]
         x, y = slice(0, lookback), slice(lookback, m)
         n = len(windows) * dims.channels
-        return cls(n, moment[x, x], moment[x, y], float(np.trace(moment[y, y])), sums[x], sums[y])
+        return cls(n, moment[x, x], moment[x, y], float(np.trace(moment[y, y])), sums[x], sums[y], rounding=1e-12)
 
     @classmethod
     def gathered(cls, windows: Windows, dims: Dims, *, rows: int = 8192) -> Moments:
@@ -85,7 +89,7 @@ class Moments:
             yy += float(np.einsum("rh,rh->", label, label, dtype=np.float64))
             x += design_rows.sum(axis=0, dtype=np.float64)
             y += label.sum(axis=0, dtype=np.float64)
-        return cls(n, xx, xy, yy, x, y)
+        return cls(n, xx, xy, yy, x, y, rounding=float(np.finfo(np.float32).eps))
 
     def about(self, x: Float[np.ndarray, " D"], y: Float[np.ndarray, " H"]) -> Moments:
         """The moments of X - x and Y - y."""
@@ -96,4 +100,5 @@ class Moments:
             self.yy - 2 * float(self.y @ y) + self.n * float(y @ y),
             self.x - self.n * x,
             self.y - self.n * y,
+            self.rounding,
         )
