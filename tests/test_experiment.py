@@ -15,6 +15,7 @@ import tsforecast as tsf
 from tests.errors import has, refused
 from tsforecast.config.compose import compose
 from tsforecast.config.experiment import experiment
+from tsforecast.config.job import Job
 from tsforecast.data.frames import to_panel
 from tsforecast.data.schema import Schema
 from tsforecast.data.sources import FrameSource, Loaded
@@ -41,7 +42,7 @@ def frame() -> pd.DataFrame:
 
 def small(frame: pd.DataFrame, *overrides: str) -> Experiment:
     cfg, chosen = compose("train", ["dataset=wide", "dataset.path=memory", *SMALL, *overrides])
-    return experiment(cfg, chosen, FrameSource(frame, Schema(target=["load"])))
+    return experiment(Job(cfg, chosen, source=FrameSource(frame, Schema(target=["load"]))))
 
 
 @pytest.mark.parametrize("model", ["ridge", "nlinear"])

@@ -5,25 +5,24 @@ from __future__ import annotations
 import logging
 import os
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from tsforecast.config import job
 from tsforecast.config.call import callable_module, called
 from tsforecast.config.closing import next_steps
 from tsforecast.config.command import command
 from tsforecast.config.compose import build, compose
-from tsforecast.config.job import free, quiet_console, show
+from tsforecast.config.job import Job, quiet_console, show
 from tsforecast.errors import ConfigError
 
 if TYPE_CHECKING:
     from tsforecast.backtesting.backtest import Backtest
     from tsforecast.backtesting.scored import Scored
-    from tsforecast.data.sources import Source
     from tsforecast.experiment import Experiment
     from tsforecast.tracking.runs import Run
 
@@ -32,29 +31,30 @@ log = logging.getLogger(__name__)
 
 def main(cfg: DictConfig) -> float | None:
     """Backtest the models; the pooled score that `objective` names, for a sweeper."""
-    out = None if cfg.backtest.dry_run else job.start(cfg, "scores.csv", "backtest.log")
-    found = carry_out(cfg, job.choices(), out, job.overrides())
+    found = carry_out(Job.started(cfg))
     return None if found is None else float(found.scores[cfg.objective.partition("/")[2]].iloc[0])
 
 
-def carry_out(
-    cfg: DictConfig,
-    chosen: Mapping[str, str],
-    out: Path | None,
-    overrides: Sequence[str] = (),
-    source: Source | None = None,
-) -> Backtest | None:
-    """Draw the folds, then fit and score; with `out`, keep, track and draw what is found."""
+def carry_out(job: Job) -> Backtest | None:
+    """Draw the folds, then fit and score; with a directory, keep, track and draw what is found."""
+    if job.cfg.backtest.dry_run:
+        job = replace(job, out=None)
+    with job.at_work("backtest"):
+        return _carried_out(job)
+
+
+def _carried_out(job: Job) -> Backtest | None:
     from tsforecast.backtesting.backtest import backtest, plan
     from tsforecast.bundle.provenance import FILE as PROVENANCE
     from tsforecast.data.folds import Folds, diagram
     from tsforecast.training.results import check_objective, write_json
 
+    cfg, out = job.cfg, job.out
     keys: Any = OmegaConf.to_container(cfg.backtest)
     models, dry = keys.pop("models"), keys.pop("dry_run")
     jobs = {name: keys.pop(name) for name in ("n_jobs", "executor")}
     folds = Folds(**keys)
-    planned = _experiments(cfg, chosen, models, overrides, source)
+    planned = _experiments(job, models)
     first = next(iter(planned.values()))
     check_objective(cfg.objective, first.quantiles, "backtest")
     score = cfg.objective.partition("/")[2]
@@ -70,9 +70,9 @@ def carry_out(
     if out is None:
         return backtest(planned, folds, loaded=loaded, **jobs)
     report, tracker = build(cfg.report), build(cfg.tracking)
-    name, sweep = job.tracked_as(f"{first.name} backtest")
-    tags = {"dataset": chosen["dataset"], "model": ",".join(planned)}
-    origin = {**first.origin, "data": loaded.record, "parents": {"run": sweep} if sweep else {}}
+    name, sweep = f"{first.name} backtest{job.number}", job.parents.get("run", "")
+    tags = {"dataset": job.choices["dataset"], "model": ",".join(planned)}
+    origin = {**first.origin, "data": loaded.record}
     write_json(out / PROVENANCE, origin)
     with tracker.run(name, first.config, tags, sweep, out=out) as run:
         run.follow()
@@ -116,21 +116,19 @@ def _track(found: Backtest, tracker: Any, run: Run, name: str, tags: dict[str, s
                 child.log_metrics(scores, step=each.fold)
 
 
-def _experiments(
-    cfg: DictConfig, chosen: Mapping[str, str], models: Sequence[str], overrides: Sequence[str], source: Source | None
-) -> dict[str, Experiment]:
+def _experiments(job: Job, models: Sequence[str]) -> dict[str, Experiment]:
     """The experiment of each model by its name."""
     from tsforecast.config.experiment import experiment
 
     if not models:
-        return {chosen["model"]: experiment(cfg, chosen, source, overrides)}
+        return {job.choices["model"]: experiment(job)}
     found = {}
     for model in models:
-        asked = [*(each for each in overrides if not each.startswith("model=")), f"model={model}"]
+        asked = [*(each for each in job.overrides if not each.startswith("model=")), f"model={model}"]
         try:
             own, names = compose("backtest", asked)
-            own.dataset = cfg.dataset
-            found[model] = experiment(own, names, source, asked)
+            own.dataset = job.cfg.dataset
+            found[model] = experiment(replace(job, cfg=own, choices=names, overrides=asked))
         except ConfigError as error:
             error.where = f"{error.where or 'the configuration'}, for {model} of backtest.models"
             error.fix = error.fix or "leave out the model, or what is said of model: it is said of all of these"
@@ -191,9 +189,7 @@ def backtest(
     TsforecastError
         As the command would print it.
     """
-    cfg, chosen, source, overrides = called("backtest", overrides, data, dataset)
-    place = None if out is None else free(Path(out), "scores.csv", "out")
-    return carry_out(cfg, chosen, place, overrides, source)
+    return carry_out(called("backtest", overrides, data, dataset, out))
 
 
 callable_module(__name__, backtest)

@@ -19,8 +19,9 @@ def main(cfg: DictConfig) -> None:
 
     found = Findings()
     house(found, cfg)
-    if any(not each.lstrip("+").startswith(OF_ALL) for each in job.overrides()):
-        planned(found, cfg, job.choices(), job.overrides())
+    own = job.Job.started(cfg)
+    if any(not each.lstrip("+").startswith(OF_ALL) for each in own.overrides):
+        planned(found, own)
     job.show(found.json() if cfg.json else found.text())
     if found.faults:
         raise SystemExit(1)

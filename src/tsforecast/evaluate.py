@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 from omegaconf import DictConfig
 
 from tsforecast.config.command import command
 from tsforecast.config.compose import build, build_or_trained
-from tsforecast.config.job import show, start
+from tsforecast.config.job import Job, show
 
 log = logging.getLogger("tsforecast")
 
 
 def main(cfg: DictConfig) -> None:
     """Score the bundle, and the baselines beside it, on one part of the split."""
-    bundle_path, part = cfg.bundle, cfg.part  # a missing one is said before anything is imported
-    out = start(cfg, "metrics.json", "evaluate.log")
+    bundle_path, part, job = cfg.bundle, cfg.part, Job.started(cfg)  # a missing one is said before anything is imported
+    assert job.out is not None  # Hydra has made one
+    with job.at_work("evaluate"):
+        _scored(cfg, bundle_path, part, job.out)
 
+
+def _scored(cfg: DictConfig, bundle_path: str, part: str, out: Path) -> None:
     from tsforecast.errors import count, one_of
     from tsforecast.registry import load_bundle
     from tsforecast.training.evaluate import baselines, compare

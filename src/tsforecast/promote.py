@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from tsforecast.config.call import callable_module, called
 from tsforecast.config.command import command
 from tsforecast.config.compose import build, build_or_trained
-from tsforecast.config.job import overrides, show
+from tsforecast.config.job import Job, show
 from tsforecast.errors import ConfigError, count, one_of
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def main(cfg: DictConfig) -> None:
     """Decide, show why, and end with an error where it is refused."""
-    decision = _decided(cfg, overrides())
+    decision = _decided(cfg, Job.started(cfg).overrides)
     show(str(decision))
     if not decision.done:
         raise decision.refusal
@@ -53,9 +53,9 @@ def promote(*words: str, data: Any = None, **dataset: Any) -> Decision:
     TsforecastError
         There is nothing to decide: no such model, version or data.
     """
-    cfg, _, source, asked = called("promote", words, data, dataset)
+    job = called("promote", words, data, dataset)
     stated = dataset or any("dataset" in word.partition("=")[0] for word in words)
-    return _decided(cfg, asked, source, trained=not stated)
+    return _decided(job.cfg, job.overrides, job.source, trained=not stated)
 
 
 def _decided(cfg: DictConfig, asked: Sequence[str], source: Any = None, *, trained: bool = False) -> Decision:

@@ -5,22 +5,22 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from tsforecast.config import job
 from tsforecast.config.call import callable_module, called
 from tsforecast.config.command import command
-from tsforecast.config.job import follows, free, limit_threads, show
+from tsforecast.config.job import Job, follows, limit_threads, show
 from tsforecast.errors import BundleError, DataError
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from tsforecast.registry import Located
     from tsforecast.result import Result
 
 log = logging.getLogger("tsforecast")
@@ -62,73 +62,75 @@ class Rerun:
 
 def main(cfg: DictConfig) -> None:
     """Run it again in a directory of its own; 1 to the shell where it does not agree."""
-    keys: Any = OmegaConf.to_container(cfg, resolve=True)
-    found = carry_out(cfg.run, keys, job.overrides(), lambda train: job.start(train, "bundle", "train.log"))
+    found = carry_out(Job.started(cfg))
     if found is not None:
         show(f"\n{found}")
         if not found.agrees:
             raise SystemExit(1)
 
 
-def carry_out(
-    run: str | os.PathLike[str],
-    keys: Mapping[str, Any],
-    overrides: Sequence[str],
-    place: Callable[[DictConfig], Path | None],
-    data: Any = None,
-) -> Rerun | None:
+def carry_out(asked: Job, data: Any = None, **dataset: Any) -> Rerun | None:
     """Find the run, say what differs, repeat it, compare; nothing of a process that follows another."""
-    import pandas as pd
-
     from tsforecast.bundle import directory, provenance
     from tsforecast.config.compose import build
-    from tsforecast.config.recorded import recompose
+    from tsforecast.config.recorded import differing, recompose
     from tsforecast.data.sources import FrameSource
+    from tsforecast.train import finished, prepared
+
+    keys: Any = OmegaConf.to_container(asked.cfg, resolve=True)
+    located = _located(keys["run"], keys["tracking"].get("uri"))
+    files, _ = directory.read(located.path, ("metadata.json", provenance.FILE))
+    about = directory.parse_json(files["metadata.json"], located.path)
+    origin = directory.parse_json(files[provenance.FILE], located.path)
+    given = {"path": "memory"} if data is not None else {**(keys["dataset"] or {}), **dataset}
+    cfg, chosen = recompose(origin, located.path, given, asked.overrides)
+    cfg.threads = keys["threads"] or cfg.threads
+    limit_threads(cfg.threads)
+    source = None if data is None else FrameSource(data, build(cfg.dataset).schema)
+    job = Job(cfg, chosen, origin["overrides"], asked.out, source, {"rerun": located.exact})
+    with job.at_work():
+        try:
+            planned, read = prepared(job)
+        except DataError as error:
+            error.fix = f"if the rows lie elsewhere: +dataset.path=FILE; {error.fix}"
+            raise
+        differences = differing(origin, {**planned.origin, "data": read.record}, located.exact)
+        if not differences:
+            log.info("Data, packages, code and host are those of %s", located.exact)
+        result = finished(job, planned, read)
+    return None if follows() else _compared(result, differences, about.get("scores", {}), located.path, job.out)
+
+
+def _located(run: str, uri: str | None) -> Located:
     from tsforecast.registry import Registry
-    from tsforecast.train import carry_out as trained
 
     inside = Path(run, "bundle")
     if Path(run, "config.yaml").is_file() and not inside.is_dir():
         what = "this run has no bundle, so there is nothing to compare another with"
         fix = f"one that was cut off: python -m tsforecast.train resume={run}; a backtest: its own command again"
         raise BundleError(what, where=run, fix=fix)
-    located = Registry(keys["tracking"].get("uri")).resolve(inside if inside.is_dir() else run)
-    files, _ = directory.read(located.path, ("metadata.json", provenance.FILE))
-    about = directory.parse_json(files["metadata.json"], located.path)
-    origin = directory.parse_json(files[provenance.FILE], located.path)
-    given = {"path": "memory"} if data is not None else keys.get("dataset") or {}
-    cfg, chosen = recompose(origin, located.path, given, overrides)
-    if keys.get("threads"):
-        cfg.threads = keys["threads"]
-    limit_threads(cfg.threads)
-    source = None if data is None else FrameSource(data, build(cfg.dataset).schema)
-    differences: dict[str, tuple[Any, Any]] | None = None
+    return Registry(uri).resolve(inside if inside.is_dir() else run)
 
-    def tell(now: Mapping[str, Any]) -> None:
-        nonlocal differences
-        differences = provenance.differences(origin, now)
-        lines = [f"\n  {name}: {then} -> {now}" for name, (then, now) in differences.items()]
-        if lines:
-            log.warning("What is not as it was for %s: scores and weights may differ.%s", located.exact, "".join(lines))
-        else:
-            log.info("Data, packages, code and host are those of %s", located.exact)
 
-    out = place(cfg)
-    try:
-        result = trained(cfg, chosen, out, source, origin["overrides"], repeats=located.exact, told=tell)
-    except DataError as error:
-        if differences is None:  # it was not read
-            error.fix = f"if the rows lie elsewhere: +dataset.path=FILE; {error.fix}"
-        raise
-    if differences is None or follows():
-        return None
-    then, now = about.get("scores", {}), result.bundle.metadata["scores"]
+def _compared(
+    result: Result,
+    differences: Mapping[str, tuple[str, str]],
+    then: Mapping[str, float],
+    before: Path,
+    out: Path | None,
+) -> Rerun:
+    import pandas as pd
+
+    from tsforecast.bundle.directory import weights_digest
+
+    now = result.bundle.metadata["scores"]
     scores = pd.DataFrame({"then": pd.Series(then, dtype=float), "now": pd.Series(now, dtype=float)})
     scores["difference"] = scores["now"] - scores["then"]
     with tempfile.TemporaryDirectory() as folder:
-        made = result.bundle.save(Path(folder, "bundle")).path if out is None else out / "bundle"
-        digests = directory.weights_digest(located.path), directory.weights_digest(Path(str(made)))
-    return Rerun(result, differences, scores, digests)
+        made = Path(folder, "bundle") if out is None else out / "bundle"
+        if out is None:
+            result.bundle.save(made)
+        return Rerun(result, differences, scores, (weights_digest(before), weights_digest(made)))
 
 
 def rerun(
@@ -163,11 +165,7 @@ def rerun(
     TsforecastError
         As the command would print it.
     """
-    cfg, *_ = called("rerun", [f"run={os.fspath(run)!r}", *overrides], None, {})
-    keys: Any = OmegaConf.to_container(cfg, resolve=True)
-    keys["dataset"] = {**(keys["dataset"] or {}), **dataset}
-    place = None if out is None else free(Path(out), "bundle", "out")
-    found = carry_out(run, keys, overrides, lambda _: place, data)
+    found = carry_out(called("rerun", [f"run={os.fspath(run)!r}", *overrides], None, {}, out), data, **dataset)
     assert found is not None  # nobody leads a process that calls this
     return found
 

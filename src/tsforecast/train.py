@@ -4,31 +4,25 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, ListConfig
 
-from tsforecast.config import job
 from tsforecast.config.call import callable_module, called
 from tsforecast.config.closing import next_steps
 from tsforecast.config.command import command
 from tsforecast.config.compose import build
-from tsforecast.config.job import follows, free, show
-from tsforecast.config.resume import check_unchanged, unfinished
+from tsforecast.config.job import Job, follows, show
 
 if TYPE_CHECKING:
-    from tsforecast.data.sources import Source
+    from tsforecast.experiment import Experiment
     from tsforecast.result import Result
+    from tsforecast.training.prepare import Prepared
 
 
-def main(cfg: DictConfig, *, resumed: bool = False) -> float | list[float] | None:
+def main(cfg: DictConfig, job: Job | None = None) -> float | list[float] | None:
     """Run one experiment; the scores that `objective` names, for a sweeper; a process that follows another has none."""
-    out = job.start(cfg, "bundle", "train.log", resumed=resumed)
-    with unfinished(out, resumed, cfg.ckpt_path):
-        result = carry_out(cfg, job.choices(), out, overrides=job.overrides(), resumed=resumed)
+    result = carry_out(job or Job.started(cfg))
     scores = [result.metrics[name] for name in listed(cfg.objective) if result.parts]
     return scores if len(scores) > 1 else next(iter(scores), None)
 
@@ -38,61 +32,58 @@ def listed(objective: str | ListConfig) -> list[str]:
     return list(objective) if isinstance(objective, ListConfig) else [objective]
 
 
-def carry_out(
-    cfg: DictConfig,
-    chosen: Mapping[str, str],
-    out: Path | None,
-    source: Source | None = None,
-    overrides: Sequence[str] = (),
-    parent: str = "",
-    *,
-    resumed: bool = False,
-    repeats: str = "",
-    told: Callable[[Mapping[str, Any]], object] = lambda _: None,
-) -> Result:
-    """Run the experiment that a configuration describes; with `out`, keep, track, draw and publish what it finds.
+def carry_out(job: Job) -> Result:
+    """Run the experiment of a job; in a directory, keep, track, draw and publish what it finds."""
+    with job.at_work():
+        return finished(job, *prepared(job))
 
-    One that is `resumed` goes on from the checkpoint in `out`, if there is one, and replaces a bundle there; `repeats`
-    is the run that it repeats. `told` is given its provenance before the fit.
-    """
-    from tsforecast.bundle.provenance import FILE as PROVENANCE
+
+def prepared(job: Job) -> tuple[Experiment, Prepared]:
+    """The experiment and its data: what is wrong with them is told before a run is opened."""
     from tsforecast.config.experiment import experiment
-    from tsforecast.experiment import PARTS, Keep, run_experiment
-    from tsforecast.training.results import check_objective, write_json
+    from tsforecast.config.recorded import check_unchanged
+    from tsforecast.training.results import check_objective
 
-    number, sweep = job.tracked_as("")
-    parents = {key: each for key, each in {"run": parent or sweep, "rerun": repeats}.items() if each}
-    planned = experiment(cfg, chosen, source, overrides, parents)
-    if resumed and out and (last := out / "checkpoints" / "last.ckpt").is_file():
-        planned = replace(planned, ckpt_path=str(last))
-    for name in listed(cfg.objective):
+    planned = experiment(job)
+    for name in listed(job.cfg.objective):
         check_objective(name, planned.quantiles)
-    data = planned.prepare()  # before a run is opened: what is wrong with the data is told at once
-    origin = {**planned.origin, "data": data.record}
-    told(origin)
-    if resumed and out:
-        check_unchanged(out, origin)
+    data = planned.prepare()
+    if job.resumed and job.out:
+        check_unchanged(job.out, {**planned.origin, "data": data.record})
+    return planned, data
+
+
+def finished(job: Job, planned: Experiment, data: Prepared) -> Result:
+    """Fit and score; whatever goes wrong loses neither the weights nor the scores so far."""
+    from tsforecast.bundle.provenance import FILE as PROVENANCE
+    from tsforecast.experiment import PARTS, Keep, run_experiment
+    from tsforecast.training.results import write_json
+
+    cfg, out = job.cfg, job.out
     if out is None or follows():
         return run_experiment(planned, out, data=data, parts=() if follows() else PARTS)
     report, tracker, publish = build(cfg.report), build(cfg.tracking), build(cfg.publish)
-    tags = {key: chosen[key] for key in ("dataset", "model")}
-    name = f"{planned.name}{number}"
-    write_json(out / PROVENANCE, origin)  # for the tags of the run, and one that is killed has it too
-    with tracker.run(name, planned.config, tags, parents.get("run", ""), out=out) as run:
-        keep = Keep(run)
+    tags, name = {key: job.choices[key] for key in ("dataset", "model")}, f"{planned.name}{job.number}"
+    bundle, parent = out / "bundle", job.parents.get("run", "")
+    # for the tags of the run, and one that is killed has it too
+    write_json(out / PROVENANCE, {**planned.origin, "data": data.record})
+    with tracker.run(name, planned.config, tags, parent, out=out) as run:
+        keep, whole = Keep(run), False
         try:
             result = run_experiment(planned, out, on=keep, data=data)
-        finally:  # whatever goes wrong loses neither the weights nor the scores so far
+            whole = True
+        finally:
             if (found := keep.result) is not None:
-                found.save(out, replace=resumed)
+                if whole or not bundle.exists():  # of this run, before it was cut off: it may be the whole one
+                    found.save(out, replace=job.resumed)
                 run.log_metrics(found.metrics)
                 run.log_dataset(**data.loaded.record)
-        run.log_bundle(out / "bundle")
+        run.log_bundle(bundle)
         report.write(out / "plots", result.parts["test"], result.fitted.insights)
         results = ("metrics.json", "scores.npz", "forecasts.parquet", "interpretation.json")
         for file in ("plots", "config.yaml", PROVENANCE, *results, "train.log"):
             run.log_artifact(out / file)
-    tag = publish(out / "bundle") if publish else None  # after the run is closed: what goes wrong loses nothing
+    tag = publish(bundle) if publish else None  # after the run is closed: what goes wrong loses nothing
     steps = next_steps(result.bundle, out, data.loaded, planned.split, run.next_step, tag=tag)
     show(f"\n{result.table()}\n\nRun directory  {shlex.quote(os.path.relpath(out))}\n\n{steps}")
     return result
@@ -122,8 +113,7 @@ def train(*overrides: str, data: Any = None, out: str | os.PathLike[str] | None 
     TsforecastError
         As the command would print it.
     """
-    cfg, chosen, source, overrides = called("train", overrides, data, dataset)
-    return carry_out(cfg, chosen, None if out is None else free(Path(out), "bundle", "out"), source, overrides)
+    return carry_out(called("train", overrides, data, dataset, out))
 
 
 callable_module(__name__, train)

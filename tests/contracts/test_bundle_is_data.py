@@ -23,7 +23,8 @@ from tests.serving.conftest import frame, trained
 from tsforecast import load_bundle
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.config.compose import compose
-from tsforecast.config.recorded import recompose
+from tsforecast.config.job import MARK, Job
+from tsforecast.config.recorded import going_on, recompose
 from tsforecast.data.schema import Schema
 from tsforecast.data.sources import read_frame
 from tsforecast.errors import BundleError, DataError, TsforecastError
@@ -222,6 +223,23 @@ def test_a_rerun_builds_nothing_that_no_file_of_the_caller_names(place: str, tar
     put(tuple(place.split(".")), {"_target_": target})(config)
     with refused(BundleError, where=f"provenance.json: .{place}._target_", got=target):
         recompose({"config": config}, tmp_path, {})
+
+
+@pytest.mark.parametrize(("key", "value"), [("model", {"_target_": "os.system"}), ("name", "${oc.env:HOME}")])
+def test_a_run_that_goes_on_builds_and_looks_up_nothing_that_no_file_of_the_caller_names(
+    key: str, value: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    job = Job(*compose("train", ["dataset=wide", "dataset.path=x.csv"]), out=tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt), job.at_work():
+        raise KeyboardInterrupt
+    assert going_on(tmp_path / "run").cfg == job.cfg
+    mark = tmp_path / "run" / MARK
+    about = json.loads(mark.read_text())
+    about["config"][key] = value
+    mark.write_text(json.dumps(about))
+    with refused(BundleError, where=has(f"{MARK}: .{key}"), got=value if isinstance(value, str) else "os.system"):
+        going_on(tmp_path / "run")
 
 
 def test_what_a_run_names_may_be_built_once_the_caller_allows_its_package(

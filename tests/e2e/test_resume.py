@@ -11,11 +11,16 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pandas as pd
 import pytest
 
-from tests.errors import has, has_parts
+import tsforecast as tsf
+from tests.errors import has, has_parts, refused
+from tsforecast import experiment, result
+from tsforecast.errors import ConfigError, OutputError
 
 from .conftest import Run
 
@@ -75,6 +80,18 @@ def killed(folder: Path, name: str, kill: str, *words: str, status: int = -signa
     return folder / name
 
 
+def cut_off(monkeypatch: pytest.MonkeyPatch, module: ModuleType, function: str, *words: str, **keys: Any) -> None:
+    """`tsf.train`, interrupted as it calls a function."""
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, function, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            tsf.train(*words, **keys)
+
+
 def weights(run: Path) -> dict[str, str]:
     """The digest of each file that decides a forecast."""
     manifest: dict[str, str] = json.loads((run / "bundle" / "manifest.json").read_text())
@@ -121,7 +138,8 @@ def test_what_is_no_run_or_asks_for_more_is_refused(run: Run, folder: Path) -> N
     done = run(folder, "train", "resume=ridge", "horizon=48", "model.lambdas=[1]")
     assert has_parts(done.error, where="resume", got="horizon=48, model.lambdas=[1]", fix=has("ckpt_path"))
     (folder / "elsewhere").mkdir()
-    done = run(folder / "elsewhere", "train", "resume=../ridge")
+    place = killed(folder, "of here", KILLS["after the bundle"], *MODELS["ridge"])
+    done = run(folder / "elsewhere", "train", f"resume=../{place.name}")
     assert has_parts(done.error, where="resume", fix=has(f"cd {folder} "))
     done = run(folder, "backtest", "model=naive", "backtest.windows=2", *QUIET, "hydra.run.dir=folds")
     assert done.returncode == 0, done.stderr
@@ -152,12 +170,50 @@ def test_a_run_does_not_go_on_with_other_data_and_says_what_else_has_changed(run
 
 
 def test_a_run_that_is_at_work_is_not_joined(run: Run, folder: Path) -> None:
-    shutil.copytree(folder / "ridge", folder / "busy")
-    (folder / "busy" / ".unfinished").touch()
+    killed(folder, "busy", KILLS["after the bundle"], *MODELS["ridge"])
     with (folder / "busy" / "train.log").open("a") as log:
         fcntl.flock(log, fcntl.LOCK_EX)
         done = run(folder, "train", "resume=busy")
     assert has_parts(done.error, got=str(folder / "busy"), fix=has("wait"))
+
+
+def test_a_run_from_python_is_one_like_any_other(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    cut_off(monkeypatch, result, "write_json", *QUIET, *MODELS["ridge"], out="of python")
+    found = tsf.train("resume=of python")
+    assert weights(folder / "of python") == weights(folder / "ridge")
+    assert found.scores.equals(tsf.train(*QUIET, *MODELS["ridge"]).scores)
+    assert not (folder / "of python" / ".unfinished").exists()
+    assert (folder / "of python" / ".hydra" / "overrides.yaml").is_file()
+    with refused(ConfigError, where="resume", got=("out",)):
+        tsf.train("resume=of python", out="elsewhere")
+    assert tsf.rerun("of python").agrees
+    with refused(OutputError, where="resume", what=has("ended well")):
+        tsf.train("resume=of python")
+
+
+def test_a_run_of_a_frame_goes_on_with_the_frame(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    rows = pd.read_csv(DATA).iloc[:2000]
+    words = (*QUIET, "model=ridge", "dataset=beijing_pm25", "dataset.sha256=null")
+    cut_off(monkeypatch, result, "write_json", *words, data=rows, out="framed")
+    with refused(ConfigError, where="dataset.path", fix=has("data=FRAME")):
+        tsf.train("resume=framed")
+    found = tsf.train("resume=framed", data=rows)
+    assert found.scores.equals(tsf.train(*words, data=rows).scores)
+
+
+def test_an_interrupt_while_scoring_again_leaves_the_whole_bundle_that_is_there(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = killed(folder, "scored", KILLS["after the bundle"], *MODELS["ridge"])
+    whole = weights(place)
+    monkeypatch.chdir(folder)
+    cut_off(monkeypatch, experiment, "compare", "resume=scored")
+    assert weights(place) == whole == weights(folder / "ridge")
+    assert tsf.load_bundle(place / "bundle").golden is not None
+    tsf.train("resume=scored")
+    assert weights(place) == whole
 
 
 def test_an_interrupt_says_how_to_go_on_and_that_goes_on_as_the_same_tracked_run(

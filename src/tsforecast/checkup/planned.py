@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig
 
 from tsforecast.checkup.findings import Findings
 from tsforecast.config.experiment import experiment
+from tsforecast.config.job import Job
 from tsforecast.data.schema import COVARIATES
 from tsforecast.data.sources import Dataset, Loaded, Source, Stored
 from tsforecast.errors import TsforecastError, listed
@@ -28,13 +28,13 @@ FEW = 20  # windows of a part
 MENDED: dict[str, Any] = {"gaps": "fill", "duplicates": "last", "unsorted": "sort"}
 
 
-def planned(found: Findings, cfg: DictConfig, chosen: Mapping[str, str], overrides: Sequence[str]) -> None:
+def planned(found: Findings, job: Job) -> None:
     """What `train` would find, and what is behind it: an error is told, and looked past where that can be done."""
     found.part = "Experiment"
     with found.hearing(), found.trying("configuration"):
-        plan = experiment(cfg, chosen, overrides=overrides)
+        plan = experiment(job)
         found.tell("name", plan.name)
-        for name in listed_names(cfg.objective):
+        for name in listed_names(job.cfg.objective):
             with found.trying("objective"):
                 check_objective(name, plan.quantiles)
         if not isinstance(plan.model, Estimator):

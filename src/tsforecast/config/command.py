@@ -18,7 +18,7 @@ import hydra
 from hydra._internal.hydra import Hydra
 from omegaconf import DictConfig
 
-from tsforecast.config import resume
+from tsforecast.config import recorded
 from tsforecast.config.compose import CONF_DIR, check_keys, explain, folders, groups, options, spelled
 from tsforecast.config.job import limit_threads, show
 from tsforecast.config.roots import ROOTS
@@ -71,8 +71,10 @@ def command(task: Callable[..., Any], config_name: str) -> None:
         return task(cfg, **how)
 
     try:
-        if config_name == "train" and (run := resume.asked(sys.argv[1:])):
-            checked(resume.recorded(run), resumed=True)
+        if config_name == "train" and (run := recorded.asked(sys.argv[1:])):
+            job = recorded.going_on(run)
+            recorded.introduce(job)
+            checked(job.cfg, job=job)
             return
         if not any(each.startswith(("--config-dir", "-cd")) for each in sys.argv):
             sys.argv += [f"--config-dir={root}" for root in folders()[1:]]

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from tsforecast.bundle.provenance import portable
 from tsforecast.config.compose import build
-from tsforecast.config.job import check_processes, follows, without_trainer
+from tsforecast.config.job import Job, check_processes, follows, without_trainer
 from tsforecast.data.sources import Source
 from tsforecast.errors import ConfigError, without_password
 from tsforecast.experiment import Experiment
@@ -53,37 +53,24 @@ def loggers(chosen: Mapping[str, Any], out: Path | None) -> list[Any]:
     return made
 
 
-def experiment(
-    cfg: DictConfig,
-    chosen: Mapping[str, str],
-    source: Source | None = None,
-    overrides: Sequence[str] = (),
-    parents: Mapping[str, str] | None = None,
-) -> Experiment:
-    """The experiment that the configuration of `train` describes.
-
-    Parameters
-    ----------
-    chosen
-        The option chosen in each config group, which names the run and the model.
-    source
-        In place of the one that `dataset` describes.
-    overrides
-        What was asked for: what of it has no effect is told.
-    parents
-        The runs that this one is a part of or repeats.
+def experiment(job: Job) -> Experiment:
+    """The experiment that a job of `train` or `backtest` describes; what is asked for without effect is told.
 
     Raises
     ------
     ConfigError
-        A class cannot be built from its node.
+        A class cannot be built from its node, or the data was a frame, which is not there any more.
     """
+    cfg, chosen, source = job.cfg, job.choices, job.source
+    if source is None and OmegaConf.select(cfg, "dataset.path") == "memory":
+        what, fix = "this run was trained on a frame in memory", "tsforecast.train('resume=RUN', data=FRAME)"
+        raise ConfigError(what, where="dataset.path", fix=fix)
     model = build(cfg.model)
     resolved: Any = OmegaConf.to_container(cfg, resolve=True)
     config = portable(resolved, resolved.pop("paths"))
     if isinstance(model, Estimator):
         check_processes()
-        if spare := without_trainer(cfg, overrides):
+        if spare := without_trainer(cfg, job.overrides):
             log.warning("Model %s has no trainer, so without effect: %s", chosen["model"], ", ".join(spare))
 
     def trainer(callbacks: Sequence[Any], **settings: Any) -> Any:  # built when called: it imports Lightning
@@ -114,11 +101,11 @@ def experiment(
         refit=cfg.refit,
         unused_covariates=cfg.unused_covariates,
         seed=cfg.seed,
-        ckpt_path=cfg.ckpt_path,
+        ckpt_path=job.checkpoint,
         name=cfg.name or f"{_data_name(cfg, chosen['dataset'], source)}-{chosen['model']}",
         label=chosen["model"],
         config=config,
-        overrides=tuple(overrides),
+        overrides=tuple(job.overrides),
         choices=chosen,
-        parents=parents or {},
+        parents=job.parents,
     )

@@ -1,21 +1,120 @@
-"""From what a run says of itself to a configuration that may be built here: a record is data, and not trusted."""
+"""From what a run says of itself to a job that may be done here: a record is data, and not trusted."""
 
 from __future__ import annotations
 
+import logging
+import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import shlex
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import configure_log
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from tsforecast.bundle import directory
-from tsforecast.bundle.provenance import FILE, PLACES
-from tsforecast.config.compose import check_keys, compose, folders
-from tsforecast.errors import BundleError
+from tsforecast.bundle.provenance import FILE, PLACES, differences
+from tsforecast.config.compose import check_keys, compose, composing, folders
+from tsforecast.config.job import HOW, MARK, Job, ended, follows
+from tsforecast.errors import BundleError, ConfigError, DataError
 from tsforecast.training.prepare import stated
 
+log = logging.getLogger("tsforecast")
 LOCAL = ("tracking", "report", "publish", "paths", "name")  # as they are here, whatever a record says of them
+_LOOKED_UP = re.compile(r"\$\{[^}]*\}?")
+
+
+def asked(arguments: Sequence[str], *more: str) -> Path | None:
+    """The directory that `resume=` names.
+
+    Raises
+    ------
+    ConfigError
+        Something else is asked for too, here or as `more`. What Lightning adds for further processes is not.
+    """
+    runs = [each.partition("=")[2] for each in arguments if each.startswith("resume=")]
+    if not runs:
+        return None
+    more = (*[each for each in arguments if not each.startswith(("resume=", *["hydra."] * follows()))], *more)
+    if more or len(runs) > 1:
+        what, fix = "a run goes on with what it was asked for", "to change it: ckpt_path=RUN/checkpoints/last.ckpt"
+        raise ConfigError(what, where="resume", got=more or runs, allowed="resume=RUN alone", fix=fix)
+    return Path(runs[0]).resolve()
+
+
+def going_on(run: Path) -> Job:
+    """The run of `train` that was cut off in this directory: nothing is composed again.
+
+    Raises
+    ------
+    TsforecastError
+        There is none, it was started in another working directory, or names what it may not.
+    """
+    if not (mark := run / MARK).is_file():
+        raise _no_run(run)
+    about = directory.parse_json(content := mark.read_bytes(), mark)
+    if (here := Path(about["cwd"])) != Path.cwd() and here.is_dir():  # relative paths, and the tracking database
+        what, fix = "this run was started in another directory", f"cd {here} && {HOW.format(shlex.quote(str(run)))}"
+        raise ConfigError(what, where="resume", got=Path.cwd(), allowed=here, fix=fix)
+    own = re.findall(r"\$\{[\w.]+\}", content.decode())  # keys of itself
+    _check(about["config"], MARK, {*own, *(each for text in _texts() for each in _LOOKED_UP.findall(text))})
+    cfg = OmegaConf.create(about["config"], flags={"struct": True})
+    return Job(cfg, about["choices"], about["overrides"], run, None, about["parents"], about["number"], resumed=True)
+
+
+def _no_run(run: Path) -> Exception:
+    """Why nothing goes on in this directory."""
+    if (known := run / ".hydra" / "hydra.yaml").is_file():
+        own = OmegaConf.load(known).hydra
+        if (command := own.job.config_name) != "train" and command != "rerun":
+            what, again = f"this is a run of {command}", shlex.join([*own.overrides.task, f"hydra.run.dir={run}"])
+            return ConfigError(what, where="resume", got=run, fix=f"python -m tsforecast.{command} {again}")
+    if (run / "bundle").exists():
+        return ended(run)
+    above = next((each for each in run.parents if (each / ".hydra").is_dir()), None)
+    what, allowed = "there is no run to go on with", f"the directory of a run that was cut off, with its {MARK}"
+    fix = f"resume={above}" if above else f"what was ended before it had written {MARK} is to be started again"
+    return ConfigError(what, where="resume", got=run, allowed=allowed, fix=fix)
+
+
+def introduce(job: Job) -> None:
+    """Let Hydra know a job that it has not started: the log as it is here, and what the configuration may look up."""
+    with composing() as composed:
+        whole = composed("train", ())
+    own = whole.hydra
+    with open_dict(own):
+        own.runtime.choices.update(job.choices)
+        own.runtime.output_dir, own.overrides.task = str(job.out), [*job.overrides]
+    HydraConfig.instance().set_config(whole)
+    configure_log(own.job_logging, own.verbose)
+    os.environ.update(own.job.env_set)
+
+
+def differing(then: Mapping[str, Any], now: Mapping[str, Any], run: str | Path) -> dict[str, tuple[str, str]]:
+    """What is not as it was for a run, by the provenance of then and of now; it is told before a fit."""
+    found = differences(then, now)
+    lines = [f"\n  {name}: {before} -> {here}" for name, (before, here) in found.items()]
+    if lines:
+        log.warning("What is not as it was for %s: scores and weights may differ.%s", run, "".join(lines))
+    return found
+
+
+def check_unchanged(run: Path, now: Mapping[str, Any]) -> None:
+    """Say what is not as it was when the run began that is to go on.
+
+    Raises
+    ------
+    DataError
+        The data is not: weights that were learned from one would go on with the other.
+    """
+    if not (made := run / FILE).is_file():  # it was ended before
+        return
+    changed = differing(directory.parse_json(made.read_bytes(), made), now, run.name)
+    if data := changed.get("data"):
+        (then, other), fix = (f"sha256 {each}..." for each in data), "bring back the rows, or start a run anew"
+        raise DataError("the data is not that of this run", where="resume", got=other, allowed=then, fix=fix)
 
 
 def recompose(
@@ -48,11 +147,10 @@ def recompose(
     if strange := kept.keys() - cfg.keys():
         what, fix = "the run has keys that this version does not know", "install the version that wrote it"
         raise BundleError(what, where=FILE, got=sorted(strange), fix=fix)
-    texts = [file.read_text(encoding="utf-8") for root in folders() for file in root.rglob("*.yaml")]
-    _check(kept, {target for text in texts for target in re.findall(r"_target_:\s*[\"']?([\w.]+)", text)})
+    _check(kept, FILE, PLACES)
     if "_target_" not in given:
         url = config["dataset"].get("url")
-        known = {"url": url} if any(str(url) in text for text in texts) else {}  # a public one, known here too
+        known = {"url": url} if any(str(url) in text for text in _texts()) else {}  # a public one, known here too
         given = stated(origin, bundle, "dataset", known | dict(given), cfg.paths.data_dir)
     here: Any = OmegaConf.to_container(cfg)
     cfg = OmegaConf.create({**here, **kept, "dataset": dict(given), "ckpt_path": None}, flags={"struct": True})
@@ -60,19 +158,24 @@ def recompose(
     return cfg, chosen | origin.get("choices", {})
 
 
-def _check(config: Mapping[str, Any], named: set[str]) -> None:
-    """Raise a BundleError for a class that no local file has `named`, and for what would be looked up when read."""
+def _texts() -> list[str]:
+    """The files of the caller's `conf/` and the package's."""
+    return [file.read_text(encoding="utf-8") for root in folders() for file in root.rglob("*.yaml")]
+
+
+def _check(config: Mapping[str, Any], record: str, looked_up: Collection[str]) -> None:
+    """Raise a BundleError for a class that no file of the caller names, and for what may not be looked up."""
+    named = {target for text in _texts() for target in re.findall(r"_target_:\s*[\"']?([\w.]+)", text)}
     for key, text in _strings(config):
-        if key.endswith("._target_") and text not in named:
-            package = text.partition(".")[0]
-            if package in directory.allowed()[1:]:
-                continue
+        package = text.partition(".")[0]
+        if key.endswith("._target_") and text not in named and package not in directory.allowed()[1:]:
             what, allowed = "the run names a class that no file in conf/ names", directory.allowed()[1:] or None
             fix = f"if you trust it, and it is not tsforecast's own: TSFORECAST_ALLOW={package}"
-            raise BundleError(what, where=f"{FILE}: {key}", got=text, allowed=allowed, fix=fix)
-        if set(re.findall(r"\$\{[^}]*\}?", text)) - {*PLACES}:
+            raise BundleError(what, where=f"{record}: {key}", got=text, allowed=allowed, fix=fix)
+        if {*_LOOKED_UP.findall(text)} - {*looked_up}:
             what, fix = "the run names something to look up", "do not trust it"
-            raise BundleError(what, where=f"{FILE}: {key}", got=text, allowed=PLACES, fix=fix)
+            fix = "if it is yours: have it in a file of conf/ too" if record == MARK else fix
+            raise BundleError(what, where=f"{record}: {key}", got=text, allowed=PLACES, fix=fix)
 
 
 def _strings(value: Any, key: str = "") -> Iterator[tuple[str, str]]:

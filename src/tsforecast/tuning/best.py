@@ -13,8 +13,7 @@ import pandas as pd
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from tsforecast import files
-from tsforecast.config.job import log_to, show, write, write_config
-from tsforecast.errors import OutputError
+from tsforecast.config.job import BusyError, Job, show, write
 from tsforecast.tracking.runs import Run
 from tsforecast.train import carry_out
 from tsforecast.tuning import charts
@@ -78,17 +77,13 @@ def refit(cfg: DictConfig, chosen: Mapping[str, str], arguments: list[str], plan
         if (out / "config.yaml").read_text(encoding="utf-8").startswith(f"# {shlex.join(arguments)}\n"):
             return
         out.rename(next(each for i in range(1, 10**6) if not (each := out.with_name(f"best-{i}")).exists()))
-    out.mkdir(parents=True, exist_ok=True)
-    try:
-        log_to(out / "train.log")
-    except OutputError:
-        log.info("another process of this search trains the best one, in %s", out)
-        return
-    write_config(out / "config.yaml", cfg, arguments)
     # MLflow's experiment stays that of the search, also where it is called as the run: this one has a name of its own.
     cfg.tracking = OmegaConf.to_container(cfg.tracking, resolve=True)
     cfg.name = cfg.name or f"{plan.settings.study}-best"
-    carry_out(cfg, chosen, out, overrides=arguments, parent=plan.parent)
+    try:
+        carry_out(Job(cfg, chosen, arguments, out, parents={"run": plan.parent} if plan.parent else {}))
+    except BusyError:
+        log.info("another process of this search trains the best one, in %s", out)
 
 
 def experiment_file(cfg: DictConfig, chosen: Mapping[str, str], name: str, note: str) -> str:

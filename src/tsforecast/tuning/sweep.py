@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from tsforecast.cluster import tasks
 from tsforecast.config.compose import build, options
 from tsforecast.config.experiment import experiment
+from tsforecast.config.job import Job
 from tsforecast.errors import ConfigError, OutputError, count, one_of
 from tsforecast.train import listed
 from tsforecast.training.results import check_objective, score_names
@@ -115,7 +116,7 @@ def _rehearse(plan: Plan) -> None:
         what, allowed = "there is no such function", "package.module.function, where Python finds it"
         raise ConfigError(what, where="hydra.sweeper.task", got=plan.settings.task, allowed=allowed) from error
     if task is score:
-        _check_scores(plan, experiment(cfg, chosen).quantiles)
+        _check_scores(plan, experiment(Job(cfg, chosen)).quantiles)
         if plan.command == "backtest":
             folds(cfg.backtest)
 

@@ -24,7 +24,7 @@ from optuna.trial import TrialState
 from tsforecast.backtesting.scored import Scored
 from tsforecast.config.compose import build
 from tsforecast.config.experiment import experiment
-from tsforecast.config.job import free, log_to, quiet_console, write_config
+from tsforecast.config.job import Job, free, log_to, quiet_console, write_config
 from tsforecast.data.folds import Fold, Folds
 from tsforecast.data.splits import Borders
 from tsforecast.errors import ConfigError
@@ -84,7 +84,7 @@ def score(cfg: DictConfig, chosen: Mapping[str, str], listener: Any) -> Mapping[
     """Fit, and score the validation rows alone, or with the keys of `backtest` the folds; nothing is written."""
     if "enable_progress_bar" in cfg.trainer:
         cfg.trainer.enable_progress_bar = False
-    planned = experiment(cfg, chosen)
+    planned = experiment(Job(cfg, chosen))
     if "backtest" in cfg:
         return _backtested(planned, cfg.backtest, listener)
     return run_experiment(planned, parts=("val",), on=listener, data=_data(planned)).metrics
