@@ -25,6 +25,7 @@ from tsforecast.checkup.findings import Finding, Findings
 from tsforecast.checkup.house import installed, machine, stores
 from tsforecast.checkup.planned import planned
 from tsforecast.config.compose import compose
+from tsforecast.config.job import Job
 from tsforecast.errors import OutputError
 from tsforecast.tracking.store import Store
 
@@ -47,8 +48,7 @@ def told(frame: pd.DataFrame | None, *words: str) -> list[Finding]:
     if frame is not None:
         frame.to_csv("data.csv", index=False)
         words = (f"dataset={'long' if 'unique_id' in frame else 'wide'}", "dataset.path=data.csv", *words)
-    cfg, chosen = compose("doctor", words)
-    return looked_at(planned, cfg, chosen, words)
+    return looked_at(planned, Job(*compose("doctor", words), words))
 
 
 def looked_at(at: Callable[..., None], *args: object) -> Findings:
