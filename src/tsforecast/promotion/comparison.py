@@ -103,7 +103,7 @@ def compared(
         sizes = replace(champion.dims, season=dims.season)  # of MASE there is one scale
         alike = Prepared(replace(loaded, panel=panel), data.borders, features, features.encode(panel), sizes)
         rivals[CHAMPION] = champion, alike
-    a_season = replace(candidate, dims=replace(dims, lookback=dims.season))
+    a_season = replace(candidate, dims=replace(dims, lookback=max(dims.lookback, dims.season)))
     naive = baselines(a_season, {NAIVE: SeasonalNaive()}, data.windows(part))[NAIVE]
     rivals[NAIVE] = naive, replace(data, dims=naive.dims)
     windows = {name: each.windows(part) for name, (_, each) in rivals.items()}
