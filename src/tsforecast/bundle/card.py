@@ -172,15 +172,11 @@ def _data(bundle: Bundle) -> str:
 
 
 def _provenance(made: Mapping[str, Any]) -> str:
-    git = made.get("git") or {}
-    facts = {
-        "tsforecast": (made.get("packages") or {}).get("tsforecast"),
-        "commit": git.get("commit") and git["commit"][:12] + " with uncommitted changes" * git["dirty"],
-        "seed": made.get("seed"),
-        "packages": (made.get("packages_digest") or _UNKNOWN)[:12],
-        "data": ((made.get("data") or {}).get("digest") or _UNKNOWN)[:12],
-    }
-    return ", ".join(f"{name} {_UNKNOWN if value is None else value}" for name, value in facts.items())
+    git, installed, data = (made.get(key) or {} for key in ("git", "packages", "data"))
+    facts = {"tsforecast": installed.get("tsforecast"), "commit": git.get("commit"), "seed": made.get("seed")}
+    facts |= {"packages": made.get("packages_digest"), "data": data.get("digest")}
+    told = [f"{name} {_UNKNOWN if value is None else str(value)[:12]}" for name, value in facts.items()]
+    return ", ".join(told) + ", with uncommitted changes" * bool(git.get("dirty"))
 
 
 def _each(freq: str) -> str:

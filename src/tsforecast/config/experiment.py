@@ -62,7 +62,7 @@ def experiment(job: Job) -> Experiment:
         A class cannot be built from its node, or the data was a frame, which is not there any more.
     """
     cfg, chosen, source = job.cfg, job.choices, job.source
-    if source is None and OmegaConf.select(cfg, "dataset.path") == "memory":
+    if job.resumed and source is None and OmegaConf.select(cfg, "dataset.path") == "memory":
         what, fix = "this run was trained on a frame in memory", "tsforecast.train('resume=RUN', data=FRAME)"
         raise ConfigError(what, where="dataset.path", fix=fix)
     model = build(cfg.model)
