@@ -19,6 +19,8 @@ FILE = "provenance.json"
 DATA_DIR, ROOT_DIR = PLACES = "${paths.data_dir}", "${paths.root_dir}"
 RUNTIMES = ("onnxruntime", "xgboost", "xgboost-cpu")
 SERVED = ("tsforecast", "numpy", "pandas", "pyarrow", "holidays", "safetensors", *RUNTIMES)
+_TAGGED = {"git": ("commit", "branch", "dirty"), "data": ("name", "digest")}
+_TAGGED |= {"host": ("python", "platform", "processor")}
 _INSTALLED = re.compile(r"([^-]+)-([^-]+)(?:-py\d.*)?\.(?:dist|egg)-info")
 
 
@@ -67,21 +69,17 @@ def provenance(
 
 def tags(origin: Mapping[str, Any]) -> dict[str, str]:
     """What of it a list of runs is searched by."""
-    git, data, host = (origin.get(key) or {} for key in ("git", "data", "host"))
-    found = {f"git.{key}": git.get(key) for key in ("commit", "branch", "dirty")}
-    found |= {f"data.{key}": data.get(key) for key in ("name", "digest")}
-    found |= {f"host.{key}": host.get(key) for key in ("python", "platform", "processor")}
+    found = {f"{part}.{key}": (origin.get(part) or {}).get(key) for part, keys in _TAGGED.items() for key in keys}
     found |= {"packages.digest": origin.get("packages_digest"), "seed": origin.get("seed")}
-    known = {key: str(value) for key, value in found.items() if value is not None}
-    return known | ({"git.dirty": known["git.dirty"].lower()} if "git.dirty" in known else {})
+    known = {key: value for key, value in found.items() if value is not None}
+    return {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in known.items()}
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     """What of two records may give other results, by name: then and now; of a digest its beginning."""
     old, new = _facts(then), _facts(now)
-    return {
-        name: (old.get(name, "none"), new.get(name, "none")) for name in old | new if old.get(name) != new.get(name)
-    }
+    both = {name: (old.get(name, "none"), new.get(name, "none")) for name in old | new}
+    return {name: pair for name, pair in both.items() if pair[0] != pair[1]}
 
 
 def _facts(origin: Mapping[str, Any]) -> dict[str, str]:
