@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import tsforecast as tsf
 from tests.e2e.conftest import Cli, Run
 from tests.errors import has, has_parts, refused
+from tsforecast.config.recorded import recompose
 from tsforecast.errors import BundleError
 from tsforecast.training.record import Record
 
@@ -92,6 +94,43 @@ def test_rows_that_are_gone_are_asked_for_and_those_given_are_read(cli: Cli, run
     assert has_parts(done.error, where="x.csv", fix=has("+dataset.path=FILE"))
     assert not Path("b/bundle").exists()
     assert cli("rerun", "a", "+dataset.path=elsewhere/y.csv", *HERE, "hydra.run.dir=c") == 0
+
+
+def test_rows_of_a_public_dataset_are_read_from_where_they_lie_also_altered_ones(
+    cli: Cli, ett_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short = ("model=seasonal_naive", "lookback=48", "horizon=24")
+    assert cli("train", "+experiment=etth1", *short, f"paths.data_dir={ett_dir}", *HERE, "hydra.run.dir=a") == 0
+    shutil.copy(ett_dir / "ETTh1.csv", "mine.csv")
+    assert cli("rerun", "a", "+dataset.path=mine.csv", *HERE, "hydra.run.dir=b") == 0
+    lines = Path("mine.csv").read_text().splitlines()
+    lines[12000] = lines[12000].rpartition(",")[0] + ",99.0"
+    Path("mine.csv").write_text("\n".join(lines) + "\n")
+    capsys.readouterr()
+    assert cli("rerun", "a", "+dataset.path=mine.csv", *HERE, "hydra.run.dir=c") == 1
+    told = capsys.readouterr()
+    assert "Scores   differ" in told.out
+    assert "data: f18de3ad269c -> " in told.err
+
+
+@pytest.mark.parametrize(("key", "value"), [("overrides", None), ("data", None), ("host", "x"), ("git", [1])])
+def test_a_record_that_is_damaged_is_told(key: str, value: object) -> None:
+    origin = {"config": {"dataset": {}}, "overrides": [], "choices": {}, "data": {}, "host": {}, "git": None}
+    with refused(BundleError, what="the record of the run is damaged", got=[key]):
+        recompose(origin | {key: value}, Path("bundle"), {})
+
+
+def test_a_record_does_not_choose_where_files_are_written(cli: Cli, tmp_path: Path) -> None:
+    words = ("model=nlinear", *SMALL[2:], "dataset=wide", "dataset.path=x.csv", "trainer.max_epochs=1")
+    assert cli("train", *words, "trainer/logger=csv", "hydra.run.dir=a") == 0
+    record = json.loads((place := Path("a/bundle/provenance.json")).read_text())
+    record["config"]["trainer"]["logger"]["csv"]["name"] = str(tmp_path / "elsewhere")
+    place.write_text(json.dumps(record))
+    manifest = json.loads(Path("a/bundle/manifest.json").read_text())
+    manifest["provenance.json"] = hashlib.sha256(place.read_bytes()).hexdigest()
+    Path("a/bundle/manifest.json").write_text(json.dumps(manifest))
+    assert cli("rerun", "a", *HERE, "hydra.run.dir=b") == 0
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_from_python_a_frame_is_given_again_and_what_is_compared_comes_back(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from tsforecast.training.prepare import stated
 
 log = logging.getLogger("tsforecast")
 LOCAL = ("tracking", "report", "publish", "paths", "name")  # as they are here, whatever a record says of them
+_WRITES = ("logger", "default_root_dir", "profiler")  # of a trainer: files, at a place that a record may not choose
 _LOOKED_UP = re.compile(r"\$\{[^}]*\}?")
 
 
@@ -141,16 +142,25 @@ def recompose(
         what, words = "this is no run of train, so it is not repeated", [*origin.get("overrides", ())]
         fix = f"python -m tsforecast.backtest {' '.join(words)}" if "backtest" in config else None
         raise BundleError(what, where=bundle, got="a backtest" if fix else "no configuration", fix=fix)
+    kinds = {"config": Mapping, "overrides": list, "choices": Mapping, "data": Mapping, "host": Mapping}
+    broken = [key for key, kind in kinds.items() if not isinstance(origin.get(key), kind)]
+    if broken or not isinstance(origin.get("git"), Mapping | None):
+        fix = "copy the whole bundle again from where it was trained"
+        raise BundleError("the record of the run is damaged", where=FILE, got=broken or ["git"], fix=fix)
     local = re.compile(rf"[+~]*({'|'.join(LOCAL)})\b")
     cfg, chosen = compose("train", [each for each in overrides if local.match(each)])
     kept = {key: value for key, value in config.items() if key not in LOCAL}
+    if isinstance(trainer := kept.get("trainer"), Mapping):
+        own = {key: value for key, value in cfg.trainer.items() if key in _WRITES}
+        kept["trainer"] = {key: value for key, value in trainer.items() if key not in _WRITES} | own
     if strange := kept.keys() - cfg.keys():
         what, fix = "the run has keys that this version does not know", "install the version that wrote it"
         raise BundleError(what, where=FILE, got=sorted(strange), fix=fix)
     _check(kept, FILE, PLACES)
     if "_target_" not in given:
         url = config["dataset"].get("url")
-        known = {"url": url} if any(str(url) in text for text in _texts()) else {}  # a public one, known here too
+        named = url and any(str(url) in text for text in _texts())  # a public one, known here too
+        known = {"url": url} if named and not given.keys() & {"path", "sha256"} else {}
         given = stated(origin, bundle, "dataset", known | dict(given), cfg.paths.data_dir)
     here: Any = OmegaConf.to_container(cfg)
     cfg = OmegaConf.create({**here, **kept, "dataset": dict(given), "ckpt_path": None}, flags={"struct": True})
