@@ -101,11 +101,13 @@ def test_everything_that_is_broken_in_a_house_is_told_with_what_to_type(
         "conf/model/ridge.yaml": "_target_: mine.Ridge\n",
         "conf/split/gone.yaml": "_target_: nowhere.Split\n",
         "conf/experiment/key.yaml": "# @package _global_\nhorizn: 7\n",
+        "conf/gate/latin.yaml": "latency: 5 # \N{LATIN SMALL LETTER E WITH ACUTE}\n",
         "data/ETTh1.csv": "date,OT\n",
         "outputs": "a file",
     }.items():
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / file).write_text(text)
+        (tmp_path / file).write_text(text, encoding="latin-1")
+    (tmp_path / "conf/model/folder.yaml").mkdir()
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and does not listen
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{taken.getsockname()[1]}")
@@ -119,6 +121,7 @@ def test_everything_that_is_broken_in_a_house_is_told_with_what_to_type(
         "dataset/syntax: ": "mend ",
         "split/gone: ": "mend ",
         "experiment/key: ": "horizon",
+        "gate/latin: ": "mend ",
         "etth1: ": f"rm {tmp_path}/data/ETTh1.csv",
         "outputs: ": "paths.output_dir=",
         "tracking: ": "tracking=none",
@@ -127,7 +130,7 @@ def test_everything_that_is_broken_in_a_house_is_told_with_what_to_type(
         assert words in fixes.partition(place)[2].splitlines()[1]
     assert out.splitlines()[-1] != "ok"
     ok, total = re.search(r"(\d+) of (\d+) compose", out).groups()  # type: ignore[union-attr]
-    assert int(total) - int(ok) == 4
+    assert int(total) - int(ok) == 5
     assert f"{tmp_path}/conf/model/ridge.yaml is not read" in " ".join(out.split())
     assert "where:" not in out  # one error is not told within another
 

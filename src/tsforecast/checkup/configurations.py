@@ -33,7 +33,7 @@ def configurations(found: Findings, paths: DictConfig) -> dict[str, Any]:
     files = dict(sorted(({name: each[name] for each in own for name in each} | package).items()))  # as Hydra chooses
     altered = changed(CONF_DIR)
     mine = {name for name, place in files.items() if name not in package or place in altered}
-    wide = [name for name, place in files.items() if "# @package _global_" in place.read_text(encoding="utf-8")]
+    wide = [name for name, place in files.items() if "# @package _global_" in place.read_text("utf-8", "replace")]
     built: dict[str, Any] = {}
     faults: dict[str, TsforecastError] = {}
     with composing() as composed, warnings.catch_warnings():
@@ -63,7 +63,8 @@ def configurations(found: Findings, paths: DictConfig) -> dict[str, Any]:
 
 def _files(root: Path) -> dict[str, Path]:
     """The options of all groups by `group/option`; a file that begins with `_` is a part of others."""
-    found = {place.relative_to(root).with_suffix("").as_posix(): place for place in root.glob("*/**/[!_]*.yaml")}
+    files = filter(Path.is_file, root.glob("*/**/[!_]*.yaml"))
+    found = {place.relative_to(root).with_suffix("").as_posix(): place for place in files}
     return {name: place for name, place in found.items() if not name.startswith(ASIDE)}
 
 

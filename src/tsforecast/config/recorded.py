@@ -170,7 +170,7 @@ def recompose(
 
 def _texts() -> list[str]:
     """The files of the caller's `conf/` and the package's."""
-    return [file.read_text(encoding="utf-8") for root in folders() for file in root.rglob("*.yaml")]
+    return [file.read_text("utf-8", "replace") for root in folders() for file in root.rglob("*.yaml") if file.is_file()]
 
 
 def _check(config: Mapping[str, Any], record: str, looked_up: Collection[str]) -> None:
