@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from tsforecast.config.call import callable_module, called
+from tsforecast.config.closing import serving
 from tsforecast.config.command import command
 from tsforecast.config.compose import build, build_or_trained
 from tsforecast.config.job import Job, show
@@ -28,6 +29,11 @@ def main(cfg: DictConfig) -> None:
     show(str(decision))
     if not decision.done:
         raise decision.refusal
+    back = f"python -m tsforecast.promote rollback model={shlex.quote(cfg.name)}" + f" to={cfg.to}" * (
+        cfg.to != "champion"
+    )
+    steps = [serving(shlex.quote(f"models:/{cfg.name}@{cfg.to}")), back if decision.versions[1] else None]
+    show("\n  ".join(["\nNext", *filter(None, steps)]))
 
 
 def promote(*words: str, data: Any = None, **dataset: Any) -> Decision:

@@ -6,7 +6,7 @@ import shlex
 
 from omegaconf import DictConfig
 
-from tsforecast.config.closing import serving
+from tsforecast.config.closing import promoting, serving
 from tsforecast.config.command import command
 from tsforecast.config.job import show
 
@@ -21,10 +21,8 @@ def main(cfg: DictConfig) -> None:
     exact = registry.publish(registry.resolve(bundle).path, to=to, name=name, alias=alias)
     place = f"the registry, as {alias or 'its number alone'}"
     place = "the Bento model store, as the newest" if to == "bento" else place
-    model, _, version = exact.removeprefix("models:/").rpartition("/")
-    promoted = f"python -m tsforecast.promote model={shlex.quote(model)}" + f" from={version}" * (alias != "candidate")
     served = serving(shlex.quote(exact))
-    steps = [served] if to == "bento" else [promoted, served]
+    steps = [served] if to == "bento" else [promoting(exact), served]
     show("\n  ".join([f"{exact} is in {place}\n\nNext", *steps]))
 
 

@@ -165,7 +165,7 @@ def test_a_version_in_the_registry_is_scored_and_forecasts_by_its_alias(
     assert done.returncode == 0, done.stderr
     assert "models:/pm25/1 is in the registry, as candidate" in done.stdout
     assert "TSFORECAST_BUNDLE=models:/pm25/1 bentoml serve" in done.stdout
-    assert "python -m tsforecast.promote model=pm25\n" in done.stdout
+    assert "python -m tsforecast.promote model=pm25 from=1\n" in done.stdout
     done = run(demo, "evaluate", "models:/pm25@candidate", "report=none", "hydra.run.dir=aliased")
     assert done.returncode == 0, done.stderr
     again, trained = (json.loads((demo / d / "metrics.json").read_text()) for d in ("aliased", "run"))
@@ -176,6 +176,16 @@ def test_a_version_in_the_registry_is_scored_and_forecasts_by_its_alias(
     assert (demo / "by_alias.csv").read_bytes() == (demo / "by_path.csv").read_bytes()
     none = run(demo, "predict", "bundle=models:/pm25@champion", *words)
     assert has_parts(none.error, where="models:/pm25@champion", allowed=has("models:/pm25@candidate, models:/pm25/1"))
+
+
+def test_a_run_that_is_a_version_already_ends_with_what_promotes_it(
+    run: Run, demo: Path, tracking_database: Path
+) -> None:
+    shutil.copy(tracking_database, demo)
+    done = run(demo, "train", *QUIET, "model=naive", "publish=mlflow", "publish.name=of run", "hydra.run.dir=version")
+    assert done.returncode == 0, done.stderr
+    assert "python -m tsforecast.promote model='of run' from=1\n" in done.stdout
+    assert "tsforecast.publish" not in done.stdout
 
 
 def test_train_publishes_when_asked_to(run: Run, demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:

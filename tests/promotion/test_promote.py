@@ -341,13 +341,17 @@ def test_the_command_shows_the_decision_and_ends_with_what_failed(store: Store, 
     assert done.returncode == 0, done.stderr
     assert "models:/load/1 becomes champion" in done.stdout
     assert "pass  baseline: mase" in done.stdout
+    assert "TSFORECAST_BUNDLE=models:/load@champion bentoml serve" in done.stdout
+    assert "promote rollback" not in done.stdout  # there is nothing to go back to
     store.publish(biased(ridge.bundle, BIAS))
     done = run(store.folder, "promote", "model=load", data)
     assert done.returncode == 1
     assert "FAIL  metric: mase" in done.stdout
     assert "Error: models:/load/2 does not become champion" in done.stderr
     assert run(store.folder, "promote", "model=load", data, "--force").error == has("needs a reason")
-    assert run(store.folder, "promote", "model=load", data, "--force", "reason=because it is").returncode == 0
+    done = run(store.folder, "promote", "model=load", data, "--force", "reason=because it is")
+    assert done.returncode == 0, done.stderr
+    assert "python -m tsforecast.promote rollback model=load\n" in done.stdout
     assert run(store.folder, "promote", "rollback", "model=load").returncode == 0
     assert store.aliases == {"candidate": 2, "champion": 1, "previous": 2}
     assert len(list((store.folder / "outputs/promotions").glob("load-*/decision.md"))) == 4

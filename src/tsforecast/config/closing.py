@@ -54,6 +54,12 @@ def serving(bundle: str) -> str:
     return f"TSFORECAST_BUNDLE={bundle} bentoml serve tsforecast.serving.service:Forecaster"
 
 
+def promoting(version: str) -> str:
+    """What makes a version champion, by its exact reference."""
+    model, _, number = version.removeprefix("models:/").rpartition("/")
+    return f"python -m tsforecast.promote model={shlex.quote(model)} from={number}"
+
+
 def next_steps(
     bundle: Bundle, out: Path, loaded: Loaded, split: object, *more: str | None, tag: str | None = None
 ) -> str:
@@ -66,6 +72,7 @@ def next_steps(
         f"python -m tsforecast.predict bundle={place} input={data} output=forecast.csv{given}",
         f"python -m tsforecast.evaluate bundle={place} +dataset.path={data}" if file else None,
         None if tag else f"python -m tsforecast.publish {place}",
+        promoting(tag) if tag and tag.startswith("models:/") else None,
         serving(shlex.quote(tag) if tag else place),
         *more,
     ]
