@@ -88,7 +88,9 @@ def test_what_limits_a_forecast_is_told(frame: pd.DataFrame) -> None:
     assert "at most 4 rows ahead" in told
     assert "overlap: they tell about as much as 29 that do not" in told  # 117 windows of 4 rows
     noise = frame.assign(load=np.random.default_rng(1).standard_cauchy(600).round())
-    told = limits(card(run(noise, "refit=all", "quantiles=[0.25,0.5,0.75]").bundle))
+    whole = card(run(noise, "refit=all", "quantiles=[0.25,0.5,0.75]").bundle)
+    assert "that the fit before the last had not seen" in whole  # what is here has
+    told = limits(whole)
     assert "% of the scored values are 0" in told
     assert "fitted again, on all up to 2024-01-25 23:00:00" in told
     few = limits(card(run(frame[:90]).bundle))
@@ -141,3 +143,9 @@ def test_a_name_breaks_no_table(tmp_path: Path) -> None:
     data = frame.rename(columns={"load": "a|b\nc {x}"})
     text = card(trained(data, Schema(target=("a|b\nc {x}",), freq="h"), tmp_path / "b"))
     assert "| a\\|b c {x} | unknown |" in text
+
+
+def test_the_shell_command_names_what_the_bundle_needs(frame: pd.DataFrame) -> None:
+    known = run(frame.assign(promo=np.arange(600) % 7), "model=xgboost", "model.rounds=1", known=["promo"])
+    assert "input=rows.csv known_future=ahead.csv output=forecast.csv" in card(known.bundle)
+    assert "input=rows.csv output=forecast.csv" in card(run(frame).bundle)

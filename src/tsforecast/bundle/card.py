@@ -62,6 +62,7 @@ def card(bundle: Bundle) -> str:
         scaler=_words(directory.spec(features.scaler, learned=features.scaler.state())),
         inputs=", known_future" * bool(schema.known) + ", static=static" * bool(schema.static),
         columns=listed(schema.columns, 40),
+        files=" known_future=ahead.csv" * bool(schema.known),
         provenance=_provenance(made),
     )
 
@@ -80,7 +81,8 @@ def _verdict(bundle: Bundle) -> str:
     changes = {name: 100 * (mine["mae"] / each["mae"] - 1) for name, each in rivals.items() if each["mae"]}
     than = [f"{abs(c):.1f} % {'lower' if c <= 0 else 'higher'} than that of {name}" for name, c in changes.items()]
     error = ", and ".join(than) or f"{_number(mine['mae_raw'])}, with no baseline beside it"
-    return f"Its mean absolute error is {error}, {_over(bundle, mine)} that it had not seen."
+    fit = "the fit before the last" if bundle.metadata.get("refit") else "it"
+    return f"Its mean absolute error is {error}, {_over(bundle, mine)} that {fit} had not seen."
 
 
 def _over(bundle: Bundle, scores: Mapping[str, float]) -> str:
