@@ -272,6 +272,13 @@ def test_the_load_of_the_machine_is_recorded_under_mlflows_names(
     assert len({each.timestamp for each in memory}) == len(memory)
 
 
+@pytest.mark.parametrize("interval", ["-1", "0", "0.0", "often", "inf"])
+def test_the_load_is_not_measured_without_a_pause(monkeypatch: pytest.MonkeyPatch, interval: str) -> None:
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", interval)
+    with refused(ConfigError, where="MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", got=interval):
+        MLflowTracker("sqlite:///x.db", system_metrics=True)
+
+
 def test_without_psutil_the_load_is_refused_before_a_run_begins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tsforecast.tracking.system.find_spec", lambda name: None)
     with refused(ConfigError, where="tracking.system_metrics", fix=has("pip install psutil")):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,12 +13,17 @@ from tsforecast.errors import ConfigError
 from tsforecast.tracking.journal import Journal
 from tsforecast.tracking.store import import_mlflow
 
+INTERVAL = "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL"
+
 
 def check() -> None:
-    """Raise a ConfigError where psutil, which measures, is not installed."""
+    """Raise a ConfigError where psutil, which measures, is not installed, or the time between is none."""
     if find_spec("psutil") is None:
         fix = "pip install psutil (and nvidia-ml-py for GPUs), or leave it out"
         raise ConfigError("the load of the machine is measured by psutil", where="tracking.system_metrics", fix=fix)
+    given = os.environ.get(INTERVAL, "10")
+    if not re.fullmatch(r"\d*\.?\d+", given) or float(given) == 0:  # measured without a pause, it would never end
+        raise ConfigError("the load is measured every so many seconds", where=INTERVAL, got=given, allowed="above 0")
 
 
 @contextmanager
