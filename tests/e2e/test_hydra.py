@@ -13,9 +13,11 @@ from typing import Any, ClassVar
 
 import pytest
 import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 
 from tsforecast.__main__ import VERBS
+from tsforecast.config.command import _named
 
 from .conftest import Cli
 
@@ -42,6 +44,12 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> None:
 SMALL = ("dataset=wide", "dataset.path=x.csv", "model=ridge", "lookback=24", "horizon=4", "quantiles=[]",
          "report=none", "tracking=none")  # fmt: skip
 TINY = ("train", *SMALL, "hydra.run.dir=run")
+
+
+@pytest.mark.parametrize("word", ['a"b', "it's", "C:\\runs\\", "\\\\host\\x", 'a\\"b', "mein lauf ü", "a,{b}"])
+def test_a_word_of_any_spelling_is_read_as_it_was_typed(word: str) -> None:
+    (read,) = OverridesParser.create().parse_overrides(_named([word], "runs"))
+    assert (read.key_or_group, read.value()) == ("runs", word)
 
 
 def test_a_failed_run_is_failed_for_hydras_callbacks_and_told_once(

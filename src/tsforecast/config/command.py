@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import gc
 import os
+import re
 import signal
 import sys
 import textwrap
@@ -107,7 +108,9 @@ def _may_choose_mode(arguments: list[str]) -> bool:
 def _named(words: list[str], key: str) -> list[str]:
     """A word that is no option, no key and not what an option takes is the value of `key`: `check my.csv`."""
     own = [_is_override(word) or word.startswith("-") or last.startswith("-") for last, word in pairwise(["", *words])]
-    return [word if named else f'{key}="{word}"' for word, named in zip(words, own, strict=True)]
+    # As Hydra's grammar reads it: a mark, and what stands before one, behind a backslash: C:\runs\ ends in one.
+    quoted = [re.sub(r'(\\*)("|$)', lambda found: found[1] * 2 + '\\"' * bool(found[2]), word) for word in words]
+    return [word if named else f'{key}="{text}"' for word, text, named in zip(words, quoted, own, strict=True)]
 
 
 def _is_override(argument: str) -> bool:
