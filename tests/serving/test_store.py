@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import json
 import os
 import shutil
 import signal
@@ -284,3 +285,13 @@ def test_an_image_of_a_bundle_that_is_not_in_the_store_is_refused(
     monkeypatch.setattr(service, "_packed", None)  # as with TSFORECAST_BUNDLE=RUN/bundle
     with pytest.raises(service.BentoMLException, match="TSFORECAST_BUNDLE=TAG"):
         service._Image(base_image="any", distro="slim").freeze(tmp_path)
+
+
+def test_a_bundle_of_an_earlier_version_does_not_become_the_newest(bundles: Bundles, tmp_path: Path) -> None:
+    shutil.copytree(Path(str(bundles("wide").path)), old := tmp_path / "old")
+    (old / "provenance.json").unlink()
+    manifest = directory.parse_json((old / "manifest.json").read_bytes(), old)
+    del manifest["provenance.json"]
+    (old / "manifest.json").write_text(json.dumps(manifest))
+    with refused(BundleError, got=["provenance.json"], fix=has("train again")):
+        BentoStore().publish(old)

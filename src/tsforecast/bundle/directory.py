@@ -101,7 +101,8 @@ def read(path: Path, wanted: Iterable[str]) -> tuple[dict[str, bytes], str]:
         raise BundleError(what, where=path, fix=fix)
     manifest = parse_json(content := place.read_bytes(), place)
     if absent := [name for name in wanted if name not in manifest]:
-        raise BundleError("the manifest lacks a file that every bundle has", where=place, got=absent, fix=_AGAIN)
+        fix = f"{_AGAIN}; one of an earlier version: train again"
+        raise BundleError("the manifest lacks a file that every bundle has", where=place, got=absent, fix=fix)
     files: dict[str, bytes] = {}
     for name, digest in manifest.items():
         if Path(name).name != name:

@@ -119,7 +119,7 @@ class BentoStore:
         from bentoml._internal.configuration.containers import BentoMLContainer
         from bentoml._internal.models.model import ModelStore
 
-        files, digest = directory.read(path, ("metadata.json",))
+        files, digest = directory.read(path, ("metadata.json", "provenance.json"))
         name = name or directory.parse_json(files["metadata.json"], path / "metadata.json").get("name")
         name = re.sub(r"[^a-z0-9_.-]+", "-", str(name or "").lower())[:63].strip("-._") or "bundle"
         tag, about = f"{name}:{digest[:12]}", {"labels": _LABELS, "metadata": {"digest": digest}}
