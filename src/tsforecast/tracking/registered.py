@@ -24,6 +24,7 @@ from tsforecast.tracking.upload import RUN
 STAGES = {"production": "champion", "staging": "candidate"}  # what aliases were called before there were any
 _VERSION = re.compile(r"models:/([^/@]+)(?:([/@])([^/@]+))?")
 _DESCRIPTION = 5000  # characters that the store keeps
+_SHOWN = r"test/(mse|mae|mae_raw|mase|coverage-[\d.]+)"  # of the scores, as tags of a version
 
 
 def installed() -> None:
@@ -160,12 +161,14 @@ class Models:
                 return name, versions[0]
             if run:
                 _score(connection, run, model.model_id, about.get("scores") or {})
-            card = files.get("card.md", b"").decode(errors="replace")[:_DESCRIPTION]
-            facts = {**(about.get("scores") or {}), "trained.until": about.get("chosen_until"), DIGEST: digest}
+            card = files.get("card.md", b"").decode(errors="replace").partition("\n\n")[2]  # lists show its first line
+            scores = about.get("scores") or {}  # a list of versions shows every tag
+            shown = {key: each for key, each in scores.items() if re.fullmatch(_SHOWN, key)}
+            facts = {**shown, "trained.until": about.get("chosen_until"), DIGEST: digest}
             tags = {**provenance.tags(origin), **facts, "weights.digest": directory.weights_digest(bundle)}
             # A database needs no id of the logged model, and would look for it in whatever store is the default here.
             linked = model.model_id if self.store.uri.startswith("http") else None
-            told: Any = {"tags": tags, "description": card or None, "model_id": linked}
+            told: Any = {"tags": tags, "description": card[:_DESCRIPTION] or None, "model_id": linked}
             _ensure(connection, name)
             made = connection.create_model_version(name, model.artifact_location, run, **told)
             first = self._versions(connection, name, digest)[0]
