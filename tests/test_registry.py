@@ -126,7 +126,7 @@ def test_a_publication_that_was_cut_off_is_completed_by_the_next_and_nothing_is_
     assert tsf.load_bundle("models:/my load@candidate").digest == Bundle.load(bundles["ridge"]).digest
 
 
-@pytest.mark.parametrize("alias", ["a b", "a/b", "latest", "v3"])
+@pytest.mark.parametrize("alias", ["a b", "a/b", "latest", "v3", "Production"])
 def test_an_alias_that_mlflow_would_refuse_is_refused_before_there_is_a_version(
     registry: Registry, bundles: dict[str, Path], alias: str
 ) -> None:

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 PLACES = ("mlflow", "bento")
 _ADDRESS = re.compile(r"(models|runs|mlflow-artifacts|s3|gs|https?):/|[0-9a-f]{32}$")
 _TAG = re.compile(r"[a-z0-9][a-z0-9_.-]*:[a-z0-9_.-]+")
-_ALIAS = re.compile(r"(?!(latest|v\d+)$)[\w-]+", re.IGNORECASE)
+_ALIAS = re.compile(r"(?!(latest|production|staging|v\d+)$)[\w-]+", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ def in_bento(reference: str | None) -> bool:
 
 
 def check_alias(where: str, alias: str | None) -> None:
-    """Raise a ConfigError for one that MLflow would refuse, before anything is done that it would leave half done."""
+    """Raise a ConfigError for one that MLflow would refuse, or that is the word of a stage, before anything is done."""
     if alias and not _ALIAS.fullmatch(alias):
-        allowed = "letters, digits, - and _; latest and v3 are words of MLflow's own"
+        allowed = "letters, digits, - and _; latest, v3, production and staging stand for versions already"
         raise ConfigError("this can be no alias", where=where, got=alias, allowed=allowed)
 
 

@@ -70,6 +70,14 @@ def files(folder: Path) -> set[Path]:
     return {path.relative_to(folder) for path in folder.rglob("*") if "bentoml" not in path.parts}
 
 
+def test_what_does_not_compose_is_a_json_document_too(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli("doctor", "--json", "model=nope") == 1
+    document = json.loads(capsys.readouterr().out)
+    assert document["ok"] is False
+    assert document["error"]["where"] == "model"
+    assert document["error"]["got"] == "nope"
+
+
 def test_a_whole_house_and_experiment_are_one_json_document_that_ends_in_ok_and_nothing_is_written(
     cli: Cli, capsys: pytest.CaptureFixture[str], tmp_path: Path, ett_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import json
 import os
 import re
 import signal
@@ -89,7 +90,10 @@ def command(task: Callable[..., Any], config_name: str) -> None:
     except Exception as error:
         if trace:
             raise
-        message, status = f"Error: {explain(error, config_name, overrides)}", 1
+        told = explain(error, config_name, overrides)
+        if FLAGS["--json"] in overrides:  # whatever goes wrong, a machine reads one document
+            show(json.dumps({"ok": False, "error": {"what": told.what, **told.parts}}))
+        message, status = f"Error: {told}", 1
     else:
         return
     sys.stderr.write(message + "\n")
