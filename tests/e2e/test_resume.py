@@ -192,6 +192,12 @@ def test_a_run_from_python_is_one_like_any_other(folder: Path, monkeypatch: pyte
         tsf.train("resume=of python")
 
 
+def test_a_directory_that_cannot_be_one_is_refused_before_a_fit(tmp_path: Path) -> None:
+    (tmp_path / "taken").touch()
+    with refused(OutputError, where="out", got=tmp_path / "taken" / "run", fix="name another one"):
+        tsf.train(*QUIET, "model=naive", out=tmp_path / "taken" / "run")
+
+
 def test_a_run_of_a_frame_goes_on_with_the_frame(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     rows = pd.read_csv(DATA).iloc[:2000]

@@ -93,17 +93,22 @@ class Job:
         Raises
         ------
         OutputError
-            The directory holds the result of another run, or another is at work in it.
+            The directory holds the result of another run, another is at work in it, or it cannot be written.
         """
         if self.out is None or follows():
             if self.out is not None:
                 log_to(None).root.setLevel(logging.ERROR)
             yield
             return
+        where = "hydra.run.dir" if HydraConfig.initialized() else "out"
         if not self.resumed:
-            free(self.out, RESULTS[command], "hydra.run.dir" if HydraConfig.initialized() else "out")
-        self.out.mkdir(parents=True, exist_ok=True)
-        log_to(self.out / f"{command}.log")
+            free(self.out, RESULTS[command], where)
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+            log_to(self.out / f"{command}.log")
+        except OSError as error:
+            what, fix = f"the directory of the run cannot be written: {error.strerror}", "name another one"
+            raise OutputError(what, where=where, got=self.out, fix=fix) from error
         try:
             if command == "train":
                 self._clear(self.out)
