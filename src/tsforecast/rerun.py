@@ -87,7 +87,7 @@ def carry_out(asked: Job, data: Any = None, **dataset: Any) -> Rerun | None:
     cfg.threads = keys["threads"] or cfg.threads
     limit_threads(cfg.threads)
     source = None if data is None else FrameSource(data, build(cfg.dataset).schema)
-    job = Job(cfg, chosen, origin["overrides"], asked.out, source, {"rerun": located.exact})
+    job = Job(cfg, chosen, origin["overrides"], asked.out, source, {"rerun": located.exact}, hydra=asked.hydra)
     with job.at_work():
         try:
             planned, read = prepared(job)

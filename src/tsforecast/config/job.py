@@ -57,6 +57,8 @@ class Job:
         What its name ends in, of a run of a sweep: `-3`.
     resumed
         Whether it goes on with what it has left in `out`.
+    hydra
+        Hydra's own configuration, where Hydra has started it.
     """
 
     cfg: DictConfig
@@ -67,6 +69,7 @@ class Job:
     parents: Mapping[str, str] = field(default_factory=dict)
     number: str = ""
     resumed: bool = False
+    hydra: DictConfig | None = None
 
     @classmethod
     def started(cls, cfg: DictConfig) -> Job:
@@ -75,7 +78,9 @@ class Job:
         if sweeping() and not OmegaConf.is_missing(own.job, "num"):
             number, sweep = f"-{own.job.num}", os.environ.get(SWEEP)
         words, out, parents = list(own.overrides.task), Path(own.runtime.output_dir), {"run": sweep} if sweep else {}
-        return cls(cfg, compose.choices(own), words, out, parents=parents, number=number)
+        return cls(
+            cfg, compose.choices(own), words, out, parents=parents, number=number, hydra=HydraConfig.instance().cfg
+        )
 
     @property
     def checkpoint(self) -> str | None:
@@ -100,7 +105,7 @@ class Job:
                 log_to(None).root.setLevel(logging.ERROR)
             yield
             return
-        where = "hydra.run.dir" if HydraConfig.initialized() else "out"
+        where = "out" if self.hydra is None else "hydra.run.dir"
         if not self.resumed:
             free(self.out, RESULTS[command], where)
         try:
@@ -136,7 +141,7 @@ class Job:
         """`config.yaml` and `.hydra/`, which Hydra would write before a run knows that its directory is not taken."""
         write_config(out / "config.yaml", self.cfg, self.overrides)
         nodes: dict[str, Any] = {"config": self.cfg, "overrides": [*self.overrides]}
-        nodes |= {"hydra": HydraConfig.instance().cfg} if HydraConfig.initialized() else {}
+        nodes |= {} if self.hydra is None else {"hydra": self.hydra}
         for name, node in nodes.items():
             write(out / ".hydra" / f"{name}.yaml", OmegaConf.to_yaml(node))
         if command == "train":  # last of all: with it a run is one that `resume=` can go on with
