@@ -209,6 +209,25 @@ def test_a_server_that_accepts_and_never_answers_takes_seconds(
         list(sync(tmp_path))
 
 
+def test_runs_of_a_store_that_is_gone_do_not_keep_back_the_others(
+    tracking_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone, here = f"http://127.0.0.1:{free_port()}", f"sqlite:///{tracking_database}"
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "_opened", lambda *_: 1 / 0)  # nothing is recorded anywhere
+        for name, uri in (("a", gone), ("b", gone), ("c", here)):
+            with tracked(uri).run(name, {}, out=tmp_path / name) as run:
+                run.log_metrics({"score": 1.0})
+    lines: list[str] = []
+    with refused(OutputError, where=gone, got=[tmp_path / each / FILE for each in "ab"], fix=has("uri=")):
+        for line in sync(tmp_path):
+            lines.append(line)
+    assert ["Connection refused" in each for each in lines] == [True, True, False]
+    assert "events uploaded" in lines[2]
+    with refused(OutputError, got=has("Connection refused")):  # asked for by name: nothing else is to be tried
+        list(sync(tmp_path, gone))
+
+
 @pytest.mark.parametrize("trouble", ["locked", "corrupt", "read-only"])
 def test_a_database_that_cannot_be_written_costs_one_warning_that_says_why(
     trouble: str,

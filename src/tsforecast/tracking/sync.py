@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from tsforecast.errors import ConfigError, DataError, OutputError
@@ -30,28 +32,35 @@ def sync(place: Path, uri: str | None = None) -> Iterator[str]:
     OutputError
         The store cannot be reached, or refused a run; what it has got until then it does not get again.
     """
-    found, failed = journals(place), []
+    found, failed, away = journals(place), [], dict[str, OutputError]()
     if not found:
         fix = f"give a run's folder, which has a {FILE}, or one with such folders in it"
         raise DataError("no run here was tracked", where=place, fix=fix)
     for file in found:
         try:
             with Journal(file) as journal:
-                line = _synced(journal, uri)
+                line = _synced(journal, uri, away)
         except BusyError:
             line = f"{file.parent}  is at work"
         except OutputError as error:
-            if isinstance(error.where, Store):  # if it does not answer, no other run has to be tried
-                error.where.answers()
+            if isinstance(error.where, Store) and error.where.uri not in away:
+                try:
+                    error.where.answers()
+                except OutputError as silent:  # then no other run of this store has to be tried
+                    if uri or os.environ.get("MLFLOW_TRACKING_URI"):  # which is that of all
+                        raise
+                    away[error.where.uri] = silent
             failed.append(file)
             line = f"{file.parent}  is not uploaded: {error.what}: {error.got}"
         yield line
     if failed:
-        what, fix = "not all of these runs could be uploaded", "see their lines above"
-        raise OutputError(what, where=place, got=failed, fix=fix)
+        what, fix = "not all of these runs could be uploaded", "see their lines above; uri=... uploads to another store"
+        raise OutputError(
+            what, where=", ".join(str(each.where) for each in away.values()) or place, got=failed, fix=fix
+        )
 
 
-def _synced(journal: Journal, uri: str | None) -> str:
+def _synced(journal: Journal, uri: str | None, away: Mapping[str, OutputError] = MappingProxyType({})) -> str:
     folder = journal.file.parent
     if not journal.events:
         return f"{folder}  was never begun"
@@ -59,6 +68,8 @@ def _synced(journal: Journal, uri: str | None) -> str:
     if "***" in store.uri:
         what, fix = "the address of the store has a password, which is not kept", "uri=..., or set MLFLOW_TRACKING_URI"
         raise ConfigError(what, where=journal.file, got=str(store), fix=fix)
+    if store.uri in away:
+        raise away[store.uri]
     if dead := not journal.ended:
         journal.append("end", journal.events[-1]["at"], status="FAILED")
     upload = Upload(journal, store)
