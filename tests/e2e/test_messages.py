@@ -11,7 +11,7 @@ TINY = ("train", "dataset=wide", "dataset.path=x.csv", "model=ridge", "lookback=
 
 MESSAGES = {
     (*TINY, "horizn=24"): """
-Error: Could not override 'horizn'. To append to your config use +horizn=24
+Error: Could not override 'horizn'.
   where:   horizn
   got:     Key 'horizn' not in 'TrainConfig'
   fix:     did you mean horizon?
@@ -27,6 +27,11 @@ Error: there is no such feature
 Error: Missing mandatory value: dataset.path
   where:   dataset.path
   fix:     add dataset.path=... to the command
+""",
+    ("promote", "gate=strict"): """
+Error: Missing mandatory value: name
+  where:   name
+  fix:     add model=... to the command
 """,
     (*TINY, "seed=-1"): """
 Error: a seed is a whole number

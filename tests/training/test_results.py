@@ -44,7 +44,7 @@ def test_the_table_tells_who_is_better_and_what_the_intervals_cover() -> None:
             scores.quantiles.update(label, spread, label, spread)
         found[name] = scores
     text = table(found, "mine")
-    assert "mine has a 90.0 % lower MAE than naive" in text
+    assert "the MAE of mine is 90.0 % lower than that of naive" in text
     assert "the 80 % interval covers 100.0 %, 2 wide on average in original units" in text
     flat = flatten(found["mine"], "test", detail=True)
     assert flat["test/coverage-80"] == flat["test/coverage-80/step/4"] == 1.0

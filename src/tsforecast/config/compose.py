@@ -134,13 +134,14 @@ def explain(error: Exception, command: str, overrides: Sequence[str]) -> Tsforec
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__ or error.__context__ or error
     key = getattr(cause, "full_key", None) or ""
     last, known = key.rpartition(".")[2], [str(each) for each in getattr(cause, "parent_node", None) or ()]
+    what, got = (" ".join(str(each).partition("\n    full_key")[0].split()) for each in (error, cause))
     if isinstance(cause, MissingMandatoryValue):
-        fix = f"add {key}=... to the command"
+        said = {own: word for word, own in getattr(ROOTS[command], "spelled", {}).items()}
+        fix = f"add {said.get(key, key)}=... to the command"
     elif key and last not in known and (near := nearest(RENAMED.get(last, last), known)):
-        fix = f"did you mean {key.removesuffix(last)}{near}?"
+        what, fix = what.partition(" To append")[0], f"did you mean {key.removesuffix(last)}{near}?"
     if key.startswith("model.") and any(each.startswith("backtest.models=") for each in overrides):
         fix = "what is said of model is said of model=NAME, the first of them, and of all of backtest.models"
-    what, got = (" ".join(str(each).partition("\n    full_key")[0].split()) for each in (error, cause))
     where = key or f"the configuration of {command}"
     return ConfigError(what, where=where, got=None if got in what else got, fix=fix)
 

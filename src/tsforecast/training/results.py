@@ -72,7 +72,7 @@ def table(scores: Mapping[str, Scores], model: str, part: str = "test") -> str:
         if name != model:
             change = 100 * (1 - mine["mae"] / theirs["mae"]) if theirs["mae"] else 0.0
             verdict = "lower" if change >= 0 else "higher"
-            lines.append(f"{model} has a {abs(change):.1f} % {verdict} MAE than {name}")
+            lines.append(f"the MAE of {model} is {abs(change):.1f} % {verdict} than that of {name}")
     if (spread := scores[model].quantiles) is not None:
         for name in spread.intervals:
             inside, wide = 100 * mine[f"coverage-{name}"], mine[f"width-{name}_raw"]
