@@ -129,7 +129,7 @@ def test_coverage_is_held_to_its_level(ridge: Result, margin: float, passed: boo
     (verdict,) = ASKED(coverage=margin)(on_its_data(ridge, ridge.bundle, stride=24))
     assert verdict.passed is passed
     assert verdict.figures["level"] == 0.9
-    assert f"covers {verdict.figures['coverage']:.1%}, needs 90%" in verdict.said
+    assert f"covers {100 * verdict.figures['coverage']:.1f} %, needs 90 %" in verdict.said
 
 
 @pytest.mark.parametrize(("bound", "passed"), [(0.0001, False), (10_000.0, True)])

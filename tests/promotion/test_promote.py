@@ -192,7 +192,9 @@ def test_a_candidate_with_another_covariate_is_compared_on_the_same_rows(store: 
     store.publish(one.bundle)
     store.promote("to=six")
     store.publish(other.bundle)
-    scores = store.promote("to=six", "gate=none").record["scores"]
+    ungated = store.promote("to=six", "gate=none")
+    scores = ungated.record["scores"]
+    assert f"{scores['candidate']['mae_raw']:.4f}" in str(ungated)  # no rule tells it
     assert scores["champion"]["mae_raw"] == pytest.approx(one.metrics["test/mae_raw"], rel=1e-9)
     assert scores["candidate"]["mae_raw"] == pytest.approx(other.metrics["test/mae_raw"], rel=1e-9)
     wide, names = one.data.panel.to_wide(time="ds").assign(OT=other.data.panel.past[:, 0]), list(one.bundle.channels)
@@ -341,6 +343,7 @@ def test_the_command_shows_the_decision_and_ends_with_what_failed(store: Store, 
     assert done.returncode == 0, done.stderr
     assert "models:/load/1 becomes champion" in done.stdout
     assert "pass  baseline: mase" in done.stdout
+    assert "there was no champion to compare with" in done.stdout
     assert "TSFORECAST_BUNDLE=models:/load@champion bentoml serve" in done.stdout
     assert "promote rollback" not in done.stdout  # there is nothing to go back to
     store.publish(biased(ridge.bundle, BIAS))

@@ -108,7 +108,7 @@ class Decision:
         """For people: the rules, the scores side by side, the windows, who and why."""
         r = self.record
         lines = [f"# {self.headline}", "", *(f"- {Verdict(**each)}" for each in r["rules"])]
-        lines += ["", _table(r["scores"])] if r["scores"] else []
+        lines += ["", _table(_shown(r["scores"]))] if r["scores"] else []
         nouns = ("windows", "data", "candidate", "champion", "aliases", "gate")
         facts = {name: ", ".join(f"{key} {each}" for key, each in (r[name] or {}).items()) for name in nouns}
         facts |= {"asked": f"`{r['asked']}`", "by": f"{r['by']} on {r['host']}, {r['at']}"}
@@ -124,6 +124,11 @@ class Decision:
 
     def __str__(self) -> str:
         lines = [self.headline, *(f"  {Verdict(**each)}" for each in self.record["rules"])]
+        if (scores := self.record["scores"]) and not self.record["rules"]:  # which would tell these
+            shown = _shown(scores).to_string(float_format="{:.4f}".format, na_rep="")
+            lines += [f"  {line}" for line in shown.splitlines()]
+        if scores and not self.record["champion"]:
+            lines.append(f"  there was no {self.record['alias']} to compare with")
         if over := self.record["windows"]:
             span = f"cutoffs {over['first_cutoff']} to {over['last_cutoff']}"
             seen = f", without {over['left_out']:,} whose rows one of them has seen" * bool(over["left_out"])
@@ -138,7 +143,10 @@ def _user() -> str:
         return f"user {os.getuid()}"
 
 
-def _table(scores: Mapping[str, Mapping[str, float | None]]) -> str:
-    frame = pd.DataFrame(scores, dtype=float).T.dropna(axis=1, how="all").filter(regex=SHOWN)
+def _shown(scores: Mapping[str, Mapping[str, float | None]]) -> pd.DataFrame:
+    return pd.DataFrame(scores, dtype=float).T.dropna(axis=1, how="all").filter(regex=SHOWN)
+
+
+def _table(frame: pd.DataFrame) -> str:
     rows = ([name, *("" if cell != cell else f"{cell:.4f}" for cell in row)] for name, *row in frame.itertuples())
     return table(["", *frame], rows)

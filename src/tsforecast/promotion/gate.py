@@ -93,7 +93,7 @@ class Gate:
 
     def _metric(self, rivals: Mapping[str, float], change: float, bound: float) -> Verdict:
         said = f"{self.metric} {rivals[CANDIDATE]:.4f} against {rivals[CHAMPION]:.4f} of the champion: "
-        said += f"{change:+.2%}, at most {bound:+.2%}"
+        said += f"{100 * change:+.2f} %, at most {100 * bound:+.2f} %"
         return Verdict("metric", change <= bound, said, {**rivals, "change": change})
 
     def _difference(self, found: Comparison, change: float) -> Verdict:
@@ -117,6 +117,8 @@ def _change(own: float, theirs: float) -> float:
 def _coverage(rule: str, share: float, margin: float) -> Verdict:
     interval = rule.partition("-")[2]
     level = float(interval) / 100
-    said = f"the {interval} % interval covers {share:.1%}, needs {level:.0%} within {100 * margin:g} points"
+    said = (
+        f"the {interval} % interval covers {100 * share:.1f} %, needs {100 * level:g} % within {100 * margin:g} points"
+    )
     passed = abs(share - level) <= margin + 1e-12  # 0.1 of 0.9 is 0.8, which floats miss by a bit
     return Verdict(rule, passed, said, {"coverage": share, "level": level})
