@@ -74,8 +74,9 @@ def _decided(cfg: DictConfig, asked: Sequence[str], source: Any = None, *, train
     from tsforecast.promotion.comparison import compared
     from tsforecast.promotion.pointing import Pointing
     from tsforecast.registry import Registry, check_alias
+    from tsforecast.tracking.registered import STAGES
 
-    check_alias("to", cfg.to)
+    check_alias("to", STAGES.get(str(cfg.to).lower(), cfg.to))
     command = f"python -m tsforecast.promote {shlex.join(asked)}"
     alias = Pointing(Registry(cfg.uri), model, cfg.to, Path(cfg.out), command, cfg.reason)
     if cfg.action == "rollback":
