@@ -168,7 +168,8 @@ def _regular(panel: Panel, rows: Rows, schema: Schema, problems: Problems) -> Pa
         _note_changes(what, gaps, "" if too_many else "gaps=fill", rows, axis, problems)
         return panel
     for name in schema.known:
-        problems.add(f"known covariate {name!r} has no value in the {missing} rows that gaps=fill inserts")
+        what = f"known covariate {name!r} has no value in the {missing} rows that gaps=fill inserts"
+        problems.add(f"{what}: write them into the file with it, or name it in past")
     log.info("%d rows filled in for %d gaps", missing, len(gaps))
     before = np.repeat(gaps, count)
     ahead = np.arange(missing) - np.repeat(np.cumsum(count) - count, count) + 1
