@@ -11,6 +11,7 @@ import subprocess
 import sys
 from importlib.metadata import distributions, version
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -168,5 +169,14 @@ def test_what_differs_between_two_records_is_told_by_name_then_and_now() -> None
 
 
 def test_tags_are_text_and_what_is_not_known_has_none() -> None:
-    origin = {"git": {"commit": None, "dirty": True}, "seed": 0, "data": {"digest": "a"}, "host": None}
+    origin: dict[str, Any] = {"git": {"commit": None, "dirty": True}, "seed": 0, "data": {"digest": "a"}, "host": None}
     assert tags(origin) == {"git.dirty": "true", "data.digest": "a", "seed": "0"}
+    origin |= {"overrides": ["model=ridge", "name=a b"], "parents": {"run": "0", "rerun": "models:/load/3"}}
+    origin["data"]["parts"] = {
+        part: {"rows": 5, "first": f"{part} 0", "last": f"{part} 4"} for part in ("train", "test")
+    }
+    assert tags(origin) == {
+        "git.dirty": "true", "data.digest": "a", "seed": "0", "overrides": "model=ridge 'name=a b'",
+        "parents.rerun": "models:/load/3",
+        "data.parts": "train: 5 rows, train 0 to train 4; test: 5 rows, test 0 to test 4",
+    }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -43,7 +44,7 @@ def test_trials_score_validation_rows_and_the_best_is_an_experiment_to_use(cli: 
         assert scores["val/mae"] == trial.value
         assert not any(name.startswith(("test", "baseline")) for name in scores)
         assert {file.name for file in (tmp_path / "sweep" / str(trial.number)).iterdir()} == {
-            "config.yaml", "metrics.json", "train.log",
+            "config.yaml", "metrics.json", "provenance.json", "train.log",
         }  # fmt: skip
     best = tmp_path / "sweep" / "best"
     scores = yaml.safe_load((best / "metrics.json").read_text())
@@ -198,6 +199,10 @@ def test_trials_are_children_of_the_run_of_the_search(cli: Cli, tmp_path: Path, 
     assert {run.info.experiment_id for run in runs} == {parent.info.experiment_id}  # else MLflow shows no children
     assert parent.data.metrics["best/val/mae"] == named["s-best"].data.metrics["val/mae"]
     assert named["s-trial-0"].data.params.keys() == {"lookback"}
+    assert len({run.data.tags["packages.digest"] for run in runs}) == 1  # every run says what it was made from
+    drawn = json.loads((tmp_path / "sweep" / "0" / "provenance.json").read_text())["config"]["lookback"]
+    assert str(drawn) == named["s-trial-0"].data.params["lookback"]
+    assert f"lookback={drawn}" in named["s-trial-0"].data.tags["overrides"]
     assert "test/mae" in named["s-best"].data.metrics
     assert "test/mae" not in named["s-trial-0"].data.metrics
     assert {run.info.status for run in runs} == {"FINISHED"}

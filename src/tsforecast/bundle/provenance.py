@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +21,7 @@ DATA_DIR, ROOT_DIR = PLACES = "${paths.data_dir}", "${paths.root_dir}"
 RUNTIMES = ("onnxruntime", "xgboost", "xgboost-cpu")
 SERVED = ("tsforecast", "numpy", "pandas", "pyarrow", "holidays", "safetensors", *RUNTIMES)
 _TAGGED = {"git": ("commit", "branch", "dirty"), "data": ("name", "digest")}
-_TAGGED |= {"host": ("python", "platform", "processor")}
+_TAGGED |= {"host": ("python", "platform", "processor"), "parents": ("rerun",)}
 _INSTALLED = re.compile(r"([^-]+)-([^-]+)(?:-py\d.*)?\.(?:dist|egg)-info")
 
 
@@ -71,7 +72,10 @@ def tags(origin: Mapping[str, Any]) -> dict[str, str]:
     """What of it a list of runs is searched by."""
     found = {f"{part}.{key}": (origin.get(part) or {}).get(key) for part, keys in _TAGGED.items() for key in keys}
     found |= {"packages.digest": origin.get("packages_digest"), "seed": origin.get("seed")}
-    known = {key: value for key, value in found.items() if value is not None}
+    parts = (origin.get("data") or {}).get("parts") or {}
+    found["data.parts"] = "; ".join("{}: {rows} rows, {first} to {last}".format(k, **each) for k, each in parts.items())
+    found["overrides"] = shlex.join(origin.get("overrides") or ())
+    known = {key: value for key, value in found.items() if value not in (None, "")}
     return {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in known.items()}
 
 

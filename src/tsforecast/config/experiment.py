@@ -53,6 +53,12 @@ def loggers(chosen: Mapping[str, Any], out: Path | None) -> list[Any]:
     return made
 
 
+def portable_config(cfg: DictConfig) -> dict[str, Any]:
+    """The resolved configuration as a provenance has it, with no place of this machine."""
+    resolved: Any = OmegaConf.to_container(cfg, resolve=True)
+    return dict(portable(resolved, resolved.pop("paths")))
+
+
 def experiment(job: Job) -> Experiment:
     """The experiment that a job of `train` or `backtest` describes; what is asked for without effect is told.
 
@@ -66,8 +72,7 @@ def experiment(job: Job) -> Experiment:
         what, fix = "this run was trained on a frame in memory", "tsforecast.train('resume=RUN', data=FRAME)"
         raise ConfigError(what, where="dataset.path", fix=fix)
     model = build(cfg.model)
-    resolved: Any = OmegaConf.to_container(cfg, resolve=True)
-    config = portable(resolved, resolved.pop("paths"))
+    config = portable_config(cfg)
     if isinstance(model, Estimator):
         check_processes()
         if spare := without_trainer(cfg, job.overrides):

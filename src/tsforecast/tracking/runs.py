@@ -246,7 +246,7 @@ class MLflowTracker:
 def _source(out: Path) -> dict[str, str]:
     """MLflow's own tags, which its pages show, and ours: where a run comes from."""
     file = out / provenance.FILE
-    origin = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    origin = json.loads(file.read_text(encoding="utf-8")) if file.exists() else provenance.provenance()
     git = origin.get("git") or {}
     tags = {"mlflow.user": getpass.getuser(), "mlflow.source.name": sys.argv[0], "mlflow.source.type": "LOCAL"}
     tags |= {f"mlflow.source.git.{key}": git[key] for key in ("commit", "branch") if git.get(key)}

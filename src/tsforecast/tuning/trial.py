@@ -22,8 +22,9 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.trial import TrialState
 
 from tsforecast.backtesting.scored import Scored
+from tsforecast.bundle.provenance import FILE, provenance
 from tsforecast.config.compose import build
-from tsforecast.config.experiment import experiment
+from tsforecast.config.experiment import experiment, portable_config
 from tsforecast.config.job import Job, free, log_to, quiet_console, write_config
 from tsforecast.data.folds import Fold, Folds
 from tsforecast.data.splits import Borders
@@ -155,6 +156,8 @@ class Objective:
     def _scored(self, trial: optuna.Trial, out: Path) -> tuple[float, ...]:
         cfg, chosen, arguments = self.plan.configured(drawn := self.plan.drawn(trial))
         write_config(out / "config.yaml", cfg, arguments)
+        parents = {"run": self.plan.parent} if self.plan.parent else {}
+        write_json(out / FILE, provenance(portable_config(cfg), arguments, chosen, parents))
         tags = {"tuning.study": self.study.study_name, "tuning.trial": trial.number}
         name, pruned, scores = f"{self.study.study_name}-trial-{trial.number}", None, {}
         with build(cfg.tracking).run(name, drawn, tags, parent=self.plan.parent, out=out) as run:
