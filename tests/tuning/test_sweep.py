@@ -24,7 +24,7 @@ from tsforecast.config.compose import CONF_DIR, compose
 from tsforecast.tuning.study import storage
 
 ROOT = Path(__file__).parents[2]
-NOISE = ("paths", "report", "tracking", "objective", "threads", "publish")
+NOISE = ("name", "paths", "report", "tracking", "objective", "threads", "publish")
 
 
 def command(task: str, *words: str) -> list[str]:
