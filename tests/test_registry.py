@@ -126,7 +126,7 @@ def test_a_publication_that_was_cut_off_is_completed_by_the_next_and_nothing_is_
     assert tsf.load_bundle("models:/my load@candidate").digest == Bundle.load(bundles["ridge"]).digest
 
 
-@pytest.mark.parametrize("alias", ["a b", "a/b", "latest", "v3", "Production"])
+@pytest.mark.parametrize("alias", ["a b", "a/b", "latest", "v3"])
 def test_an_alias_that_mlflow_would_refuse_is_refused_before_there_is_a_version(
     registry: Registry, bundles: dict[str, Path], alias: str
 ) -> None:
@@ -135,6 +135,12 @@ def test_an_alias_that_mlflow_would_refuse_is_refused_before_there_is_a_version(
     assert not client(registry).search_registered_models()
     with refused(ConfigError, where="publish.alias", got=alias):
         Publish("mlflow", alias=alias)
+
+
+def test_the_words_of_old_stages_are_aliases_too(registry: Registry, bundles: dict[str, Path]) -> None:
+    registry.publish(bundles["ridge"], to="mlflow", name="load", alias="Staging")
+    registry.publish(bundles["ridge"], to="mlflow", name="load", alias="production")
+    assert registry.aliases("load") == {"candidate": 1, "champion": 1}
 
 
 def test_a_name_that_begins_like_the_id_of_a_logged_model_is_found(

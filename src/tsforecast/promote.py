@@ -29,10 +29,10 @@ def main(cfg: DictConfig) -> None:
     show(str(decision))
     if not decision.done:
         raise decision.refusal
-    back = f"python -m tsforecast.promote rollback model={shlex.quote(cfg.name)}" + f" to={cfg.to}" * (
-        cfg.to != "champion"
-    )
-    steps = [serving(shlex.quote(f"models:/{cfg.name}@{cfg.to}")), back if decision.versions[1] else None]
+    alias = decision.record["alias"]
+    back = f"python -m tsforecast.promote rollback model={shlex.quote(cfg.name)}"
+    back += f" to={alias}" * (alias != "champion")
+    steps = [serving(shlex.quote(f"models:/{cfg.name}@{alias}")), back if decision.versions[1] else None]
     show("\n  ".join(["\nNext", *filter(None, steps)]))
 
 
@@ -73,12 +73,11 @@ def _decided(cfg: DictConfig, asked: Sequence[str], source: Any = None, *, train
         raise ConfigError("what is forced needs a reason, which stays beside the version", fix="--force reason='...'")
     from tsforecast.promotion.comparison import compared
     from tsforecast.promotion.pointing import Pointing
-    from tsforecast.registry import Registry, check_alias
-    from tsforecast.tracking.registered import STAGES
+    from tsforecast.registry import Registry, meant
 
-    check_alias("to", STAGES.get(str(cfg.to).lower(), cfg.to))
+    to = meant("to", cfg.to) or "champion"
     command = f"python -m tsforecast.promote {shlex.join(asked)}"
-    alias = Pointing(Registry(cfg.uri), model, cfg.to, Path(cfg.out), command, cfg.reason)
+    alias = Pointing(Registry(cfg.uri), model, to, Path(cfg.out), command, cfg.reason)
     if cfg.action == "rollback":
         return alias.rollback()
 

@@ -15,11 +15,11 @@ def main(cfg: DictConfig) -> None:
     """Publish the bundle, and print what serves it."""
     bundle, to, name, alias = cfg.bundle, cfg.to, cfg.name, cfg.alias
 
-    from tsforecast.registry import Registry
+    from tsforecast.registry import Registry, meant
 
     registry = Registry()
     exact = registry.publish(registry.resolve(bundle).path, to=to, name=name, alias=alias)
-    place = f"the registry, as {alias or 'its number alone'}"
+    place = f"the registry, as {meant('alias', alias) or 'its number alone'}"
     place = "the Bento model store, as the newest" if to == "bento" else place
     served = serving(shlex.quote(exact))
     steps = [served] if to == "bento" else [promoting(exact), served]

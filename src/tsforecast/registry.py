@@ -18,14 +18,14 @@ from pathlib import Path
 
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.errors import ConfigError, OutputError, one_of
-from tsforecast.tracking.registered import Models, installed
+from tsforecast.tracking.registered import STAGES, Models, installed
 
 log = logging.getLogger(__name__)
 
 PLACES = ("mlflow", "bento")
 _ADDRESS = re.compile(r"(models|runs|mlflow-artifacts|s3|gs|https?):/|[0-9a-f]{32}$")
 _TAG = re.compile(r"[a-z0-9][a-z0-9_.-]*:[a-z0-9_.-]+")
-_ALIAS = re.compile(r"(?!(latest|production|staging|v\d+)$)[\w-]+", re.IGNORECASE)
+_ALIAS = re.compile(r"(?!(latest|v\d+)$)[\w-]+", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,12 @@ def in_bento(reference: str | None) -> bool:
     return reference is None or bool(_TAG.fullmatch(reference) and not Path(reference).exists())
 
 
-def check_alias(where: str, alias: str | None) -> None:
-    """Raise a ConfigError for one that MLflow would refuse, or that is the word of a stage, before anything is done."""
+def meant(where: str, alias: str | None) -> str | None:
+    """The alias that a word stands for; a ConfigError for one that MLflow would refuse, before anything is done."""
     if alias and not _ALIAS.fullmatch(alias):
-        allowed = "letters, digits, - and _; latest, v3, production and staging stand for versions already"
+        allowed = "letters, digits, - and _; latest and v3 are words of MLflow's own"
         raise ConfigError("this can be no alias", where=where, got=alias, allowed=allowed)
+    return STAGES.get((alias or "").lower(), alias)
 
 
 class Registry(Models):
@@ -115,7 +116,7 @@ class Registry(Models):
             The store cannot be written.
         """
         one_of("to", to, PLACES)
-        check_alias("alias", alias)
+        alias = meant("alias", alias)
         if to == "bento":
             from tsforecast.serving.store import BentoStore
 
@@ -145,7 +146,7 @@ class Publish:
 
     def __post_init__(self) -> None:
         one_of("publish.to", self.to, PLACES)
-        check_alias("publish.alias", self.alias)
+        meant("publish.alias", self.alias)
         if self.to == "bento":
             from tsforecast.serving.store import BentoStore
 

@@ -20,7 +20,6 @@ from tsforecast.promotion.comparison import Comparison, IncomparableError
 from tsforecast.promotion.decision import CUT, DECIDED, DONE, FILE, REFUSED, Decision
 from tsforecast.promotion.gate import Gate, Verdict
 from tsforecast.registry import Registry
-from tsforecast.tracking.registered import STAGES
 
 log = logging.getLogger(__name__)
 
@@ -194,5 +193,4 @@ class Pointing:
                     except OutputError as error:  # its version was deleted, say: no reason to hold up another
                         log.warning("the record %s stays as it is: %s", left.folder, error)
             aliases = self.registry.aliases(name)
-            alias = self.alias if self.alias in aliases else STAGES.get(self.alias.lower(), self.alias)
-            yield {**begun, "alias": alias, "aliases": aliases, "asked": self.asked, "reason": self.reason}
+            yield {**begun, "alias": self.alias, "aliases": aliases, "asked": self.asked, "reason": self.reason}
