@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -292,3 +293,28 @@ def test_a_backtest_draws_its_last_folds_with_their_intervals(frame: pd.DataFram
     np.testing.assert_array_equal(last.target[-H:], own["y"])
     assert len(found.plot(2).axes) == 2
     assert repr(found) == f"{found.title}\n\n{found.table()}"
+
+
+def test_in_mlflow_each_model_is_a_run_below_that_of_the_backtest_with_a_fold_a_step(
+    frame: pd.DataFrame, tmp_path: Path, tracking_database: Path
+) -> None:
+    from mlflow.tracking import MlflowClient
+
+    store = f"sqlite:///{shutil.copy(tracking_database, tmp_path)}"
+    found = run(frame, "backtest.windows=3", "tracking=mlflow", f"tracking.uri={store}", out=tmp_path / "out")
+    client = MlflowClient(store)
+    runs = client.search_runs([each.experiment_id for each in client.search_experiments()])
+    named = {each.data.tags["model"]: each for each in runs if "mlflow.parentRunId" in each.data.tags}
+    (whole,) = (each for each in runs if "mlflow.parentRunId" not in each.data.tags)
+    assert set(named) == {"ridge", "naive", "seasonal_naive"}
+    origin = json.loads((tmp_path / "out" / "provenance.json").read_text())
+    assert origin["seconds"]["folds"] > 0
+    for model, each in named.items():
+        assert each.data.tags["mlflow.parentRunId"] == whole.info.run_id
+        for key, value in (("data.digest", origin["data"]["digest"]), ("packages.digest", origin["packages_digest"])):
+            assert each.data.tags[key] == whole.data.tags[key] == value
+        told = client.get_metric_history(each.info.run_id, "fold/mae")
+        assert [point.value for point in told] == [fold.scores.summary()["mae"] for fold in found.scored[model]]
+        assert [point.step for point in told] == [0, 1, 2]
+    (data,) = whole.inputs.dataset_inputs
+    assert json.loads(data.dataset.profile) == {"num_rows": ROWS, "sha256": origin["data"]["digest"]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shlex
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -46,6 +47,7 @@ def carry_out(job: Job) -> Backtest | None:
 def _carried_out(job: Job) -> Backtest | None:
     from tsforecast.backtesting.backtest import backtest, plan
     from tsforecast.bundle.provenance import FILE as PROVENANCE
+    from tsforecast.bundle.provenance import tags as about
     from tsforecast.data.folds import Folds, diagram
     from tsforecast.training.results import check_objective, write_json
 
@@ -77,8 +79,11 @@ def _carried_out(job: Job) -> Backtest | None:
     with tracker.run(name, first.config, tags, sweep, out=out) as run:
         run.follow()
         total = len(cutoffs) * (len(planned) + len(first.baselines))
+        began = time.perf_counter()
         with _kept(out), quiet_console(), _progress(total, cfg.objective) as seen:
             found = backtest(planned, folds, out, loaded=loaded, **jobs, on=seen)
+        origin["seconds"] = {"folds": time.perf_counter() - began}
+        write_json(out / PROVENANCE, origin)
         kept = None
         if first.refit == "all":
             best = min(planned, key=lambda model: found.scores[score][model])
@@ -88,10 +93,10 @@ def _carried_out(job: Job) -> Backtest | None:
         report.write_folds(out / "plots", found)
         run.log_dataset(**loaded.record)
         run.log_metrics(found.metrics(first.label))
-        results = ("scores.csv", "folds.csv", "scores.npz", "forecasts.parquet")
+        results = (PROVENANCE, "scores.csv", "folds.csv", "scores.npz", "forecasts.parquet")
         for path in ("plots", "config.yaml", *results, "backtest.log"):
             run.log_artifact(out / path)
-        _track(found, tracker, run, name, tags, keys, out)
+        _track(found, tracker, run, name, about(origin) | tags, keys, out)
     lines = [f"\n{found.table()}\n\nRun directory  {shlex.quote(os.path.relpath(out))}"]
     if kept is not None:
         place, until = shlex.quote(os.path.relpath(out / "bundle")), kept.metadata["chosen_until"]
