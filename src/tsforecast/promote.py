@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from tsforecast.config.call import callable_module, called
-from tsforecast.config.closing import serving
+from tsforecast.config.closing import model, serving
 from tsforecast.config.command import command
 from tsforecast.config.compose import build, build_or_trained
 from tsforecast.config.job import Job, show
@@ -30,7 +30,7 @@ def main(cfg: DictConfig) -> None:
     if not decision.done:
         raise decision.refusal
     alias = decision.record["alias"]
-    back = f"python -m tsforecast.promote rollback model={shlex.quote(cfg.name)}"
+    back = f"python -m tsforecast.promote rollback {model(cfg.name)}"
     back += f" to={alias}" * (alias != "champion")
     steps = [serving(shlex.quote(f"models:/{cfg.name}@{alias}")), back if decision.versions[1] else None]
     show("\n  ".join(["\nNext", *filter(None, steps)]))
@@ -65,7 +65,7 @@ def promote(*words: str, data: Any = None, **dataset: Any) -> Decision:
 
 
 def _decided(cfg: DictConfig, asked: Sequence[str], source: Any = None, *, trained: bool = False) -> Decision:
-    model, part = cfg.name, cfg.part  # a missing one is said before anything is imported
+    name, part = cfg.name, cfg.part  # a missing one is said before anything is imported
     one_of("action", cfg.action, ("promote", "rollback"))
     one_of("part", part, ("train", "val", "test"))
     count("stride", cfg.stride)
@@ -77,7 +77,7 @@ def _decided(cfg: DictConfig, asked: Sequence[str], source: Any = None, *, train
 
     to = meant("to", cfg.to) or "champion"
     command = f"python -m tsforecast.promote {shlex.join(asked)}"
-    alias = Pointing(Registry(cfg.uri), model, to, Path(cfg.out), command, cfg.reason)
+    alias = Pointing(Registry(cfg.uri), name, to, Path(cfg.out), command, cfg.reason)
     if cfg.action == "rollback":
         return alias.rollback()
 

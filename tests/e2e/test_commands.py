@@ -171,7 +171,7 @@ def test_a_version_in_the_registry_is_scored_and_forecasts_by_its_alias(
     again, trained = (json.loads((demo / d / "metrics.json").read_text()) for d in ("aliased", "run"))
     assert again["test/mse"] == trained["test/mse"]
     words = ("input=data/beijing_pm25.csv", "output=by_alias.csv")
-    assert run(demo, "predict", "bundle=models:/pm25/Staging", *words).returncode == 0
+    assert run(demo, "predict", "models:/pm25/Staging", *words).returncode == 0
     assert run(demo, "predict", "bundle=run/bundle", words[0], "output=by_path.csv").returncode == 0
     assert (demo / "by_alias.csv").read_bytes() == (demo / "by_path.csv").read_bytes()
     none = run(demo, "predict", "bundle=models:/pm25@champion", *words)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 
 from tsforecast.__main__ import VERBS
+from tsforecast.config.closing import promoting
 from tsforecast.config.command import _named
 
 from .conftest import Cli
@@ -50,6 +52,13 @@ TINY = ("train", *SMALL, "hydra.run.dir=run")
 def test_a_word_of_any_spelling_is_read_as_it_was_typed(word: str) -> None:
     (read,) = OverridesParser.create().parse_overrides(_named([word], "runs"))
     assert (read.key_or_group, read.value()) == ("runs", word)
+
+
+@pytest.mark.parametrize("name", ["pm25", "of run", "Łódź ü", "it's"])
+def test_what_promotes_a_version_can_be_typed_whatever_its_name(name: str) -> None:
+    *_, model, number = shlex.split(promoting(f"models:/{name}/3"))
+    read = OverridesParser.create().parse_overrides([model, number])
+    assert [each.value() for each in read] == [name, 3]
 
 
 def test_a_failed_run_is_failed_for_hydras_callbacks_and_told_once(

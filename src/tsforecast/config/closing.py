@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -56,8 +57,14 @@ def serving(bundle: str) -> str:
 
 def promoting(version: str) -> str:
     """What makes a version champion, by its exact reference."""
-    model, _, number = version.removeprefix("models:/").rpartition("/")
-    return f"python -m tsforecast.promote model={shlex.quote(model)} from={number}"
+    name, _, number = version.removeprefix("models:/").rpartition("/")
+    return f"python -m tsforecast.promote {model(name)} from={number}"
+
+
+def model(name: str) -> str:
+    """The word of `promote` that names a model, as Hydra's grammar and the shell take it."""
+    plain = re.fullmatch(r"[\w. -]+", name, re.ASCII)
+    return f"model={shlex.quote(name)}" if plain else shlex.quote(f'model="{name}"')
 
 
 def next_steps(

@@ -60,7 +60,9 @@ def command(task: Callable[..., Any], config_name: str) -> None:
     atexit.register(gc.freeze)  # nor when Python ends, which frees the memory anyway: a second, once mlflow is there
     trace = "--trace" in sys.argv or os.environ.get("HYDRA_FULL_ERROR") == "1"
     words = [FLAGS.get(each, each) for each in sys.argv[1:] if each != "--trace"]
-    words = _named(words, key) if (key := getattr(ROOTS[config_name], "word", None)) else words
+    if key := getattr(root := ROOTS[config_name], "word", None):
+        said = any(each.startswith(f"{key}=") for each in words)
+        words = _named(words, getattr(root, "second", key) if said else key)
     # Options first, in the order given: argparse reads key=value up to the next option and not after it.
     sys.argv[1:] = sorted(spelled(config_name, words), key=_is_override)
     overrides = [each for each in sys.argv[1:] if _is_override(each)]

@@ -108,9 +108,10 @@ class EvaluateConfig:
 
 @dataclass
 class PredictConfig:
-    """Root of `predict`."""
+    """Root of `predict`; where `input=` is said, the bare word is the bundle."""
 
     word: ClassVar = "input"
+    second: ClassVar = "bundle"
     bundle: str = MISSING
     input: str = MISSING
     output: str = MISSING

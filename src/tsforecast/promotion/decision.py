@@ -119,7 +119,7 @@ class Decision:
     def headline(self) -> str:
         """What became of it, in a line."""
         r = self.record
-        how = ", forced" * r["forced"] + ", rolled back" * (r["action"] == "rollback")
+        how = ", forced" * r["forced"] + " again" * (r["action"] == "rollback")
         return f"{r['candidate']['reference']} {VERBS[r['state']]} {r['alias']}{how}"
 
     def __str__(self) -> str:
