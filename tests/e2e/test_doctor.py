@@ -267,6 +267,9 @@ def test_covariates_that_the_model_cannot_use_and_columns_that_nobody_reads_are_
     assert "temp" in texts(refused, "plan", "fix")
     assert "dataset.past=[]" in texts(refused, "plan", "fix")
     assert windows(refused) == windows(found)
+    short = told(PANEL, "lookback=48", "dataset.known=[promo]", "model=patchtst")
+    assert "tiny has" in texts(short, "plan", "fix")  # and what is behind it, which is to fix all the same
+    assert "promo" in texts(short, "plan", "fix")
 
 
 def test_too_few_windows_for_the_quantiles_are_to_fix(cli: Cli) -> None:

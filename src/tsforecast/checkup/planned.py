@@ -68,9 +68,9 @@ def _prepared(found: Findings, plan: Experiment, loaded: Loaded) -> Prepared | N
     split: Any = plan.split
     looser: list[dict[str, Any]] = [
         {},
+        {"split": replace(split, short="drop") if hasattr(split, "short") else split},
         {"unused_covariates": "ignore"},
         {"calibration": NoCalibration(), "quantiles": ()},
-        {"split": replace(split, short="drop") if hasattr(split, "short") else split},
     ]
     for mended in looser:
         plan = replace(plan, **mended)
