@@ -145,6 +145,12 @@ def read_series(frame: pd.DataFrame, schema: Schema) -> tuple[np.ndarray, np.nda
     return np.asarray(names, dtype=object), np.append(same, -1).astype(np.int32)[codes]
 
 
+def places(known: Iterable[str], names: Iterable[str]) -> Int[np.ndarray, " X"]:
+    """Where each name stands among those known, -1 for one that does not."""
+    place = {name: i for i, name in enumerate(known)}
+    return np.array([place.get(name, -1) for name in names], dtype=np.int64)
+
+
 # How numbers are written elsewhere, and what to say of it.
 _MARKED = {
     r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?": ["thousands=comma"],
@@ -204,8 +210,9 @@ class Reader:
             column = column.astype("Int64")
         labels, name = column.astype(str).where(column.notna(), "missing"), str(column.name)
         seen = self.categories[name]
-        self.categories[name] = seen = (*seen, *sorted(set(labels.unique()) - set(seen)))
-        return pd.Index(seen).get_indexer(pd.Index(labels))
+        codes, found = pd.factorize(labels)
+        self.categories[name] = seen = (*seen, *sorted(set(found) - set(seen)))
+        return places(seen, found)[codes]
 
     def _numbers(self, frame: pd.DataFrame, name: str, *, covariates: bool) -> Float[np.ndarray, " R"]:
         """A column as float64, NaN for cells that are empty or no numbers."""
@@ -251,7 +258,7 @@ class Reader:
         theirs, codes = read_series(frame, self.schema)
         own.nameless(codes, self.schema)
         own.stop()
-        codes = np.where(codes < 0, -1, pd.Index(ids).get_indexer(pd.Index(theirs))[codes])
+        codes = np.where(codes < 0, -1, places(ids, theirs)[codes])
         table = replace(self, problems=own).static(frame, codes, ids)
         if own.found:
             self.problems.stop()

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from tsforecast.data.columns import Categories, Problems, Reader, channel_columns, stamp_columns, text_columns
+from tsforecast.data.columns import Categories, Problems, Reader, channel_columns, places, stamp_columns, text_columns
 from tsforecast.data.frequency import ALIASES, Axis, infer, nearest_alias, parse
 from tsforecast.data.panel import Panel
 from tsforecast.data.rows import Rows, read_rows
@@ -102,19 +102,27 @@ def read_known_future(
     if not problems.found and (rows.time.tz is None) != (panel.time.tz is None):
         problems.add(f"their timestamps have time zone {rows.time.tz}, the history's {panel.time.tz}")
     problems.stop(fix)
-    series = ids[rows.codes] if schema.id else np.repeat(panel.ids, len(frame))
-    given = pd.MultiIndex.from_arrays([series, rows.time])
-    future = pd.MultiIndex.from_arrays([np.repeat(panel.ids, horizon), panel.future_time(horizon)])
-    twice = given.duplicated(keep="last")
-    if (again := twice & given.isin(future)).any():
+    ahead = panel.future_time(horizon)  # sorted within a series
+    future, stamps = ahead.as_unit("ns").asi8, rows.time.asi8
+    if schema.id:  # a number for each series and timestamp
+        moments = np.unique(future)
+        place = places(panel.ids, ids)[rows.codes]
+        at = np.searchsorted(moments, stamps).clip(max=len(moments) - 1)
+        stamps = np.where((place >= 0) & (moments[at] == stamps), place * len(moments) + at, -1)
+        future = np.repeat(np.arange(len(panel)) * len(moments), horizon) + np.searchsorted(moments, future)
+    order = np.argsort(stamps, kind="stable")
+    first, last = (np.searchsorted(stamps[order], future, side=side) for side in ("left", "right"))
+    found = np.append(order, -1)[last - 1]
+    if (last > first + 1).any():
+        again = np.isin(stamps, future)
+        again[found[last > first]] = False
         problems.add("forecast rows that are there twice", again)
-    last = np.flatnonzero(~twice)
-    found = given[last].get_indexer(future)
-    if (gone := found < 0).any():
-        when = listed(f"{t} of {i}" if schema.id else t for i, t in future[gone][:6])
+    if (gone := last == first).any():
+        names = np.repeat(panel.ids, horizon)[gone]
+        when = listed(f"{t} of {i}" if schema.id else t for i, t in zip(names[:6], ahead[gone][:6], strict=True))
         problems.add(f"{int(gone.sum())} of {len(future)} forecast rows are missing: {when}")
     problems.stop(fix)
-    problems.rows = last[found]
+    problems.rows = found
     reader = Reader(schema, problems, dict(panel.categories))
     values = reader.numbers(frame.iloc[problems.rows], panel.known_names, known=True)
     problems.stop(fix)

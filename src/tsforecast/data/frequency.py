@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ _RUN = 8  # stamps in a row; a run this long crosses a weekend, so business days
 ALIASES = ("min", "15min", "30min", "h", "D", "B", "W", "MS", "ME", "QS", "QE", "YS", "YE")
 
 
+@lru_cache
 def parse(freq: str) -> BaseOffset:
     """The pandas offset that `freq` names.
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from tsforecast.data.frequency import DAY, ahead, is_clock, parse
+from tsforecast.data.frequency import DAY, ahead, is_clock, length, parse
 from tsforecast.errors import DataError
 
 # A panel's arrays, as a schema calls their columns, and what the panel calls them.
@@ -106,6 +106,8 @@ class Panel:
 
     def tail(self, rows: int) -> Panel:
         """The last `rows` rows of each series (all of a shorter one)."""
+        if (self.lengths <= rows).all():
+            return self
         return self.rows(np.maximum(self.offsets[1:] - rows, self.offsets[:-1]), self.offsets[1:])
 
     def missing_rows(self, rows: int) -> dict[str, int]:
@@ -121,8 +123,12 @@ class Panel:
 
     def future_time(self, horizon: int) -> pd.DatetimeIndex:
         """The `horizon` timestamps after each series' last row, back to back, [N*horizon]."""
-        codes, last = pd.factorize(self.time[self.offsets[1:] - 1])
-        first, *others = [ahead(stamp, horizon, parse(self.freq)) for stamp in last]
+        step, ends = parse(self.freq), self.offsets[1:] - 1
+        if (nanos := length(step)) and (self.time.tz is None or is_clock(step)):
+            stamps = self.time.as_unit("ns").asi8[ends][:, None] + np.arange(1, horizon + 1) * nanos
+            return pd.DatetimeIndex(stamps.ravel(), tz=self.time.tz).as_unit(self.time.unit)
+        codes, last = pd.factorize(self.time[ends])
+        first, *others = [ahead(stamp, horizon, step) for stamp in last]
         rows = (codes[:, None] * horizon + np.arange(horizon)).ravel()
         return pd.DatetimeIndex(first.append(others)[rows])
 
