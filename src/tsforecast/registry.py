@@ -89,6 +89,14 @@ class Registry(Models):
             return Located(*self.locate(str(text), into))
         return Located(Path(str(text)), str(text))
 
+    def exact(self, reference: str | None) -> str:
+        """What `resolve` would say that a reference stands for, without fetching it; a BundleError where it is none."""
+        if in_bento(reference):
+            from tsforecast.serving.store import BentoStore
+
+            return str(BentoStore().get(reference).tag)
+        return self.exactly(str(reference)) if in_mlflow(reference) else str(reference)
+
     def publish(self, bundle: Path, *, to: str, name: str | None = None, alias: str | None = "candidate") -> str:
         """Make a bundle a version of its name; the same bundle is the same version however often.
 

@@ -296,7 +296,7 @@ def test_a_bundle_without_a_golden_request_is_not_served(bundles: Bundles, tmp_p
     old = replace(bundles("wide"), golden=None).save(tmp_path / "old")
     assert old.golden is None
     with refused(BundleError, what=has("golden request"), fix=has("with_golden")):
-        Engine.open(str(old.path))
+        Engine.open(Path(str(old.path)))
 
 
 def test_when_there_is_nothing_to_serve_then_the_server_does_not_start_and_says_what_to_run(

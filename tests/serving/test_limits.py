@@ -118,7 +118,7 @@ def test_one_request_that_cannot_be_read_or_written_spoils_no_other_of_its_batch
 ) -> None:
     client, asked = serve(bundles("wide")), request(bundles("wide"))
     alone = client("POST", "/forecast", asked).body
-    monkeypatch.setattr(type(client.app.state.server.engine), "write_csv", lambda *_: 1 / 0)
+    monkeypatch.setattr(type(client.app.state.server.slot.live.engine), "write_csv", lambda *_: 1 / 0)
     csv = b"date,load,visits\n" + b"\n".join(
         f"{stamp},{load},{visits}".encode() for stamp, load, visits in zip(*asked["history"].values(), strict=True)
     )

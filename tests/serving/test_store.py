@@ -41,14 +41,14 @@ def test_the_newest_bundle_in_the_store_is_served_and_a_tag_names_an_older_one(
     first, second = bundles("wide"), bundles("daily")
     tags = [store.publish(Path(str(bundle.path)), f"Shop {i}") for i, bundle in enumerate((first, second))]
     assert tags == [f"shop-{i}:{str(bundle.digest)[:12]}" for i, bundle in enumerate((first, second))]
-    assert Bundle.load(served()).digest == second.digest
-    assert Bundle.load(served(tags[0])).digest == first.digest
+    assert Bundle.load(served().path).digest == second.digest
+    assert Bundle.load(served(tags[0]).path).digest == first.digest
     assert store.publish(Path(str(first.path)), "Shop 0") == tags[0]  # trained again, to the same bytes
-    assert Bundle.load(served()).digest == first.digest
+    assert Bundle.load(served().path).digest == first.digest
     monkeypatch.setenv("TSFORECAST_BUNDLE", "")  # as an empty field of a compose file
-    assert Bundle.load(served()).digest == first.digest
+    assert Bundle.load(served().path).digest == first.digest
     monkeypatch.setenv("TSFORECAST_BUNDLE", str(second.path))
-    assert served() == second.path
+    assert served().path == second.path
 
 
 def test_bentoml_reads_what_was_put_in_as_its_own(
@@ -183,7 +183,7 @@ def in_mlflow(bundles: Bundles, tracking_database: Path, tmp_path: Path, monkeyp
 
 def test_a_model_in_mlflow_is_served_by_its_address(bundles: Bundles, in_mlflow: str) -> None:
     for address in (in_mlflow, "models:/shop@champion"):
-        assert Bundle.load(served(address)).digest == bundles("wide").digest
+        assert Bundle.load(served(address).path).digest == bundles("wide").digest
 
 
 def test_bentoml_has_an_address_fetched_by_another_process(
@@ -210,7 +210,7 @@ def test_what_is_newest_is_found_once_for_all_workers(
     BentoStore().publish(second, "newest")
     (tmp_path / "link").unlink()
     (tmp_path / "link").symlink_to(second)
-    assert Bundle.load(served()).digest == bundles("wide").digest
+    assert Bundle.load(served().path).digest == bundles("wide").digest
 
 
 @pytest.mark.parametrize("where", [None, "asked:latest", "asked", "models:/shop@champion", "models:/shop/latest"])
@@ -220,8 +220,8 @@ def test_one_of_several_uvicorn_workers_is_told_an_exact_version(
     monkeypatch.delenv("TSFORECAST_BUNDLE", raising=False)
     tag = BentoStore().publish(Path(str(bundles("wide").path)), "asked")
     monkeypatch.setattr(store, "parent_process", object)
-    assert served(tag).is_dir()
-    assert served(in_mlflow).is_dir()
+    assert served(tag).path.is_dir()
+    assert served(in_mlflow).path.is_dir()
     if where:
         monkeypatch.setenv("TSFORECAST_BUNDLE", where)
     with pytest.raises(BundleError) as caught:

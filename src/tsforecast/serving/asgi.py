@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
-import logging
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -17,22 +19,21 @@ import tsforecast
 from tsforecast.bundle.request import Prediction
 from tsforecast.bundle.request import Request as Asked
 from tsforecast.errors import RequestError
-from tsforecast.serving.batching import Batcher
-from tsforecast.serving.engine import Engine
+from tsforecast.serving.admin import add_admin
 from tsforecast.serving.front import Bodies, Front
 from tsforecast.serving.logs import log_as_json
 from tsforecast.serving.metrics import Metrics
 from tsforecast.serving.openapi import CSV, REFUSED, Answer, Plain, add_bundle
 from tsforecast.serving.refusals import as_json, no_route, refused
-from tsforecast.serving.settings import Settings
+from tsforecast.serving.settings import ADMIN_KEY, Settings
+from tsforecast.serving.slot import Live, Slot
 from tsforecast.serving.watch import Watch
 
-log = logging.getLogger("tsforecast.serving")
 _LARGE = 64 * 1024  # bytes of a body that is read in a thread, so that the event loop answers others meanwhile
 
 
 class Server:
-    """What the routes share: engine, batcher, settings and counters; `start` it before the first request."""
+    """What the routes share: what is served, settings and counters; `start` it before the first request."""
 
     def __init__(self) -> None:
         self.metrics = Metrics()
@@ -48,21 +49,22 @@ class Server:
         """
         log_as_json()
         self.settings = Settings.from_environment()
-        self.engine = Engine.open(where)
         self.bodies = Bodies(self.settings)
-        self.batcher = Batcher(self.engine, self.settings.batch, self.metrics.forecasts)
-        self.metrics.model(self.engine.describe())
-        bundle = self.engine.bundle
-        log.info("serving %s from %s", bundle.metadata.get("name"), bundle.path, extra={"digest": bundle.digest})
+        self.slot = Slot(self.settings, self.metrics, where)
+        gc.collect()
+        gc.freeze()  # what is loaded stays: no collection walks it again
+        gc.set_threshold(50_000, 50, 50)
 
     def watch(self, *, shared: bool = False) -> None:
-        """Look after connections and memory, from the event loop that answers; see `Watch`."""
+        """Look after connections, memory and what is to be served, from the event loop that answers; see `Watch`."""
         self.watcher = Watch(self, shared=shared)
+        if self.settings.reload:
+            self.polling = asyncio.get_running_loop().create_task(self.slot.poll(self.settings.reload))
 
     async def forecast(
-        self, read: Callable[[bytes], Asked], write: Callable[[Asked, Prediction], bytes], body: bytes
+        self, live: Live, read: Callable[[bytes], Asked], write: Callable[[Asked, Prediction], bytes], body: bytes
     ) -> bytes:
-        """Read, forecast with whoever else is waiting, write.
+        """Read, forecast with whoever else is waiting, write: all by the one bundle that the request has taken.
 
         Raises
         ------
@@ -71,11 +73,11 @@ class Server:
         TsforecastError
             The body cannot be read or answered.
         """
-        if not self.engine.ready:
+        if not live.engine.ready:
             raise refused(503)
-        if len(self.batcher.waiting) >= self.settings.queue:
+        if len(live.batcher.waiting) >= self.settings.queue:
             raise refused(429, where="requests", allowed=f"{self.settings.queue} at a time")
-        return await self.batcher.forecast(partial(read, body), write, large=len(body) > _LARGE)
+        return await live.batcher.forecast(partial(read, body), write, large=len(body) > _LARGE)
 
 
 def create_app() -> FastAPI:
@@ -89,20 +91,21 @@ def create_app() -> FastAPI:
         docs_url=None,  # these pages need scripts of another host
         redoc_url=None,
     )
-    app.state.server = server
+    app.state.server, app.state.documented = server, None
     app.add_middleware(Front, server=server)
     app.router.route_class = Plain
 
     @app.post("/forecast", operation_id="forecast", responses=REFUSED | {200: {"model": Answer}})
     async def forecast(request: Request) -> Response:
         """Forecast one or many series from their latest rows."""
-        content = await server.forecast(server.engine.read, server.engine.write, await request.body())
+        live = server.slot.live
+        content = await server.forecast(live, live.engine.read, live.engine.write, await request.body())
         return Response(content, media_type="application/json")
 
     @app.post("/forecast_csv", response_class=Response, responses=REFUSED | CSV)
     async def forecast_csv(request: Request) -> Response:
         """A CSV file in, as the body or as the form field `file`; a CSV file out."""
-        engine, query = server.engine, request.query_params
+        live, query = server.slot.live, request.query_params
         names = [name for name, _ in query.multi_items()]
         if wrong := [name for name in names if name not in ("horizon", "levels") or names.count(name) > 1]:
             what, allowed = "there is no such parameter, or it is there twice", "horizon and levels, each once"
@@ -110,20 +113,20 @@ def create_app() -> FastAPI:
         horizon = _number(query["horizon"]) if "horizon" in query else None
         levels = [_number(part) for part in query["levels"].split(",") if part] if "levels" in query else None
         body = await _file(request, server.settings)
-        headers = {}
+        headers = {"X-Tsforecast-Digest": str(live.engine.bundle.digest)}
 
         def write(asked: Asked, answer: Prediction) -> bytes:
             if asked.warnings:
                 headers["X-Tsforecast-Warnings"] = json.dumps([text[:1000] for text in asked.warnings])
-            return engine.write_csv(asked, answer)
+            return live.engine.write_csv(asked, answer)
 
-        content = await server.forecast(lambda raw: engine.read_csv(raw, horizon, levels), write, body)
+        content = await server.forecast(live, lambda raw: live.engine.read_csv(raw, horizon, levels), write, body)
         return Response(content, headers=headers, media_type="text/csv")
 
     @app.get("/model")
     async def model(_: Request) -> Response:
         """What is served: columns, rows needed, horizon, intervals, scores."""
-        return as_json(server.engine.describe())
+        return as_json(server.slot.live.engine.describe())
 
     @app.get("/livez")
     async def livez(_: Request) -> Response:
@@ -133,7 +136,7 @@ def create_app() -> FastAPI:
     @app.get("/readyz", responses={503: REFUSED[503]})
     async def readyz(_: Request) -> Response:
         """The golden request gave the golden answer, and the server is not about to stop."""
-        if server.draining or not server.engine.ready:
+        if server.draining or not server.slot.live.engine.ready:
             raise refused(503, got="it is about to stop" if server.draining else "another answer to its golden request")
         return as_json({"status": "ready"})
 
@@ -144,10 +147,13 @@ def create_app() -> FastAPI:
         return Response(content, media_type=kind)
 
     def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            add_bundle(FastAPI.openapi(app), server.engine)
+        if app.state.documented is not (engine := server.slot.live.engine):
+            app.openapi_schema, app.state.documented = None, engine
+            add_bundle(FastAPI.openapi(app), engine)
         return dict(app.openapi_schema or {})
 
+    if key := os.environ.get(ADMIN_KEY):
+        add_admin(app, server, key)
     app.openapi = openapi  # type: ignore[method-assign]
     app.add_exception_handler(HTTPException, no_route)
     return app

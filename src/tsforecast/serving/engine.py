@@ -8,12 +8,12 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,6 @@ from tsforecast.data.tables import read_csv
 from tsforecast.errors import BundleError, RequestError, TsforecastError, nearest
 from tsforecast.serving.body import Table, check_keys
 from tsforecast.serving.plain import plain
-from tsforecast.serving.store import served
 
 log = logging.getLogger(__name__)
 _TABLES = ("history", "known_future", "static")
@@ -55,24 +54,20 @@ class Engine:
     seconds: float = 0.0
 
     @classmethod
-    def open(cls, where: str | None = None) -> Engine:
-        """Load the bundle at `where` (None: as `served` finds it), warm up, and check the golden answer.
+    def open(cls, path: Path) -> Engine:
+        """Load the bundle in a directory, warm up, and check the golden answer.
 
         Raises
         ------
         BundleError
-            There is nothing to serve, or it cannot be loaded, or holds no golden request.
+            It cannot be loaded, or holds no golden request.
         """
-        bundle = Bundle.load(served(where))
+        bundle = Bundle.load(path)
         if bundle.golden is None:
             what = "the bundle holds no golden request, so nothing could tell whether it is served right"
             fix = "train again, or golden.with_golden(bundle, panel).save(path)"
             raise BundleError(what, where=bundle.path, fix=fix)
-        engine = cls(bundle).checked()
-        gc.collect()
-        gc.freeze()  # what is loaded stays: no collection walks it again
-        gc.set_threshold(50_000, 50, 50)
-        return engine
+        return cls(bundle).checked()
 
     def checked(self) -> Engine:
         """The engine with `ready` as the golden request finds it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
@@ -26,11 +26,13 @@ class Metrics:
         )
         self.series = Counter("tsforecast_series", "Series forecast.", **at)
         self.batch = Histogram("tsforecast_batch_requests", "Requests forecast in one call.", buckets=_SIZES, **at)
+        swaps = "Times that another bundle was to be served: done, or failed, where the old one stayed."
+        self.swaps = Counter("tsforecast_swaps", swaps, ("outcome",), **at)
         self.served = ("", "")
 
-    def model(self, description: dict[str, Any]) -> None:
+    def model(self, description: Mapping[str, Any]) -> None:
         """Which model it is, instead of the one before."""
-        self.served = str(description["model"]), description["version"]
+        self.served = str(description["model"]), str(description["version"])
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """What this process serves: told as it is now, since what is counted in a file would outlive a reload."""

@@ -19,7 +19,7 @@ import tsforecast
 from tsforecast.bundle import directory
 from tsforecast.errors import BundleError, TsforecastError
 from tsforecast.registry import in_bento, in_mlflow
-from tsforecast.serving.settings import Settings
+from tsforecast.serving.settings import ADMIN_KEY, RELOAD, Settings
 from tsforecast.serving.store import VARIABLE, BentoStore, asked, served
 
 if TYPE_CHECKING:
@@ -69,11 +69,11 @@ class _Image(bentoml.images.Image):
 def _located() -> Path:
     """The bundle's directory; an address is fetched by a process that may import what this one need not."""
     if not in_mlflow(asked()):
-        return served().resolve()
+        return served().path.resolve()
     folder = tempfile.mkdtemp(prefix="tsforecast-bundle-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     command = "import pathlib, sys; from tsforecast.serving.store import served"
-    command += "; print(served(into=pathlib.Path(sys.argv[1])))"
+    command += "; print(served(into=pathlib.Path(sys.argv[1])).path)"
     done = subprocess.run([sys.executable, "-c", command, folder], capture_output=True, text=True)
     if done.returncode:
         raise BundleError(done.stderr.strip().partition("BundleError: ")[2] or done.stderr.strip())
@@ -117,7 +117,8 @@ class Forecaster:
         try:
             Settings.from_environment()
             directory.read(path := _located(), ())
-            os.environ[VARIABLE] = str(path)  # exactly what every worker serves, also one started after a crash
+            if not (os.environ.get(RELOAD) or os.environ.get(ADMIN_KEY)):  # else each looks for itself
+                os.environ[VARIABLE] = str(path)  # exactly what every worker serves, also one started after a crash
         except TsforecastError as error:
             raise BentoMLException(str(error)) from None
         os.environ[_METRICS] = folder = tempfile.mkdtemp(prefix="tsforecast-metrics-")

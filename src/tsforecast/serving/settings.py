@@ -9,6 +9,8 @@ from typing import Any
 
 from tsforecast.errors import ConfigError
 
+ADMIN_KEY, RELOAD = "TSFORECAST_ADMIN_KEY", "TSFORECAST_RELOAD"  # who may have another bundle served; when it is
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -29,6 +31,10 @@ class Settings:
     hosts
         TSFORECAST_HOSTS: names that a request may be for, with commas; `*` is any. By default any where the server is
         open to others, and this machine's own where it is not.
+    reload
+        TSFORECAST_RELOAD: seconds after which it is looked again what an alias stands for; 0 is never.
+    allow_schema_change
+        TSFORECAST_ALLOW_SCHEMA_CHANGE: whether what is served may be followed by a bundle of other columns.
     """
 
     max_body: float = 32.0
@@ -37,6 +43,8 @@ class Settings:
     batch: int = 1024
     patience: float = 30.0
     hosts: tuple[str, ...] = ()
+    reload: float = 0.0
+    allow_schema_change: bool = False
 
     @classmethod
     def from_environment(cls) -> Settings:
@@ -45,10 +53,12 @@ class Settings:
         Raises
         ------
         ConfigError
-            A variable is not a positive number.
+            A variable is not a positive number, or a flag neither true nor false.
         """
         hosts = [host.strip() for host in os.environ.get("TSFORECAST_HOSTS", "").lower().split(",")]
         found: dict[str, Any] = {"hosts": tuple(filter(None, hosts))}
+        variable = "TSFORECAST_ALLOW_SCHEMA_CHANGE"
+        found["allow_schema_change"] = flag(variable, os.environ.get(variable, ""))
         for each in fields(cls):
             variable, kind = f"TSFORECAST_{each.name.upper()}", float if isinstance(each.default, float) else int
             if each.name in found or not (text := os.environ.get(variable)):
@@ -61,3 +71,10 @@ class Settings:
                 what, allowed = "this setting is a positive number", "a number above 0"
                 raise ConfigError(what, where=variable, got=repr(text), allowed=allowed) from None
         return cls(**found)
+
+
+def flag(where: str, text: str) -> bool:
+    """Whether a flag is set; a ConfigError where it says something else than that or nothing."""
+    if text.lower() not in ("", "0", "false", "1", "true"):
+        raise ConfigError("this is either set or not", where=where, got=repr(text), allowed=["true", "false"])
+    return text.lower() in ("1", "true")

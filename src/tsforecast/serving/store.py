@@ -13,7 +13,8 @@ from typing import Any
 
 from tsforecast.bundle import directory
 from tsforecast.errors import BundleError, OutputError
-from tsforecast.registry import Registry, in_mlflow
+from tsforecast.registry import Located, Registry, in_mlflow
+from tsforecast.serving.settings import RELOAD
 
 VARIABLE = "TSFORECAST_BUNDLE"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
@@ -30,8 +31,8 @@ def asked() -> str | None:
     return f"{said}:latest" if named else said
 
 
-def served(where: str | None = None, into: Path | None = None) -> Path:
-    """The directory of the bundle to serve.
+def served(where: str | None = None, into: Path | None = None) -> Located:
+    """The bundle to serve.
 
     Parameters
     ----------
@@ -43,13 +44,14 @@ def served(where: str | None = None, into: Path | None = None) -> Path:
     Raises
     ------
     BundleError
-        There is nothing to serve, or one of several workers is to find out for itself what is newest.
+        There is nothing to serve, or one of several workers is to find out for itself what is newest, once.
     """
     found = Registry().resolve(where := where or asked(), into)
-    if where != found.exact and parent_process() is not None:  # uvicorn starts a worker anew after a crash
+    alone = parent_process() is None or os.environ.get(RELOAD)  # uvicorn starts a worker anew after a crash
+    if where != found.exact and not alone:
         what = "each worker would find out for itself which bundle that is, and they could serve two"
         raise BundleError(what, where=VARIABLE, got=where, fix=f"say exactly which: {VARIABLE}={found.exact}")
-    return found.path
+    return found
 
 
 class BentoStore:

@@ -77,6 +77,11 @@ class Models:
                 return found[0].parent, exact
         raise BundleError("this MLflow model holds no bundle", where=address, fix="give one that tsforecast logged")
 
+    def exactly(self, address: str) -> str:
+        """The address of exactly what one stands for now; nothing is downloaded."""
+        with self._asked(address) as connection:
+            return self._place(connection, address)[1]
+
     def _place(self, connection: Any, address: str) -> tuple[str, str]:
         """Where the files of an address are, and the address that stands for them whatever is published next."""
         kind, _, rest = address.partition(":/")
