@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.client import HTTPResponse
 from pathlib import Path
 
 import pandas as pd
@@ -19,6 +20,7 @@ import pytest
 
 from tests.contracts.conftest import Trained, check
 from tests.serving.conftest import request
+from tests.serving.document import Document
 
 Train = Callable[[str, str, str], Trained]
 ADAPTERS = {
@@ -67,8 +69,19 @@ def call(port: int, path: str, body: bytes | None = None) -> tuple[int, bytes]:
         return 0, b""
 
 
+def sent(port: int, head: str, body: bytes = b"") -> tuple[int, dict[str, str], bytes]:
+    """The answer to a request as it is written here, valid or not."""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall(f"{head}\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode("latin-1") + body)
+        answer = HTTPResponse(connection)
+        answer.begin()
+        return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
+
+
 @pytest.mark.parametrize(("dataset", "model"), [("wide", "nlinear")])
-def test_both_servers_give_the_same_bytes(trained: Train, tmp_path: Path, dataset: str, model: str) -> None:
+def test_both_servers_give_the_same_bytes_as_their_document_says(
+    trained: Train, tmp_path: Path, dataset: str, model: str
+) -> None:
     bundle = trained(dataset, "calendar", model).saved(tmp_path / "bundle")
     asked = request(bundle)
     posts = [
@@ -78,14 +91,39 @@ def test_both_servers_give_the_same_bytes(trained: Train, tmp_path: Path, datase
         ("/nope", b""),
         ("/forecast_csv?horizon=3", pd.DataFrame(asked["history"]).to_csv(index=False).encode()),
     ]
-    answers = {}
+    answers, documents = {}, {}
+    form = (
+        b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.csv"\r\n\r\n'
+        + posts[-1][1]
+        + b"\r\n--x--\r\n"
+    )
+    heads = [
+        ("GET /livez HTTP/1.1", b"", 200), ("GET /readyz HTTP/1.1", b"", 200), ("GET /model HTTP/1.1", b"", 200),
+        ("GET /metrics HTTP/1.1", b"", 200), ("GET /livez HTTP/1.1\r\nno header", b"", 400),
+        ("POST /forecast HTTP/1.1\r\nContent-Length: x", b"", 400),
+        ("POST /forecast HTTP/1.1\r\nContent-Length: 99999999999", b"", 413),
+        ("POST /forecast HTTP/1.1\r\nContent-Length: 2\r\nContent-Type: text/plain", b"{}", 415),
+        (f"POST /forecast HTTP/1.1\r\nContent-Length: {len(posts[0][1])}", posts[0][1], 200),
+        (f"POST /forecast_csv HTTP/1.1\r\nContent-Length: {len(posts[-1][1])}", posts[-1][1], 200),
+        ("POST /forecast_csv HTTP/1.1\r\nContent-Type: multipart/form-data; boundary=x"
+         f"\r\nContent-Length: {len(form)}", form, 200),
+        ("POST /forecast_csv HTTP/1.1\r\nContent-Type: multipart/form-data; boundary=x"
+         f"\r\nContent-Length: {len(form) - 9}", form[:-9], 400),
+    ]  # fmt: skip
     for adapter in ADAPTERS:
         with serving(adapter, tmp_path / "bundle", tmp_path) as port:
             answers[adapter] = [call(port, path, body) for path, body in posts] + [call(port, "/model")]
+            documents[adapter] = json.loads(call(port, "/openapi.json")[1])
+            for head, body, status in heads:
+                method, target = head.split()[:2]
+                got, headers, content = sent(port, head, body)
+                assert got == status, (head, got, content)
+                Document(documents[adapter]).check(method, target.partition("?")[0], got, headers, content)
             assert call(port, "/livez")[0] == 200
             assert b"tsforecast_requests_total" in call(port, "/metrics")[1]
     assert [status for status, _ in answers["asgi"]] == [200, 422, 400, 404, 200, 200]
     assert answers["asgi"] == answers["bento"]
+    assert documents["asgi"] == documents["bento"]
     check(bundle, asked, answers["asgi"][0][1])
 
 

@@ -168,10 +168,10 @@ def test_a_bundle_of_other_columns_is_taken_only_when_that_is_allowed(
     assert "known=()" in answer.json["allowed"]
     assert "allow_schema_change" in answer.json["fix"]
     document = client("GET", "/openapi.json").json["components"]["schemas"]["Request"]
-    assert "known_future" not in document["properties"]
+    assert "known_future" not in document["required"]
     assert reload(client, "?allow_schema_change=true").json["digest"] == bundles("covariates").digest
     document = client("GET", "/openapi.json").json["components"]["schemas"]["Request"]
-    assert "known_future" in document["properties"]
+    assert "known_future" in document["required"]
     assert client("GET", "/model").json["known"] == ["price", "weather"]
     (model,) = metric(client, "tsforecast_model{")
     assert str(bundles("covariates").digest)[:12] in model

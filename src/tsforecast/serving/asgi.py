@@ -23,7 +23,7 @@ from tsforecast.serving.admin import add_admin
 from tsforecast.serving.front import Bodies, Front
 from tsforecast.serving.logs import log_as_json
 from tsforecast.serving.metrics import Metrics
-from tsforecast.serving.openapi import CSV, REFUSED, Answer, Plain, add_bundle
+from tsforecast.serving.openapi import CSV, REFUSED, UNREAD, Answer, Description, Plain, Status, add_bundle
 from tsforecast.serving.refusals import as_json, no_route, refused
 from tsforecast.serving.settings import ADMIN_KEY, Settings
 from tsforecast.serving.slot import Live, Slot
@@ -111,7 +111,8 @@ def create_app() -> FastAPI:
             what, allowed = "there is no such parameter, or it is there twice", "horizon and levels, each once"
             raise RequestError(what, where="query", got=wrong[0], allowed=allowed)
         horizon = _number(query["horizon"]) if "horizon" in query else None
-        levels = [_number(part) for part in query["levels"].split(",") if part] if "levels" in query else None
+        parts = query["levels"].split(",") if query.get("levels") else []
+        levels = [_number(part) for part in parts] if "levels" in query else None
         body = await _file(request, server.settings)
         headers = {"X-Tsforecast-Digest": str(live.engine.bundle.digest)}
 
@@ -123,24 +124,24 @@ def create_app() -> FastAPI:
         content = await server.forecast(live, lambda raw: live.engine.read_csv(raw, horizon, levels), write, body)
         return Response(content, headers=headers, media_type="text/csv")
 
-    @app.get("/model")
+    @app.get("/model", responses=UNREAD | {200: {"model": Description}})
     async def model(_: Request) -> Response:
         """What is served: columns, rows needed, horizon, intervals, scores."""
         return as_json(server.slot.live.engine.describe())
 
-    @app.get("/livez")
+    @app.get("/livez", responses=UNREAD | {200: {"model": Status}})
     async def livez(_: Request) -> Response:
         """The process answers."""
         return as_json({"status": "alive"})
 
-    @app.get("/readyz", responses={503: REFUSED[503]})
+    @app.get("/readyz", responses=UNREAD | {200: {"model": Status}, 503: REFUSED[503]})
     async def readyz(_: Request) -> Response:
         """The golden request gave the golden answer, and the server is not about to stop."""
         if server.draining or not server.slot.live.engine.ready:
             raise refused(503, got="it is about to stop" if server.draining else "another answer to its golden request")
         return as_json({"status": "ready"})
 
-    @app.get("/metrics", response_class=PlainTextResponse)
+    @app.get("/metrics", response_class=PlainTextResponse, responses=UNREAD)
     async def metrics(_: Request) -> Response:
         """Counters in Prometheus' text format."""
         content, kind = server.metrics.text()
@@ -162,15 +163,16 @@ def create_app() -> FastAPI:
 async def _file(request: Request, settings: Settings) -> bytes:
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         return await request.body()
+    allowed = "one field called file, in UTF-8"
     try:
         async with request.form(max_files=1, max_fields=1, max_part_size=int(settings.max_body * 2**20)) as form:
-            file = form.get("file")
-            if file is None:
-                got, allowed = ", ".join(form) or "nothing", "one field called file"
-                raise RequestError("the form has no file", where="file", got=got, allowed=allowed)
+            if [name for name, _ in form.multi_items()] != ["file"]:
+                raise RequestError("a form is one file", where="body", got=[*form] or "nothing", allowed=allowed)
+            file = form["file"]
             return file.encode() if isinstance(file, str) else await file.read()
-    except (UnicodeError, LookupError) as error:
-        raise RequestError("the form cannot be read", where="body", got=error, allowed="UTF-8") from None
+    except (UnicodeError, LookupError, HTTPException) as error:
+        got = error.detail if isinstance(error, HTTPException) else error
+        raise RequestError("the form cannot be read", where="body", got=got, allowed=allowed) from None
 
 
 def _number(text: str) -> Any:
@@ -179,7 +181,7 @@ def _number(text: str) -> Any:
         given = orjson.loads(text)
     except orjson.JSONDecodeError:
         return text
-    return text if given is None else given
+    return text if given is None or text != text.strip() else given
 
 
 app = create_app()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -81,14 +81,9 @@ class Table:
             Some have another; the message lists them all.
         """
         problems = Problems(self.where, 0)
-        may_hold: dict[str | None, tuple[set[type], str]] = {
-            **dict.fromkeys(schema.categorical, ({str, *NUMBER, MISSING}, "categories")),
-            schema.id: ({str, int}, "names"),
-            **dict.fromkeys(schema.stamp_columns, ({int}, "whole numbers")),
-            schema.stamp: ({str}, "timestamps as text"),
-        }
+        kinds = may_hold(schema)
         for name, cells in self.columns.items():
-            allowed, what = may_hold.get(name, ({*NUMBER, MISSING}, "numbers"))
+            allowed, what = kinds[name]
             if wrong := self.kinds[name].keys() - allowed:
                 rows = np.array([type(cell) in wrong for cell in cells])
                 sample = orjson.dumps(cells[int(rows.argmax())]).decode()
@@ -100,6 +95,16 @@ class Table:
         """A column; numbers stay numbers when all are missing."""
         numeric = MISSING in self.kinds[name] and self.kinds[name].keys() <= {*NUMBER, MISSING}
         return pd.Series(list(self.columns[name]), dtype=np.float64 if numeric else None)
+
+
+def may_hold(schema: Schema) -> Mapping[str | None, tuple[set[type], str]]:
+    """Of each column, the types that its cells may have, and what such cells are called."""
+    found: dict[str | None, tuple[set[type], str]] = defaultdict(lambda: ({*NUMBER, MISSING}, "numbers"))
+    found.update(dict.fromkeys(schema.categorical, ({str, *NUMBER, MISSING}, "categories")))
+    found[schema.id] = {str, int}, "names"
+    found.update(dict.fromkeys(schema.stamp_columns, ({int}, "whole numbers")))
+    found[schema.stamp] = {str}, "timestamps as text"
+    return found
 
 
 def check_keys(body: bytes, keys: int, tables: Iterable[Table], strings: int) -> None:

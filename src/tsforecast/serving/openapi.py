@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from typing import Annotated, Any
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel
 
+from tsforecast.bundle.bundle import Bundle
+from tsforecast.serving.body import may_hold
 from tsforecast.serving.engine import Engine
 from tsforecast.serving.refusals import KINDS
 
-Cell = float | str | None
-Table = list[dict[str, Cell]] | dict[str, list[Cell]]
 Numbers = dict[str, list[float]]
 
 
@@ -58,9 +58,56 @@ class Error(BaseModel):
     fix: str | None
 
 
-_SHAPE = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
-REFUSED: dict[int | str, dict[str, Any]] = {status: {"content": _SHAPE} for status in sorted({*KINDS, 422} - {500})}
-CSV: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}}
+class Description(BaseModel):
+    """What is served: `layout`, `time`, `id` and what follows are columns, `context` the rows that a request needs."""
+
+    model: str | None
+    version: str
+    digest: str
+    tsforecast: str
+    context: int
+    horizon: int
+    channels: list[str]
+    layout: str
+    time: str | list[str]
+    id: str | None
+    freq: str
+    timezone: str | None
+    past: list[str]
+    known: list[str]
+    static: list[str]
+    categories: dict[str, list[str | float]]
+    missing: dict[str, int]
+    levels: list[float]
+    series: int | None
+    scores: dict[str, Any]
+
+
+class Status(BaseModel):
+    """`alive`, or `ready`."""
+
+    status: str
+
+
+def _headers(**told: str) -> dict[str, Any]:
+    return {name.replace("_", "-"): {"description": text, "schema": {"type": "string"}} for name, text in told.items()}
+
+
+def _refused(status: int) -> dict[str, Any]:
+    """A refusal as the document has it; what is not HTTP is refused by the server below, in plain text."""
+    _, what, _ = KINDS.get(status, ("", "the data cannot be forecast from: all that is wrong with it", None))
+    content: dict[str, Any] = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    content |= {"text/plain": {"schema": {"type": "string"}}} if status == 400 else {}
+    waits = {"headers": _headers(Retry_After="seconds to wait")} if status in (429, 503) else {}
+    return {"description": what, "content": content, **waits}
+
+
+Responses = dict[int | str, dict[str, Any]]
+REFUSED: Responses = {status: _refused(status) for status in sorted({*KINDS, 422})}
+UNREAD: Responses = {status: REFUSED[status] for status in (400, 413, 421, 500)}  # of a route that reads no body
+_WARNINGS = "what is served although it looks wrong, a JSON list of texts"
+_ABOUT = _headers(X_Tsforecast_Digest="of the bundle that answered", X_Tsforecast_Warnings=_WARNINGS)
+CSV: Responses = {200: {"content": {"text/csv": {"schema": {"type": "string"}}}, "headers": _ABOUT}}
 
 
 class Plain(APIRoute):
@@ -71,28 +118,56 @@ class Plain(APIRoute):
         return self.endpoint
 
 
+_JSON = {str: "string", int: "integer", float: "number", type(None): "null"}  # the name of a type
+_NOTHING = {"type": "null"}
+
+
+def _object(properties: dict[str, Any], optional: Sequence[str] = ()) -> dict[str, Any]:
+    required = [name for name in properties if name not in optional]
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+
+
+def _table(bundle: Bundle, columns: Sequence[str], optional: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Records, or column lists, of these columns and no others."""
+    kinds = may_hold(bundle.schema)
+    cells = {name: {"type": sorted(_JSON[kind] for kind in kinds[name][0])} for name in columns}
+    lists = {name: {"type": "array", "minItems": 1, "items": cell} for name, cell in cells.items()}
+    return [{"type": "array", "minItems": 1, "items": _object(cells, optional)}, _object(lists, optional)]
+
+
+def _request(bundle: Bundle, horizon: dict[str, Any], levels: dict[str, Any]) -> dict[str, Any]:
+    """A request to one bundle: null is what is left out."""
+    schema, own = bundle.schema, {"history": (*bundle.channels, *bundle.schema.past, *bundle.schema.known)}
+    tables: dict[str, list[dict[str, Any]]] = {"history": [], "known_future": [], "static": []}
+    for stamps in dict.fromkeys((schema.stamp_columns, (schema.stamp,))):  # in parts, or whole
+        first = (*stamps, *schema.key)
+        tables["history"] += _table(bundle, (*first, *own["history"], *schema.static), schema.static)
+        tables["known_future"] += _table(bundle, (*first, *schema.known)) if schema.known else [_NOTHING]
+    tables["static"] = [*_table(bundle, (*schema.key, *schema.static)), _NOTHING] if schema.static else [_NOTHING]
+    properties: dict[str, Any] = {name: {"anyOf": shapes} for name, shapes in tables.items()}
+    for name, each in (("horizon", horizon), ("levels", levels)):
+        properties[name] = each | {"type": [each["type"], "null"]}
+    optional = [name for name in properties if name != "history" and not (name == "known_future" and schema.known)]
+    return _object(properties, optional)
+
+
 def add_bundle(document: dict[str, Any], engine: Engine) -> None:
     """What a document says of one bundle: the tables and bounds of a request, and the golden one as an example."""
-    bundle, levels = engine.bundle, [float(level) for level in engine.bundle.intervals]
-    some: dict[str, Any] = {"uniqueItems": True, "items": {"type": "number"} | ({"enum": levels} if levels else {})}
-    fields: dict[str, Any] = {"history": (Table, ...)}
-    fields |= {"known_future": (Table, ...)} if bundle.schema.known else {}
-    fields |= {"static": (Table, None)} if bundle.schema.static else {}  # it may also be repeated in the history
-    fields["horizon"] = Annotated[int, Field(ge=1, le=bundle.dims.horizon)], None
-    fields["levels"] = Annotated[list[float], Field(max_length=len(levels), json_schema_extra=some)], None
-    request = create_model("Request", __config__=ConfigDict(extra="forbid"), **fields).model_json_schema()
+    bundle, percents = engine.bundle, [float(level) for level in engine.bundle.intervals]
+    horizon = {"type": "integer", "minimum": 1, "maximum": bundle.dims.horizon}
+    level: dict[str, Any] = {"type": "number"} | ({"enum": percents} if percents else {})
+    levels = {"type": "array", "uniqueItems": True, "maxItems": len(percents), "items": level}
+    request = _request(bundle, horizon, levels)
     document["components"]["schemas"] |= {"Request": request, "Error": Error.model_json_schema()}
-    for each in request["properties"].values():
-        each.pop("default", None)  # null, which is not of its type
     example = {"value": engine.example, "summary": "the latest rows of training, as column lists"}
-    file = {"type": "string", "contentMediaType": "text/csv"}
-    form = {"type": "object", "required": ["file"], "properties": {"file": file}}
-    as_csv = {"schema": {"type": "string"}, "examples": {"golden": {"value": engine.example_csv}}}
+    file = {"type": "string", "minLength": 1}
+    form = {"schema": _object({"file": file | {"contentMediaType": "text/csv"}})}
+    as_csv = {"schema": file, "examples": {"golden": {"value": engine.example_csv}}}
     as_json = {"schema": {"$ref": "#/components/schemas/Request"}, "examples": {"golden": example}}
     json, csv = (document["paths"][path]["post"] for path in ("/forecast", "/forecast_csv"))
     json["requestBody"] = {"required": True, "content": {"application/json": as_json}}
-    csv["requestBody"] = {"required": True, "content": {"text/csv": as_csv, "multipart/form-data": {"schema": form}}}
+    csv["requestBody"] = {"required": True, "content": {"text/csv": as_csv, "multipart/form-data": form}}
     csv["parameters"] = [
-        {"name": name, "in": "query", "schema": request["properties"][name], "style": "form", "explode": False}
-        for name in ("horizon", "levels")
+        {"name": name, "in": "query", "schema": each, "style": "form", "explode": False}
+        for name, each in (("horizon", horizon), ("levels", levels))
     ]
