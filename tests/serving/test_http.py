@@ -124,6 +124,7 @@ def test_a_bad_request_is_a_4xx_in_the_one_shape(bundles: Bundles, client: Clien
             "known in every row",
         ),
         ("covariates", lambda a: {**a, "known_future": {**a["known_future"], "weather": ["hail"] * 6}}, "hail"),
+        ("covariates", lambda a: {**a, "known_future": {**a["known_future"], "weather": [1e300] * 6}}, "1e+300"),
         (
             "covariates",
             lambda a: {**a, "known_future": {**a["known_future"], "load": [1.0] * 6}},

@@ -206,8 +206,10 @@ class Reader:
 
     def _codes(self, column: pd.Series) -> Int[np.ndarray, " R"]:
         """Categories as text: 1 and 1.0 are one, a cell without one is the category `missing`."""
-        if types.is_float_dtype(column.dtype) and (column.dropna() % 1 == 0).all():
-            column = column.astype("Int64")
+        if types.is_float_dtype(column.dtype):
+            cells = column.dropna()
+            if ((cells % 1 == 0) & (cells.abs() < 2**63)).all():
+                column = column.astype("Int64")
         labels, name = column.astype(str).where(column.notna(), "missing"), str(column.name)
         seen = self.categories[name]
         codes, found = pd.factorize(labels)
