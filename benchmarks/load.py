@@ -4,10 +4,13 @@ import asyncio
 import json
 import sys
 import time
+import zlib
 from pathlib import Path
 
 
-async def connection(port: int, path: str, body: bytes, until: float, seconds: list[float], statuses: dict) -> None:
+async def connection(
+    port: int, path: str, body: bytes, until: float, seconds: list[float], statuses: dict, answers: dict
+) -> None:
     """Post until the time is over; a connection that the server closed is opened again."""
     kind = "Host: localhost\r\nContent-Type: application/json"
     head = f"POST {path} HTTP/1.1\r\n{kind}\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -23,7 +26,8 @@ async def connection(port: int, path: str, body: bytes, until: float, seconds: l
             answer = await reader.readuntil(b"\r\n\r\n")
             status, headers = answer[9:12].decode(), answer.lower()
             size = headers.partition(b"content-length: ")[2].partition(b"\r\n")[0]
-            await reader.readexactly(int(size))
+            content = zlib.crc32(await reader.readexactly(int(size)))
+            answers[content] = answers.get(content, 0) + 1
             if b"connection: close" in headers:
                 writer.close()
                 writer = None
@@ -37,13 +41,14 @@ async def connection(port: int, path: str, body: bytes, until: float, seconds: l
 
 async def main(port: int, path: str, file: str, connections: int, duration: float) -> None:
     """All connections at once."""
-    body, seconds, statuses = Path(file).read_bytes(), list[float](), dict[str, int]()
+    body, seconds, statuses, answers = Path(file).read_bytes(), list[float](), dict[str, int](), dict[int, int]()
     began = time.perf_counter()
     until = began + duration
-    await asyncio.gather(*(connection(port, path, body, until, seconds, statuses) for _ in range(connections)))
+    given = port, path, body, until, seconds, statuses, answers
+    await asyncio.gather(*(connection(*given) for _ in range(connections)))
     took, ranked = time.perf_counter() - began, sorted(seconds)
     at = {f"p{q}": round(ranked[min(len(ranked) - 1, len(ranked) * q // 100)] * 1e3, 2) for q in (50, 99)}
-    print(json.dumps({"rate": round(len(seconds) / took, 1), **at, "statuses": statuses}))
+    print(json.dumps({"rate": round(len(seconds) / took, 1), **at, "statuses": statuses, "answers": answers}))
 
 
 if __name__ == "__main__":
