@@ -68,7 +68,7 @@ def test_a_run_from_python_tells_its_scores_and_draws_its_forecast(frame: pd.Dat
     assert list(run.scores.index) == ["ridge", "naive", "seasonal_naive"]
     assert run.scores.loc["ridge", "mase"] == run.metrics["test/mase"]
     assert run.plot().axes
-    assert "ridge has a" in run.table()
+    assert "the MAE of ridge is" in run.table()
     assert repr(run) == f"{run.experiment.name}\n\n{run.table()}"
     assert repr(run.forecast()).splitlines()[1:] == repr(run.forecast().to_frame()).splitlines()
     assert len(repr(run.bundle).splitlines()) == 1

@@ -209,6 +209,11 @@ def test_what_is_no_feature_is_refused_as_one(bundle: Bundle, tmp_path: Path, sp
         load_bundle(path)
 
 
+def origin_of(config: Any) -> dict[str, Any]:
+    """What a run of this configuration says of itself."""
+    return {"config": config, "overrides": [], "choices": {}, "data": {}, "host": {}, "git": None}
+
+
 def recorded(*overrides: str, dataset: str = "wide", path: str = "own.csv") -> Any:
     """The configuration that a run keeps."""
     cfg, _ = compose("train", [f"dataset={dataset}", f"dataset.path={path}", *overrides])
@@ -222,7 +227,7 @@ def test_a_rerun_builds_nothing_that_no_file_of_the_caller_names(place: str, tar
     config = recorded("+callbacks.own=null")
     put(tuple(place.split(".")), {"_target_": target})(config)
     with refused(BundleError, where=f"provenance.json: .{place}._target_", got=target):
-        recompose({"config": config}, tmp_path, {})
+        recompose(origin_of(config), tmp_path, {})
 
 
 @pytest.mark.parametrize(("key", "value"), [("model", {"_target_": "os.system"}), ("name", "${oc.env:HOME}")])
@@ -245,7 +250,7 @@ def test_a_run_that_goes_on_builds_and_looks_up_nothing_that_no_file_of_the_call
 def test_what_a_run_names_may_be_built_once_the_caller_allows_its_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    origin = {"config": recorded() | {"model": {"_target_": "mine.Net", "width": 3}}}
+    origin = origin_of(recorded() | {"model": {"_target_": "mine.Net", "width": 3}})
     with refused(BundleError, where="provenance.json: .model._target_", fix=has("TSFORECAST_ALLOW=mine")):
         recompose(origin, tmp_path, {})
     monkeypatch.setenv("TSFORECAST_ALLOW", "mine")
@@ -259,21 +264,21 @@ def test_a_rerun_looks_nothing_up_that_a_run_names(text: str, tmp_path: Path) ->
     config = recorded()
     config["callbacks"] = {"own": [{"text": text}]}
     with refused(BundleError, where="provenance.json: .callbacks.own.0.text", got=text):
-        recompose({"config": config}, tmp_path, {})
+        recompose(origin_of(config), tmp_path, {})
 
 
 def test_a_rerun_downloads_only_from_an_address_that_the_callers_files_state(tmp_path: Path) -> None:
     config = recorded(dataset="etth1")
     known = config["dataset"]["url"]
-    assert recompose({"config": config}, tmp_path, {})[0].dataset.url == known
+    assert recompose(origin_of(config), tmp_path, {})[0].dataset.url == known
     config["dataset"]["url"] = "http://127.0.0.1:9/ETTh1.csv"
-    assert "url" not in recompose({"config": config}, tmp_path, {})[0].dataset
+    assert "url" not in recompose(origin_of(config), tmp_path, {})[0].dataset
 
 
 def test_where_a_rerun_tracks_reports_and_publishes_is_not_what_the_run_says(tmp_path: Path) -> None:
     config = recorded()
     for key in ("tracking", "report", "publish", "paths"):
         config[key] = {"_target_": "os.system", "command": "touch ran"}
-    found, _ = recompose({"config": config}, tmp_path, {}, ["tracking=none"])
+    found, _ = recompose(origin_of(config), tmp_path, {}, ["tracking=none"])
     assert found.tracking._target_ == "tsforecast.tracking.runs.NoTracker"
     assert "os.system" not in OmegaConf.to_yaml(found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import signal
 import socket
 import sqlite3
@@ -212,7 +213,7 @@ def test_a_server_that_accepts_and_never_answers_takes_seconds(
 def test_runs_of_a_store_that_is_gone_do_not_keep_back_the_others(
     tracking_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gone, here = f"http://127.0.0.1:{free_port()}", f"sqlite:///{tracking_database}"
+    gone, here = f"http://127.0.0.1:{free_port()}", f"sqlite:///{shutil.copy(tracking_database, tmp_path)}"
     with monkeypatch.context() as patched:
         patched.setattr(Store, "_opened", lambda *_: 1 / 0)  # nothing is recorded anywhere
         for name, uri in (("a", gone), ("b", gone), ("c", here)):

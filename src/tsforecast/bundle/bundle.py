@@ -36,7 +36,7 @@ _FILES = ("bundle.json", "metadata.json", "provenance.json", "features.npz", "fo
 _OFFSETS = "calibration.offsets"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Bundle(Inputs):
     """What is read + a forecaster + its calibration: one directory, one registry version.
 
@@ -63,6 +63,11 @@ class Bundle(Inputs):
     golden: Mapping[str, Any] | None = field(default=None, repr=False)
     path: Path | None = None
     digest: str | None = None
+
+    def __repr__(self) -> str:
+        what = f"{self.metadata.get('name', 'of no name')}: {listed(self.channels)}"
+        sizes = f"{self.dims.horizon} rows of {self.freq} from the last {self.context}"
+        return f"<Bundle {what}; {sizes}; {(self.digest or 'not saved')[:12]}>"
 
     def predict(self, windows: Windows, index: slice) -> Prediction:
         """Scaled forecasts of the windows at `index`: the path that training, scoring and serving share."""
