@@ -31,7 +31,9 @@ def test_when_a_wheel_is_built_then_it_ships_every_module_and_config(tmp_path: P
     sources = {str(file.relative_to(ROOT / "src")) for file in SOURCES}
     configs = {f"tsforecast/{file.relative_to(ROOT)}" for file in ROOT.glob("conf/**/*.yaml")}
     assert configs, "conf/ is empty"
-    assert sources | configs <= shipped
+    pages = {str(file.relative_to(ROOT / "src")) for file in ROOT.glob("src/tsforecast/serving/ui/*")}
+    assert len(pages) > 5
+    assert sources | configs | pages <= shipped
 
 
 def test_the_core_asks_for_nothing_that_training_alone_needs() -> None:

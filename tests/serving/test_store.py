@@ -265,7 +265,8 @@ def test_an_image_has_what_its_bundle_needs_and_no_file_that_git_does_not_track(
         shutil.copy(ROOT / name, tmp_path)
     for command in (["init", "-q"], ["add", "."]):
         subprocess.run(["git", *command], cwd=tmp_path, check=True)
-    (tmp_path / "src/tsforecast/models/secret.py").write_text("")
+    for name in ("models/secret.py", "serving/ui/secret.html"):
+        (tmp_path / "src/tsforecast" / name).write_text("")
     tag = str(BentoStore().publish(Path(str(boosted.path)), "boosted"))
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "src"), "TSFORECAST_BUNDLE": tag}
     build = [sys.executable, "-m", "bentoml", "build", "--version", "test"]
@@ -273,8 +274,9 @@ def test_an_image_has_what_its_bundle_needs_and_no_file_that_git_does_not_track(
     image = Path(os.environ["BENTOML_HOME"], "bentos/forecaster/test")
     requirements = (image / "env/python/requirements.txt").read_text().splitlines()
     assert {*type(boosted.forecaster).requires} <= {*requirements}
-    packed = {file.relative_to(image / "src") for file in (image / "src").rglob("*.py")}
-    assert packed == {file.relative_to(ROOT / "src") for file in (ROOT / "src/tsforecast").rglob("*.py")}
+    packed = {file.relative_to(image / "src") for file in (image / "src/tsforecast").rglob("*.*")}
+    source = [*(ROOT / "src/tsforecast").rglob("*.py"), *(ROOT / "src/tsforecast/serving/ui").iterdir()]
+    assert packed == {file.relative_to(ROOT / "src") for file in source}
 
 
 def test_an_image_of_a_bundle_that_is_not_in_the_store_is_refused(

@@ -24,6 +24,7 @@ from tsforecast.serving.front import Bodies, Front
 from tsforecast.serving.logs import log_as_json
 from tsforecast.serving.metrics import Metrics
 from tsforecast.serving.openapi import CSV, REFUSED, UNREAD, Answer, Description, Plain, Status, add_bundle
+from tsforecast.serving.page import add_page
 from tsforecast.serving.refusals import as_json, no_route, refused
 from tsforecast.serving.settings import ADMIN_KEY, Settings
 from tsforecast.serving.slot import Live, Slot
@@ -157,6 +158,7 @@ def create_app() -> FastAPI:
         add_admin(app, server, key)
     app.openapi = openapi  # type: ignore[method-assign]
     app.add_exception_handler(HTTPException, no_route)
+    add_page(app)
     return app
 
 

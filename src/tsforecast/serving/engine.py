@@ -126,7 +126,11 @@ class Engine:
             "missing": {name: bundle.missing.get(name, 0) for name in (*bundle.channels, *schema.past)},
             "levels": [float(level) for level in bundle.intervals],
             "series": len(bundle.features.ids) if per_series else None,
+            "units": dict(schema.units),
+            "csv": {name: getattr(schema, name) for name in ("sep", "decimal", "thousands", "date_format", "unsorted")},
+            "trained_until": bundle.metadata.get("chosen_until"),
             "scores": bundle.metadata.get("scores", {}),
+            "evaluation": bundle.metadata.get("evaluation"),
         }
 
     def read(self, body: bytes) -> Request:

@@ -25,7 +25,7 @@ TAKES = {
     "/forecast": ("application/json",),
     "/forecast_csv": ("text/csv", "multipart/form-data"),
 }  # media types of the bodies that are forecast from: none that a foreign web page may post without being asked
-_PATHS = {*TAKES, "/model", "/livez", "/readyz", "/metrics", "/openapi.json", "/admin/reload"}
+_PATHS = {*TAKES, "/model", "/livez", "/readyz", "/metrics", "/openapi.json", "/ui", "/admin/reload"}
 LEAVE = 2.0  # seconds that bodies on their way still have when the server is to stop
 _ITSELF = re.compile(r"localhost|[\d.]+|[\da-f.]*:[\da-f.:]*")  # an address cannot be pointed elsewhere
 _ID = re.compile(r"[\w.:@/+=-]{1,128}")

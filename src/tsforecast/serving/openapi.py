@@ -80,7 +80,11 @@ class Description(BaseModel):
     missing: dict[str, int]
     levels: list[float]
     series: int | None
+    units: dict[str, str]
+    csv: dict[str, str | None]
+    trained_until: str | None
     scores: dict[str, Any]
+    evaluation: dict[str, Any] | None
 
 
 class Status(BaseModel):

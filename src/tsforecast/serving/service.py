@@ -59,7 +59,7 @@ class _Image(bentoml.images.Image):
             self.python_packages(*needed)
         source = Path(tsforecast.__file__).parents[1]
         listed = subprocess.run(["git", "ls-files", "-z"], cwd=source, capture_output=True, text=True).stdout
-        for file in bento_fs.glob("src/tsforecast/**/*.py") if listed else ():
+        for file in bento_fs.glob("src/tsforecast/**/*.*") if listed else ():
             if (name := file.relative_to(bento_fs / "src").as_posix()) not in listed.split("\0"):
                 log.warning("left out of the image, as git does not track it: %s", name)
                 file.unlink()

@@ -1,0 +1,285 @@
+"use strict";
+// Text from data or server is only ever put on the page as text: through `textContent`, never as markup.
+
+const $ = (id) => document.getElementById(id);
+const SCORES = { mae_raw: "MAE", rmse_raw: "RMSE", mase: "MASE", smape: "sMAPE" };
+const EXCERPT = 20; // rows of the file that are shown with what is wrong with them
+let model, example, given, answer, asked = 0;
+
+// --- elements ---------------------------------------------------------------------------------------------------
+
+function make(tag, text, properties = {}) {
+  const element = Object.assign(document.createElement(tag), properties);
+  if (text !== undefined && text !== null) element.textContent = text;
+  return element;
+}
+
+function table(into, caption, head, rows, marked = -1) {
+  const titles = make("tr"), body = make("tbody"), top = make("thead");
+  titles.append(...head.map((text) => make("th", text, { scope: "col" })));
+  top.append(titles);
+  body.append(...rows.map((cells, i) => {
+    const row = make("tr", null, { className: i === marked ? "served" : "" });
+    row.append(...cells.map((text, j) => (j ? make("td", text) : make("th", text, { scope: "row" }))));
+    return row;
+  }));
+  into.replaceChildren(make("caption", caption), top, body);
+}
+
+function pairs(into, facts) {
+  const shown = Object.entries(facts).filter(([, text]) => text !== null && text !== undefined && text !== "");
+  into.replaceChildren(...shown.flatMap(([name, text]) => [make("dt", name), make("dd", text)]));
+}
+
+const options = (into, names, shown = (name) => name) => {
+  const before = into.value;
+  into.replaceChildren(...names.map((name) => make("option", shown(name), { value: name })));
+  if (names.includes(before)) into.value = before;
+};
+const digits = (number) => (typeof number === "number" ? number.toLocaleString("en", { maximumSignificantDigits: 4 }) : "-");
+const percent = (share) => (typeof share === "number" ? `${(100 * share).toFixed(1)} %` : "-");
+const count = (n, what) => `${n.toLocaleString("en")} ${what}${n === 1 ? "" : "s"}`;
+
+// --- asking -----------------------------------------------------------------------------------------------------
+
+function query() {
+  const chosen = [...$("levels").querySelectorAll("input:checked")].map((box) => box.value);
+  const words = [`horizon=${$("horizon").value}`];
+  if (model.levels.length) words.push(`levels=${chosen.join(",")}`);
+  return { levels: chosen, path: `forecast_csv?${words.join("&")}` };
+}
+
+async function take(name, body) {
+  given = { name, body, rows: parse(await body.text(), model.csv.sep) };
+  $("taken").textContent = `${name}: ${count(Math.max(0, given.rows.length - 1), "row")}`;
+  await ask();
+}
+
+async function ask() {
+  if (!given || !$("horizon").reportValidity()) return;
+  const turn = ++asked, { levels, path } = query();
+  $("status").textContent = "Forecasting ...";
+  let reply, text;
+  try {
+    reply = await fetch(path, { method: "POST", headers: { "Content-Type": "text/csv" }, body: given.body });
+    text = await reply.text();
+  } catch (error) {
+    if (turn === asked) refuse({ message: "the server cannot be reached", got: String(error), fix: "see that it runs, and try again" });
+    return;
+  }
+  if (turn !== asked) return; // something else was asked for meanwhile
+  if (!reply.ok) {
+    refuse(told(text, reply.status));
+    return;
+  }
+  if ((reply.headers.get("X-Tsforecast-Digest") ?? model.digest) !== model.digest) await load(); // it serves another one now
+  answer = { text, levels, path, history: histories(given.rows, model), found: forecasts(text, model, levels) };
+  $("problems").replaceChildren();
+  const warnings = JSON.parse(reply.headers.get("X-Tsforecast-Warnings") ?? "[]");
+  $("warnings").replaceChildren(...warnings.map((warning) => make("li", `Warning: ${warning}`)));
+  const names = [...answer.found.keys()];
+  options($("series"), names);
+  $("series").parentElement.hidden = names.length < 2;
+  $("found").hidden = false;
+  offer();
+  show();
+  const steps = answer.found.get(names[0]).get(model.channels[0]).times.length;
+  const also = warnings.length ? `, with ${count(warnings.length, "warning")}` : "";
+  $("status").textContent = `${count(steps, "step")} ahead for ${names.length.toLocaleString("en")} series${also}.`;
+}
+
+function told(text, status) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return { message: `the server answered ${status}`, got: text.slice(0, 200) };
+  }
+}
+
+function refuse(problem) {
+  const [first, ...lines] = String(problem.message).split("\n"), list = make("ul"), facts = make("dl");
+  const items = lines.map((line) => line.replace(/^\s*-\s*/, ""));
+  list.append(...items.map((line) => make("li", line)));
+  pairs(facts, { where: problem.where, got: problem.got, allowed: problem.allowed, fix: problem.fix });
+  const excerpt = make("table"), rows = model?.known.length ? [] : concerned([first, ...items]);
+  if (rows.length) table(excerpt, "Rows as they stand in the file; its header is row 1", ["row", ...given.rows[0]], rows);
+  const scroll = make("div", null, { className: "scroll", tabIndex: 0 });
+  scroll.append(excerpt);
+  $("problems").replaceChildren(make("h3", `Refused: ${first}`), ...(items.length ? [list] : []), facts, ...(rows.length ? [scroll] : []));
+  $("status").textContent = "There is no forecast.";
+  $("warnings").replaceChildren();
+  $("found").hidden = true;
+}
+
+// The rows that problems name: `(3 rows: 5, 9, 12)`. With known covariates they are counted in parts of the file.
+function concerned(texts) {
+  const named = texts.flatMap((text) => [...text.matchAll(/\(\d+ rows?: ([\d, ]+)/g)].flatMap(([, list]) => list.match(/\d+/g)));
+  const rows = [...new Set(named.map(Number))].sort((a, b) => a - b).slice(0, EXCERPT);
+  return rows.filter((row) => given.rows[row - 1]).map((row) => [row, ...given.rows[row - 1]]);
+}
+
+// --- showing ----------------------------------------------------------------------------------------------------
+
+function show() {
+  const series = $("series").value, channel = $("channel").value, unit = model.units[channel];
+  const ahead = answer.found.get(series).get(channel), levels = answer.levels;
+  const { times = [], cells = [] } = answer.history.get(series) ?? {};
+  const shown = Math.min(times.length, Math.max(model.context, 3 * model.horizon)), place = model.channels.indexOf(channel);
+  const past = cells.slice(times.length - shown).map((row) => row[place]), stamps = times.slice(times.length - shown);
+  const labels = [...stamps, ...ahead.times], none = (n) => Array(n).fill(null);
+  const later = (list) => [...none(shown), ...list.map(Number)];
+  const bounds = [...ahead.bounds.values()].flat();
+  const data = [labels.map((_, i) => i), [...past.map((text) => number(text, model.csv)), ...none(ahead.times.length)], later(ahead.point), ...bounds.map(later)];
+  const ink = style("--forecast"), edge = { width: 0, points: { show: false } };
+  plot($("chart"), labels, data, {
+    series: [
+      { label: "history", stroke: style("--history"), width: 1.5 },
+      { label: "forecast", stroke: ink, width: 2.5 },
+      ...levels.flatMap((level) => [{ label: `lower ${level}`, ...edge }, { label: `upper ${level}`, ...edge }]),
+    ],
+    bands: levels.map((_, i) => ({ series: [4 + 2 * i, 3 + 2 * i], fill: ink + "38" })),
+    unit,
+    read: (i) => `${labels[i]}: ${data.slice(1, 3).map((list) => list[i]).filter((value) => value !== null).map(digits).join()}` +
+      levels.map((level, j) => (data[3 + 2 * j][i] === null ? "" : `, ${level} %: ${digits(data[3 + 2 * j][i])} to ${digits(data[4 + 2 * j][i])}`)).join(""),
+    into: $("readout"),
+  });
+  const what = `${channel}${unit ? ` (${unit})` : ""}${series ? ` of ${series}` : ""}`;
+  $("chart").setAttribute("aria-label", `${what}: ${count(shown, "row")} of history, then ${count(ahead.times.length, "step")} of forecast from ${ahead.times[0]} to ${ahead.times.at(-1)}. The numbers are in the table below.`);
+  legend($("legend"), ["history", "forecast", ...levels.map((level) => `${level} % interval`)], [0, "forecast", ...levels.map((_, i) => (i || levels.length === 1 ? "band" : "band wide"))]);
+  const head = ["time", "forecast", ...levels.flatMap((level) => [`lower ${level} %`, `upper ${level} %`])];
+  table($("numbers"), `Forecast of ${what}`, head, ahead.times.map((time, i) => [time, ahead.point[i], ...bounds.map((list) => list[i])]));
+  table($("past"), `The last ${count(shown, "row")} of ${what}`, ["time", channel], stamps.map((time, i) => [time, past[i]]).reverse());
+}
+
+// The commands, the file and the download that give what is on the page.
+function offer() {
+  const address = new URL(answer.path, document.baseURI).href, base = given.name.replace(/\.\w+$/, "");
+  const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+  $("curl").textContent = `curl --fail-with-body -sS -H 'Content-Type: text/csv' --data-binary ${quoted(`@${given.name}`)} \\\n  -o forecast.csv ${quoted(address)}`;
+  $("python").textContent = [
+    "from urllib.request import Request, urlopen", "", "import pandas as pd", "",
+    `with open(${JSON.stringify(given.name)}, "rb") as file:`,
+    `    asked = Request(${JSON.stringify(address)}, file.read(), {"Content-Type": "text/csv"})`,
+    "print(pd.read_csv(urlopen(asked)))",
+  ].join("\n");
+  URL.revokeObjectURL($("download").href);
+  $("download").href = URL.createObjectURL(new Blob([answer.text], { type: "text/csv" }));
+  $("download").download = `${base}-forecast.csv`;
+}
+
+async function copy(button) {
+  const code = $(button.dataset.copy), before = button.dataset.before ?? button.textContent;
+  button.dataset.before = before;
+  try {
+    await navigator.clipboard.writeText(code.textContent); // only there over TLS, or on this machine
+    button.textContent = "Copied";
+  } catch {
+    code.closest("details").open = true;
+    getSelection().selectAllChildren(code);
+    button.textContent = document.execCommand("copy") ? "Copied" : "Selected: copy it by hand";
+  }
+  $("status").textContent = button.textContent;
+  setTimeout(() => { button.textContent = before; }, 2000);
+}
+
+function describe() {
+  $("name").textContent = document.title = model.model ?? "Forecast";
+  $("served").textContent = `Version ${model.version}` + (model.trained_until ? `, trained until ${model.trained_until}` : "");
+  const needs = { target: model.channels, past: model.past, known: model.known, static: model.static };
+  pairs($("wanted"), {
+    time: [model.time].flat().join(", "), series: model.id, channels: needs.target.join(", "),
+    "covariates up to the last row": needs.past.join(", "), "covariates also of the rows to forecast": needs.known.join(", "),
+    "covariates of a series": needs.static.join(", "), "rows of each series": `${model.context} or more, ${model.freq}`,
+    "to forecast": needs.known.length ? `${model.horizon} more rows of each series, channels left empty` : "",
+  });
+  pairs($("about"), {
+    name: model.model, version: model.version, digest: model.digest, "trained until": model.trained_until,
+    channels: model.channels.map((name) => name + (model.units[name] ? ` (${model.units[name]})` : "")).join(", "),
+    reads: `${model.context} rows, ${model.freq}`, forecasts: `up to ${count(model.horizon, "step")}`, tsforecast: model.tsforecast,
+  });
+  const { scores = {}, model: own, part, by_step: steps = {} } = model.evaluation ?? {};
+  const names = Object.keys(scores).sort((a, b) => (b === own) - (a === own)), windows = scores[own]?.windows;
+  const caption = names.length ? `Scores on ${part}${windows ? `, means over ${count(windows, "window")}` : ""}; lower is better` : "The bundle tells no scores beside baselines";
+  const rows = names.map((name) => [name === own ? `${name} (served)` : name, ...Object.keys(SCORES).map((key) => digits(scores[name][key]))]);
+  table($("scores"), caption, names.length ? ["model", ...Object.values(SCORES)] : [], rows, names.indexOf(own));
+  cover(Object.entries(steps).filter(([name]) => name.startsWith("coverage-")).map(([name, shares]) => [name.slice(9), shares])
+    .sort(([a], [b]) => b - a));
+}
+
+function cover(levels) {
+  $("covered").hidden = !levels.length;
+  if (!levels.length) return;
+  const steps = levels[0][1].map((_, i) => i + 1), ink = style("--forecast"), soft = style("--soft"), points = { show: false };
+  const data = [steps, ...levels.flatMap(([level, shares]) => [shares.map((share) => 100 * share), steps.map(() => Number(level))])];
+  const all = data.slice(1).flat(), range = [Math.max(0, Math.min(...all) - 5), Math.min(100, Math.max(...all) + 5)];
+  const series = levels.flatMap(([level]) => [{ label: level, stroke: ink, width: 2, points }, { label: `wanted ${level}`, stroke: soft, dash: [4, 4], width: 1, points }]);
+  plot($("coverage"), [0, ...steps], data, { series, unit: "% covered", range: () => range });
+  const told = levels.map(([level, shares]) => `${level} %: ${percent(Math.min(...shares))} to ${percent(Math.max(...shares))}`);
+  $("coverage").setAttribute("aria-label", `Share of the truth inside each interval by step. ${told.join("; ")}. The numbers are in the table below.`);
+  legend($("coverage-legend"), ["covered, by step ahead", "promised (dashed)"], ["forecast", ""]);
+  table($("steps"), "Share of the truth inside the intervals", ["step", ...levels.map(([level]) => `${level} %`)], steps.map((step, i) => [step, ...levels.map(([, shares]) => percent(shares[i]))]));
+}
+
+// --- what the person does -----------------------------------------------------------------------------------------
+
+const read = async (path) => {
+  const reply = await fetch(path);
+  if (!reply.ok) throw reply;
+  return reply.json();
+};
+
+function listen() {
+  $("file").addEventListener("change", () => $("file").files[0] && take($("file").files[0].name, $("file").files[0]));
+  $("example").addEventListener("click", () => take("example.csv", new Blob([example])));
+  $("ask").addEventListener("submit", (event) => {
+    event.preventDefault();
+    const text = $("text").value;
+    if (text.trim()) take("pasted.csv", new Blob([text.endsWith("\n") ? text : `${text}\n`]));
+    else ask();
+  });
+  for (const id of ["horizon", "levels"]) $(id).addEventListener("change", ask);
+  for (const id of ["series", "channel"]) $(id).addEventListener("change", show);
+  for (const button of document.querySelectorAll("[data-copy]")) button.addEventListener("click", () => copy(button));
+  addEventListener("dragover", (event) => { event.preventDefault(); document.body.classList.add("dragging"); });
+  addEventListener("dragleave", (event) => { if (!event.relatedTarget) document.body.classList.remove("dragging"); });
+  addEventListener("drop", (event) => {
+    event.preventDefault();
+    document.body.classList.remove("dragging");
+    const file = event.dataTransfer.files[0];
+    if (file) take(file.name, file);
+  });
+  new ResizeObserver(() => drawn.forEach(({ into, size }) => into.clientWidth && into.uplot.setSize(size()))).observe(document.body);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { describe(); if (answer && !$("found").hidden) show(); });
+}
+
+async function load() {
+  model = await read("model");
+  $("horizon").max = model.horizon;
+  if (!$("horizon").value || $("horizon").value > model.horizon) $("horizon").value = model.horizon;
+  options($("channel"), model.channels);
+  $("channel").parentElement.hidden = model.channels.length < 2;
+  $("levels").hidden = !model.levels.length;
+  const boxes = model.levels.map((level) => {
+    const label = make("label"), box = make("input", null, { type: "checkbox", value: level, checked: true });
+    label.append(box, ` ${level} %`);
+    return label;
+  });
+  $("levels").replaceChildren(make("legend", "Intervals"), ...boxes);
+  describe();
+}
+
+async function start() {
+  try {
+    await load();
+    listen();
+    const body = (await read("openapi.json")).paths["/forecast_csv"].post.requestBody.content["text/csv"];
+    example = body.examples?.golden?.value;
+    $("example").hidden = !example; // a server may be told to show no rows
+  } catch (error) {
+    const { message = String(error), ...parts } = error instanceof Response ? told(await error.text(), error.status) : {};
+    given = { rows: [] };
+    refuse({ message, ...parts });
+  }
+}
+
+start();
