@@ -101,6 +101,7 @@ def _time(frame: pd.DataFrame, given: dict[str, Any]) -> str | list[str]:
     import numpy as np
     from pandas.api.types import is_numeric_dtype
 
+    from tsforecast.data.arrays import Arrays
     from tsforecast.data.columns import Problems
     from tsforecast.data.schema import Schema
     from tsforecast.data.stamps import read_stamps
@@ -109,7 +110,7 @@ def _time(frame: pd.DataFrame, given: dict[str, Any]) -> str | list[str]:
     for name in sorted(frame.columns, key=lambda name: not re.search("date|time|^ds$", str(name).lower())):
         if not is_numeric_dtype(head[name].dtype) or reading.get("date_format"):
             problems = Problems(str(name))
-            stamps = read_stamps(head, np.zeros(len(head), int), Schema(time=name, **reading), problems)
+            stamps = read_stamps(Arrays.of(head), np.zeros(len(head), int), Schema(time=name, **reading), problems)
             if 2 * np.count_nonzero(stamps.notna()) > len(head) or problems.columns:
                 return str(name)
     return [part for part in PARTS if part in frame] if {*PARTS[:3]} <= {*frame.columns} else "date"

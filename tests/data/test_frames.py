@@ -13,6 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tests.errors import has, refused
 
+from tsforecast.data.arrays import Arrays
 from tsforecast.data.columns import Problems
 from tsforecast.data.frames import read_known_future, to_panel
 from tsforecast.data.frequency import parse
@@ -429,7 +430,7 @@ def test_the_parts_of_a_timestamp_are_those_of_a_clock(part: str, value: int) ->
     frame = pd.DataFrame({name: getattr(time, name) for name in names}).assign(y=np.arange(8.0))
     frame.loc[7, part] = value
     problems = Problems("the frame")
-    read = read_stamps(frame, np.zeros(8), Schema(time=names), problems)
+    read = read_stamps(Arrays.of(frame), np.zeros(8), Schema(time=names), problems)
     assert read[:7].equals(time[:7].as_unit("ns"))
     assert read[7] is pd.NaT if not 0 <= value < (24 if part == "hour" else 60) else getattr(read[7], part) == value
 

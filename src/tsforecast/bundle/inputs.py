@@ -12,7 +12,8 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from tsforecast.bundle.request import Request
-from tsforecast.data.columns import Problems, as_frame
+from tsforecast.data.arrays import Arrays, as_frame
+from tsforecast.data.columns import Problems
 from tsforecast.data.frames import read_known_future, to_panel
 from tsforecast.data.frequency import Axis, parse
 from tsforecast.data.panel import GROUPS, Panel
@@ -64,9 +65,9 @@ class Inputs:
 
     def panel(
         self,
-        history: pd.DataFrame | Panel,
+        history: pd.DataFrame | Arrays | Panel,
         *,
-        static: pd.DataFrame | None = None,
+        static: pd.DataFrame | Arrays | None = None,
         short: str = "error",
         keys: str | None = None,
         first_row: int = 2,
@@ -138,7 +139,9 @@ class Inputs:
         about |= zip(GROUPS, arrays, strict=True)
         return Panel(ids, offsets, time, freq=self.freq, categories=self.features.categories, **about)
 
-    def with_future(self, panel: Panel, known_future: pd.DataFrame | None = None, *, first_row: int = 2) -> Panel:
+    def with_future(
+        self, panel: Panel, known_future: pd.DataFrame | Arrays | None = None, *, first_row: int = 2
+    ) -> Panel:
         """`context` rows a series with the `horizon` rows to forecast behind them: all that a forecast is made from.
 
         `first_row` is what messages call the first row of `known_future`.

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow
 from jaxtyping import Float, Int
 from pandas.api import types
 
+from tsforecast.data.arrays import Arrays, is_text
 from tsforecast.data.schema import Schema
 from tsforecast.errors import DataError, listed, nearest
 
@@ -77,44 +77,19 @@ class Problems:
             raise DataError(f"{count} in the data\n{listing}", where=self.where, fix=fix or f"mend the data{stated}")
 
 
-def as_frame(frame: Any, where: str = "data") -> pd.DataFrame:
-    """A table of any library as a pandas frame, through the Arrow C stream interface; pandas' own as it is.
-
-    Raises
-    ------
-    DataError
-        It has no such interface.
-    """
-    if isinstance(frame, pd.DataFrame):
-        return frame
-    if not hasattr(frame, "__arrow_c_stream__"):
-        allowed = "a frame of pandas, Polars, DuckDB, pyarrow or another with __arrow_c_stream__"
-        raise DataError("this is no table", where=where, got=type(frame).__name__, allowed=allowed)
-    table: pd.DataFrame = pyarrow.table(frame).to_pandas()
-    return table
-
-
-def text_columns(given: Any, schema: Schema) -> pd.DataFrame:
-    """The frame with text as column names, and an index that is a wanted column as a column."""
-    frame = as_frame(given)
-    if any(name in schema.columns and name not in frame.columns for name in frame.index.names):
-        frame = frame.reset_index()
-    return frame if all(isinstance(c, str) for c in frame.columns) else frame.set_axis(frame.columns.map(str), axis=1)
-
-
 def stamp_columns(names: Iterable[str], schema: Schema) -> tuple[str, ...]:
     """Of the columns that are there: the parts of the timestamp, or the one it stands in already."""
     whole = schema.stamp in (there := set(names)) and not there.issuperset(schema.stamp_columns)
     return (schema.stamp,) if whole else schema.stamp_columns
 
 
-def channel_columns(frame: pd.DataFrame, schema: Schema, with_static: bool, problems: Problems) -> tuple[str, ...]:
+def channel_columns(frame: Arrays, schema: Schema, with_static: bool, problems: Problems) -> tuple[str, ...]:
     """The targets, every column without a role where none is named; a problem for each that is not as it should be."""
     named = [*stamp_columns(frame.columns, schema), *schema.key, *schema.target, *schema.past, *schema.known]
     named += schema.static if with_static else ()
     problems.missing(named, frame.columns)
-    if (twice := frame.columns[frame.columns.duplicated()].unique()).size:
-        problems.add(f"columns are there more than once: {listed(twice)}")
+    if frame.twice:
+        problems.add(f"columns are there more than once: {listed(frame.twice)}")
     if not len(frame):
         problems.add("there are no rows")
     others = [c for c in frame.columns if c not in {*named, *schema.static}]
@@ -134,11 +109,14 @@ def check_closed(others: Sequence[str], problems: Problems) -> None:
         problems.add(f"{which} not to be here: leave out what the model was not trained on, or what stands elsewhere")
 
 
-def read_series(frame: pd.DataFrame, schema: Schema) -> tuple[np.ndarray, np.ndarray]:
+def read_series(frame: Arrays, schema: Schema) -> tuple[np.ndarray, np.ndarray]:
     """Series names in order of appearance, and the series of each row, -1 where it has no name."""
     if schema.id is None:
         return np.array(["0"], dtype=object), np.zeros(len(frame), dtype=np.int32)
-    codes, found = pd.factorize(frame[schema.id])
+    cells = frame[schema.id]
+    heads = np.flatnonzero(np.append(True, cells[1:] != cells[:-1])) if is_text(cells) else np.arange(len(cells))
+    codes, found = pd.factorize(cells[heads])
+    codes = np.repeat(codes, np.diff(np.append(heads, len(cells))))
     if types.is_float_dtype(found.dtype) and (found % 1 == 0).all():
         found = found.astype(np.int64)  # whole numbers that a missing cell made fractions
     same, names = pd.factorize(np.array([str(name) or None for name in found], dtype=object))  # 1 and "1" are one
@@ -176,13 +154,13 @@ class Reader:
     categories: Categories
 
     def numbers(
-        self, frame: pd.DataFrame, names: Sequence[str], *, known: bool = False, covariates: bool = True
+        self, frame: Arrays, names: Sequence[str], *, known: bool = False, covariates: bool = True
     ) -> Float[np.ndarray, "R X"]:
         """Columns as float32, categories as codes into their labels; those that are `known` have no missing values."""
         values, problems = np.empty((len(frame), len(names)), dtype=np.float32), self.problems
         for j, name in enumerate(names):
             if name in self.categories:
-                values[:, j] = self._codes(frame[name])
+                values[:, j] = self._codes(frame[name], name)
                 continue
             if types.is_bool_dtype(frame[name].dtype) and not covariates:
                 problems.add(f"column {name!r} holds true and false, and numbers are wanted", column=name)
@@ -199,26 +177,31 @@ class Reader:
                 problems.add(f"covariate {name!r} has missing values, and is to be known in every row", gone)
         return values
 
-    def groups(self, frame: pd.DataFrame, channels: Sequence[str]) -> tuple[Float[np.ndarray, "R X"], ...]:
+    def groups(self, frame: Arrays, channels: Sequence[str]) -> tuple[Float[np.ndarray, "R X"], ...]:
         """Targets, past and known covariates."""
         target, past = self.numbers(frame, channels, covariates=False), self.numbers(frame, self.schema.past)
         return target, past, self.numbers(frame, self.schema.known, known=True)
 
-    def _codes(self, column: pd.Series) -> Int[np.ndarray, " R"]:
+    def _codes(self, labels: Any, name: str) -> Int[np.ndarray, " R"]:
         """Categories as text: 1 and 1.0 are one, a cell without one is the category `missing`."""
-        if types.is_float_dtype(column.dtype):
-            cells = column.dropna()
-            if ((cells % 1 == 0) & (cells.abs() < 2**63)).all():
-                column = column.astype("Int64")
-        labels, name = column.astype(str).where(column.notna(), "missing"), str(column.name)
+        if not is_text(labels):
+            column = pd.Series(labels)
+            if types.is_float_dtype(column.dtype):
+                cells = column.dropna()
+                if ((cells % 1 == 0) & (cells.abs() < 2**63)).all():
+                    column = column.astype("Int64")
+            labels = column.astype(str).where(column.notna(), "missing")
         seen = self.categories[name]
         codes, found = pd.factorize(labels)
         self.categories[name] = seen = (*seen, *sorted(set(found) - set(seen)))
         return places(seen, found)[codes]
 
-    def _numbers(self, frame: pd.DataFrame, name: str, *, covariates: bool) -> Float[np.ndarray, " R"]:
+    def _numbers(self, frame: Arrays, name: str, *, covariates: bool) -> Float[np.ndarray, " R"]:
         """A column as float64, NaN for cells that are empty or no numbers."""
-        column, schema = frame[name], self.schema
+        cells, schema = frame[name], self.schema
+        if isinstance(cells, np.ndarray) and cells.dtype.kind in "biuf":
+            return cells.astype(np.float64, copy=False)
+        column = pd.Series(cells)
         if types.is_numeric_dtype(column.dtype) and not types.is_complex_dtype(column.dtype):
             return column.to_numpy(dtype=np.float64, na_value=np.nan)
         text = column.astype(str).where(column.notna())  # not as it is: pandas takes a timestamp for a number
@@ -231,13 +214,13 @@ class Reader:
             if not keys and covariates:
                 keys = [f"categorical=[{name}]"]
             elif not keys and not schema.target:  # every column was taken for one: leave those that are no numbers out
-                targets = [str(c) for c in frame.select_dtypes("number") if c not in schema.columns]
+                targets = [c for c in frame.columns if _is_number(frame[c].dtype) and c not in schema.columns]
                 keys = [f"target=[{','.join(targets)}]"] if targets else []
             what = f"column {name!r} has cells that are not numbers, such as {cells.iloc[0]!r}"
             self.problems.add(what, bad, *keys, column=name)
         return numbers
 
-    def static(self, frame: pd.DataFrame, codes: Int[np.ndarray, " R"], ids: np.ndarray) -> Float[np.ndarray, "N S"]:
+    def static(self, frame: Arrays, codes: Int[np.ndarray, " R"], ids: np.ndarray) -> Float[np.ndarray, "N S"]:
         """Static covariates from columns that repeat them; `codes` are the series of the rows, -1 for none."""
         names, problems = self.schema.static, self.problems
         table = np.full((len(ids), len(names)), np.nan, dtype=np.float32)
@@ -252,9 +235,9 @@ class Reader:
                 problems.add(f"static covariate {name!r} is missing for {gone.sum()} series: {listed(ids[gone])}")
         return table
 
-    def own_static(self, given: pd.DataFrame, ids: np.ndarray) -> Float[np.ndarray, "N S"]:
+    def own_static(self, given: Any, ids: np.ndarray) -> Float[np.ndarray, "N S"]:
         """Static covariates from a frame of their own; what is wrong with the rows of the series is told first."""
-        own, frame = Problems("static", self.problems.first, self.problems.keys), text_columns(given, self.schema)
+        own, frame = Problems("static", self.problems.first, self.problems.keys), Arrays.of(given, self.schema.columns)
         own.missing((*self.schema.key, *self.schema.static), frame.columns)
         own.stop()
         theirs, codes = read_series(frame, self.schema)
@@ -266,6 +249,10 @@ class Reader:
             self.problems.stop()
         own.stop()
         return table
+
+
+def _is_number(dtype: Any) -> bool:
+    return types.is_numeric_dtype(dtype) and not types.is_bool_dtype(dtype)
 
 
 def _check_resolution(name: str, numbers: np.ndarray, stored: np.ndarray, problems: Problems) -> None:

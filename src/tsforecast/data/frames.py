@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from tsforecast.data.columns import Categories, Problems, Reader, channel_columns, places, stamp_columns, text_columns
+from tsforecast.data.arrays import Arrays
+from tsforecast.data.columns import Categories, Problems, Reader, channel_columns, places, stamp_columns
 from tsforecast.data.frequency import ALIASES, Axis, infer, nearest_alias, parse
 from tsforecast.data.panel import Panel
 from tsforecast.data.rows import Rows, read_rows
@@ -20,11 +21,11 @@ log = logging.getLogger(__name__)
 
 
 def to_panel(
-    frame: pd.DataFrame,
+    frame: pd.DataFrame | Arrays,
     schema: Schema,
     problems: Problems | None = None,
     *,
-    static: pd.DataFrame | None = None,
+    static: pd.DataFrame | Arrays | None = None,
     for_training: bool = True,
     tail: int | None = None,
 ) -> Panel:
@@ -50,11 +51,11 @@ def to_panel(
         With all problems found, their counts and row numbers.
     """
     problems = problems or Problems("the frame", keys="dataset." if for_training else None)
-    frame = text_columns(frame, schema)
+    indexed = [] if isinstance(frame, Arrays) else [name for name in frame.index.names if name is not None]
+    nameless = not isinstance(frame, Arrays) and isinstance(frame.index, pd.DatetimeIndex) and not indexed
+    frame = Arrays.of(frame, schema.columns)
     channels = channel_columns(frame, schema, static is None, problems)
     roles = "say which column is what: dataset.time=, dataset.target=" + (", dataset.id=" if schema.id else "")
-    indexed = [name for name in frame.index.names if name is not None]
-    nameless = isinstance(frame.index, pd.DatetimeIndex) and not indexed
     roles += f"; there are {listed([*indexed, *frame.columns])}" + ", and an index without a name" * nameless
     problems.stop(roles if for_training and len(frame.columns) else None)
     frame, ids, rows = read_rows(frame, schema, problems, tail)
@@ -81,7 +82,7 @@ def to_panel(
 
 
 def read_known_future(
-    frame: pd.DataFrame, panel: Panel, schema: Schema, horizon: int, first_row: int = 2
+    frame: pd.DataFrame | Arrays, panel: Panel, schema: Schema, horizon: int, first_row: int = 2
 ) -> tuple[Float[np.ndarray, "N*H K"], Categories]:
     """The known covariates of the `horizon` rows after each series, in panel order; other rows are ignored.
 
@@ -93,7 +94,7 @@ def read_known_future(
         A column, a row, or a value in one of these rows, is missing or unreadable.
     """
     problems = Problems("known_future", first_row, None)
-    frame = text_columns(frame, schema)
+    frame = Arrays.of(frame, schema.columns)
     wanted = (*stamp_columns(frame.columns, schema), *schema.key, *panel.known_names)
     fix = f"give {', '.join(wanted)} for the {horizon} rows after the last row of every series"
     problems.missing(wanted, frame.columns)
@@ -124,7 +125,7 @@ def read_known_future(
     problems.stop(fix)
     problems.rows = found
     reader = Reader(schema, problems, dict(panel.categories))
-    values = reader.numbers(frame.iloc[problems.rows], panel.known_names, known=True)
+    values = reader.numbers(frame.take(problems.rows), panel.known_names, known=True)
     problems.stop(fix)
     return values, reader.categories
 

@@ -152,14 +152,14 @@ class Panel:
     ) -> Panel:
         """The panel with R rows of NaN target and past before its rows `at`; those behind a series belong to it."""
         rows = len(self.time)
-        return replace(
-            self,
-            offsets=self.offsets + np.searchsorted(at, self.offsets, side="right"),
-            time=pd.DatetimeIndex(self.time.append(time)[np.insert(np.arange(rows), at, rows + np.arange(len(at)))]),
-            target=np.insert(self.target, at, np.nan, axis=0),
-            past=np.insert(self.past, at, np.nan, axis=0),
-            known=np.insert(self.known, at, known, axis=0),
-        )
+        order = np.insert(np.arange(rows), at, rows + np.arange(len(at)))
+        given = {"target": np.nan, "past": np.nan, "known": known}
+        changed: dict[str, Any] = {"time": pd.DatetimeIndex(self.time.append(time)[order])}
+        for name, values in given.items():
+            before = getattr(self, name)
+            behind = np.broadcast_to(np.asarray(values, before.dtype), (len(at), before.shape[1]))
+            changed[name] = np.concatenate([before, behind])[order]
+        return replace(self, offsets=self.offsets + np.searchsorted(at, self.offsets, side="right"), **changed)
 
     def to_frame(self, *, id: str = "unique_id", time: str = "ds") -> pd.DataFrame:
         """The Nixtla long frame: `unique_id, ds`, one column per channel (`y` when there is one) and covariate."""

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
+from tsforecast.data.arrays import Arrays
 from tsforecast.data.columns import Problems, read_series, stamp_columns
 from tsforecast.data.schema import Schema
 from tsforecast.data.stamps import read_stamps
@@ -69,17 +70,17 @@ class Rows:
 
 
 def read_rows(
-    frame: pd.DataFrame, schema: Schema, problems: Problems, tail: int | None = None
-) -> tuple[pd.DataFrame, np.ndarray, Rows]:
+    frame: Arrays, schema: Schema, problems: Problems, tail: int | None = None
+) -> tuple[Arrays, np.ndarray, Rows]:
     """A frame, the names of its series, and its rows; with `tail` those of the last timestamps of each series alone."""
     ids, codes = read_series(frame, schema)
     time = read_stamps(frame, codes, schema, problems)
-    if tail is not None and tail < len(frame):
-        problems.rows = recent(time, codes, tail)
-        frame, time, codes = frame.iloc[problems.rows], time[problems.rows], codes[problems.rows]
+    if tail is not None and tail < len(frame) and len(kept := recent(time, codes, tail)) < len(frame):
+        problems.rows, frame, time, codes = kept, frame.take(kept), time[kept], codes[kept]
     if (bad := np.asarray(time.isna())).any() and schema.stamp_columns[0] not in problems.columns:
         never = f", or never were in {schema.localize}" if schema.localize else ""
-        sample = "-".join(map(str, frame[list(stamp_columns(frame.columns, schema))].iloc[int(bad.argmax())]))
+        parts = pd.DataFrame({name: frame[name] for name in stamp_columns(frame.columns, schema)})
+        sample = "-".join(map(str, parts.iloc[int(bad.argmax())]))
         problems.add(f"timestamps that cannot be read{never}, such as {sample!r}", bad)
     problems.nameless(codes, schema)
     return frame, ids, Rows(np.arange(len(frame), dtype=np.int32), codes, time)
@@ -88,6 +89,8 @@ def read_rows(
 def recent(time: pd.DatetimeIndex, codes: np.ndarray, count: int) -> np.ndarray:
     """Rows that hold the last `count` timestamps of a series, and those among them that cannot be read."""
     row, readable = np.arange(len(time)), np.asarray(time.notna() & (codes >= 0))
+    if readable.all() and np.bincount(codes, minlength=1).max() <= count:
+        return row
     order = row[readable][np.lexsort((time.asi8[readable], codes[readable]))]
     stamps, series = time.asi8[order], codes[order]
     new = np.append((stamps[1:] != stamps[:-1]) | (series[1:] != series[:-1]), True)[: len(order)]

@@ -12,7 +12,8 @@ from typing import Any, Protocol
 import pandas as pd
 import pyarrow
 
-from tsforecast.data.columns import Problems, as_frame
+from tsforecast.data.arrays import as_frame
+from tsforecast.data.columns import Problems
 from tsforecast.data.frames import to_panel
 from tsforecast.data.panel import Panel
 from tsforecast.data.places import Table, download, frame_digest, read_query, read_table

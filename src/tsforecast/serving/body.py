@@ -11,14 +11,15 @@ from typing import Any
 
 import numpy as np
 import orjson
-import pandas as pd
 
+from tsforecast.data.arrays import Arrays
 from tsforecast.data.columns import Problems, check_closed
 from tsforecast.data.schema import Schema
 from tsforecast.errors import RequestError
 
 Columns = Mapping[str, Sequence[Any]]
 NUMBER, MISSING = {int, float}, type(None)  # types of a cell
+_CELLS = {*NUMBER, MISSING}
 _ALLOWED = "records ([{name: value, ...}, ...]) or column lists ({name: [value, ...], ...})"
 
 
@@ -61,7 +62,11 @@ class Table:
     @cached_property
     def kinds(self) -> dict[str, Counter[type]]:
         """How many cells of each type a column has."""
-        return {name: Counter(map(type, cells)) for name, cells in self.columns.items()}
+        kinds = {name: {*map(type, cells)} for name, cells in self.columns.items()}
+        return {
+            name: Counter({kind: len(cells) for kind in kinds[name]} if len(kinds[name]) == 1 else map(type, cells))
+            for name, cells in self.columns.items()
+        }
 
     def check_names(self, wanted: Sequence[str]) -> None:
         """Raise a DataError unless the columns are those `wanted`, and hold something."""
@@ -72,7 +77,7 @@ class Table:
             problems.add("there are no rows")
         problems.stop("mend the data")
 
-    def frame(self, schema: Schema) -> pd.DataFrame:
+    def arrays(self, schema: Schema) -> Arrays:
         """The table, once every cell has a type that its column may hold: no "1.5", no true.
 
         Raises
@@ -89,17 +94,17 @@ class Table:
                 sample = orjson.dumps(cells[int(rows.argmax())]).decode()
                 problems.add(f"column {name!r} has cells that are not {what}, such as {sample[:40]}", rows)
         problems.stop("mend the data")
-        return pd.DataFrame({name: self._series(name) for name in self.columns})
+        return Arrays({name: self._array(name) for name in self.columns}, len(next(iter(self.columns.values()))))
 
-    def _series(self, name: str) -> pd.Series:
+    def _array(self, name: str) -> np.ndarray:
         """A column; numbers stay numbers when all are missing."""
-        numeric = MISSING in self.kinds[name] and self.kinds[name].keys() <= {*NUMBER, MISSING}
-        return pd.Series(list(self.columns[name]), dtype=np.float64 if numeric else None)
+        kinds = self.kinds[name].keys()
+        return np.array(self.columns[name], dtype=None if kinds <= NUMBER else float if kinds <= _CELLS else object)
 
 
 def may_hold(schema: Schema) -> Mapping[str | None, tuple[set[type], str]]:
     """Of each column, the types that its cells may have, and what such cells are called."""
-    found: dict[str | None, tuple[set[type], str]] = defaultdict(lambda: ({*NUMBER, MISSING}, "numbers"))
+    found: dict[str | None, tuple[set[type], str]] = defaultdict(lambda: (_CELLS, "numbers"))
     found.update(dict.fromkeys(schema.categorical, ({str, *NUMBER, MISSING}, "categories")))
     found[schema.id] = {str, int}, "names"
     found.update(dict.fromkeys(schema.stamp_columns, ({int}, "whole numbers")))
@@ -107,10 +112,11 @@ def may_hold(schema: Schema) -> Mapping[str | None, tuple[set[type], str]]:
     return found
 
 
-def check_keys(body: bytes, keys: int, tables: Iterable[Table], strings: int) -> None:
+def check_keys(body: bytes, keys: int, tables: Iterable[Table]) -> None:
     """Refuse a key that is there twice, of which parsers keep the last: keys and text cells leave no quote over."""
-    names = sum(len(table.columns) * table.written for table in tables)
-    if body.count(b'"') != 2 * (keys + names + strings):
+    for table in tables:
+        keys += len(table.columns) * table.written + sum(kinds[str] for kinds in table.kinds.values())
+    if body.count(b'"') != 2 * keys:
         json.loads(body, object_pairs_hook=_once)
 
 

@@ -25,12 +25,12 @@ import tsforecast
 from tsforecast.bundle import golden
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.bundle.request import Prediction, Request
+from tsforecast.data.arrays import Arrays
 from tsforecast.data.columns import stamp_columns
 from tsforecast.data.panel import Panel
 from tsforecast.data.tables import read_csv
 from tsforecast.errors import BundleError, RequestError, TsforecastError, nearest
 from tsforecast.serving.body import Table, check_keys
-from tsforecast.serving.plain import plain
 
 log = logging.getLogger(__name__)
 _TABLES = ("history", "known_future", "static")
@@ -103,6 +103,14 @@ class Engine:
         tables = {name: pd.DataFrame(columns) for name, columns in self.example.items()}
         return str(golden.joined(tables, self.bundle.schema.id).to_csv(index=False))
 
+    @cached_property
+    def _of_file(self) -> Bundle:
+        return replace(self.bundle, schema=replace(self.bundle.schema, closed=True))
+
+    @cached_property
+    def _of_json(self) -> Bundle:
+        return replace(self.bundle, schema=replace(self._of_file.schema, date_format=None))  # it is ISO 8601
+
     @property
     def version(self) -> str:
         """The start of the digest: the same bundle has the same version wherever it is kept."""
@@ -160,15 +168,8 @@ class Engine:
             allowed = "records or column lists"
             raise RequestError("a request needs a history", where="history", got="nothing", allowed=allowed)
         horizon, levels = self.bundle.asked(given.get("horizon"), given.get("levels"))
-        panel, schema, history = None, self.bundle.schema, tables["history"].columns
-        if len(tables) == 1:
-            panel = plain(self.bundle, history)
-        if panel is None:
-            panel = self.panel(self.frames(tables), first_row=0)
-            strings = sum(kinds[str] for table in tables.values() for kinds in table.kinds.values())
-        else:
-            strings = len(history[schema.stamp]) * (2 if schema.id else 1)
-        check_keys(body, len(given), tables.values(), strings)
+        panel = self.panel(self.frames(tables), first_row=0)
+        check_keys(body, len(given), tables.values())
         return self.bundle.request(panel, horizon, levels, lacking="error")
 
     def read_csv(self, body: bytes, horizon: int | None = None, levels: Sequence[Any] | None = None) -> Request:
@@ -184,7 +185,7 @@ class Engine:
         panel = self.panel(dict(zip(_TABLES, golden.split(self.bundle, frame), strict=True)))
         return self.bundle.request(panel, steps, names, lacking="error")
 
-    def frames(self, tables: dict[str, Table]) -> dict[str, pd.DataFrame]:
+    def frames(self, tables: dict[str, Table]) -> dict[str, Arrays]:
         """The tables of a JSON body, once all have the columns that they are to have: there may be very many others."""
         schema = self.bundle.schema
         self.bundle.check_covariates(**{name: table.columns for name, table in tables.items() if name != "history"})
@@ -193,12 +194,11 @@ class Engine:
         for name, table in tables.items():
             stamps = () if name == "static" else stamp_columns(table.columns, schema)
             table.check_names([*stamps, *schema.key, *own.get(name, schema.static)])
-        return {name: table.frame(schema) for name, table in tables.items()}
+        return {name: table.arrays(schema) for name, table in tables.items()}
 
     def panel(self, tables: Mapping[str, Any], first_row: int = 2) -> Panel:
-        """Rows with those to forecast by way of frames, which tells every problem; the first row of JSON is 0."""
-        form = self.bundle.schema.date_format if first_row else None  # in JSON it is ISO 8601
-        bundle = replace(self.bundle, schema=replace(self.bundle.schema, closed=True, date_format=form))
+        """Rows with those to forecast with every problem told; the first row of JSON is 0."""
+        bundle = self._of_file if first_row else self._of_json
         panel = bundle.panel(tables["history"], static=tables.get("static"), first_row=first_row).tail(bundle.context)
         return bundle.with_future(panel, tables.get("known_future"), first_row=first_row)
 
