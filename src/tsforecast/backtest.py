@@ -97,15 +97,13 @@ def _carried_out(job: Job) -> Backtest | None:
         for path in ("plots", "config.yaml", *results, "backtest.log"):
             run.log_artifact(out / path)
         _track(found, tracker, run, name, about(origin) | tags, keys, out)
-    lines = [f"\n{found.table()}\n\nRun directory  {shlex.quote(os.path.relpath(out))}"]
+    show(f"\n{found.table()}\n\nRun directory  {shlex.quote(os.path.relpath(out))}")
     if kept is not None:
         place, until = shlex.quote(os.path.relpath(out / "bundle")), kept.metadata["chosen_until"]
-        lines.append(f"Bundle         {place}, {kept.metadata['name']} on all rows up to {until}")
-    if kept is not None:
-        lines.append(f"\n{next_steps(kept, out, loaded, first.split, run.next_step)}")
+        show(f"Bundle         {place}, {kept.metadata['name']} on all rows up to {until}")
+        show(f"\n{next_steps(kept, out, loaded, first.split, run.next_step)}")
     elif run.next_step:
-        lines.append(f"\nNext\n  {run.next_step}")
-    show("\n".join(lines))
+        show(f"\nNext\n  {run.next_step}")
     return found
 
 

@@ -45,10 +45,8 @@ class Bundle(Inputs):
     quantile_levels, offsets
         Quantile levels of the forecasts, none for points alone; what calibration adds to each quantile (of a model
         that forecasts a point: to the point), in the units of the model.
-    metadata
-        Name and scores; JSON values.
-    provenance
-        What it was made from: configuration, data, commit, packages, host; JSON values.
+    metadata, provenance
+        Name and scores; what it was made from (configuration, data, commit, packages, host): JSON values.
     golden
         `history`, `known_future` and `static` as column lists, and the `values` and `quantiles` forecast from them.
     path, digest
@@ -57,17 +55,16 @@ class Bundle(Inputs):
 
     forecaster: Forecaster
     quantile_levels: tuple[float, ...] = ()
-    offsets: Float[np.ndarray, "H C Q"] | None = field(default=None, repr=False)
-    metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    provenance: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    golden: Mapping[str, Any] | None = field(default=None, repr=False)
+    offsets: Float[np.ndarray, "H C Q"] | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    golden: Mapping[str, Any] | None = None
     path: Path | None = None
     digest: str | None = None
 
     def __repr__(self) -> str:
-        what = f"{self.metadata.get('name', 'of no name')}: {listed(self.channels)}"
         sizes = f"{self.dims.horizon} rows of {self.freq} from the last {self.context}"
-        return f"<Bundle {what}; {sizes}; {(self.digest or 'not saved')[:12]}>"
+        return f"<Bundle {self.metadata.get('name')}: {listed(self.channels)}; {sizes}; digest {self.digest}>"
 
     def predict(self, windows: Windows, index: slice) -> Prediction:
         """Scaled forecasts of the windows at `index`: the path that training, scoring and serving share."""
