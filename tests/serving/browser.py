@@ -6,10 +6,18 @@ import base64
 import itertools
 import json
 import os
+import socket
 import subprocess
+import threading
 import time
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
+import uvicorn
+
+from tsforecast.bundle.bundle import Bundle
+from tsforecast.serving.asgi import create_app
 
 SECONDS = 20.0
 
@@ -112,3 +120,58 @@ class Browser:
         self.run("0")
         kinds = {"Runtime.exceptionThrown": "exceptionDetails", "Log.entryAdded": "entry"}
         return [str(each["params"][kinds[each["method"]]]) for each in self.events if each["method"] in kinds]
+
+
+class Seen:
+    """A browser, and the addresses of servers that it can look at."""
+
+    def __init__(self, chromium: str, home: Path) -> None:
+        self.browser, self.home = Browser(chromium, home), home
+        self.servers: list[tuple[uvicorn.Server, threading.Thread]] = []
+        self.apps: dict[str, Any] = {}
+
+    def serve(self, bundle: Bundle) -> str:
+        """The address of a server of the bundle, over a socket."""
+        app = create_app()
+        app.state.server.start(str(bundle.path))
+        port = socket.create_server(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_level="error", access_log=False))
+        thread = threading.Thread(target=server.run, args=([port],))
+        thread.start()
+        self.servers.append((server, thread))
+        while not server.started:
+            time.sleep(0.01)
+        address = f"http://127.0.0.1:{port.getsockname()[1]}"
+        self.apps[address] = app
+        return address
+
+    def open(self, address: str, width: int = 1400) -> Browser:
+        """The page, once it knows the model and the example."""
+        self.browser.open(f"{address}/ui", width)
+        self.browser.wait("typeof example === 'string'")
+        return self.browser
+
+    def close(self) -> None:
+        self.browser.close()
+        for server, thread in self.servers:
+            server.should_exit = True
+            thread.join()
+
+
+def chart(browser: Browser, name: str = "chart") -> list[list[float | None]]:
+    """The data of a chart, as it is drawn."""
+    found = browser.run(f"document.getElementById('{name}').uplot.data.map((list) => [...list])")
+    assert isinstance(found, list)
+    return found
+
+
+def text(browser: Browser, name: str) -> str:
+    """What a person reads of an element."""
+    return str(browser.run(f"document.getElementById('{name}').innerText"))
+
+
+def table(browser: Browser, name: str) -> pd.DataFrame:
+    """A table as it is shown, cells as text."""
+    rows = f"[...document.getElementById('{name}').rows].map((row) => [...row.cells].map((cell) => cell.textContent))"
+    head, *cells = browser.run(rows)
+    return pd.DataFrame(cells, columns=head)

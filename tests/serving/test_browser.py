@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import json
 import shutil
-import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -16,13 +16,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import uvicorn
 
-from tests.serving.browser import Browser
+from tests.serving.browser import Seen, chart, table, text
 from tests.serving.conftest import SHAPES, H, L, frame, trained
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.data.schema import Schema
-from tsforecast.serving.asgi import create_app
 
 Bundles = Callable[[str], Bundle]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -40,43 +38,10 @@ def scored(bundle: Bundle, place: Path) -> Bundle:
     return replace(bundle, metadata=metadata).save(place)
 
 
-class Seen:
-    """A browser, and the addresses of servers that it can look at."""
-
-    def __init__(self, home: Path) -> None:
-        assert CHROMIUM is not None
-        self.browser, self.home = Browser(CHROMIUM, home), home
-        self.servers: list[tuple[uvicorn.Server, threading.Thread]] = []
-
-    def serve(self, bundle: Bundle) -> str:
-        """The address of a server of the bundle, over a socket."""
-        app = create_app()
-        app.state.server.start(str(bundle.path))
-        port = socket.create_server(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_level="error", access_log=False))
-        thread = threading.Thread(target=server.run, args=([port],))
-        thread.start()
-        self.servers.append((server, thread))
-        while not server.started:
-            time.sleep(0.01)
-        return f"http://127.0.0.1:{port.getsockname()[1]}"
-
-    def open(self, address: str, width: int = 1400) -> Browser:
-        """The page, once it knows the model and the example."""
-        self.browser.open(f"{address}/ui", width)
-        self.browser.wait("typeof example === 'string'")
-        return self.browser
-
-    def close(self) -> None:
-        self.browser.close()
-        for server, thread in self.servers:
-            server.should_exit = True
-            thread.join()
-
-
 @pytest.fixture(scope="module")
 def look(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
-    found = Seen(tmp_path_factory.mktemp("browser"))
+    assert CHROMIUM is not None
+    found = Seen(CHROMIUM, tmp_path_factory.mktemp("browser"))
     yield found
     found.close()
 
@@ -86,23 +51,6 @@ def shop(look: Seen, bundles: Bundles, tmp_path_factory: pytest.TempPathFactory)
     """A scored bundle of three series, and where it is served."""
     bundle = scored(bundles("long"), tmp_path_factory.mktemp("scored") / "bundle")
     return look.serve(bundle), bundle
-
-
-def chart(browser: Browser, name: str = "chart") -> list[list[float | None]]:
-    """The data of a chart, as it is drawn."""
-    found = browser.run(f"document.getElementById('{name}').uplot.data.map((list) => [...list])")
-    assert isinstance(found, list)
-    return found
-
-
-def text(browser: Browser, name: str) -> str:
-    return str(browser.run(f"document.getElementById('{name}').innerText"))
-
-
-def table(browser: Browser, name: str) -> pd.DataFrame:
-    rows = f"[...document.getElementById('{name}').rows].map((row) => [...row.cells].map((cell) => cell.textContent))"
-    head, *cells = browser.run(rows)
-    return pd.DataFrame(cells, columns=head)
 
 
 @seen
@@ -192,6 +140,45 @@ def test_when_rows_are_refused_then_every_problem_is_there_with_its_rows(look: S
     rows = browser.run("[...$('problems').querySelectorAll('tbody tr')].map((row) => row.innerText.split('\\t'))")
     assert [row[:2] for row in rows] == [[str(i + 2), str(data.loc[i, "date"])] for i in (145, 146)]
     assert browser.run("$('found').hidden")
+
+
+@seen
+def test_when_another_bundle_is_served_then_the_page_tells_of_the_one_that_answered(
+    look: Seen, bundles: Bundles, shop: tuple[str, Bundle], tmp_path: Path
+) -> None:
+    address = look.serve(bundles("long"))
+    browser, slot = look.open(address), look.apps[address].state.server.slot
+    assert str(bundles("long").digest)[:12] in text(browser, "served")
+    slot.where = str(shop[1].path)
+    assert asyncio.run(slot.reload())
+    browser.run("$('example').click()")
+    browser.wait("!document.getElementById('found').hidden")
+    assert str(shop[1].digest)[:12] in text(browser, "served")
+    assert list(table(browser, "scores")["model"]) == ["ridge (served)", "naive"]
+
+
+@seen
+def test_rows_pasted_from_a_spreadsheet_become_the_csv_that_is_read(look: Seen, shop: tuple[str, Bundle]) -> None:
+    data = SHAPES["long"][0].assign(note='a, "b"')
+    browser = look.open(shop[0])
+    copied = json.dumps(data.to_csv(index=False, sep="\t"))
+    browser.run(f"""$('pasted').open = true; const copied = new DataTransfer(); copied.setData('text/plain', {copied});
+        $('text').dispatchEvent(new ClipboardEvent('paste', {{clipboardData: copied, cancelable: true}}))""")
+    pd.testing.assert_frame_equal(pd.read_csv(io.StringIO(browser.run("$('text').value"))), data.astype({"date": str}))
+    browser.run("$('ask').requestSubmit()")
+    browser.wait("!document.getElementById('found').hidden")
+    assert "3 series" in text(browser, "status")
+
+
+@seen
+def test_when_the_server_is_gone_then_the_page_says_so_and_goes_on(look: Seen, bundles: Bundles) -> None:
+    browser = look.open(look.serve(bundles("wide")))
+    server, thread = look.servers.pop()
+    server.should_exit = True
+    thread.join()
+    browser.run("$('example').click()")
+    browser.wait("$('problems').textContent")
+    assert "the server cannot be reached" in text(browser, "problems")
 
 
 @seen

@@ -50,7 +50,9 @@ function query() {
 }
 
 async function take(name, body) {
-  given = { name, body, rows: parse(await body.text(), model.csv.sep) };
+  const turn = ++asked, text = await body.text();
+  if (turn !== asked) return; // another file was given meanwhile
+  given = { name, body, rows: parse(text, model.csv.sep) };
   $("taken").textContent = `${name}: ${count(Math.max(0, given.rows.length - 1), "row")}`;
   await ask();
 }
@@ -72,7 +74,10 @@ async function ask() {
     refuse(told(text, reply.status));
     return;
   }
-  if ((reply.headers.get("X-Tsforecast-Digest") ?? model.digest) !== model.digest) await load(); // it serves another one now
+  if ((reply.headers.get("X-Tsforecast-Digest") ?? model.digest) !== model.digest) {
+    await load(); // another bundle is served now, and has answered
+    if (turn !== asked) return;
+  }
   answer = { text, levels, path, history: histories(given.rows, model), found: forecasts(text, model, levels) };
   $("problems").replaceChildren();
   const warnings = JSON.parse(reply.headers.get("X-Tsforecast-Warnings") ?? "[]");
@@ -240,6 +245,12 @@ function listen() {
   for (const id of ["horizon", "levels"]) $(id).addEventListener("change", ask);
   for (const id of ["series", "channel"]) $(id).addEventListener("change", show);
   for (const button of document.querySelectorAll("[data-copy]")) button.addEventListener("click", () => copy(button));
+  $("text").addEventListener("paste", (event) => { // from a spreadsheet, whose cells are parted by tabs
+    const text = event.clipboardData.getData("text"), { sep } = model.csv;
+    if (sep === "\t" || !text.split("\n", 1)[0].includes("\t")) return;
+    event.preventDefault();
+    $("text").setRangeText(written(parse(text, "\t"), sep), $("text").selectionStart, $("text").selectionEnd, "end");
+  });
   addEventListener("dragover", (event) => { event.preventDefault(); document.body.classList.add("dragging"); });
   addEventListener("dragleave", (event) => { if (!event.relatedTarget) document.body.classList.remove("dragging"); });
   addEventListener("drop", (event) => {

@@ -27,6 +27,11 @@ function parse(text, sep) {
   return rows;
 }
 
+function written(rows, sep) {
+  const quoted = (cell) => (cell.includes(sep) || /["\r\n]/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell);
+  return rows.map((row) => `${row.map(quoted).join(sep)}\n`).join("");
+}
+
 function number(text, { decimal, thousands }) {
   if (text === undefined || MISSING.has(text.trim())) return null;
   const plain = (thousands ? text.split(thousands).join("") : text).replace(decimal, ".");
