@@ -40,6 +40,7 @@ def serving(adapter: str, bundle: Path, home: Path) -> Iterator[int]:
         "TSFORECAST_BUNDLE": str(bundle),
         "BENTOML_HOME": str(home),
         "BENTOML_DO_NOT_TRACK": "True",
+        "TSFORECAST_ADMIN_KEY": "secret",
     }
     log = (home / f"{adapter}.log").open("w+")
     process = subprocess.Popen(
@@ -58,9 +59,10 @@ def serving(adapter: str, bundle: Path, home: Path) -> Iterator[int]:
 
 
 def call(port: int, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+    headers = {"Content-Type": "", "Authorization": "Bearer secret"}
     try:
         with urllib.request.urlopen(
-            urllib.request.Request(f"http://127.0.0.1:{port}{path}", body, {"Content-Type": ""}), timeout=30
+            urllib.request.Request(f"http://127.0.0.1:{port}{path}", body, headers), timeout=30
         ) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
@@ -110,8 +112,12 @@ def test_both_servers_give_the_same_bytes_as_their_document_says(
         ("POST /forecast_csv HTTP/1.1\r\nContent-Type: multipart/form-data; boundary=x"
          f"\r\nContent-Length: {len(form) - 9}", form[:-9], 400),
     ]  # fmt: skip
+    next_one = trained(dataset, "calendar", "ridge").saved(tmp_path / "next")
+    served = tmp_path / "served"
     for adapter in ADAPTERS:
-        with serving(adapter, tmp_path / "bundle", tmp_path) as port:
+        served.unlink(missing_ok=True)
+        served.symlink_to(tmp_path / "bundle")
+        with serving(adapter, served, tmp_path) as port:
             answers[adapter] = [call(port, path, body) for path, body in posts] + [call(port, "/model")]
             documents[adapter] = json.loads(call(port, "/openapi.json")[1])
             for head, body, status in heads:
@@ -121,8 +127,12 @@ def test_both_servers_give_the_same_bytes_as_their_document_says(
                 Document(documents[adapter]).check(method, target.partition("?")[0], got, headers, content)
             assert call(port, "/livez")[0] == 200
             assert b"tsforecast_requests_total" in call(port, "/metrics")[1]
-    assert [status for status, _ in answers["asgi"]] == [200, 422, 400, 404, 200, 200]
+            served.unlink()
+            served.symlink_to(tmp_path / "next")
+            answers[adapter] += [call(port, "/admin/reload", b""), call(port, *posts[0])]
+    assert [status for status, _ in answers["asgi"]] == [200, 422, 400, 404, 200, 200, 200, 200]
     assert answers["asgi"] == answers["bento"]
+    assert [json.loads(body)["digest"] for _, body in answers["asgi"][-2:]] == [next_one.digest] * 2
     assert documents["asgi"] == documents["bento"]
     check(bundle, asked, answers["asgi"][0][1])
 

@@ -122,6 +122,8 @@ def test_what_is_no_longer_served_is_gone_once_its_last_request_is_answered(
     server, body = client.app.state.server, orjson.dumps(request(first))
     caplog.set_level(logging.INFO)
     logging.getLogger("tsforecast").addHandler(caplog.handler)
+    assert client("GET", "/openapi.json").status == 200
+    assert client("POST", "/forecast", {"history": []}).status == 422
     taken = server.slot.live  # as a request does
     old = weakref.ref(taken.engine)
     link.to(second)

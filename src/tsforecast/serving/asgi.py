@@ -149,8 +149,9 @@ def create_app() -> FastAPI:
         return Response(content, media_type=kind)
 
     def openapi() -> dict[str, Any]:
-        if app.state.documented is not (engine := server.slot.live.engine):
-            app.openapi_schema, app.state.documented = None, engine
+        engine = server.slot.live.engine
+        if app.state.documented != engine.bundle.digest:
+            app.openapi_schema, app.state.documented = None, engine.bundle.digest
             add_bundle(FastAPI.openapi(app), engine)
         return dict(app.openapi_schema or {})
 
