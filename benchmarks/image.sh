@@ -36,7 +36,7 @@ echo "image $(size tsforecast:test), its base $(size "$base")"
 buildah from --name tsforecast-image tsforecast:test >/dev/null
 user=$(buildah inspect --format '{{.OCIv1.Config.User}}' tsforecast-image)
 [ "$user" = bentoml ] || { echo "the image runs as ${user:-root}"; exit 1; }
-setsid buildah run --user "$user" tsforecast-image -- /home/bentoml/bento/env/docker/entrypoint.sh --host 0.0.0.0 --port $port >"$work/server.log" 2>&1 &
+setsid buildah run --user "$user" tsforecast-image -- env TSFORECAST_OPEN=1 /home/bentoml/bento/env/docker/entrypoint.sh --host 0.0.0.0 --port $port >"$work/server.log" 2>&1 &
 server=$!
 for _ in $(seq 150); do curl -sf localhost:$port/readyz >/dev/null && break; sleep 0.2; done
 curl -sf localhost:$port/readyz >/dev/null || { tail -40 "$work/server.log"; exit 1; }

@@ -31,6 +31,10 @@ class Document:
         kind, declared = headers["content-type"].partition(";")[0], responses[str(status)]["content"]
         assert kind in declared, (method, path, status, kind, body[:300])
         own = {name.lower() for name in responses[str(status)].get("headers", {})}
-        assert {name for name in headers if name.startswith(("x-tsforecast", "retry"))} <= own, (path, status, headers)
+        assert {name for name in headers if name.startswith(("x-tsforecast", "retry", "www-"))} <= own, (
+            path,
+            status,
+            headers,
+        )
         text = body.decode()
         self.validator(declared[kind]["schema"]).validate(json.loads(text) if kind == "application/json" else text)

@@ -21,9 +21,10 @@ from tsforecast.bundle.request import Request as Asked
 from tsforecast.errors import RequestError
 from tsforecast.serving.admin import add_admin
 from tsforecast.serving.front import Bodies, Front
+from tsforecast.serving.keys import Keys, listening
 from tsforecast.serving.logs import log_as_json
 from tsforecast.serving.metrics import Metrics
-from tsforecast.serving.openapi import CSV, REFUSED, UNREAD, Answer, Description, Plain, Status, add_bundle
+from tsforecast.serving.openapi import CSV, REFUSED, UNREAD, Answer, Description, Plain, Status, add_bundle, add_keys
 from tsforecast.serving.page import add_page
 from tsforecast.serving.refusals import as_json, no_route, refused
 from tsforecast.serving.settings import ADMIN_KEY, Settings
@@ -49,7 +50,8 @@ class Server:
             There is nothing to serve, or a setting is not one.
         """
         log_as_json()
-        self.settings = Settings.from_environment()
+        self.settings, self.keys = Settings.from_environment(), Keys.from_environment()
+        self.keys.check_address(listening())
         self.bodies = Bodies(self.settings)
         self.slot = Slot(self.settings, self.metrics, where)
         gc.collect()
@@ -152,7 +154,8 @@ def create_app() -> FastAPI:
         engine = server.slot.live.engine
         if app.state.documented != engine.bundle.digest:
             app.openapi_schema, app.state.documented = None, engine.bundle.digest
-            add_bundle(FastAPI.openapi(app), engine)
+            add_bundle(document := FastAPI.openapi(app), engine)
+            add_keys(document, server.keys)
         return dict(app.openapi_schema or {})
 
     if key := os.environ.get(ADMIN_KEY):

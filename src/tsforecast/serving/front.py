@@ -96,6 +96,7 @@ class Exchange:
         self.request_id = given if _ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
         self.status, self.size, self.held = 500, 0, 0
         self.counted, self.close = scope["path"] in TAKES, True  # what is refused before it is there is not read on
+        self.key: str | None = None  # the name of it
         self._body: bytes | None = None
         self._given_up: RequestError | None = None
         patience = min(server.settings.patience, LEAVE) if server.draining else server.settings.patience
@@ -111,6 +112,7 @@ class Exchange:
         ClientDisconnect
             The caller left before all of it had arrived.
         """
+        self.key = self.server.keys.check(self.scope, self.headers)
         check_head(self.scope, self.headers, self.server.settings)
         if self.counted:
             self._body = await self._read()
@@ -172,6 +174,7 @@ class Exchange:
         server.metrics.request(scope["path"] if scope["path"] in _PATHS else "other", self.status, seconds)
         extra = {"request_id": self.request_id, "method": scope["method"], "path": scope["path"]}
         extra |= {"status": self.status, "bytes": self.size, "ms": round(seconds * 1e3, 2)}
+        extra |= {"key": self.key} if self.key else {}
         if refused := scope.get("refused"):
             extra |= {"code": refused.code, "reason": " ".join(str(refused).split())[:1000]}
         log.log(logging.INFO if self.counted else logging.DEBUG, "request", extra=extra)

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.serving.body import may_hold
 from tsforecast.serving.engine import Engine
+from tsforecast.serving.keys import Keys
 from tsforecast.serving.refusals import KINDS
 
 Numbers = dict[str, list[float]]
@@ -102,12 +103,13 @@ def _refused(status: int) -> dict[str, Any]:
     _, what, _ = KINDS.get(status, ("", "the data cannot be forecast from: all that is wrong with it", None))
     content: dict[str, Any] = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
     content |= {"text/plain": {"schema": {"type": "string"}}} if status == 400 else {}
-    waits = {"headers": _headers(Retry_After="seconds to wait")} if status in (429, 503) else {}
-    return {"description": what, "content": content, **waits}
+    wait = _headers(Retry_After="seconds to wait")
+    headers = {401: _headers(WWW_Authenticate="Bearer"), 429: wait, 503: wait}.get(status, {})
+    return {"description": what, "content": content, "headers": headers}
 
 
 Responses = dict[int | str, dict[str, Any]]
-REFUSED: Responses = {status: _refused(status) for status in sorted({*KINDS, 422})}
+REFUSED: Responses = {status: _refused(status) for status in sorted({*KINDS, 422} - {401})}
 UNREAD: Responses = {status: REFUSED[status] for status in (400, 413, 421, 500)}  # of a route that reads no body
 _WARNINGS = "what is served although it looks wrong, a JSON list of texts"
 _ABOUT = _headers(X_Tsforecast_Digest="of the bundle that answered", X_Tsforecast_Warnings=_WARNINGS)
@@ -175,3 +177,18 @@ def add_bundle(document: dict[str, Any], engine: Engine) -> None:
         {"name": name, "in": "query", "schema": each, "style": "form", "explode": False}
         for name, each in (("horizon", horizon), ("levels", levels))
     ]
+
+
+def add_keys(document: dict[str, Any], keys: Keys) -> None:
+    """What a document says of a server that wants keys."""
+    if keys.digests:
+        scheme = {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "A key of the owner of the server.",
+        }
+        document["components"]["securitySchemes"] = {"key": scheme}
+    for path, operations in document["paths"].items():
+        for operation in operations.values() if keys.needed(path) else ():
+            operation["security"] = [{"key": []}]
+            operation["responses"]["401"] = _refused(401)

@@ -14,6 +14,7 @@ from tsforecast.errors import RequestError, TsforecastError
 # Status to the code, what is said, and the fix.
 KINDS = {
     400: ("request", "the caller left before the body had arrived", None),
+    401: ("key", "this needs a key", "send it as Authorization: Bearer KEY"),
     408: ("late", "the body did not arrive in time", None),
     413: ("too_large", "the body is too large", "send fewer series, or raise TSFORECAST_MAX_BODY"),
     415: ("media_type", "the body is of a kind that is not read", None),
@@ -48,6 +49,8 @@ def refusal(scope: Scope, error: TsforecastError) -> Response:
     answer = as_json(problem(error), error.status if isinstance(error, RequestError) else 422)
     if answer.status_code in (429, 503):
         answer.headers["Retry-After"] = "1"
+    if answer.status_code == 401:
+        answer.headers["WWW-Authenticate"] = "Bearer"
     return answer
 
 

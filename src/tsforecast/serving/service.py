@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import bentoml
+import click
+from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml.exceptions import BentoMLException
 
 import tsforecast
 from tsforecast.bundle import directory
 from tsforecast.errors import BundleError, TsforecastError
 from tsforecast.registry import in_bento, in_mlflow
+from tsforecast.serving.keys import Keys
 from tsforecast.serving.settings import ADMIN_KEY, RELOAD, Settings
 from tsforecast.serving.store import VARIABLE, BentoStore, asked, served
 
@@ -80,6 +83,12 @@ def _located() -> Path:
     return Path(done.stdout.splitlines()[-1])
 
 
+def _address() -> str | None:
+    """Where `bentoml serve` is to listen, as the command or else the configuration says; started otherwise: unknown."""
+    command = click.get_current_context(silent=True)
+    return None if command is None else str(command.params.get("host") or BentoMLContainer.http.host.get())
+
+
 _packed = _model()
 
 
@@ -116,6 +125,7 @@ class Forecaster:
         """A wrong setting or bundle is told once, before any worker starts; this process stays small."""
         try:
             Settings.from_environment()
+            Keys.from_environment().check_address(_address())
             directory.read(path := _located(), ())
             if not (os.environ.get(RELOAD) or os.environ.get(ADMIN_KEY)):  # else each looks for itself
                 os.environ[VARIABLE] = str(path)  # exactly what every worker serves, also one started after a crash

@@ -1,0 +1,131 @@
+"""Who may ask: whoever has a key, told apart by its name; where there are no keys, nobody of another machine."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import os
+import re
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tsforecast.errors import ConfigError
+from tsforecast.serving.refusals import refused
+from tsforecast.serving.settings import flag
+
+if TYPE_CHECKING:
+    from starlette.types import Scope
+
+KEYS, FOR_ALL, OPEN = "TSFORECAST_KEYS", "TSFORECAST_KEYS_FOR_ALL", "TSFORECAST_OPEN"
+_FREE = ("/livez", "/readyz", "/ui", "/admin/reload")  # probes and a page without data; reloading has a key of its own
+_TOLD = ("/model", "/metrics", "/openapi.json")
+_NAME, _KEY = re.compile(r"[\w.@-]{1,64}"), re.compile(r"[!-+\--~]{16,}")  # a key is printable, without , and spaces
+_ALLOWED = "a file with a line name:key for each, or name:key,name:key; a key has 16 characters or more"
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Keys by their names, as SHA-256: what is compared is of one length, and no key stays in memory.
+
+    Parameters
+    ----------
+    digests
+        TSFORECAST_KEYS: none is needed where there are none.
+    for_all
+        TSFORECAST_KEYS_FOR_ALL: whether what is served, its counters and the document need one too.
+    open
+        TSFORECAST_OPEN: whether other machines may ask without keys.
+    """
+
+    digests: Mapping[str, bytes] = field(default_factory=dict)
+    for_all: bool = False
+    open: bool = False
+
+    @classmethod
+    def from_environment(cls) -> Keys:
+        """What the environment, or the file that it names, says.
+
+        Raises
+        ------
+        ConfigError
+            It cannot be read, or there are no keys in it, or one is short or there twice. No key is told.
+        """
+        found: dict[str, bytes] = {}
+        if text := os.environ.get(KEYS, "").strip():
+            for where, entry in _entries(text):
+                name, _, key = (part.strip() for part in entry.partition(":"))
+                if not _NAME.fullmatch(name) or not _KEY.fullmatch(key):
+                    raise ConfigError("this is no name with a key", where=where, allowed=_ALLOWED)
+                if name in found or sha256(key.encode()).digest() in found.values():
+                    raise ConfigError("a name or a key is there twice", where=where, allowed="each once")
+                found[name] = sha256(key.encode()).digest()
+            if not found:
+                raise ConfigError("there is no key", where=KEYS, allowed=_ALLOWED)
+        return cls(found, *(flag(name, os.environ.get(name, "")) for name in (FOR_ALL, OPEN)))
+
+    def needed(self, path: str) -> bool:
+        """Whether a path needs a key; one that there is not needs one too."""
+        free = (*_FREE, *(() if self.for_all else _TOLD))
+        return bool(self.digests) and path not in free and not path.startswith("/ui/")
+
+    def check(self, scope: Scope, headers: Mapping[bytes, bytes]) -> str | None:
+        """The name of the key that a request has; None where it needs none.
+
+        Raises
+        ------
+        RequestError
+            It needs one, and has none or another.
+        """
+        if not self.needed(scope["path"].removeprefix(scope.get("root_path", ""))):
+            return None
+        scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
+        digest = sha256(given.strip()).digest()
+        names = [name for name, own in self.digests.items() if hmac.compare_digest(own, digest)]  # compared with all
+        if scheme.lower() != b"bearer" or not names:
+            raise refused(401, where="Authorization", got="another key" if given else "no key", allowed="Bearer KEY")
+        return names[0]
+
+    def check_address(self, host: str | None) -> None:
+        """Whether a server may listen there; None is not known.
+
+        Raises
+        ------
+        ConfigError
+            Other machines could ask without a key.
+        """
+        if host is None or self.digests or self.open or _is_loopback(host):
+            return
+        what, allowed = "whoever reaches this address could ask", "127.0.0.1, ::1, localhost"
+        fix = f"set {KEYS}, or {OPEN}=1 where the network or a proxy keeps others out"
+        raise ConfigError(what, where="host", got=host, allowed=allowed, fix=fix)
+
+
+def listening() -> str | None:
+    """The address of the uvicorn that runs this process, which its handler of SIGTERM knows; None: not known."""
+    config = getattr(getattr(signal.getsignal(signal.SIGTERM), "__self__", None), "config", None)
+    return None if config is None or config.uds or config.fd is not None else str(config.host)
+
+
+def _entries(text: str) -> list[tuple[str, str]]:
+    """Where each entry stands, and the entry: in the variable, or on a line of the file that it names."""
+    if ":" in text:
+        listed = [(f"{KEYS}, entry {i}", entry) for i, entry in enumerate(text.split(","), 1)]
+    else:
+        try:
+            lines = Path(text).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeError) as error:  # its name may be a key, given for a file: it is not told
+            got = error.strerror if isinstance(error, OSError) else "not UTF-8"
+            raise ConfigError("the file of keys cannot be read", where=KEYS, got=got, allowed=_ALLOWED) from None
+        listed = [(f"the file of {KEYS}, line {i}", line) for i, line in enumerate(lines, 1)]
+    return [(where, entry) for where, entry in listed if entry.strip() and not entry.lstrip().startswith("#")]
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
