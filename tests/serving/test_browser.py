@@ -182,6 +182,19 @@ def test_when_the_server_is_gone_then_the_page_says_so_and_goes_on(look: Seen, b
 
 
 @seen
+def test_a_refused_row_to_forecast_is_shown_as_it_stands_in_the_file(look: Seen, bundles: Bundles) -> None:
+    browser = look.open(look.serve(bundles("covariates")))
+    lines = str(browser.run("example")).splitlines()
+    cells = lines[L + 2].split(",")
+    cells[lines[0].split(",").index("price")] = "oops"
+    lines[L + 2] = ",".join(cells)
+    browser.run(f"$('text').value = {json.dumps(chr(10).join(lines))}; $('ask').requestSubmit()")
+    browser.wait("document.getElementById('problems').textContent")
+    row = browser.run("document.querySelector('#problems tbody tr').innerText.split('\\t')")
+    assert row == [str(L + 3), *cells]
+
+
+@seen
 def test_a_cell_that_is_refused_is_never_markup(look: Seen, shop: tuple[str, Bundle]) -> None:
     data = SHAPES["long"][0].astype({"load": object})
     data.loc[140, "load"] = BAD

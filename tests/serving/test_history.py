@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from tests.errors import has, refused
-from tests.serving.conftest import SHAPES, Client, L, frame, trained
+from tests.serving.conftest import SHAPES, Client, H, L, frame, trained
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.data.schema import Schema
 from tsforecast.errors import ConfigError, DataError
@@ -146,3 +146,21 @@ def test_more_missing_values_than_training_had_are_told_from_python_and_refused_
     assert "load (3, 2 at most)" in said
     with refused(DataError, where="history", got="load (3, 2 at most)"):
         told(bundle, spoilt.tail(L))
+
+
+@pytest.mark.parametrize("column", ["load", "price"])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_a_row_of_a_file_is_called_as_it_stands_there_whether_past_or_to_forecast(
+    bundles: Bundles, column: str, mixed: bool
+) -> None:
+    engine, data = Engine(bundles("covariates")), SHAPES["covariates"][0].astype(object)
+    data = data.groupby("shop").tail(L + H)
+    data = data.sort_values(["date", "shop"]) if mixed else data
+    ahead = data["date"] > data["date"].unique()[L - 1]
+    data.loc[ahead, ["load", "visits"]] = None
+    for wrong in data.index[ahead if column == "price" else ~ahead][::7]:
+        text = data.assign(**{column: data[column].where(data.index != wrong, "oops")}).to_csv(index=False)
+        (line,) = (i for i, line in enumerate(text.splitlines(), 1) if "oops" in line)
+        with refused(DataError, what=has(f"(1 row: {line})")):
+            engine.read_csv(text.encode())
+    assert engine.read_csv(data.to_csv(index=False).encode()).horizon == H

@@ -70,7 +70,7 @@ class Inputs:
         static: pd.DataFrame | Arrays | None = None,
         short: str = "error",
         keys: str | None = None,
-        first_row: int = 2,
+        first_row: int | np.ndarray = 2,
     ) -> Panel:
         """The rows of a frame that a forecast reads, or a whole panel, with the channels in the order of training.
 
@@ -140,11 +140,11 @@ class Inputs:
         return Panel(ids, offsets, time, freq=self.freq, categories=self.features.categories, **about)
 
     def with_future(
-        self, panel: Panel, known_future: pd.DataFrame | Arrays | None = None, *, first_row: int = 2
+        self, panel: Panel, known_future: pd.DataFrame | Arrays | None = None, *, first_row: int | np.ndarray = 2
     ) -> Panel:
         """`context` rows a series with the `horizon` rows to forecast behind them: all that a forecast is made from.
 
-        `first_row` is what messages call the first row of `known_future`.
+        `first_row` is what messages call the first row of `known_future`, or each of them.
         """
         future = None  # which `extend` refuses when there are known covariates
         if known_future is not None:

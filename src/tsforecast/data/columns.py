@@ -27,6 +27,8 @@ class Problems:
 
     Attributes
     ----------
+    first
+        What messages call the first row, or each of them: a frame that was cut out of a file has its rows.
     keys
         What stands before the keys that have a frame read otherwise: `dataset.` for training, nothing for `predict`,
         None where there are none.
@@ -37,7 +39,7 @@ class Problems:
     """
 
     where: str
-    first: int = 2
+    first: int | np.ndarray = 2
     keys: str | None = "dataset."
     rows: np.ndarray | None = None
     found: list[str] = field(default_factory=list)
@@ -50,7 +52,8 @@ class Problems:
         if rows is not None:
             index = np.flatnonzero(rows) if rows.dtype == bool else rows
             index = index if self.rows is None else self.rows[index]
-            shown = listed(index[: SHOWN + 1] + self.first, SHOWN)
+            shown = index[: SHOWN + 1]
+            shown = listed(shown + self.first if isinstance(self.first, int) else self.first[shown], SHOWN)
             what += f" ({len(index)} row{'s' * (len(index) != 1)}: {shown})"
         self.found.append(what)
         self.policies += [shlex.quote(f"{self.keys}{each}") for each in policies if self.keys is not None]

@@ -82,7 +82,7 @@ def to_panel(
 
 
 def read_known_future(
-    frame: pd.DataFrame | Arrays, panel: Panel, schema: Schema, horizon: int, first_row: int = 2
+    frame: pd.DataFrame | Arrays, panel: Panel, schema: Schema, horizon: int, first_row: int | np.ndarray = 2
 ) -> tuple[Float[np.ndarray, "N*H K"], Categories]:
     """The known covariates of the `horizon` rows after each series, in panel order; other rows are ignored.
 

@@ -168,7 +168,7 @@ class Engine:
             allowed = "records or column lists"
             raise RequestError("a request needs a history", where="history", got="nothing", allowed=allowed)
         horizon, levels = self.bundle.asked(given.get("horizon"), given.get("levels"))
-        panel = self.panel(self.frames(tables), first_row=0)
+        panel = self.panel(self._of_json, self.frames(tables))
         check_keys(body, len(given), tables.values())
         return self.bundle.request(panel, horizon, levels, lacking="error")
 
@@ -182,7 +182,7 @@ class Engine:
         """
         steps, names = self.bundle.asked(horizon, levels)
         frame = read_csv(body, "the file", self.bundle.schema)
-        panel = self.panel(dict(zip(_TABLES, golden.split(self.bundle, frame), strict=True)))
+        panel = self.panel(self._of_file, dict(zip(_TABLES, golden.split(self.bundle, frame), strict=True)))
         return self.bundle.request(panel, steps, names, lacking="error")
 
     def frames(self, tables: dict[str, Table]) -> dict[str, Arrays]:
@@ -196,11 +196,13 @@ class Engine:
             table.check_names([*stamps, *schema.key, *own.get(name, schema.static)])
         return {name: table.arrays(schema) for name, table in tables.items()}
 
-    def panel(self, tables: Mapping[str, Any], first_row: int = 2) -> Panel:
-        """Rows with those to forecast with every problem told; the first row of JSON is 0."""
-        bundle = self._of_file if first_row else self._of_json
-        panel = bundle.panel(tables["history"], static=tables.get("static"), first_row=first_row).tail(bundle.context)
-        return bundle.with_future(panel, tables.get("known_future"), first_row=first_row)
+    def panel(self, bundle: Bundle, tables: Mapping[str, Any]) -> Panel:
+        """Rows with those to forecast with every problem told: rows of JSON count from 0, others as in their file."""
+        parts = {name: table for name, table in tables.items() if table is not None}
+        first = {name: t.index.to_numpy() + 2 if isinstance(t, pd.DataFrame) else 0 for name, t in parts.items()}
+        history, future = parts["history"], parts.get("known_future")
+        panel = bundle.panel(history, static=parts.get("static"), first_row=first["history"]).tail(bundle.context)
+        return bundle.with_future(panel, future, first_row=first.get("known_future", 0))
 
     def write(self, request: Request, found: Prediction) -> bytes:
         """The answer as JSON: numbers are float32 with the fewest digits that tell them apart."""

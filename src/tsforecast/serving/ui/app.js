@@ -4,6 +4,7 @@
 const $ = (id) => document.getElementById(id);
 const SCORES = { mae_raw: "MAE", rmse_raw: "RMSE", mase: "MASE", smape: "sMAPE" };
 const EXCERPT = 20; // rows of the file that are shown with what is wrong with them
+const PARTS = new Set(["history", "known_future"]); // of a file, whose rows are counted as they stand in it
 let model, example, given, answer, asked = 0;
 
 // --- elements ---------------------------------------------------------------------------------------------------
@@ -106,7 +107,7 @@ function refuse(problem) {
   const items = lines.map((line) => line.replace(/^\s*-\s*/, ""));
   list.append(...items.map((line) => make("li", line)));
   pairs(facts, { where: problem.where, got: problem.got, allowed: problem.allowed, fix: problem.fix });
-  const excerpt = make("table"), rows = model?.known.length ? [] : concerned([first, ...items]);
+  const excerpt = make("table"), rows = PARTS.has(problem.where) ? concerned([first, ...items]) : [];
   if (rows.length) table(excerpt, "Rows as they stand in the file; its header is row 1", ["row", ...given.rows[0]], rows);
   const scroll = make("div", null, { className: "scroll", tabIndex: 0 });
   scroll.append(excerpt);
@@ -116,7 +117,7 @@ function refuse(problem) {
   $("found").hidden = true;
 }
 
-// The rows that problems name: `(3 rows: 5, 9, 12)`. With known covariates they are counted in parts of the file.
+// The rows that problems name: `(3 rows: 5, 9, 12)`.
 function concerned(texts) {
   const named = texts.flatMap((text) => [...text.matchAll(/\(\d+ rows?: ([\d, ]+)/g)].flatMap(([, list]) => list.match(/\d+/g)));
   const rows = [...new Set(named.map(Number))].sort((a, b) => a - b).slice(0, EXCERPT);
