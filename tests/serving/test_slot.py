@@ -70,6 +70,11 @@ def metric(client: Client, start: str) -> list[str]:
     return [line for line in client("GET", "/metrics").body.decode().splitlines() if line.startswith(start)]
 
 
+def swaps_of(done: int = 0, failed: int = 0) -> list[str]:
+    counts = {"done": done, "failed": failed}
+    return [f'tsforecast_swaps_total{{outcome="{name}"}} {count}.0' for name, count in counts.items()]
+
+
 def test_under_load_every_request_is_answered_wholly_by_one_of_the_bundles_that_are_swapped(
     pair: dict[str, Bundle], client: Client, link: Link
 ) -> None:
@@ -112,7 +117,7 @@ def test_under_load_every_request_is_answered_wholly_by_one_of_the_bundles_that_
         assert answer.body == expected[path][digest]
         seen.add((path, digest))
     assert len(seen) == 4
-    assert metric(client, "tsforecast_swaps_total") == ['tsforecast_swaps_total{outcome="done"} 11.0']
+    assert metric(client, "tsforecast_swaps_total") == swaps_of(done=11)
 
 
 def test_what_is_no_longer_served_is_gone_once_its_last_request_is_answered(
@@ -153,7 +158,7 @@ def test_a_bundle_that_gives_other_answers_than_it_holds_is_not_taken(
         assert said in str(answer.json)
         assert client("POST", "/forecast", request(first)).json["digest"] == first.digest
         assert client("GET", "/readyz").status == 200
-    assert metric(client, "tsforecast_swaps_total") == ['tsforecast_swaps_total{outcome="failed"} 3.0']
+    assert metric(client, "tsforecast_swaps_total") == swaps_of(failed=3)
     told = [record for record in caplog.records if record.getMessage().startswith("not taken, the old one is served")]
     assert [getattr(record, "digest", None) for record in told] == [first.digest] * 3
     link.to(second)
@@ -190,7 +195,7 @@ def test_the_environment_may_allow_other_columns(bundles: Bundles, link: Link, s
 
 def test_the_same_bundle_again_is_no_swap(client: Client) -> None:
     assert reload(client).json["swapped"] is False
-    assert metric(client, "tsforecast_swaps_total") == []
+    assert metric(client, "tsforecast_swaps_total") == swaps_of()
 
 
 @pytest.mark.parametrize("key", [None, ""])
@@ -232,7 +237,7 @@ def test_when_the_alias_moves_then_the_server_follows_and_a_version_that_fails_i
     client = serve(replace(bundles("wide"), path=Path("models:/shop@champion")), reload=0.02)
 
     async def until(digest: str | None, failed: int) -> None:
-        wanted = [f'tsforecast_swaps_total{{outcome="failed"}} {failed}.0'] * bool(failed)
+        wanted = swaps_of(failed=failed)[1:]
         for _ in range(1500):
             await asyncio.sleep(0.01)
             told = (await client.send("GET", "/metrics")).body.decode().splitlines()

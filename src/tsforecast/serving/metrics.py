@@ -28,6 +28,8 @@ class Metrics:
         self.batch = Histogram("tsforecast_batch_requests", "Requests forecast in one call.", buckets=_SIZES, **at)
         swaps = "Times that another bundle was to be served: done, or failed, where the old one stayed."
         self.swaps = Counter("tsforecast_swaps", swaps, ("outcome",), **at)
+        for outcome in ("done", "failed"):
+            self.swaps.labels(outcome)  # there from the start: of one that begins with 1 no increase is seen
         self.served = ("", "")
 
     def model(self, description: Mapping[str, Any]) -> None:

@@ -32,7 +32,7 @@ class Settings:
         TSFORECAST_HOSTS: names that a request may be for, with commas; `*` is any. By default any where the server is
         open to others, and this machine's own where it is not.
     reload
-        TSFORECAST_RELOAD: seconds after which it is looked again what an alias stands for; 0 is never.
+        TSFORECAST_RELOAD: seconds after which it is looked again what an alias stands for; not set: never.
     allow_schema_change
         TSFORECAST_ALLOW_SCHEMA_CHANGE: whether what is served may be followed by a bundle of other columns.
     """
