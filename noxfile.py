@@ -24,6 +24,7 @@ SMOKE = {
     "throughput": (["--epochs", "2"], "channel-windows/s"),
     "boosting": (["--ours", "--trees", "2"], '"mse"'),
     "serving": (["--only", "many", "--rounds", "1", "--seconds", "0.1"], "1,000 series"),
+    "reading": (["--rounds", "1", "--seconds", "0.2"], "panel: known"),
     "swaps": (["--swaps", "4"], "answers of no bundle: 0"),
     "panel": (["--series", "20", "--rows", "300", "--rounds", "1"], "NeuralForecast, the same"),
     "coverage": (["--series", "2"], "refit=all"),

@@ -423,6 +423,27 @@ def test_when_a_known_future_is_incomplete_then_what_is_missing_is_named(given, 
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    forms=st.lists(st.sampled_from(["%Y-%m-%d", "%Y-%m-%dT%H", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S", "%Y%m%dT%H%M",
+                                    "%Y-%m-%dT%H:%M:%S.%f", " %Y-%m-%d", "%Y-%m", "%H:%M"]), min_size=1, max_size=3),
+    zone=st.sampled_from(["", "Z", "+02:00", "-0330", "+01", " +02:00", "z"]),
+    odd=st.sampled_from([None, "", "2024-02-30", "1600-01-01T00:00", "9999-01-01T00:00", "2024-01-01T24:00"]),
+    series=st.integers(1, 3),
+)  # fmt: skip
+def test_text_is_read_as_the_timestamps_that_pandas_finds_in_it(
+    forms: list[str], zone: str, odd: str | None, series: int
+) -> None:
+    time = pd.date_range("2024-10-26 23:30", periods=6, freq="h")
+    text = [*(stamp.strftime(forms[i % len(forms)]) + zone for i, stamp in enumerate(time)), odd] * series
+    frame, problems = pd.DataFrame({"date": pd.Series(text, dtype=object)}), Problems("the frame")
+    schema = Schema(timezone="naive" if not zone else "Europe/Berlin")
+    read = read_stamps(Arrays.of(frame), np.arange(len(text)) // 7, schema, problems)
+    wanted = pd.to_datetime(frame["date"], errors="coerce", format="ISO8601", utc=bool(zone))
+    wanted = pd.DatetimeIndex(wanted.where(wanted.dt.year.between(1700, 2200))).as_unit("ns")
+    assume(wanted.notna().any() and not any("without a UTC offset" in what for what in problems.found))
+    assert read.equals(wanted.tz_convert("Europe/Berlin").rename(None) if zone else wanted.rename(None))
+
+
 @given(part=st.sampled_from(["hour", "minute", "second"]), value=st.integers(-100, 100))
 def test_the_parts_of_a_timestamp_are_those_of_a_clock(part: str, value: int) -> None:
     time = pd.date_range("2024-01-01", periods=8, freq="s")

@@ -262,9 +262,11 @@ class Inputs:
             floor = np.where(least < 0, least - reach, np.maximum(least - reach, -reach / 5))  # what never was below 0
             still = (low == high) & (run < (values.shape[1] if group in ("target", "past") else 0))
             odd = (low < floor) | (high > most + reach) | still
-            odd[:, [name in self.features.categories for name in names]] = False
-            if odd.any():
-                least, most = (np.broadcast_to(bound, odd.shape) for bound in (least, most))
+            if self.features.categories:
+                odd[:, [name in self.features.categories for name in names]] = False
+            if not odd.any():
+                continue
+            least, most = (np.broadcast_to(bound, odd.shape) for bound in (least, most))
             for i, j in np.argwhere(odd):
                 held = f"{low[i, j]:g} " + ("throughout" if low[i, j] == high[i, j] else f"to {high[i, j]:g}")
                 trained = f"{least[i, j]:g} to {most[i, j]:g}"

@@ -165,18 +165,20 @@ class Reader:
             if name in self.categories:
                 values[:, j] = self._codes(frame[name], name)
                 continue
-            if types.is_bool_dtype(frame[name].dtype) and not covariates:
+            if not covariates and frame[name].dtype.kind not in "iuf" and types.is_bool_dtype(frame[name].dtype):
                 problems.add(f"column {name!r} holds true and false, and numbers are wanted", column=name)
             numbers = self._numbers(frame, name, covariates=covariates)
             with np.errstate(over="ignore", invalid="ignore"):  # beyond float32 is infinite
                 values[:, j] = numbers
-                finite = np.isfinite(values[:, j].sum(dtype=np.float64))
             if problems.keys == "dataset.":  # of data to train on: a request may well hold the same number throughout
                 _check_resolution(name, numbers, values[:, j], problems)
-            if (huge := np.abs(values[:, j]) > LARGEST).any():
+            size = np.abs(values[:, j])
+            if size.max(initial=0) <= LARGEST:  # not so where any is missing
+                continue
+            if (huge := size > LARGEST).any():
                 sample = f"{numbers[huge.argmax()]:g}"
                 problems.add(f"column {name!r} has values beyond {LARGEST:g}, such as {sample}", huge, column=name)
-            if not finite and known and name not in problems.columns and (gone := np.isnan(values[:, j])).any():
+            if known and name not in problems.columns and (gone := np.isnan(size)).any():
                 problems.add(f"covariate {name!r} has missing values, and is to be known in every row", gone)
         return values
 

@@ -152,9 +152,11 @@ class Panel:
     ) -> Panel:
         """The panel with R rows of NaN target and past before its rows `at`; those behind a series belong to it."""
         rows = len(self.time)
-        order = np.insert(np.arange(rows), at, rows + np.arange(len(at)))
+        order: Any = slice(None)
+        if at.min(initial=rows) < rows:  # else all are behind what is there
+            order = np.insert(np.arange(rows), at, rows + np.arange(len(at)))
         given = {"target": np.nan, "past": np.nan, "known": known}
-        changed: dict[str, Any] = {"time": pd.DatetimeIndex(self.time.append(time)[order])}
+        changed: dict[str, Any] = {"time": self.time.append(time)[order]}
         for name, values in given.items():
             before = getattr(self, name)
             behind = np.broadcast_to(np.asarray(values, before.dtype), (len(at), before.shape[1]))

@@ -46,7 +46,7 @@ def read_stamps(frame: Arrays, codes: np.ndarray, schema: Schema, problems: Prob
         values = np.full(len(source), "NaT", "datetime64[ns]")
     elif (values := _iso(source, codes, schema.timezone not in (None, NAIVE))) is None:
         values = _parsed(pd.Series(source, name=names[0]), schema.timezone, problems)
-    stamps = pd.DatetimeIndex(values).rename(None)
+    stamps = values if isinstance(values, pd.DatetimeIndex) else pd.DatetimeIndex(values).rename(None)
     if schema.localize and stamps.tz is None:
         again = pd.DataFrame({"series": codes, "time": stamps}).duplicated().to_numpy()
         stamps = stamps.tz_localize(schema.localize, ambiguous=~again, nonexistent="NaT")
