@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -168,6 +169,38 @@ def test_rows_pasted_from_a_spreadsheet_become_the_csv_that_is_read(look: Seen, 
     browser.run("$('ask').requestSubmit()")
     browser.wait("!document.getElementById('found').hidden")
     assert "3 series" in text(browser, "status")
+
+
+@seen
+def test_when_the_server_wants_a_key_then_it_is_asked_for_and_stays_out_of_what_is_copied(
+    look: Seen, bundles: Bundles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TSFORECAST_KEYS", "ada:" + "k3y/" * 6)
+    browser = look.open(look.serve(bundles("wide")))
+    browser.run(
+        "asked_for = []; window.prompt = (text) => { asked_for.push(text); return null; }; $('example').click()"
+    )
+    browser.wait("$('problems').textContent.includes('needs a key')")
+    typed = ["wrong", "\u20ac", " " + "k3y/" * 6]
+    browser.run(
+        f"typed = {json.dumps(typed)}; window.prompt = (text) => {{ asked_for.push(text); return typed.shift(); }}"
+    )
+    browser.run("$('example').click()")
+    browser.wait("!document.getElementById('found').hidden")
+    assert browser.run("asked_for.length") == 4
+    assert browser.run("asked_for[2]") == "That is no key of this server. The key:"
+    browser.run("$('horizon').value = 2; $('horizon').dispatchEvent(new Event('change'))")
+    browser.wait("$('status').textContent.startsWith('2 steps')")
+    assert browser.run("asked_for.length") == 4, "it is asked for once"
+    (tmp_path / "example.csv").write_text(browser.run("example"))
+    for name, run in (("curl", ["bash", "-c"]), ("python", [sys.executable, "-c"])):
+        command = browser.run(f"document.getElementById('{name}').textContent")
+        assert "k3y" not in command
+        own = {**os.environ, "KEY": "k3y/" * 6}
+        done = subprocess.run([*run, command], cwd=tmp_path, capture_output=True, text=True, env=own)
+        assert done.returncode == 0, (command, done.stderr)
+    assert len((tmp_path / "forecast.csv").read_text().splitlines()) == 3
+    browser.run("sessionStorage.clear()")
 
 
 @seen

@@ -43,6 +43,17 @@ const count = (n, what) => `${n.toLocaleString("en")} ${what}${n === 1 ? "" : "s
 
 // --- asking -----------------------------------------------------------------------------------------------------
 
+// A server may want a key: it is asked for once, and kept until this tab is closed.
+async function send(path, { headers, ...options } = {}) {
+  const key = sessionStorage.getItem("key");
+  const reply = await fetch(path, { ...options, headers: { ...headers, ...(key && { Authorization: `Bearer ${key}` }) } });
+  if (reply.status !== 401) return reply;
+  const typed = prompt(key ? "That is no key of this server. The key:" : "This server wants a key:");
+  if (!typed?.trim()) return reply;
+  sessionStorage.setItem("key", typed.trim().replace(/[^!-~]/g, "?")); // no key holds what a header cannot
+  return send(path, { headers, ...options });
+}
+
 function query() {
   const chosen = [...$("levels").querySelectorAll("input:checked")].map((box) => box.value);
   const words = [`horizon=${$("horizon").value}`];
@@ -64,7 +75,7 @@ async function ask() {
   $("status").textContent = "Forecasting ...";
   let reply, text;
   try {
-    reply = await fetch(path, { method: "POST", headers: { "Content-Type": "text/csv" }, body: given.body });
+    reply = await send(path, { method: "POST", headers: { "Content-Type": "text/csv" }, body: given.body });
     text = await reply.text();
   } catch (error) {
     if (turn === asked) refuse({ message: "the server cannot be reached", got: String(error), fix: "see that it runs, and try again" });
@@ -161,11 +172,12 @@ function show() {
 function offer() {
   const address = new URL(answer.path, document.baseURI).href, base = given.name.replace(/\.\w+$/, "");
   const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
-  $("curl").textContent = `curl --fail-with-body -sS -H 'Content-Type: text/csv' --data-binary ${quoted(`@${given.name}`)} \\\n  -o forecast.csv ${quoted(address)}`;
+  const key = sessionStorage.getItem("key") !== null; // itself it stays out of what is copied and handed on
+  $("curl").textContent = `curl --fail-with-body -sS ${key ? '-H "Authorization: Bearer $KEY" ' : ""}-H 'Content-Type: text/csv' --data-binary ${quoted(`@${given.name}`)} \\\n  -o forecast.csv ${quoted(address)}`;
   $("python").textContent = [
-    "from urllib.request import Request, urlopen", "", "import pandas as pd", "",
+    ...(key ? ["import os"] : []), "from urllib.request import Request, urlopen", "", "import pandas as pd", "",
     `with open(${JSON.stringify(given.name)}, "rb") as file:`,
-    `    asked = Request(${JSON.stringify(address)}, file.read(), {"Content-Type": "text/csv"})`,
+    `    asked = Request(${JSON.stringify(address)}, file.read(), {"Content-Type": "text/csv"${key ? ', "Authorization": "Bearer " + os.environ["KEY"]' : ""}})`,
     "print(pd.read_csv(urlopen(asked)))",
   ].join("\n");
   URL.revokeObjectURL($("download").href);
@@ -229,7 +241,7 @@ function cover(levels) {
 // --- what the person does -----------------------------------------------------------------------------------------
 
 const read = async (path) => {
-  const reply = await fetch(path);
+  const reply = await send(path);
   if (!reply.ok) throw reply;
   return reply.json();
 };
