@@ -40,6 +40,7 @@ setsid buildah run --user "$user" tsforecast-image -- env TSFORECAST_OPEN=1 /hom
 server=$!
 for _ in $(seq 150); do curl -sf localhost:$port/readyz >/dev/null && break; sleep 0.2; done
 curl -sf localhost:$port/readyz >/dev/null || { tail -40 "$work/server.log"; exit 1; }
+for file in ui ui/app.js ui/uPlot.min.js; do curl -sf localhost:$port/$file >/dev/null; done
 
 "$python" - "$work/run/bundle" $port <<'COMPARE'
 import json, sys, urllib.request

@@ -240,6 +240,16 @@ def test_a_cell_that_is_refused_is_never_markup(look: Seen, shop: tuple[str, Bun
 
 
 @seen
+def test_a_script_that_comes_with_markup_is_not_run(look: Seen, shop: tuple[str, Bundle]) -> None:
+    browser = look.open(shop[0])
+    browser.run("""document.body.insertAdjacentHTML('beforeend', '<img src="ui/none" onerror="window.evil = 1">');
+        const script = document.createElement('script'); script.textContent = 'window.evil = 2';
+        document.body.append(script); document.images[0].decode().catch(() => 0)""")
+    assert browser.run("window.evil") is None
+    assert sum("Content Security Policy" in each for each in browser.complaints()) >= 2
+
+
+@seen
 def test_names_from_the_data_are_never_markup(look: Seen, tmp_path: Path) -> None:
     data = frame(2).rename(columns={"load": BAD, "shop": "<b>id"})
     data["<b>id"] = BAD + data["<b>id"]
