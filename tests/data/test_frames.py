@@ -126,7 +126,7 @@ def test_when_rows_are_missing_then_freq_is_inferred_and_filling_restores_the_gr
     day=st.integers(1, 28), months=st.sampled_from([1, 3, 12]), hour=st.integers(0, 23), start=st.integers(0, 400),
     zone=st.sampled_from([None, "Europe/Berlin"]),
 )  # fmt: skip
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=60, deadline=None, derandomize=True)
 def test_when_rows_stand_on_a_day_of_the_month_then_the_frequency_is_in_months_and_forecasts_stand_there_too(
     day, months, hour, start, zone
 ):
@@ -422,6 +422,15 @@ def test_when_a_known_future_is_incomplete_then_what_is_missing_is_named(given, 
     assert expected in str(caught.value)
 
 
+def test_a_known_future_with_a_column_twice_is_refused() -> None:
+    time = pd.date_range("2024-01-01", periods=6, freq="D")
+    frame, schema = pd.DataFrame({"date": time, "y": np.arange(6.0), "x": 1.0}), Schema(target="y", known="x", freq="D")
+    future = frame[4:].drop(columns="y")
+    doubled = pd.concat([future, future[["x"]] + 1], axis=1)
+    with refused(DataError, where="known_future", what=has("more than once", "x")):
+        read_known_future(doubled, to_panel(frame[:4], schema, for_training=False), schema, 2)
+
+
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     forms=st.lists(st.sampled_from(["%Y-%m-%d", "%Y-%m-%dT%H", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S", "%Y%m%dT%H%M",
@@ -444,6 +453,7 @@ def test_text_is_read_as_the_timestamps_that_pandas_finds_in_it(
     assert read.equals(wanted.tz_convert("Europe/Berlin").rename(None) if zone else wanted.rename(None))
 
 
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(part=st.sampled_from(["hour", "minute", "second"]), value=st.integers(-100, 100))
 def test_the_parts_of_a_timestamp_are_those_of_a_clock(part: str, value: int) -> None:
     time = pd.date_range("2024-01-01", periods=8, freq="s")

@@ -20,15 +20,15 @@ class Arrays:
 
     Attributes
     ----------
-    cells
-        Numbers and objects as numpy has them, others (text, timestamps) as an array of pandas.
+    columns
+        By name: numbers and objects as numpy has them, others (text, timestamps) as an array of pandas.
     rows
         How many there are.
     twice
         Names that more than one column has.
     """
 
-    cells: Mapping[str, Any]
+    columns: Mapping[str, Any]
     rows: int
     twice: tuple[str, ...] = ()
 
@@ -44,20 +44,15 @@ class Arrays:
         cells = {name: _array(column) for name, (_, column) in zip(names, frame.items(), strict=True)}
         return cls(cells, len(frame), tuple(names[names.duplicated()].unique()))
 
-    @property
-    def columns(self) -> list[str]:
-        """Names."""
-        return list(self.cells)
-
     def __len__(self) -> int:
         return self.rows
 
     def __getitem__(self, name: str) -> Any:
-        return self.cells[name]
+        return self.columns[name]
 
     def take(self, index: np.ndarray) -> Arrays:
         """The rows at `index`."""
-        return Arrays({name: cells[index] for name, cells in self.cells.items()}, len(index), self.twice)
+        return Arrays({name: cells[index] for name, cells in self.columns.items()}, len(index), self.twice)
 
 
 def _array(column: pd.Series) -> Any:

@@ -58,13 +58,15 @@ class Problems:
         self.found.append(what)
         self.policies += [shlex.quote(f"{self.keys}{each}") for each in policies if self.keys is not None]
 
-    def missing(self, wanted: Sequence[str], available: Iterable[object]) -> None:
-        """A problem for each column that is not there, with the nearest one that is."""
+    def missing(self, wanted: Sequence[str], available: Iterable[object], twice: Sequence[str] = ()) -> None:
+        """A problem for each column that is not there, with the nearest one that is, and for those there `twice`."""
         there = {str(c) for c in available}
         spare = sorted(there - set(wanted))[:100]  # of a table of nonsense not all are compared
         for i, name in enumerate(name for name in dict.fromkeys(wanted) if name not in there):
             near = nearest(name, spare) if i < SHOWN else None
             self.add(f"column {name!r} is missing" + (f"; did you mean {near!r}?" if near else ""))
+        if twice:
+            self.add(f"columns are there more than once: {listed(twice)}")
 
     def nameless(self, codes: np.ndarray, schema: Schema) -> None:
         """A problem for rows that name no series."""
@@ -90,9 +92,7 @@ def channel_columns(frame: Arrays, schema: Schema, with_static: bool, problems: 
     """The targets, every column without a role where none is named; a problem for each that is not as it should be."""
     named = [*stamp_columns(frame.columns, schema), *schema.key, *schema.target, *schema.past, *schema.known]
     named += schema.static if with_static else ()
-    problems.missing(named, frame.columns)
-    if frame.twice:
-        problems.add(f"columns are there more than once: {listed(frame.twice)}")
+    problems.missing(named, frame.columns, frame.twice)
     if not len(frame):
         problems.add("there are no rows")
     others = [c for c in frame.columns if c not in {*named, *schema.static}]
@@ -243,7 +243,7 @@ class Reader:
     def own_static(self, given: Any, ids: np.ndarray) -> Float[np.ndarray, "N S"]:
         """Static covariates from a frame of their own; what is wrong with the rows of the series is told first."""
         own, frame = Problems("static", self.problems.first, self.problems.keys), Arrays.of(given, self.schema.columns)
-        own.missing((*self.schema.key, *self.schema.static), frame.columns)
+        own.missing((*self.schema.key, *self.schema.static), frame.columns, frame.twice)
         own.stop()
         theirs, codes = read_series(frame, self.schema)
         own.nameless(codes, self.schema)

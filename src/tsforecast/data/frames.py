@@ -97,7 +97,7 @@ def read_known_future(
     frame = Arrays.of(frame, schema.columns)
     wanted = (*stamp_columns(frame.columns, schema), *schema.key, *panel.known_names)
     fix = f"give {', '.join(wanted)} for the {horizon} rows after the last row of every series"
-    problems.missing(wanted, frame.columns)
+    problems.missing(wanted, frame.columns, frame.twice)
     problems.stop(fix)
     frame, ids, rows = read_rows(frame, schema, problems)
     if not problems.found and (rows.time.tz is None) != (panel.time.tz is None):
@@ -123,9 +123,8 @@ def read_known_future(
         when = listed(f"{t} of {i}" if schema.id else t for i, t in zip(names[:6], ahead[gone][:6], strict=True))
         problems.add(f"{int(gone.sum())} of {len(future)} forecast rows are missing: {when}")
     problems.stop(fix)
-    problems.rows = found
-    reader = Reader(schema, problems, dict(panel.categories))
-    values = reader.numbers(frame.take(problems.rows), panel.known_names, known=True)
+    problems.rows, reader = found, Reader(schema, problems, dict(panel.categories))
+    values = reader.numbers(frame.take(found), panel.known_names, known=True)
     problems.stop(fix)
     return values, reader.categories
 

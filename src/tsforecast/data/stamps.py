@@ -18,10 +18,8 @@ from tsforecast.data.schema import NAIVE, Schema
 
 log = logging.getLogger(__name__)
 FIRST_YEAR, LAST_YEAR = 1700, 2200  # of a timestamp
-_CLOCK = ("hour", "minute", "second")
-_LIMITS = {"year": (FIRST_YEAR, LAST_YEAR), "month": (1, 12), "day": (1, 31)} | dict(
-    zip(_CLOCK, ((0, 23), (0, 59), (0, 59)), strict=True)
-)
+_CLOCK = {"hour": (0, 23), "minute": (0, 59), "second": (0, 59)}
+_LIMITS = {"year": (FIRST_YEAR, LAST_YEAR), "month": (1, 12), "day": (1, 31)} | _CLOCK
 
 
 def read_stamps(frame: Arrays, codes: np.ndarray, schema: Schema, problems: Problems) -> pd.DatetimeIndex:
