@@ -19,7 +19,7 @@ from pathlib import Path
 
 from serving import HERE, PEERS, PYTHON, SERVERS, family, server
 
-KEY = "benchmark"
+KEY = "key of the benchmark"
 PAUSE = 0.2  # seconds between swaps
 
 

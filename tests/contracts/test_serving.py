@@ -40,7 +40,7 @@ def serving(adapter: str, bundle: Path, home: Path) -> Iterator[int]:
         "TSFORECAST_BUNDLE": str(bundle),
         "BENTOML_HOME": str(home),
         "BENTOML_DO_NOT_TRACK": "True",
-        "TSFORECAST_ADMIN_KEY": "secret",
+        "TSFORECAST_ADMIN_KEY": "secret" * 3,
     }
     log = (home / f"{adapter}.log").open("w+")
     process = subprocess.Popen(
@@ -59,7 +59,7 @@ def serving(adapter: str, bundle: Path, home: Path) -> Iterator[int]:
 
 
 def call(port: int, path: str, body: bytes | None = None) -> tuple[int, bytes]:
-    headers = {"Content-Type": "", "Authorization": "Bearer secret"}
+    headers = {"Content-Type": "", "Authorization": "Bearer secretsecretsecret"}
     try:
         with urllib.request.urlopen(
             urllib.request.Request(f"http://127.0.0.1:{port}{path}", body, headers), timeout=30

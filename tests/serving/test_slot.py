@@ -26,7 +26,7 @@ from tsforecast.serving.store import served
 
 Bundles = Callable[[str], Bundle]
 Serve = Callable[..., Client]
-KEY = {"Authorization": "Bearer päss-word".encode().decode("latin-1")}
+KEY = {"Authorization": "Bearer päss-word of sixteen".encode().decode("latin-1")}
 
 
 @pytest.fixture(scope="session")
@@ -59,7 +59,7 @@ def link(pair: dict[str, Bundle], tmp_path: Path) -> Link:
 @pytest.fixture
 def client(link: Link, serve: Serve, bundles: Bundles) -> Client:
     """Of what the link stands for."""
-    return serve(replace(bundles("wide"), path=link.path), admin_key="päss-word")
+    return serve(replace(bundles("wide"), path=link.path), admin_key="päss-word of sixteen")
 
 
 def reload(client: Client, query: str = "") -> Response:
@@ -186,7 +186,7 @@ def test_a_bundle_of_other_columns_is_taken_only_when_that_is_allowed(
 
 def test_the_environment_may_allow_other_columns(bundles: Bundles, link: Link, serve: Serve) -> None:
     start = replace(bundles("wide"), path=link.path)
-    client = serve(start, admin_key="päss-word", allow_schema_change="true")
+    client = serve(start, admin_key="päss-word of sixteen", allow_schema_change="true")
     link.to(bundles("daily"))
     assert reload(client).json["swapped"]
     with refused(ConfigError, where="TSFORECAST_ALLOW_SCHEMA_CHANGE", got="'perhaps'"):
@@ -209,7 +209,7 @@ def test_without_a_key_there_is_no_such_route(bundles: Bundles, serve: Serve, ke
 
 def test_with_another_key_nothing_is_reloaded(bundles: Bundles, client: Client, link: Link) -> None:
     link.to(bundles("wide"))
-    wrong = ["", "Bearer ", "Bearer wrong", "päss-word".encode().decode("latin-1"), KEY["Authorization"] + "x"]
+    wrong = ["", "Bearer ", "Bearer wrong", KEY["Authorization"].removeprefix("Bearer "), KEY["Authorization"] + "x"]
     for given in wrong:
         answer = client("POST", "/admin/reload", headers={"Authorization": given})
         assert (answer.status, answer.json["code"]) == (401, "key")
@@ -217,6 +217,11 @@ def test_with_another_key_nothing_is_reloaded(bundles: Bundles, client: Client, 
     assert reload(client, "?allow=true").status == 400
     assert reload(client, "?allow_schema_change=perhaps").status == 422
     assert client("GET", "/admin/reload").status == 405
+
+
+def test_a_short_admin_key_is_refused(bundles: Bundles, serve: Serve) -> None:
+    with refused(ConfigError, where="TSFORECAST_ADMIN_KEY", got=None, allowed="16 characters or more"):
+        serve(bundles("wide"), admin_key="secret")
 
 
 @pytest.fixture

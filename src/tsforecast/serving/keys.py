@@ -80,8 +80,10 @@ class Keys:
         RequestError
             It needs one, and has none or another.
         """
-        if not self.needed(scope["path"].removeprefix(scope.get("root_path", ""))):
-            return None
+        return self.named(headers) if self.needed(scope["path"].removeprefix(scope.get("root_path", ""))) else None
+
+    def named(self, headers: Mapping[bytes, bytes]) -> str:
+        """The name of the key in the head of a request; a RequestError where there is none, or another."""
         scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
         digest = sha256(given.strip()).digest()
         names = [name for name, own in self.digests.items() if hmac.compare_digest(own, digest)]  # compared with all

@@ -53,12 +53,15 @@ class Settings:
         Raises
         ------
         ConfigError
-            A variable is not a positive number, or a flag neither true nor false.
+            A variable is not a positive number, a flag neither true nor false, or the admin key short.
         """
         hosts = [host.strip() for host in os.environ.get("TSFORECAST_HOSTS", "").lower().split(",")]
         found: dict[str, Any] = {"hosts": tuple(filter(None, hosts))}
         variable = "TSFORECAST_ALLOW_SCHEMA_CHANGE"
         found["allow_schema_change"] = flag(variable, os.environ.get(variable, ""))
+        if 0 < len(os.environ.get(ADMIN_KEY, "")) < 16:
+            fix = "openssl rand -hex 24"
+            raise ConfigError("this key is too short", where=ADMIN_KEY, allowed="16 characters or more", fix=fix)
         for each in fields(cls):
             variable, kind = f"TSFORECAST_{each.name.upper()}", float if isinstance(each.default, float) else int
             if each.name in found or not (text := os.environ.get(variable)):
