@@ -173,7 +173,8 @@ def test_a_bad_file_is_a_4xx_in_the_same_shape(client: Client, body: bytes, says
 
 def test_a_wrong_parameter_path_or_method_has_the_same_shape(client: Client) -> None:
     for method, path, status in (("POST", "/forecast_csv?horizon=x", 400), ("POST", "/forecast_csv?levels=7", 400),
-                                 ("POST", "/forecast_csv?leves=90", 400), ("GET", "/nope", 404),
+                                 ("POST", "/forecast_csv?leves=90", 400), ("POST", "/forecast?horizon=2", 400),
+                                 ("GET", "/nope", 404),
                                  ("POST", "/forecast_csv?horizon=" + "[" * 5000, 400),
                                  ("POST", "/forecast_csv?horizon=1&horizon=2", 400),
                                  ("POST", "/forecast_csv?horizon=null", 400), ("POST", "/forecast/", 404),

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -101,6 +101,7 @@ def create_app() -> FastAPI:
     @app.post("/forecast", operation_id="forecast", responses=REFUSED | {200: {"model": Answer}})
     async def forecast(request: Request) -> Response:
         """Forecast one or many series from their latest rows."""
+        _check_parameters(request, ())
         live = server.slot.live
         content = await server.forecast(live, live.engine.read, live.engine.write, await request.body())
         return Response(content, media_type="application/json")
@@ -109,10 +110,7 @@ def create_app() -> FastAPI:
     async def forecast_csv(request: Request) -> Response:
         """A CSV file in, as the body or as the form field `file`; a CSV file out."""
         live, query = server.slot.live, request.query_params
-        names = [name for name, _ in query.multi_items()]
-        if wrong := [name for name in names if name not in ("horizon", "levels") or names.count(name) > 1]:
-            what, allowed = "there is no such parameter, or it is there twice", "horizon and levels, each once"
-            raise RequestError(what, where="query", got=wrong[0], allowed=allowed)
+        _check_parameters(request, ("horizon", "levels"))
         horizon = _number(query["horizon"]) if "horizon" in query else None
         parts = query["levels"].split(",") if query.get("levels") else []
         levels = [_number(part) for part in parts] if "levels" in query else None
@@ -164,6 +162,14 @@ def create_app() -> FastAPI:
     app.add_exception_handler(HTTPException, no_route)
     add_page(app)
     return app
+
+
+def _check_parameters(request: Request, allowed: Sequence[str]) -> None:
+    """Refuse what would not be read: `/forecast?horizon=2` is not a shorter forecast."""
+    names = [name for name, _ in request.query_params.multi_items()]
+    if wrong := [name for name in names if name not in allowed or names.count(name) > 1]:
+        what, told = "there is no such parameter, or it is there twice", allowed or "none: the body says it all"
+        raise RequestError(what, where="query", got=wrong[0], allowed=told)
 
 
 async def _file(request: Request, settings: Settings) -> bytes:

@@ -69,8 +69,8 @@ class Keys:
 
     def needed(self, path: str) -> bool:
         """Whether a path needs a key; one that there is not needs one too."""
-        free = (*_FREE, *(() if self.for_all else _TOLD))
-        return bool(self.digests) and path not in free and not path.startswith("/ui/")
+        free = path in _FREE or path.startswith("/ui/") or (path in _TOLD and not self.for_all)
+        return bool(self.digests) and not free
 
     def check(self, scope: Scope, headers: Mapping[bytes, bytes]) -> str | None:
         """The name of the key that a request has; None where it needs none.
