@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import orjson
 import pandas as pd
 import pytest
 
+from tests.serving.browser import Seen
 from tsforecast.bundle import golden
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.data.frames import to_panel
@@ -183,3 +185,27 @@ def request(bundle: Bundle) -> dict[str, Any]:
     """A fresh copy of the golden request."""
     copied: dict[str, Any] = orjson.loads(orjson.dumps(Engine(bundle).example))
     return copied
+
+
+@pytest.fixture(scope="session")
+def look(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
+    """A browser without a window, and what it looks at."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("needs chromium, which is not installed")
+    found = Seen(chromium, tmp_path_factory.mktemp("browser"))
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="session")
+def shop(look: Seen, bundles: Callable[[str], Bundle], tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Bundle]:
+    """A bundle of three series with an evaluation beside a baseline, as a run leaves it, and where it is served."""
+    mine = {"mae": 0.5, "mse": 0.4, "mae_raw": 1.25, "rmse_raw": 2.5, "mase": 0.5, "smape": 0.1, "windows": 40.0}
+    steps = {"coverage-90": [0.9, 0.91, 0.92, 0.93, 0.94, 0.95], "coverage-80": [0.8] * H}
+    judged = {"model": "ridge", "part": "test", "stride": 1, "by_step": steps}
+    judged["scores"] = {"naive": {**mine, "mae_raw": 2.75}, "ridge": mine}
+    about = {"name": "shop load", "chosen_until": "2024-01-05 00:00:00", "evaluation": judged}
+    bundle = bundles("long")
+    bundle = replace(bundle, metadata={**bundle.metadata, **about}).save(tmp_path_factory.mktemp("scored") / "bundle")
+    return look.serve(bundle), bundle

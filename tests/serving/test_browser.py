@@ -6,12 +6,10 @@ import asyncio
 import io
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,42 +17,12 @@ import pandas as pd
 import pytest
 
 from tests.serving.browser import Seen, chart, table, text
-from tests.serving.conftest import SHAPES, H, L, frame, trained
+from tests.serving.conftest import SHAPES, H, L
 from tsforecast.bundle.bundle import Bundle
-from tsforecast.data.schema import Schema
 
 Bundles = Callable[[str], Bundle]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-seen = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium, which is not installed")
-BAD = "<img src=x onerror=document.title='hacked'>"
-SCORES = {"mae": 0.5, "mse": 0.4, "mae_raw": 1.25, "rmse_raw": 2.5, "mase": 0.5, "smape": 0.1, "windows": 40.0}
 
 
-def scored(bundle: Bundle, place: Path) -> Bundle:
-    """The bundle with an evaluation beside a baseline, as a run leaves it."""
-    steps = {"coverage-90": [0.9, 0.91, 0.92, 0.93, 0.94, 0.95], "coverage-80": [0.8] * H}
-    judged = {"model": "ridge", "part": "test", "stride": 1, "by_step": steps}
-    judged["scores"] = {"naive": {**SCORES, "mae_raw": 2.75}, "ridge": SCORES}
-    metadata = {**bundle.metadata, "name": "shop load", "chosen_until": "2024-01-05 00:00:00", "evaluation": judged}
-    return replace(bundle, metadata=metadata).save(place)
-
-
-@pytest.fixture(scope="module")
-def look(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
-    assert CHROMIUM is not None
-    found = Seen(CHROMIUM, tmp_path_factory.mktemp("browser"))
-    yield found
-    found.close()
-
-
-@pytest.fixture(scope="module")
-def shop(look: Seen, bundles: Bundles, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Bundle]:
-    """A scored bundle of three series, and where it is served."""
-    bundle = scored(bundles("long"), tmp_path_factory.mktemp("scored") / "bundle")
-    return look.serve(bundle), bundle
-
-
-@seen
 def test_when_a_file_is_dropped_then_chart_table_and_download_are_the_forecast(
     look: Seen, shop: tuple[str, Bundle], tmp_path: Path
 ) -> None:
@@ -98,7 +66,6 @@ def test_when_a_file_is_dropped_then_chart_table_and_download_are_the_forecast(
     assert browser.complaints() == []
 
 
-@seen
 def test_when_steps_and_levels_are_chosen_then_only_they_are_there(look: Seen, shop: tuple[str, Bundle]) -> None:
     browser = look.open(shop[0])
     browser.run("$('example').click()")
@@ -111,7 +78,6 @@ def test_when_steps_and_levels_are_chosen_then_only_they_are_there(look: Seen, s
     assert "horizon=2&levels=80" in browser.run("$('curl').textContent")
 
 
-@seen
 def test_what_is_served_stands_on_the_page(look: Seen, shop: tuple[str, Bundle]) -> None:
     browser = look.open(shop[0])
     assert text(browser, "name") == "shop load"
@@ -126,24 +92,6 @@ def test_what_is_served_stands_on_the_page(look: Seen, shop: tuple[str, Bundle])
     assert table(browser, "steps")["90 %"].iloc[0] == "90.0 %"
 
 
-@seen
-def test_when_rows_are_refused_then_every_problem_is_there_with_its_rows(look: Seen, shop: tuple[str, Bundle]) -> None:
-    data = SHAPES["long"][0].copy()
-    data.loc[145, "date"] = data.loc[144, "date"]
-    browser = look.open(shop[0])
-    browser.run(f"$('text').value = {json.dumps(data.to_csv(index=False))}; $('ask').requestSubmit()")
-    browser.wait("document.getElementById('problems').textContent")
-    told = [
-        each.split(" (")[0]
-        for each in browser.run("[...document.querySelectorAll('#problems li')].map((each) => each.innerText)")
-    ]
-    assert told == ["duplicate timestamps", "gaps against freq 'h', 1 timestamps missing, before"]
-    rows = browser.run("[...$('problems').querySelectorAll('tbody tr')].map((row) => row.innerText.split('\\t'))")
-    assert [row[:2] for row in rows] == [[str(i + 2), str(data.loc[i, "date"])] for i in (145, 146)]
-    assert browser.run("$('found').hidden")
-
-
-@seen
 def test_when_another_bundle_is_served_then_the_page_tells_of_the_one_that_answered(
     look: Seen, bundles: Bundles, shop: tuple[str, Bundle], tmp_path: Path
 ) -> None:
@@ -158,7 +106,6 @@ def test_when_another_bundle_is_served_then_the_page_tells_of_the_one_that_answe
     assert list(table(browser, "scores")["model"]) == ["ridge (served)", "naive"]
 
 
-@seen
 def test_rows_pasted_from_a_spreadsheet_become_the_csv_that_is_read(look: Seen, shop: tuple[str, Bundle]) -> None:
     data = SHAPES["long"][0].assign(note='a, "b"')
     browser = look.open(shop[0])
@@ -171,7 +118,6 @@ def test_rows_pasted_from_a_spreadsheet_become_the_csv_that_is_read(look: Seen, 
     assert "3 series" in text(browser, "status")
 
 
-@seen
 def test_when_the_server_wants_a_key_then_it_is_asked_for_and_stays_out_of_what_is_copied(
     look: Seen, bundles: Bundles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,69 +149,6 @@ def test_when_the_server_wants_a_key_then_it_is_asked_for_and_stays_out_of_what_
     browser.run("sessionStorage.clear()")
 
 
-@seen
-def test_when_the_server_is_gone_then_the_page_says_so_and_goes_on(look: Seen, bundles: Bundles) -> None:
-    browser = look.open(look.serve(bundles("wide")))
-    server, thread = look.servers.pop()
-    server.should_exit = True
-    thread.join()
-    browser.run("$('example').click()")
-    browser.wait("$('problems').textContent")
-    assert "the server cannot be reached" in text(browser, "problems")
-
-
-@seen
-def test_a_refused_row_to_forecast_is_shown_as_it_stands_in_the_file(look: Seen, bundles: Bundles) -> None:
-    browser = look.open(look.serve(bundles("covariates")))
-    lines = str(browser.run("example")).splitlines()
-    cells = lines[L + 2].split(",")
-    cells[lines[0].split(",").index("price")] = "oops"
-    lines[L + 2] = ",".join(cells)
-    browser.run(f"$('text').value = {json.dumps(chr(10).join(lines))}; $('ask').requestSubmit()")
-    browser.wait("document.getElementById('problems').textContent")
-    row = browser.run("document.querySelector('#problems tbody tr').innerText.split('\\t')")
-    assert row == [str(L + 3), *cells]
-
-
-@seen
-def test_a_cell_that_is_refused_is_never_markup(look: Seen, shop: tuple[str, Bundle]) -> None:
-    data = SHAPES["long"][0].astype({"load": object})
-    data.loc[140, "load"] = BAD
-    browser = look.open(shop[0])
-    browser.run(f"$('text').value = {json.dumps(data.to_csv(index=False))}; $('ask').requestSubmit()")
-    browser.wait("document.getElementById('problems').textContent")
-    assert text(browser, "problems").count(BAD) == 2, "in what is said, and in the row"
-    assert browser.run("document.images.length") == 0
-    assert "hacked" not in browser.run("document.title")
-
-
-@seen
-def test_a_script_that_comes_with_markup_is_not_run(look: Seen, shop: tuple[str, Bundle]) -> None:
-    browser = look.open(shop[0])
-    browser.run("""document.body.insertAdjacentHTML('beforeend', '<img src="ui/none" onerror="window.evil = 1">');
-        const script = document.createElement('script'); script.textContent = 'window.evil = 2';
-        document.body.append(script); document.images[0].decode().catch(() => 0)""")
-    assert browser.run("window.evil") is None
-    assert sum("Content Security Policy" in each for each in browser.complaints()) >= 2
-
-
-@seen
-def test_names_from_the_data_are_never_markup(look: Seen, tmp_path: Path) -> None:
-    data = frame(2).rename(columns={"load": BAD, "shop": "<b>id"})
-    data["<b>id"] = BAD + data["<b>id"]
-    schema = Schema("date", "<b>id", (BAD, "visits"), freq="h", units={BAD: "<i>W"})
-    browser = look.open(look.serve(trained(data, schema, tmp_path / "bundle")))
-    data.to_csv(tmp_path / "<b>rows.csv", index=False)
-    browser.drop(tmp_path / "<b>rows.csv")
-    browser.wait("!document.getElementById('found').hidden")
-    assert browser.run("[...$('channel').options].map((each) => each.text)") == [BAD, "visits"]
-    assert BAD in text(browser, "numbers")
-    assert browser.run("document.images.length + document.querySelectorAll('b, i').length") == 0
-    assert "hacked" not in browser.run("document.title")
-    assert browser.complaints() == []
-
-
-@seen
 @pytest.mark.parametrize("shape", ["wide", "daily", "monthly", "zoned", "covariates", "holes"])
 def test_the_example_of_every_kind_of_model_is_drawn(look: Seen, bundles: Bundles, shape: str) -> None:
     bundle = bundles(shape)
@@ -284,7 +167,6 @@ def test_the_example_of_every_kind_of_model_is_drawn(look: Seen, bundles: Bundle
     assert browser.complaints() == []
 
 
-@seen
 def test_all_of_it_can_be_done_with_the_keyboard(look: Seen, shop: tuple[str, Bundle]) -> None:
     browser = look.open(shop[0])
     reached: list[str] = []
@@ -303,7 +185,6 @@ def test_all_of_it_can_be_done_with_the_keyboard(look: Seen, shop: tuple[str, Bu
     assert browser.run(unnamed) == 0
 
 
-@seen
 def test_in_the_dark_the_ground_is_dark_and_the_charts_are_drawn_anew(look: Seen, shop: tuple[str, Bundle]) -> None:
     browser = look.open(shop[0])
     browser.run("$('example').click()")
