@@ -49,6 +49,7 @@ def test_when_a_file_is_dropped_then_chart_table_and_download_are_the_forecast(
         numbers = table(browser, "numbers")
         assert list(pd.to_datetime(numbers["time"])) == list(own["ds"])
         np.testing.assert_array_equal(numbers["forecast"].astype(np.float32), own["y_hat"].to_numpy(np.float32))
+    assert browser.run("$('series').checkVisibility()")
     browser.run("document.getElementById('download').click()")
     file = look.home / "shop's rows-forecast.csv"
     deadline = time.monotonic() + 20
@@ -163,6 +164,8 @@ def test_the_example_of_every_kind_of_model_is_drawn(look: Seen, bundles: Bundle
         np.testing.assert_allclose(past[:L], np.array(bundle.golden["history"][channel], float))
         golden = np.array(bundle.golden["values"])[0, :, bundle.channels.index(channel)]
         np.testing.assert_allclose(ahead[L:], golden, rtol=1e-5)
+    assert browser.run("$('channel').checkVisibility()") == (len(bundle.channels) > 1), "there is something to choose"
+    assert not browser.run("$('series').checkVisibility()")
     assert browser.run("document.documentElement.scrollWidth <= innerWidth"), "a phone need not scroll sideways"
     assert browser.complaints() == []
 
