@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from serving import BARE_ASGI, HERE, PYTHON, SERVERS, load, server, status
+from serving import BARE_ASGI, HERE, PYTHON, SERVERS, cpu, load, server, status
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.serving.engine import Engine
 
@@ -71,8 +71,19 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0)
     arguments = parser.parse_args()
-    print("| bundle | rows | kB | reading, ms | ASGI, requests/s | p99 ms | bare FastAPI | ratio of rates |")
-    print("|---" * 8 + "|")
+    names = (
+        "bundle",
+        "rows",
+        "kB",
+        "reading, ms",
+        "ASGI, requests/s",
+        "bare FastAPI",
+        "ratio",
+        "CPU ms a request",
+        "bare",
+    )
+    print(f"| {' | '.join(names)} |")
+    print("|---" * 9 + "|")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         (folder / "bare_asgi.py").write_text(BARE_ASGI)
@@ -81,20 +92,23 @@ def main() -> None:
             body.write_text(json.dumps(example, separators=(",", ":")))
             rows = len(next(iter(example["history"].values())))
             with (
-                server(SERVERS["ASGI"], folder, bundle) as (_, port, _seconds),
-                server(SERVERS["bare FastAPI"], folder, bundle) as (_, bare, _bare_seconds),
+                server(SERVERS["ASGI"], folder, bundle) as (ours, port, _),
+                server(SERVERS["bare FastAPI"], folder, bundle) as (theirs, bare, _),
             ):
                 assert status(port, "/forecast", body.read_bytes()) == 200
                 found: dict[int, list[dict[str, Any]]] = {port: [], bare: []}
+                of = {port: ours, bare: theirs}
                 for _ in range(arguments.rounds):
                     for each, runs in found.items():
-                        runs.append(load(each, body, 1, arguments.seconds))
-                        assert set(runs[-1]["statuses"]) == {"200"}, runs[-1]
+                        before = cpu(of[each])
+                        run = load(each, body, 1, arguments.seconds)
+                        assert set(run["statuses"]) == {"200"}, run
+                        runs.append({**run, "cpu": (cpu(of[each]) - before) / run["statuses"]["200"] * 1e3})
             rate, its = (median(run["rate"] for run in runs) for runs in found.values())
             ratio = median(a["rate"] / b["rate"] for a, b in zip(*found.values(), strict=True))
             sizes = f"{rows} | {body.stat().st_size / 1e3:.0f} | {reading(bundle, body.read_bytes()):.2f}"
-            p99 = median(run["p99"] for run in found[port])
-            print(f"| {name} | {sizes} | {rate:.0f} | {p99:.2f} | {its:.0f} | {ratio:.2f} x |")
+            used = " | ".join(f"{median(run['cpu'] for run in runs):.2f}" for runs in found.values())
+            print(f"| {name} | {sizes} | {rate:.0f} | {its:.0f} | {ratio:.2f} x | {used} |")
 
 
 if __name__ == "__main__":
