@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -46,6 +47,20 @@ def client(store: Path) -> Any:
 
 def recorded(store: Path, run_id: str) -> Any:
     return client(store).get_run(run_id)
+
+
+def test_a_user_without_a_name_as_in_a_container_is_recorded_by_its_number(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nobody(*_: Any) -> Any:
+        raise KeyError("getpwuid(): uid not found")
+
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    with tracker(store).run("numbered", {}, out=tmp_path) as run:
+        pass
+    assert recorded(store, run.id).data.tags["mlflow.user"] == f"user {os.getuid()}"
 
 
 def test_when_a_run_ends_well_then_everything_it_was_told_can_be_read_back(store: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import os
 import platform
@@ -148,6 +149,14 @@ def _first(file: Path, key: str) -> str | None:
     """What the first line `key: value` of a file says."""
     lines = file.read_text(errors="replace").splitlines() if file.is_file() else ()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), None)
+
+
+def user() -> str:
+    """Who runs this process; in a container a user may have a number and no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"user {os.getuid()}"
 
 
 def git(directory: Path) -> dict[str, Any] | None:

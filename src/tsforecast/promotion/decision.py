@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
 import re
@@ -16,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from tsforecast.bundle.provenance import user
 from tsforecast.errors import TsforecastError
 from tsforecast.files import strict, write
 from tsforecast.markdown import table
@@ -52,7 +52,7 @@ class Decision:
         now = datetime.now(UTC)
         name = re.sub(r"[^\w.-]+", "-", record["model"])
         folder = place / f"{name}-{now:%Y-%m-%d_%H-%M-%S}-{secrets.token_hex(3)}"
-        about = {"by": _user(), "host": socket.gethostname(), "at": now.isoformat(timespec="milliseconds")}
+        about = {"by": user(), "host": socket.gethostname(), "at": now.isoformat(timespec="milliseconds")}
         return cls(strict({**BLANK, **record, **about}), folder)
 
     @property
@@ -134,13 +134,6 @@ class Decision:
             seen = f", without {over['left_out']:,} whose rows one of them has seen" * bool(over["left_out"])
             lines.append(f"  over {over['count']:,} {over['part']} windows, {span}{seen}")
         return "\n".join([*lines, f"\nRecord  {os.path.relpath(self.folder / 'decision.md')}"])
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # in a container it may have no name
-        return f"user {os.getuid()}"
 
 
 def _shown(scores: Mapping[str, Mapping[str, float | None]]) -> pd.DataFrame:

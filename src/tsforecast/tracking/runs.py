@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
 import json
 import logging
 import os
@@ -248,7 +247,7 @@ def _source(out: Path) -> dict[str, str]:
     file = out / provenance.FILE
     origin = json.loads(file.read_text(encoding="utf-8")) if file.exists() else provenance.provenance()
     git = origin.get("git") or {}
-    tags = {"mlflow.user": getpass.getuser(), "mlflow.source.name": sys.argv[0], "mlflow.source.type": "LOCAL"}
+    tags = {"mlflow.user": provenance.user(), "mlflow.source.name": sys.argv[0], "mlflow.source.type": "LOCAL"}
     tags |= {f"mlflow.source.git.{key}": git[key] for key in ("commit", "branch") if git.get(key)}
     return tags | provenance.tags(origin)
 
