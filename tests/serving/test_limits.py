@@ -134,6 +134,22 @@ def test_one_request_that_cannot_be_read_or_written_spoils_no_other_of_its_batch
     assert found[0].body == found[3].body == alone
 
 
+def test_whoever_looks_on_sees_each_request_that_is_forecast_from_and_its_forecast(
+    bundles: Bundles, serve: Serve
+) -> None:
+    client, asked, seen = serve(bundles("wide")), request(bundles("wide")), list[tuple[Any, Any]]()
+    client.app.state.server.slot.live.answers.seen = lambda *each: seen.append(each)
+
+    async def crowd() -> list[Any]:
+        return await asyncio.gather(*(client.send("POST", "/forecast", body) for body in (asked, b"{", asked)))
+
+    assert [each.status for each in asyncio.run(crowd())] == [200, 400, 200]
+    assert client("POST", "/forecast", asked).status == 200
+    assert len(seen) == 3
+    for of, found in seen:
+        assert found.point.tobytes() == bundles("wide").predictions([of])[0].point.tobytes()
+
+
 @pytest.mark.parametrize(
     ("path", "kind", "status"),
     [

@@ -20,6 +20,7 @@ from tsforecast.bundle.request import Prediction
 from tsforecast.bundle.request import Request as Asked
 from tsforecast.errors import RequestError
 from tsforecast.serving.admin import add_admin
+from tsforecast.serving.batching import Batcher
 from tsforecast.serving.front import Bodies, Front
 from tsforecast.serving.keys import Keys, listening
 from tsforecast.serving.logs import log_as_json
@@ -28,16 +29,23 @@ from tsforecast.serving.openapi import CSV, REFUSED, UNREAD, Answer, Description
 from tsforecast.serving.page import add_page
 from tsforecast.serving.refusals import as_json, no_route, refused
 from tsforecast.serving.settings import ADMIN_KEY, Settings
-from tsforecast.serving.slot import Live, Slot
+from tsforecast.serving.slot import Factory, Live, Slot
 from tsforecast.serving.watch import Watch
 
 _LARGE = 64 * 1024  # bytes of a body that is read in a thread, so that the event loop answers others meanwhile
 
 
 class Server:
-    """What the routes share: what is served, settings and counters; `start` it before the first request."""
+    """What the routes share: what is served, settings and counters; `start` it before the first request.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    answers
+        Makes who answers for a bundle.
+    """
+
+    def __init__(self, answers: Factory = Batcher) -> None:
+        self.answers = answers
         self.metrics = Metrics()
         self.draining = False
 
@@ -53,7 +61,7 @@ class Server:
         self.settings, self.keys = Settings.from_environment(), Keys.from_environment()
         self.keys.check_address(listening())
         self.bodies = Bodies(self.settings)
-        self.slot = Slot(self.settings, self.metrics, where)
+        self.slot = Slot(self.settings, self.metrics, where, self.answers)
         gc.collect()
         gc.freeze()  # what is loaded stays: no collection walks it again
         gc.set_threshold(50_000, 50, 50)
@@ -78,14 +86,14 @@ class Server:
         """
         if not live.engine.ready:
             raise refused(503)
-        if len(live.batcher.waiting) >= self.settings.queue:
+        if live.answers.waiting >= self.settings.queue:
             raise refused(429, where="requests", allowed=f"{self.settings.queue} at a time")
-        return await live.batcher.forecast(partial(read, body), write, large=len(body) > _LARGE)
+        return await live.answers.forecast(partial(read, body), write, large=len(body) > _LARGE)
 
 
-def create_app() -> FastAPI:
+def create_app(answers: Factory = Batcher) -> FastAPI:
     """The app; its server starts with the ASGI lifespan, or by `app.state.server.start()`."""
-    server = Server()
+    server = Server(answers)
     app = FastAPI(
         title="tsforecast",
         version=tsforecast.__version__,

@@ -8,14 +8,51 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from tsforecast.bundle.request import Prediction, Request
 from tsforecast.serving.engine import Engine
+from tsforecast.serving.metrics import Metrics
+from tsforecast.serving.settings import Settings
 
 _T = TypeVar("_T")
+Read: TypeAlias = Callable[[], Request]
+Write: TypeAlias = Callable[[Request, Prediction], bytes]
+Seen: TypeAlias = Callable[[Request, Prediction], None]
 _SHORT = 0.005  # seconds a lone forecast may hold the event loop: handing it to a thread costs other requests more
 _TOGETHER = 32  # requests answered at once at most, so that the first of many does not wait for the last
+
+
+class Answers(Protocol):
+    """Who answers the requests to one bundle: `Batcher` in this process, or another elsewhere.
+
+    Attributes
+    ----------
+    waiting
+        Requests that are not yet answered.
+    seen
+        Told each request that is forecast from, and its forecast; it must not hold the event loop for 0.2 ms.
+    """
+
+    seen: Seen | None
+
+    @property
+    def waiting(self) -> int: ...
+
+    async def forecast(self, read: Read, write: Write, *, large: bool = False) -> bytes:
+        """The answer to one request, as `write` gives it.
+
+        Parameters
+        ----------
+        large
+            Whether to read it takes long.
+
+        Raises
+        ------
+        TsforecastError
+            It cannot be read or answered.
+        """
+        ...
 
 
 def _tried(call: Callable[[], _T]) -> _T | Exception:
@@ -36,8 +73,8 @@ class Job:
         Whether to read it takes long: never on the event loop.
     """
 
-    read: Callable[[], Request]
-    write: Callable[[Request, Prediction], bytes]
+    read: Read
+    write: Write
     future: asyncio.Future[bytes]
     large: bool = False
 
@@ -61,32 +98,25 @@ class Batcher:
 
     A call takes what waits, up to `limit` series. While it runs in its thread, requests gather for the next: the batch
     grows with the load. A request that waits alone and is answered at once is not worth a thread.
-
-    Parameters
-    ----------
-    observe
-        Told the series and the requests of each call.
     """
 
-    def __init__(self, engine: Engine, limit: int, observe: Callable[[int, int], None] = lambda *_: None) -> None:
-        self.engine, self.limit, self.observe = engine, limit, observe
-        self.waiting: deque[Job] = deque()
+    def __init__(self, engine: Engine, settings: Settings, metrics: Metrics) -> None:
+        self.engine, self.limit, self.observe = engine, settings.batch, metrics.forecasts
+        self.seen: Seen | None = None
+        self._queue: deque[Job] = deque()
         self._work: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="forecast")
 
-    async def forecast(
-        self, read: Callable[[], Request], write: Callable[[Request, Prediction], bytes], *, large: bool = False
-    ) -> bytes:
-        """The answer to one request, as `write` gives it.
+    @property
+    def waiting(self) -> int:
+        """Requests that nobody has begun to answer."""
+        return len(self._queue)
 
-        Raises
-        ------
-        TsforecastError
-            It cannot be read or answered.
-        """
+    async def forecast(self, read: Read, write: Write, *, large: bool = False) -> bytes:
+        """The answer to one request; see `Answers`."""
         loop = asyncio.get_running_loop()
         job = Job(read, write, loop.create_future(), large)
-        self.waiting.append(job)
+        self._queue.append(job)
         if self._work is None or self._work.done():
             self._work = loop.create_task(self._answer_all())  # begins once all that has arrived stands in the queue
         return await job.future
@@ -94,8 +124,8 @@ class Batcher:
     async def _answer_all(self) -> None:
         """Answer what waits: on the loop, where it is short, else in the thread, until nothing waits any more."""
         loop = asyncio.get_running_loop()
-        while self.waiting:
-            lone = len(self.waiting) == 1 and self.waiting[0].brief(self.engine.seconds)
+        while self._queue:
+            lone = len(self._queue) == 1 and self._queue[0].brief(self.engine.seconds)
             for future, answer in self._answer() if lone else await loop.run_in_executor(self._thread, self._answer):
                 if future.done():
                     continue  # its caller has gone
@@ -108,9 +138,9 @@ class Batcher:
     def _answer(self) -> list[tuple[asyncio.Future[bytes], Any]]:
         """Take jobs from the queue and answer them, in one call of the engine."""
         batch, series = list[Job](), 0
-        while self.waiting and len(batch) < _TOGETHER and (not batch or series + self.waiting[0].series <= self.limit):
-            series += self.waiting[0].series
-            batch.append(self.waiting.popleft())
+        while self._queue and len(batch) < _TOGETHER and (not batch or series + self._queue[0].series <= self.limit):
+            series += self._queue[0].series
+            batch.append(self._queue.popleft())
         asked = [job.request for job in batch if isinstance(job.request, Request)]
         found = _tried(partial(self.engine.bundle.predictions, asked))
         predictions = iter([found] * len(asked) if isinstance(found, Exception) else found)
@@ -120,6 +150,8 @@ class Batcher:
         for job in batch:
             answer: Any = job.request
             if isinstance(job.request, Request) and isinstance(answer := next(predictions), Prediction):
+                if self.seen is not None:
+                    self.seen(job.request, answer)
                 answer = _tried(partial(job.write, job.request, answer))
             done.append((job.future, answer))
         return done

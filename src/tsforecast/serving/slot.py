@@ -6,13 +6,14 @@ import asyncio
 import logging
 import tempfile
 import weakref
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from tsforecast.errors import BundleError, ConfigError, TsforecastError
 from tsforecast.registry import Registry
-from tsforecast.serving.batching import Batcher
+from tsforecast.serving.batching import Answers, Batcher
 from tsforecast.serving.engine import Engine
 from tsforecast.serving.metrics import Metrics
 from tsforecast.serving.settings import Settings
@@ -20,6 +21,7 @@ from tsforecast.serving.store import asked, served
 from tsforecast.serving.watch import give_back
 
 log = logging.getLogger(__name__)
+Factory = Callable[[Engine, Settings, Metrics], Answers]
 # Of what `/model` tells: what a caller has built its requests and its reading of the answers on.
 _COLUMNS = ("layout", "time", "id", "freq", "timezone", "channels", "past", "known", "static")
 _CONTRACT = (*_COLUMNS, "context", "horizon", "levels")
@@ -39,7 +41,7 @@ class Live:
     """
 
     engine: Engine
-    batcher: Batcher
+    answers: Answers
     exact: str
 
     @property
@@ -61,6 +63,8 @@ class Slot:
     ----------
     where
         What `served` takes; looked up again by every `reload`.
+    answers
+        Makes who answers for a bundle.
 
     Raises
     ------
@@ -68,8 +72,10 @@ class Slot:
         There is nothing to serve, or it is to be looked for again although it is the same for ever.
     """
 
-    def __init__(self, settings: Settings, metrics: Metrics, where: str | None = None) -> None:
-        self.settings, self.metrics, self.where = settings, metrics, where
+    def __init__(
+        self, settings: Settings, metrics: Metrics, where: str | None = None, answers: Factory = Batcher
+    ) -> None:
+        self.settings, self.metrics, self.where, self.answers = settings, metrics, where, answers
         self._one = asyncio.Lock()
         self._assign(self._open())
         if settings.reload and self.live.exact == (said := where or asked()):
@@ -129,7 +135,7 @@ class Slot:
             found = served(self.where, Path(folder))
             self._tried = found.exact
             engine = Engine.open(found.path)
-        return Live(engine, Batcher(engine, self.settings.batch, self.metrics.forecasts), found.exact)
+        return Live(engine, self.answers(engine, self.settings, self.metrics), found.exact)
 
     def _check(self, live: Live, allow: bool) -> None:
         if not live.engine.ready:
