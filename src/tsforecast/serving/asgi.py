@@ -7,8 +7,9 @@ import gc
 import json
 import os
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from fastapi import FastAPI, Request, Response
@@ -99,10 +100,9 @@ def create_app(answers: Factory = Batcher) -> FastAPI:
         version=tsforecast.__version__,
         description=str(__doc__),
         redirect_slashes=False,
-        docs_url=None,  # these pages need scripts of another host
-        redoc_url=None,
+        openapi_url=None,  # FastAPI's knows of no bundle, and its pages need scripts of another host
     )
-    app.state.server, app.state.documented = server, None
+    app.state.server = server
     app.add_middleware(Front, server=server)
     app.router.route_class = Plain
 
@@ -110,14 +110,14 @@ def create_app(answers: Factory = Batcher) -> FastAPI:
     async def forecast(request: Request) -> Response:
         """Forecast one or many series from their latest rows."""
         _check_parameters(request, ())
-        live = server.slot.live
+        live: Live = request.scope["live"]
         content = await server.forecast(live, live.engine.read, live.engine.write, await request.body())
         return Response(content, media_type="application/json")
 
     @app.post("/forecast_csv", response_class=Response, responses=REFUSED | CSV)
     async def forecast_csv(request: Request) -> Response:
         """A CSV file in, as the body or as the form field `file`; a CSV file out."""
-        live, query = server.slot.live, request.query_params
+        live, query = cast(Live, request.scope["live"]), request.query_params
         _check_parameters(request, ("horizon", "levels"))
         horizon = _number(query["horizon"]) if "horizon" in query else None
         parts = query["levels"].split(",") if query.get("levels") else []
@@ -134,9 +134,9 @@ def create_app(answers: Factory = Batcher) -> FastAPI:
         return Response(content, headers=headers, media_type="text/csv")
 
     @app.get("/model", responses=UNREAD | {200: {"model": Description}})
-    async def model(_: Request) -> Response:
+    async def model(request: Request) -> Response:
         """What is served: columns, rows needed, horizon, intervals, scores."""
-        return as_json(server.slot.live.engine.describe())
+        return as_json(request.scope["live"].engine.describe())
 
     @app.get("/livez", responses=UNREAD | {200: {"model": Status}})
     async def livez(_: Request) -> Response:
@@ -144,9 +144,9 @@ def create_app(answers: Factory = Batcher) -> FastAPI:
         return as_json({"status": "alive"})
 
     @app.get("/readyz", responses=UNREAD | {200: {"model": Status}, 503: REFUSED[503]})
-    async def readyz(_: Request) -> Response:
+    async def readyz(request: Request) -> Response:
         """The golden request gave the golden answer, and the server is not about to stop."""
-        if server.draining or not server.slot.live.engine.ready:
+        if server.draining or not request.scope["live"].engine.ready:
             raise refused(503, got="it is about to stop" if server.draining else "another answer to its golden request")
         return as_json({"status": "ready"})
 
@@ -156,17 +156,17 @@ def create_app(answers: Factory = Batcher) -> FastAPI:
         content, kind = server.metrics.text()
         return Response(content, media_type=kind)
 
-    def openapi() -> dict[str, Any]:
-        engine = server.slot.live.engine
-        if app.state.documented != engine.bundle.digest:
-            app.openapi_schema, app.state.documented = None, engine.bundle.digest
-            add_bundle(document := FastAPI.openapi(app), engine)
-            add_keys(document, server.keys)
-        return dict(app.openapi_schema or {})
+    @app.get("/openapi.json", include_in_schema=False)
+    async def openapi(request: Request) -> Response:
+        document = deepcopy(app.openapi())  # what the routes say, once; with what the bundle adds it is told at once
+        add_bundle(document, request.scope["live"].engine)
+        add_keys(document, server.keys)
+        if prefix := request.scope.get("root_path"):
+            document["servers"] = [{"url": prefix}]
+        return as_json(document)
 
     if key := os.environ.get(ADMIN_KEY):
         add_admin(app, server, key)
-    app.openapi = openapi  # type: ignore[method-assign]
     app.add_exception_handler(HTTPException, no_route)
     add_page(app)
     return app

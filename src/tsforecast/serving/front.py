@@ -8,6 +8,7 @@ import random
 import re
 import time
 import traceback
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect
@@ -15,17 +16,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tsforecast.errors import RequestError, TsforecastError
 from tsforecast.serving.refusals import refusal, refused
+from tsforecast.serving.routes import Place
 from tsforecast.serving.settings import Settings
 
 if TYPE_CHECKING:
     from tsforecast.serving.asgi import Server
 
 log = logging.getLogger("tsforecast.serving")
-TAKES = {
-    "/forecast": ("application/json",),
-    "/forecast_csv": ("text/csv", "multipart/form-data"),
-}  # media types of the bodies that are forecast from: none that a foreign web page may post without being asked
-_PATHS = {*TAKES, "/model", "/livez", "/readyz", "/metrics", "/openapi.json", "/ui", "/admin/reload"}
 LEAVE = 2.0  # seconds that bodies on their way still have when the server is to stop
 _ITSELF = re.compile(r"localhost|[\d.]+|[\da-f.]*:[\da-f.:]*")  # an address cannot be pointed elsewhere
 _ID = re.compile(r"[\w.:@/+=-]{1,128}")
@@ -61,6 +58,7 @@ class Front:
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope = {**scope}  # a server keeps its own until the connection is used again, and with it what it names
         exchange = Exchange(self.server, scope, receive, send)
         try:
             await exchange.admit()
@@ -95,7 +93,9 @@ class Exchange:
         given = self.headers.get(b"x-request-id", b"").decode("latin-1")
         self.request_id = given if _ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
         self.status, self.size, self.held = 500, 0, 0
-        self.counted, self.close = scope["path"] in TAKES, True  # what is refused before it is there is not read on
+        self.place = Place.of(scope["path"].removeprefix(scope.get("root_path", "")))
+        self.counted = bool(self.place.route.takes)
+        self.close = True  # what is refused before it is there is not read on
         self.key: str | None = None  # the name of it
         self._body: bytes | None = None
         self._given_up: RequestError | None = None
@@ -103,7 +103,7 @@ class Exchange:
         self._time = asyncio.timeout(patience)
 
     async def admit(self) -> None:
-        """Read a body that is to be forecast from, unless there is a reason not to.
+        """Take the bundle that the request is about, and read a body that is to be forecast from, or say why not.
 
         Raises
         ------
@@ -112,8 +112,11 @@ class Exchange:
         ClientDisconnect
             The caller left before all of it had arrived.
         """
-        self.key = self.server.keys.check(self.scope, self.headers)
-        check_head(self.scope, self.headers, self.server.settings)
+        route = self.place.route
+        self.key = self.server.keys.check(route, self.headers)
+        check_head(self.scope, self.headers, self.server.settings, route.takes)
+        if route.bundle and route.loads:
+            self.scope["live"] = self.server.slot.live
         if self.counted:
             self._body = await self._read()
         self.close = False
@@ -171,7 +174,7 @@ class Exchange:
         server, scope = self.server, self.scope
         server.bodies.release(self)
         seconds = time.perf_counter() - self.began
-        server.metrics.request(scope["path"] if scope["path"] in _PATHS else "other", self.status, seconds)
+        server.metrics.request(self.place.path or "other", self.status, seconds)
         extra = {"request_id": self.request_id, "method": scope["method"], "path": scope["path"]}
         extra |= {"status": self.status, "bytes": self.size, "ms": round(seconds * 1e3, 2)}
         extra |= {"key": self.key} if self.key else {}
@@ -217,8 +220,8 @@ class Bodies:
         request.held = 0
 
 
-def check_head(scope: Scope, headers: dict[bytes, bytes], settings: Settings) -> None:
-    """Refuse what need not be read.
+def check_head(scope: Scope, headers: dict[bytes, bytes], settings: Settings, takes: Sequence[str] = ()) -> None:
+    """Refuse what need not be read; `takes` are the media types of a body that is.
 
     Raises
     ------
@@ -232,7 +235,7 @@ def check_head(scope: Scope, headers: dict[bytes, bytes], settings: Settings) ->
     host = headers.get(b"host", b"localhost").decode("latin-1").lower()
     if not _is_ours(host, scope, settings):
         raise refused(421, where="Host", got=host[:100])
-    if (takes := TAKES.get(scope["path"])) and scope["method"] == "POST":
+    if takes and scope["method"] == "POST":
         coding = headers.get(b"content-encoding", b"identity").decode("latin-1").lower()
         kind = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
         if coding != "identity":

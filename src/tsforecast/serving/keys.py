@@ -11,18 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tsforecast.errors import ConfigError
 from tsforecast.serving.refusals import refused
+from tsforecast.serving.routes import Route
 from tsforecast.serving.settings import flag
 
-if TYPE_CHECKING:
-    from starlette.types import Scope
-
 KEYS, FOR_ALL, OPEN = "TSFORECAST_KEYS", "TSFORECAST_KEYS_FOR_ALL", "TSFORECAST_OPEN"
-_FREE = ("/livez", "/readyz", "/ui", "/admin/reload")  # probes and a page without data; reloading has a key of its own
-_TOLD = ("/model", "/metrics", "/openapi.json")
 _NAME, _KEY = re.compile(r"[\w.@-]{1,64}"), re.compile(r"[!-+\--~]{16,}")  # a key is printable, without , and spaces
 _ALLOWED = "a file with a line name:key for each, or name:key,name:key; a key has 16 characters or more"
 
@@ -67,12 +62,11 @@ class Keys:
                 raise ConfigError("there is no key", where=KEYS, allowed=_ALLOWED)
         return cls(found, *(flag(name, os.environ.get(name, "")) for name in (FOR_ALL, OPEN)))
 
-    def needed(self, path: str) -> bool:
-        """Whether a path needs a key; one that there is not needs one too."""
-        free = path in _FREE or path.startswith("/ui/") or (path in _TOLD and not self.for_all)
-        return bool(self.digests) and not free
+    def needed(self, route: Route) -> bool:
+        """Whether a route needs one of these keys."""
+        return bool(self.digests) and (route.key == "always" or (route.key == "told" and self.for_all))
 
-    def check(self, scope: Scope, headers: Mapping[bytes, bytes]) -> str | None:
+    def check(self, route: Route, headers: Mapping[bytes, bytes]) -> str | None:
         """The name of the key that a request has; None where it needs none.
 
         Raises
@@ -80,7 +74,7 @@ class Keys:
         RequestError
             It needs one, and has none or another.
         """
-        return self.named(headers) if self.needed(scope["path"].removeprefix(scope.get("root_path", ""))) else None
+        return self.named(headers) if self.needed(route) else None
 
     def named(self, headers: Mapping[bytes, bytes]) -> str:
         """The name of the key in the head of a request; a RequestError where there is none, or another."""

@@ -14,6 +14,7 @@ from tsforecast.serving.body import may_hold
 from tsforecast.serving.engine import Engine
 from tsforecast.serving.keys import Keys
 from tsforecast.serving.refusals import KINDS
+from tsforecast.serving.routes import Place
 
 Numbers = dict[str, list[float]]
 
@@ -189,6 +190,6 @@ def add_keys(document: dict[str, Any], keys: Keys) -> None:
         }
         document["components"]["securitySchemes"] = {"key": scheme}
     for path, operations in document["paths"].items():
-        for operation in operations.values() if keys.needed(path) else ():
+        for operation in operations.values() if keys.needed(Place.of(path).route) else ():
             operation["security"] = [{"key": []}]
             operation["responses"]["401"] = _refused(401)

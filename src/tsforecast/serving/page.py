@@ -32,7 +32,7 @@ def add_page(app: FastAPI) -> None:
     tags = {name: f'"{hashlib.sha256(content).hexdigest()[:32]}"' for name, content in files.items()}
 
     async def page(request: Request) -> Response:
-        name = request.path_params.get("name", _INDEX)
+        name = request.path_params.get("file", _INDEX)
         if name not in files or request.url.path.endswith(f"/{_INDEX}"):  # whose links are those of `/ui`
             raise HTTPException(404)
         headers = {**_HEADERS, "ETag": tags[name]}
@@ -45,5 +45,5 @@ def add_page(app: FastAPI) -> None:
     async def slash(_: Request) -> Response:
         return RedirectResponse("../ui")  # relative: a proxy may have put a prefix before it
 
-    for path, endpoint in {"/ui": page, "/ui/": slash, "/ui/{name}": page}.items():
+    for path, endpoint in {"/ui": page, "/ui/": slash, "/ui/{file}": page}.items():
         app.add_route(path, endpoint, methods=["GET"], include_in_schema=False)

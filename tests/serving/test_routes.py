@@ -1,0 +1,40 @@
+"""Every path stands in the one table, which says what it takes and who may ask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.serving.conftest import Client, request
+from tsforecast.bundle.bundle import Bundle
+from tsforecast.serving.asgi import create_app
+from tsforecast.serving.routes import ROUTES, Place
+
+
+def test_every_path_that_is_answered_stands_in_the_table_and_every_line_of_it_is_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TSFORECAST_ADMIN_KEY", "a key of sixteen letters")
+    assert {str(getattr(route, "path", "")) for route in create_app().routes} == {*ROUTES}
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [("/forecast", "/forecast"), ("/ui/", "/ui/"), ("/ui/app.js", "/ui/{file}"), ("/ui/a/b", None),
+     ("/forecast/", None), ("", None), ("/nope", None), ("/ui/{file}", "/ui/{file}")],
+)  # fmt: skip
+def test_a_path_is_found_by_its_shape(path: str, found: str | None) -> None:
+    assert Place.of(path).path == found
+    assert Place.of(path).route.key == (ROUTES[found].key if found else "always")
+
+
+def test_behind_a_prefix_the_limits_and_the_document_are_the_same(
+    bundles: Callable[[str], Bundle], serve: Callable[..., Client]
+) -> None:
+    client, asked = serve(bundles("wide"), max_body=0.01), request(bundles("wide"))
+    client.app.root_path = "/forecasts"  # as uvicorn's --root-path, which stands before the path as well
+    assert client("POST", "/forecasts/forecast", b" " * 20_000).status == 413
+    assert client("POST", "/forecasts/forecast", asked).json["digest"] == bundles("wide").digest
+    assert client("GET", "/forecasts/openapi.json").json["servers"] == [{"url": "/forecasts"}]
+    assert 'path="/forecast",status="413"' in client("GET", "/forecasts/metrics").body.decode()
