@@ -66,13 +66,21 @@ class BundleError(TsforecastError):
 
 
 class RequestError(TsforecastError):
-    """A request that cannot be answered whatever its rows say; `status` is that of the answer over HTTP."""
+    """A request that cannot be answered whatever its rows say.
+
+    Parameters
+    ----------
+    status
+        Of the answer over HTTP.
+    wait
+        Seconds after which it may be, where it is a matter of time.
+    """
 
     code = "request"
 
-    def __init__(self, what: str, *, status: int = 400, code: str = "request", **parts: Any) -> None:
+    def __init__(self, what: str, *, status: int = 400, code: str = "request", wait: int = 1, **parts: Any) -> None:
         super().__init__(what, **parts)
-        self.status, self.code = status, code
+        self.status, self.code, self.wait = status, code, wait
 
 
 class OutputError(TsforecastError):

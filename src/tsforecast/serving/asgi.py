@@ -28,6 +28,7 @@ from tsforecast.serving.logs import log_as_json
 from tsforecast.serving.metrics import Metrics
 from tsforecast.serving.openapi import CSV, REFUSED, UNREAD, Answer, Description, Plain, Status, add_bundle, add_keys
 from tsforecast.serving.page import add_page
+from tsforecast.serving.rates import Rates
 from tsforecast.serving.refusals import as_json, no_route, refused
 from tsforecast.serving.settings import ADMIN_KEY, Settings
 from tsforecast.serving.slot import Factory, Live, Slot
@@ -47,7 +48,7 @@ class Server:
 
     def __init__(self, answers: Factory = Batcher) -> None:
         self.answers = answers
-        self.metrics = Metrics()
+        self.metrics, self.rates = Metrics(), Rates()
         self.draining = False
 
     def start(self, where: str | None = None) -> None:

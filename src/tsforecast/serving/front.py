@@ -115,6 +115,8 @@ class Exchange:
         route = self.place.route
         self.key = self.server.keys.check(route, self.headers)
         check_head(self.scope, self.headers, self.server.settings, route.takes)
+        if self.counted and route.key != "own" and (rate := self.server.keys.rate(self.key)):
+            self.server.rates.take(self.key, rate)
         if route.bundle and route.loads:
             self.scope["live"] = self.server.slot.live
         if self.counted:

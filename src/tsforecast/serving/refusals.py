@@ -46,9 +46,10 @@ def as_json(content: dict[str, Any], status: int = 200) -> Response:
 def refusal(scope: Scope, error: TsforecastError) -> Response:
     """The response that tells an error, which is kept for the log."""
     scope["refused"] = error
-    answer = as_json(problem(error), error.status if isinstance(error, RequestError) else 422)
-    if answer.status_code in (429, 503):
-        answer.headers["Retry-After"] = "1"
+    status, wait = (error.status, error.wait) if isinstance(error, RequestError) else (422, 1)
+    answer = as_json(problem(error), status)
+    if status in (429, 503):
+        answer.headers["Retry-After"] = str(wait)
     if answer.status_code == 401:
         answer.headers["WWW-Authenticate"] = "Bearer"
     return answer
@@ -58,7 +59,7 @@ def no_route(request: Request, error: Exception) -> Response:
     """What is said of a path or a method that is not there."""
     assert isinstance(error, HTTPException)
     headers, code = error.headers or {}, {404: "not_found", 405: "method"}.get(error.status_code, "request")
-    parts = {"where": request.url.path, "got": request.method, "allowed": headers.get("Allow")}
+    parts: dict[str, Any] = {"where": request.url.path, "got": request.method, "allowed": headers.get("Allow")}
     answer = refusal(request.scope, RequestError(str(error.detail), status=error.status_code, code=code, **parts))
     answer.headers.update(headers)
     return answer

@@ -48,6 +48,7 @@ class Watch:
     def look(self) -> None:
         """Once a second, or as often as short patience needs it."""
         self._close_silent(time.monotonic())
+        self.server.keys = self.server.keys.current()
         bodies = self.server.bodies
         if bodies.peak > _LARGE and bodies.held < bodies.peak / 4:
             bodies.peak = bodies.held
