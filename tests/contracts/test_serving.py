@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -30,7 +31,7 @@ ADAPTERS = {
 
 
 @contextmanager
-def serving(adapter: str, bundle: Path, home: Path) -> Iterator[int]:
+def serving(adapter: str, bundle: Path, home: Path, trusted: ssl.SSLContext | None = None) -> Iterator[int]:
     """A real server in a process of its own; the port it answers on."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -48,7 +49,7 @@ def serving(adapter: str, bundle: Path, home: Path) -> Iterator[int]:
     )
     try:
         until = time.monotonic() + 60
-        while time.monotonic() < until and call(port, "/readyz")[0] != 200:
+        while time.monotonic() < until and call(port, "/readyz", trusted=trusted)[0] != 200:
             assert process.poll() is None, Path(log.name).read_text()
             time.sleep(0.1)
         yield port
@@ -58,11 +59,12 @@ def serving(adapter: str, bundle: Path, home: Path) -> Iterator[int]:
         log.close()
 
 
-def call(port: int, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+def call(port: int, path: str, body: bytes | None = None, trusted: ssl.SSLContext | None = None) -> tuple[int, bytes]:
+    address = f"http{'s' if trusted else ''}://localhost:{port}{path}"
     headers = {"Content-Type": "", "Authorization": "Bearer secretsecretsecret"}
     try:
         with urllib.request.urlopen(
-            urllib.request.Request(f"http://127.0.0.1:{port}{path}", body, headers), timeout=30
+            urllib.request.Request(address, body, headers), timeout=30, context=trusted
         ) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:

@@ -31,10 +31,11 @@ def survived() -> Iterator[None]:
 
 
 @asynccontextmanager
-async def listening(client: Client, *, shared: bool = False) -> AsyncIterator[int]:
+async def listening(client: Client, *, shared: bool = False, **tls: str) -> AsyncIterator[int]:
     """The app behind uvicorn, in this loop; another process holds the port too, where it is shared."""
     with socket.create_server(("127.0.0.1", 0)) as port:
-        server = uvicorn.Server(uvicorn.Config(client.app, lifespan="off", log_level="error", access_log=False))
+        quiet: dict[str, Any] = {"lifespan": "off", "log_level": "error", "access_log": False}
+        server = uvicorn.Server(uvicorn.Config(client.app, **quiet, **tls))
         serving = asyncio.create_task(server.serve(sockets=[port.dup()]))
         while not server.started:
             await asyncio.sleep(0.01)

@@ -14,6 +14,7 @@ from typing import Any, cast
 import orjson
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse
 
 import tsforecast
@@ -30,11 +31,16 @@ from tsforecast.serving.openapi import CSV, REFUSED, UNREAD, Answer, Description
 from tsforecast.serving.page import add_page
 from tsforecast.serving.rates import Rates
 from tsforecast.serving.refusals import as_json, no_route, refused
-from tsforecast.serving.settings import ADMIN_KEY, Settings
+from tsforecast.serving.settings import ADMIN_KEY, CORS, Settings, names
 from tsforecast.serving.slot import Factory, Live, Slot
 from tsforecast.serving.watch import Watch
 
 _LARGE = 64 * 1024  # bytes of a body that is read in a thread, so that the event loop answers others meanwhile
+_CORS: dict[str, Any] = {
+    "allow_methods": ("GET", "POST"),
+    "allow_headers": ("Authorization", "Content-Type", "X-Request-ID"),
+    "expose_headers": ("Retry-After", "X-Request-ID", "X-Tsforecast-Digest", "X-Tsforecast-Warnings"),
+}
 
 
 class Server:
@@ -105,6 +111,8 @@ def create_app(answers: Factory = Batcher) -> FastAPI:
     )
     app.state.server = server
     app.add_middleware(Front, server=server)
+    if origins := names(CORS):  # around all the rest: a browser asks whether it may before it sends a key
+        app.add_middleware(CORSMiddleware, allow_origins=origins, **_CORS)
     app.router.route_class = Plain
 
     @app.post("/forecast", operation_id="forecast", responses=REFUSED | {200: {"model": Answer}})

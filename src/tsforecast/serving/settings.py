@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from dataclasses import dataclass, fields
 from typing import Any
 
 from tsforecast.errors import ConfigError
 
 ADMIN_KEY, RELOAD = "TSFORECAST_ADMIN_KEY", "TSFORECAST_RELOAD"  # who may have another bundle served; when it is
+CORS = "TSFORECAST_CORS"  # origins whose pages may ask from a browser; `*` is any, and none where it is not set
+_ORIGIN = re.compile(r"\*|[a-z][a-z\d+.-]*://[^/\s?#@]+")
 
 
 @dataclass(frozen=True)
@@ -53,10 +56,12 @@ class Settings:
         Raises
         ------
         ConfigError
-            A variable is not a positive number, a flag neither true nor false, or the admin key short.
+            A variable is not a positive number, a flag neither true nor false, an origin none, or the admin key short.
         """
-        hosts = [host.strip() for host in os.environ.get("TSFORECAST_HOSTS", "").lower().split(",")]
-        found: dict[str, Any] = {"hosts": tuple(filter(None, hosts))}
+        found: dict[str, Any] = {"hosts": names("TSFORECAST_HOSTS")}
+        if wrong := [origin for origin in names(CORS) if not _ORIGIN.fullmatch(origin)]:
+            what, allowed = "this is no origin of a web page", "https://shop.example, http://localhost:8080, or *"
+            raise ConfigError(what, where=CORS, got=wrong[0], allowed=allowed)
         variable = "TSFORECAST_ALLOW_SCHEMA_CHANGE"
         found["allow_schema_change"] = flag(variable, os.environ.get(variable, ""))
         if 0 < len(os.environ.get(ADMIN_KEY, "")) < 16:
@@ -74,6 +79,11 @@ class Settings:
                 what, allowed = "this setting is a positive number", "a number above 0"
                 raise ConfigError(what, where=variable, got=repr(text), allowed=allowed) from None
         return cls(**found)
+
+
+def names(variable: str) -> tuple[str, ...]:
+    """What a variable lists with commas, in small letters."""
+    return tuple(name for each in os.environ.get(variable, "").lower().split(",") if (name := each.strip()))
 
 
 def flag(where: str, text: str) -> bool:

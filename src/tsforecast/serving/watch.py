@@ -90,7 +90,8 @@ class Watch:
                 connection, _ = port.accept()
             except BlockingIOError:
                 break
-            connected = self.loop.connect_accepted_socket(listener._protocol_factory, connection)
+            tls = getattr(listener, "_ssl_context", None)
+            connected = self.loop.connect_accepted_socket(listener._protocol_factory, connection, ssl=tls)
             self.last.append(self.loop.create_task(connected))
         if self.shared:
             port.shutdown(socket.SHUT_RDWR)
