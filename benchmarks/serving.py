@@ -47,9 +47,10 @@ async def forecast(request: Request) -> JSONResponse:
     return JSONResponse({name: cells[-96:] for name, cells in history.items()})
 """
 PYTHON = [sys.executable, "-m"]
+UVICORN = [*PYTHON, "uvicorn", "--loop", "asyncio", "--http", "h11"]  # as it is installed with the serve extra alone
 SERVERS = {
-    "bare FastAPI": [*PYTHON, "uvicorn", "bare_asgi:app", "--port"],
-    "ASGI": [*PYTHON, "uvicorn", "tsforecast.serving.asgi:app", "--port"],
+    "bare FastAPI": [*UVICORN, "bare_asgi:app", "--port"],
+    "ASGI": [*UVICORN, "tsforecast.serving.asgi:app", "--port"],
     "bare BentoML": [*PYTHON, "bentoml", "serve", "bare_bento:Bare", "--port"],
     "BentoML": [*PYTHON, "bentoml", "serve", "tsforecast.serving.service:Forecaster", "--port"],
 }

@@ -92,11 +92,12 @@ def test_a_request_whose_length_is_told_twice_is_refused_with_all_that_follows_i
     assert answer.startswith(b"HTTP/1.1 400")
     assert answer.count(b"HTTP/1.1") == 1
     assert b"connection: close" in answer
-    assert b"two ways" in answer
+    assert b"two ways" in answer or b"Invalid HTTP request" in answer  # by us, or by httptools before us
 
 
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 def test_when_told_to_stop_then_whoever_has_connected_is_answered_and_the_next_is_refused(
-    bundles: Bundles, serve: Serve
+    bundles: Bundles, serve: Serve, loop: str
 ) -> None:
     client, whole = serve(bundles("wide")), post(request(bundles("wide")))
 
@@ -112,7 +113,10 @@ def test_when_told_to_stop_then_whoever_has_connected_is_answered_and_the_next_i
                 socket.create_connection(("127.0.0.1", port))
             return answers
 
-    for answer in asyncio.run(run()):
+    factory = uvicorn.Config(client.app, loop=loop).get_loop_factory()  # type: ignore[arg-type]
+    with asyncio.Runner(loop_factory=factory) as runner:
+        answers = runner.run(run())
+    for answer in answers:
         assert answer.startswith(b"HTTP/1.1 200")
         assert b"connection: close" in answer
 

@@ -9,6 +9,7 @@ import signal
 import socket
 import threading
 import time
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -76,22 +77,24 @@ class Watch:
         self.server.draining = True
         for listener in getattr(self.uvicorn, "servers", ()):
             for port in listener.sockets:
-                self._last_call(listener, port.dup())
+                self._last_call(port.dup())
             listener.close()
         for each in self.server.bodies.arriving:
             each.hurry(LEAVE)
         self.loop.call_later(0.5, self.stop, number, frame)
 
-    def _last_call(self, listener: Any, port: socket.socket) -> None:
+    def _last_call(self, port: socket.socket) -> None:
         """Take whoever stands in the queue of the port, who would be reset when it closes."""
+        config, lifespan, state = self.uvicorn.config, self.uvicorn.lifespan, self.uvicorn.server_state
+        # As uvicorn makes it: the listeners of uvloop do not tell theirs.
+        protocol = partial(config.http_protocol_class, config=config, server_state=state, app_state=lifespan.state)
         port.setblocking(False)
         while True:
             try:
                 connection, _ = port.accept()
             except BlockingIOError:
                 break
-            tls = getattr(listener, "_ssl_context", None)
-            connected = self.loop.connect_accepted_socket(listener._protocol_factory, connection, ssl=tls)
+            connected = self.loop.connect_accepted_socket(protocol, connection, ssl=config.ssl)
             self.last.append(self.loop.create_task(connected))
         if self.shared:
             port.shutdown(socket.SHUT_RDWR)
