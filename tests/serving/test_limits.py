@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,6 +54,7 @@ def test_bodies_that_hold_back_their_last_byte_are_let_go_before_all_together_ar
             await asyncio.sleep(0)
             held = client.app.state.server.bodies.held
             assert held <= 4 * 2**20
+        await asyncio.sleep(0.2)  # they are told one by one
         assert set(statuses) == {429}
         assert 30 <= len(statuses) < 40
         for _ in range(3):  # those who hold most give way to those who come in time
@@ -111,6 +113,52 @@ def test_while_many_wait_for_a_forecast_then_probes_are_answered_and_the_time_co
     took = float(metrics.partition('tsforecast_request_seconds_sum{path="/forecast"} ')[2].split()[0])
     assert took > 80 * 0.05  # the first 32 waited for one call, the others for two or three
     assert "tsforecast_batch_requests_count 3.0" in metrics
+
+
+def test_whoever_would_wait_too_long_is_told_how_long_and_whoever_comes_with_the_next_call_is_answered(
+    bundles: Bundles, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, asked = serve(bundles("wide"), max_wait=0.1), request(bundles("wide"))
+    slow(monkeypatch, 1.2)
+    assert client("POST", "/forecast", asked).status == 200  # from now on it is known how long one takes
+
+    async def crowd() -> list[Any]:
+        return await asyncio.gather(*(client.send("POST", "/forecast", asked) for _ in range(8)))
+
+    began = time.perf_counter()
+    found = asyncio.run(crowd())
+    assert time.perf_counter() - began < 2.4  # one call
+    assert sorted(each.status for each in found) == [200] * 2 + [429] * 6
+    assert {each.headers["retry-after"] for each in found if each.status == 429} == {"2"}
+
+
+def test_while_a_large_body_is_read_and_a_slow_model_asked_then_others_are_answered(
+    bundles: Bundles, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, asked = serve(bundles("wide")), request(bundles("wide"))
+    engine = client.app.state.server.slot.live.engine
+    monkeypatch.setattr(type(engine), "seconds", 0.2)
+    slow(monkeypatch, 0.2)
+    read = type(engine).read
+    monkeypatch.setattr(type(engine), "read", lambda *each: time.sleep(0.2 * (len(each[1]) > 2**16)) or read(*each))
+    bodies = [orjson.dumps(asked), orjson.dumps(asked) + b" " * 2**16]
+
+    async def others(took: list[float]) -> None:
+        while True:
+            began = time.perf_counter()
+            assert (await client.send("GET", "/livez")).status == 200
+            took.append(time.perf_counter() - began)
+            await asyncio.sleep(0.01)
+
+    async def crowd() -> None:
+        probing = asyncio.create_task(others(took := []))
+        found = await asyncio.gather(*(client.send("POST", "/forecast", body) for body in bodies))
+        probing.cancel()
+        assert {each.status for each in found} == {200}
+        assert len(took) > 20
+        assert max(took) < 0.1
+
+    asyncio.run(crowd())
 
 
 def test_one_request_that_cannot_be_read_or_written_spoils_no_other_of_its_batch(

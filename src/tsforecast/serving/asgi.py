@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from functools import partial
+from math import ceil
 from typing import Any, cast
 
 import orjson
@@ -80,6 +81,15 @@ class Server:
         if self.settings.reload:
             self.polling = asyncio.get_running_loop().create_task(self.slot.poll(self.settings.reload))
 
+    def admit(self, live: Live) -> None:
+        """Raise a RequestError where one more could not be answered, or not in time; nothing of it need be read."""
+        if not live.engine.ready:
+            raise refused(503)
+        answers, settings = live.answers, self.settings
+        if answers.waiting >= settings.queue or answers.wait > settings.max_wait:
+            allowed = f"{settings.queue} that wait, or {settings.max_wait:g} seconds"
+            raise refused(429, where="requests", allowed=allowed, wait=max(1, ceil(answers.wait)))
+
     async def forecast(
         self, live: Live, read: Callable[[bytes], Asked], write: Callable[[Asked, Prediction], bytes], body: bytes
     ) -> bytes:
@@ -92,10 +102,7 @@ class Server:
         TsforecastError
             The body cannot be read or answered.
         """
-        if not live.engine.ready:
-            raise refused(503)
-        if live.answers.waiting >= self.settings.queue:
-            raise refused(429, where="requests", allowed=f"{self.settings.queue} at a time")
+        self.admit(live)  # again: others that came with it may have taken the last place
         return await live.answers.forecast(partial(read, body), write, large=len(body) > _LARGE)
 
 

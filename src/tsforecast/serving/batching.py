@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,11 +17,13 @@ from tsforecast.serving.engine import Engine
 from tsforecast.serving.metrics import Metrics
 from tsforecast.serving.settings import Settings
 
+log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 Read: TypeAlias = Callable[[], Request]
 Write: TypeAlias = Callable[[Request, Prediction], bytes]
 Seen: TypeAlias = Callable[[Request, Prediction], None]
-_SHORT = 0.005  # seconds a lone forecast may hold the event loop: handing it to a thread costs other requests more
+_QUICK = 0.001  # seconds of a model that is asked on the event loop: handing it to a thread costs other requests more
+_SLICE = 0.004  # seconds of work on the event loop after which it looks who else has come
 _TOGETHER = 32  # requests answered at once at most, so that the first of many does not wait for the last
 
 
@@ -29,7 +33,9 @@ class Answers(Protocol):
     Attributes
     ----------
     waiting
-        Requests that are not yet answered.
+        Requests that nobody has begun to answer.
+    wait
+        Seconds after which one more would be begun with, as fast as it went lately.
     seen
         Told each request that is forecast from, and its forecast; it must not hold the event loop for 0.2 ms.
     """
@@ -38,6 +44,9 @@ class Answers(Protocol):
 
     @property
     def waiting(self) -> int: ...
+
+    @property
+    def wait(self) -> float: ...
 
     async def forecast(self, read: Read, write: Write, *, large: bool = False) -> bytes:
         """The answer to one request, as `write` gives it.
@@ -65,13 +74,7 @@ def _tried(call: Callable[[], _T]) -> _T | Exception:
 
 @dataclass(eq=False)
 class Job:
-    """A request from its body to the bytes of its answer; it is read when its turn comes, and once.
-
-    Attributes
-    ----------
-    large
-        Whether to read it takes long: never on the event loop.
-    """
+    """A request from its body to the bytes of its answer; it is read when its turn comes, and once."""
 
     read: Read
     write: Write
@@ -88,16 +91,13 @@ class Job:
         """How many series it asks for; none where it cannot be read."""
         return len(self.request.panel) if isinstance(self.request, Request) else 0
 
-    def brief(self, seconds: float) -> bool:
-        """Whether it may be answered on the event loop, at so many seconds a series."""
-        return not self.large and self.series * seconds < _SHORT
-
 
 class Batcher:
     """Feeds an engine from one event loop, which it leaves free to take or refuse more.
 
-    A call takes what waits, up to `limit` series. While it runs in its thread, requests gather for the next: the batch
-    grows with the load. A request that waits alone and is answered at once is not worth a thread.
+    A call takes what waits, up to a number of requests and series. What comes meanwhile gathers for the next: the batch
+    grows with the load. All of it is done on the event loop, in slices, as long as it is quick: a thread would fight
+    with the loop for the interpreter. A large body is read, and a slow model asked, in a thread.
     """
 
     def __init__(self, engine: Engine, settings: Settings, metrics: Metrics) -> None:
@@ -106,11 +106,18 @@ class Batcher:
         self._queue: deque[Job] = deque()
         self._work: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="forecast")
+        self._series = engine.seconds  # seconds of a series in a call, lately
+        self._call = self._request = 0.0  # seconds of a batch, and of a request in it, lately
 
     @property
     def waiting(self) -> int:
         """Requests that nobody has begun to answer."""
         return len(self._queue)
+
+    @property
+    def wait(self) -> float:
+        """Seconds, beyond those of one batch, after which one more would be begun with."""
+        return max(0.0, len(self._queue) * self._request - self._call)
 
     async def forecast(self, read: Read, write: Write, *, large: bool = False) -> bytes:
         """The answer to one request; see `Answers`."""
@@ -122,36 +129,61 @@ class Batcher:
         return await job.future
 
     async def _answer_all(self) -> None:
-        """Answer what waits: on the loop, where it is short, else in the thread, until nothing waits any more."""
+        """Answer what waits, batch by batch, until nothing waits any more."""
         loop = asyncio.get_running_loop()
         while self._queue:
-            lone = len(self._queue) == 1 and self._queue[0].brief(self.engine.seconds)
-            for future, answer in self._answer() if lone else await loop.run_in_executor(self._thread, self._answer):
-                if future.done():
+            began = time.perf_counter()
+            batch = await self._gather()
+            series = sum(job.series for job in batch)
+            quick = self.engine.seconds < _QUICK and series * self._series < _SLICE and not batch[0].large
+            answers = self._answer(batch) if quick else await loop.run_in_executor(self._thread, self._answer, batch)
+            for job, answer in zip(batch, answers, strict=True):
+                if job.future.done():
                     continue  # its caller has gone
                 if isinstance(answer, Exception):
-                    future.set_exception(answer)
+                    job.future.set_exception(answer)
                 else:
-                    future.set_result(answer)
+                    job.future.set_result(answer)
+            took = time.perf_counter() - began
+            self._call, self._request = _lately(self._call, took), _lately(self._request, took / len(batch))
             await asyncio.sleep(0)  # whoever came meanwhile takes a place in the queue
 
-    def _answer(self) -> list[tuple[asyncio.Future[bytes], Any]]:
-        """Take jobs from the queue and answer them, in one call of the engine."""
-        batch, series = list[Job](), 0
-        while self._queue and len(batch) < _TOGETHER and (not batch or series + self._queue[0].series <= self.limit):
-            series += self._queue[0].series
+    async def _gather(self) -> list[Job]:
+        """Take requests that wait, and read them; a large one stands alone."""
+        batch, series, began = list[Job](), 0, time.perf_counter()
+        while self._queue and len(batch) < _TOGETHER and not (batch and (batch[0].large or self._queue[0].large)):
+            job = self._queue[0]
+            if job.large:
+                await asyncio.get_running_loop().run_in_executor(self._thread, partial(getattr, job, "request"))
+            series += job.series
+            if batch and series > self.limit:
+                break
             batch.append(self._queue.popleft())
+            if time.perf_counter() - began > _SLICE:
+                await asyncio.sleep(0)
+                began = time.perf_counter()
+        return batch
+
+    def _answer(self, batch: list[Job]) -> list[bytes | Exception]:
+        """Answer requests in one call of the engine."""
         asked = [job.request for job in batch if isinstance(job.request, Request)]
+        began = time.perf_counter()
         found = _tried(partial(self.engine.bundle.predictions, asked))
         predictions = iter([found] * len(asked) if isinstance(found, Exception) else found)
-        if asked:
+        if series := sum(job.series for job in batch):
+            self._series = _lately(self._series, (time.perf_counter() - began) / series)
             self.observe(series, len(asked))
-        done: list[tuple[asyncio.Future[bytes], Any]] = []
+        answers: list[Any] = []
         for job in batch:
             answer: Any = job.request
             if isinstance(job.request, Request) and isinstance(answer := next(predictions), Prediction):
-                if self.seen is not None:
-                    self.seen(job.request, answer)
+                if self.seen is not None and (error := _tried(partial(self.seen, job.request, answer))):
+                    log.error("whoever looks on at forecasts failed", exc_info=error)
                 answer = _tried(partial(job.write, job.request, answer))
-            done.append((job.future, answer))
-        return done
+            answers.append(answer)
+        return answers
+
+
+def _lately(before: float, now: float) -> float:
+    """A mean that forgets: of about the last eight."""
+    return before + (now - before) / 8 if before else now

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tsforecast.serving")
 LEAVE = 2.0  # seconds that bodies on their way still have when the server is to stop
+_REFUSAL, _LATEST = 0.002, 2.0  # seconds between two answers that there is no room, and until the last of many
+_SMALL = 64 * 1024  # bytes of a body that costs less than a new connection
 _ITSELF = re.compile(r"localhost|[\d.]+|[\da-f.]*:[\da-f.:]*")  # an address cannot be pointed elsewhere
 _ID = re.compile(r"[\w.:@/+=-]{1,128}")
 
@@ -33,6 +35,7 @@ class Front:
 
     def __init__(self, app: ASGIApp, server: Server) -> None:
         self.app, self.server = app, server
+        self._refused = 0.0  # when the last of them is told that there is no room
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -64,6 +67,8 @@ class Front:
             await exchange.admit()
             await self.app(scope, exchange.receive, exchange.send)
         except TsforecastError as error:
+            if isinstance(error, RequestError) and error.status == 429:
+                await self._hold_back()
             await refusal(scope, error)(scope, receive, exchange.send)
         except ClientDisconnect:  # nobody reads the answer, but whoever calls this app waits for one
             await refusal(scope, refused(400, where="body"))(scope, receive, send)
@@ -75,6 +80,13 @@ class Front:
             await refusal(scope, refused(500))(scope, receive, exchange.send)
         finally:
             exchange.end()
+
+    async def _hold_back(self) -> None:
+        """Tell so many a second that there is no room, and others later: whoever comes again at once is to cost less
+        than those who are answered."""
+        now = asyncio.get_running_loop().time()
+        self._refused = min(max(now, self._refused + _REFUSAL), now + _LATEST)
+        await asyncio.sleep(self._refused - now)
 
 
 class Exchange:
@@ -120,6 +132,11 @@ class Exchange:
         if route.bundle and route.loads:
             self.scope["live"] = self.server.slot.live
         if self.counted:
+            length = self.headers.get(b"content-length", b"")
+            self.close = not length.isdigit() or int(length) > _SMALL
+            if "live" in self.scope:
+                self.server.admit(self.scope["live"])
+            self.close = True
             self._body = await self._read()
         self.close = False
 

@@ -26,7 +26,10 @@ class Settings:
     max_bodies
         TSFORECAST_MAX_BODIES: bodies in memory, of all requests together, in MiB; one body is always possible.
     queue
-        TSFORECAST_QUEUE: requests in the house; one more is answered 429.
+        TSFORECAST_QUEUE: requests that wait; one more is answered 429.
+    max_wait
+        TSFORECAST_MAX_WAIT: seconds that a request may have to wait beyond those of one batch, as fast as it went
+        lately; where it would be more, it is answered 429.
     batch
         TSFORECAST_BATCH: series forecast in one call, when requests wait.
     patience
@@ -43,6 +46,7 @@ class Settings:
     max_body: float = 32.0
     max_bodies: float = 256.0
     queue: int = 128
+    max_wait: float = 0.5
     batch: int = 1024
     patience: float = 30.0
     hosts: tuple[str, ...] = ()
