@@ -22,7 +22,7 @@ from tsforecast.backtesting import backtest as backtesting
 from tsforecast.backtesting import fits as carried
 from tsforecast.backtesting.backtest import Backtest
 from tsforecast.errors import ConfigError, DataError, OutputError
-from tsforecast.quantiles import conformal
+from tsforecast.training.calibrate import Conformal
 
 SMALL = ("lookback=24", "horizon=4", "model=ridge", "quantiles=[0.1,0.5,0.9]", "tracking=none", "report=none")
 ROWS, H = 400, 4
@@ -138,7 +138,8 @@ def test_an_interrupted_backtest_goes_on_where_it_was(
     whole = run(frame, "backtest.windows=4")
     pd.testing.assert_frame_equal(found.frame, whole.frame, check_exact=True)
     pd.testing.assert_frame_equal(found.scores, whole.scores, check_exact=True)
-    np.testing.assert_array_equal(found.residuals("ridge"), whole.residuals("ridge"))
+    for each in ("values", "statistics"):
+        np.testing.assert_array_equal(getattr(found.errors("ridge"), each), getattr(whole.errors("ridge"), each))
     assert set(json.loads((tmp_path / "run/folds/0/ridge/result.json").read_text())) >= {"fold", "model", "mae"}
     assert pd.read_parquet(tmp_path / "run" / "forecasts.parquet").equals(whole.frame)
 
@@ -279,7 +280,8 @@ def test_what_is_deployed_is_fitted_on_all_rows_with_intervals_from_the_folds(
     assert bundle.metadata["chosen_until"] == str(frame["date"].iloc[-1])
     assert bundle.metadata["scores"]["backtest/mae"] == pytest.approx(found.scores["mae"][best])
     assert bundle.offsets is not None
-    np.testing.assert_array_equal(bundle.offsets, conformal(found.residuals(best), (0.1, 0.5, 0.9), fewest=9))
+    wanted = Conformal()(bundle, found.errors(best), (0.1, 0.5, 0.9))
+    np.testing.assert_array_equal(bundle.offsets, wanted.offsets)
     assert bundle.forecast(frame).values.shape == (1, H, 2)
 
 

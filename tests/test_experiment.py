@@ -23,9 +23,8 @@ from tsforecast.data.splits import Borders
 from tsforecast.errors import BundleError, ConfigError, DataError, OutputError
 from tsforecast.experiment import Experiment, run_experiment
 from tsforecast.models.linear import Ridge
-from tsforecast.quantiles import conformal
 from tsforecast.result import Result
-from tsforecast.training.calibrate import residuals
+from tsforecast.training.calibrate import Conformal, Errors
 from tsforecast.training.prepare import trained_on
 
 SMALL = ("lookback=24", "horizon=4", "tracking=none", "report=none")
@@ -221,8 +220,10 @@ def test_refit_on_all_rows_keeps_the_scores_and_says_what_they_are_of(frame: pd.
 def test_intervals_after_a_refit_are_of_the_errors_on_unseen_rows(frame: pd.DataFrame) -> None:
     refitted = run_experiment(small(frame, "model=ridge", "refit=all", "quantiles=[0.1,0.5,0.9]"))
     scored = run_experiment(small(frame, "model=ridge", "quantiles=[0.1,0.5,0.9]"))
-    errors = np.concatenate([residuals(scored.bundle, scored.data.windows(part)) for part in ("cal", "test")])
-    np.testing.assert_array_equal(refitted.bundle.offsets, conformal(errors, (0.1, 0.5, 0.9)))
+    errors = Errors.joined(Errors.of(scored.bundle, scored.data.windows(part)) for part in ("cal", "test"))
+    wanted = Conformal()(scored.bundle, errors, (0.1, 0.5, 0.9))
+    np.testing.assert_array_equal(refitted.bundle.offsets, wanted.offsets)
+    assert repr(refitted.bundle.spread) == repr(wanted.spread)
 
 
 @pytest.mark.parametrize("rows", [48, 500])

@@ -10,9 +10,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-from jaxtyping import Float
-
 from tsforecast.bundle import golden
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.bundle.provenance import provenance
@@ -25,7 +22,7 @@ from tsforecast.models.base import Estimator
 from tsforecast.models.naive import SeasonalNaiveForecaster
 from tsforecast.quantiles import check_quantiles
 from tsforecast.result import Result
-from tsforecast.training.calibrate import Calibration, NoCalibration, check_observed, residuals
+from tsforecast.training.calibrate import Calibration, Errors, NoCalibration, check_observed
 from tsforecast.training.crossfit import cross_errors, cutoffs
 from tsforecast.training.evaluate import baselines, check_labels, compare
 from tsforecast.training.fit import Events as Epochs
@@ -192,14 +189,12 @@ class Experiment:
             raise DataError(what, where="calibration", got=got, allowed=allowed, fix=fix)
         log.info("few rows: intervals come from the errors at earlier cutoffs, not from calibration rows")
 
-    def errors(
-        self, data: Prepared, bundle: Bundle, chosen: Mapping[str, Any], *parts: str
-    ) -> Float[np.ndarray, "B H C Q"] | None:
+    def errors(self, data: Prepared, bundle: Bundle, chosen: Mapping[str, Any], *parts: str) -> Errors | None:
         """Out of sample: of the bundle on `parts`, or of earlier cutoffs; None where no interval needs them."""
         if not self.calibration.needed(self.quantiles):
             return None
         if data.borders.calibration:
-            return np.concatenate([residuals(bundle, data.windows(part)) for part in parts])
+            return Errors.joined(Errors.of(bundle, data.windows(part)) for part in parts)
         rows = data.panel.rows(data.borders.begin, data.borders.rows(parts[-1])[1])
         return cross_errors(self.model.refitting(chosen), data, rows, self.trainer, self.seed)
 
@@ -276,7 +271,7 @@ def on_all_rows(
     experiment: Experiment,
     data: Prepared,
     chosen: Mapping[str, Any],
-    errors: Float[np.ndarray, "B H C Q"] | None,
+    errors: Errors | None,
     metadata: Mapping[str, Any],
     origin: Mapping[str, Any],
 ) -> Bundle:

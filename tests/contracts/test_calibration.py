@@ -15,7 +15,7 @@ from tsforecast.data.splits import Borders
 from tsforecast.errors import ConfigError, DataError
 from tsforecast.features.base import FeatureSet
 from tsforecast.quantiles import conformal
-from tsforecast.training.calibrate import Conformal, NoCalibration, check_observed, residuals
+from tsforecast.training.calibrate import Conformal, Errors, NoCalibration, check_observed
 from tsforecast.training.evaluate import evaluate
 from tsforecast.training.prepare import check_covariates
 
@@ -37,7 +37,7 @@ def test_offsets_follow_the_calibration_rows_alone(trained) -> None:
     case = trained("etth1", "calendar", "ridge")
 
     def offsets(panel: Panel) -> np.ndarray:
-        found = Conformal()(case.bundle, residuals(case.bundle, held_out(case, panel)), LEVELS).offsets
+        found = Conformal()(case.bundle, Errors.of(case.bundle, held_out(case, panel)), LEVELS).offsets
         assert found is not None
         return found
 

@@ -26,7 +26,7 @@ from tsforecast.models.base import Estimator
 from tsforecast.models.linear import Ridge
 from tsforecast.serving.asgi import create_app
 from tsforecast.serving.engine import Engine
-from tsforecast.training.calibrate import Conformal, residuals
+from tsforecast.training.calibrate import Conformal, Errors
 from tsforecast.windows import Windows
 
 L, H, ROWS = 24, 6, 150
@@ -110,7 +110,7 @@ def trained(data: pd.DataFrame, schema: Schema, place: Path, model: Estimator | 
         forecaster=(model or Ridge()).fit(windows, windows, dims),
         metadata={"name": "test", "scores": {"test/mae": 1.0}},
     )
-    bundle = Conformal()(bundle, residuals(bundle, windows), LEVELS)
+    bundle = Conformal()(bundle, Errors.of(bundle, windows), LEVELS)
     return golden.with_golden(bundle, panel).save(place)
 
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
 
 from tsforecast.backtesting.fits import Fit, found_by
 from tsforecast.backtesting.scored import Scored
@@ -25,6 +24,7 @@ from tsforecast.files import atomic, write
 from tsforecast.metrics import Scores
 from tsforecast.plotting import Fan, draw, shown
 from tsforecast.result import facts_of
+from tsforecast.training.calibrate import Errors
 from tsforecast.training.record import FILE, KEYS, Record
 from tsforecast.training.results import judged, table
 
@@ -139,9 +139,9 @@ class Backtest:
         seconds = {name: fits[name] for name in self.experiments if name in fits}
         return Record(facts, pd.concat(frames, ignore_index=True), self.pooled, by_fold, seconds)
 
-    def residuals(self, model: str) -> Float[np.ndarray, "B H C Q"]:
-        """Out-of-sample errors of all folds, in the units of the model."""
-        return np.concatenate([each.residuals for each in self.scored[model]])
+    def errors(self, model: str) -> Errors:
+        """Out-of-sample errors of all folds."""
+        return Errors.joined(each.errors for each in self.scored[model])
 
     def bundle(self, model: str) -> Bundle:
         """Fitted on all rows with what the last fit chose, with intervals from the errors of all folds.
@@ -153,7 +153,7 @@ class Backtest:
         chosen = [each.chosen for each in self.scored[model] if each.chosen is not None][-1]
         until = str(self.loaded.panel.time[fold.borders.val_end - 1].max())
         about = {"name": experiment.name, "chosen_until": until, "scores": self.metrics(model)}
-        errors = self.residuals(model) if experiment.calibration.needed(experiment.quantiles) else None
+        errors = self.errors(model) if experiment.calibration.needed(experiment.quantiles) else None
         data = experiment.prepare(self.loaded)
         about["evaluation"] = judged(self.pooled, model, f"{len(self.folds)} folds", self.step, data)
         return on_all_rows(experiment, data, chosen, errors, about, {**experiment.origin, "data": data.record})

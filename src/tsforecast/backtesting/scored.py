@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
 
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.bundle.request import Prediction
@@ -20,7 +19,7 @@ from tsforecast.errors import OutputError
 from tsforecast.files import atomic
 from tsforecast.metrics import Scores, seasonal_scale
 from tsforecast.plotting import Fan
-from tsforecast.training.calibrate import residuals
+from tsforecast.training.calibrate import Errors
 from tsforecast.training.evaluate import evaluate
 from tsforecast.training.prepare import Prepared
 from tsforecast.training.record import forecast_frame
@@ -35,8 +34,8 @@ class Scored:
     ----------
     frame
         `unique_id, ds, cutoff, channel, y, <model>, <model>-lo-90, ...`: a row per series, channel and step.
-    residuals
-        Label less forecast in the units of the model, [B H C Q]: what intervals are made from.
+    errors
+        What intervals are made from.
     seconds, chosen
         Of the fit, and what it chose; NaN and None where the fit of an earlier fold forecasts, and for a baseline.
     """
@@ -45,7 +44,7 @@ class Scored:
     model: str
     scores: Scores
     frame: pd.DataFrame
-    residuals: Float[np.ndarray, "B H C Q"]
+    errors: Errors
     seconds: float = float("nan")
     chosen: Mapping[str, Any] | None = None
 
@@ -66,7 +65,8 @@ class Scored:
         with atomic(path / "forecasts.parquet") as file:
             self.frame.to_parquet(file, index=False)
         with atomic(path / "scores.npz") as file:
-            np.savez(file, allow_pickle=False, residuals=self.residuals, **self.scores.state())
+            own = {"errors": self.errors.values, "statistics": self.errors.statistics}
+            np.savez(file, allow_pickle=False, **own, **self.scores.state())
         about = {"fold": self.fold, "model": self.model, "key": key, "time/fit_seconds": self.seconds}
         about |= {"chosen": self.chosen}
         write_json(path / "result.json", {**about, **self.scores.summary()})
@@ -89,7 +89,8 @@ class Scored:
         with np.load(path / "scores.npz", allow_pickle=False) as arrays:
             state = dict(arrays)
         frame, seconds = pd.read_parquet(path / "forecasts.parquet"), about["time/fit_seconds"]
-        errors, seconds = state.pop("residuals"), float("nan") if seconds is None else seconds
+        errors = Errors(state.pop("errors"), state.pop("statistics"))
+        seconds = float("nan") if seconds is None else seconds
         return cls(about["fold"], about["model"], Scores.restore(state), frame, errors, seconds, about["chosen"])
 
 
@@ -100,4 +101,4 @@ def score(name: str, fold: Fold, bundle: Bundle, data: Prepared, gap: int) -> Sc
     found: list[Prediction] = []
     scores = evaluate(bundle, panel, windows, scale, keep=True, skip=gap, sink=found.append)
     frame = forecast_frame(name, bundle, panel, windows, found, gap)
-    return Scored(fold.number, name, scores, frame, residuals(bundle, windows))
+    return Scored(fold.number, name, scores, frame, Errors.of(bundle, windows))

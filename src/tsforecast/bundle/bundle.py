@@ -25,12 +25,13 @@ from tsforecast.features.base import Feature, FeatureSet
 from tsforecast.features.scaling import Scaler
 from tsforecast.models.base import Forecaster
 from tsforecast.quantiles import intervals, ordered
+from tsforecast.spread import Spread
 from tsforecast.types import Dims, Forecast
 from tsforecast.windows import Windows
 
 log = logging.getLogger(__name__)
 
-FORMAT = 4
+FORMAT = 5
 _CHUNK = 1024  # windows predicted at a time
 _FILES = ("bundle.json", "metadata.json", "provenance.json", "features.npz", "forecaster.safetensors")
 _OFFSETS = "calibration.offsets"
@@ -45,6 +46,8 @@ class Bundle(Inputs):
     quantile_levels, offsets
         Quantile levels of the forecasts, none for points alone; what calibration adds to each quantile (of a model
         that forecasts a point: to the point), in the units of the model.
+    spread
+        What offsets are multiplied by, window by window; None: they are the same after every window.
     metadata, provenance
         Name and scores; what it was made from (configuration, data, commit, packages, host): JSON values.
     golden
@@ -56,6 +59,7 @@ class Bundle(Inputs):
     forecaster: Forecaster
     quantile_levels: tuple[float, ...] = ()
     offsets: Float[np.ndarray, "H C Q"] | None = None
+    spread: Spread | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     golden: Mapping[str, Any] | None = None
@@ -73,7 +77,9 @@ class Bundle(Inputs):
         out = out if learned else out[..., None]
         point, quantiles = out[..., learned.index(0.5) if learned else 0], None
         if self.quantile_levels:
-            quantiles = ordered(out if self.offsets is None else out + self.offsets, point, self.quantile_levels)
+            offsets: Any = 0.0 if self.offsets is None else self.offsets
+            offsets = offsets if self.spread is None else offsets * self.spread(window)[..., None]
+            quantiles = ordered(out + offsets, point, self.quantile_levels)
         if window.center is not None and window.scale is not None:
             point = point * window.scale + window.center
             if quantiles is not None:
@@ -89,6 +95,17 @@ class Bundle(Inputs):
         if found.rows is not None:  # scaled and back, a 0 would be a tiny number
             point = np.where(np.isnan(found.rows), point, found.rows)
             quantiles = None if quantiles is None else ordered(quantiles, point, self.quantile_levels)
+        if self.schema.bounds:
+            low, high = self.schema.limits(self.channels)
+            point = point.clip(low, high)
+            quantiles = None if quantiles is None else quantiles.clip(low[:, None], high[:, None])
+        return Prediction(point, quantiles)
+
+    def scaled(self, found: Prediction, series: Int[np.ndarray, " B"]) -> Prediction:
+        """What `invert` gave, in the units of the model again: bounds hold in both."""
+        point, quantiles = self.features.scaler.transform(found.point, series), found.quantiles
+        if quantiles is not None:
+            quantiles = np.moveaxis(self.features.scaler.transform(np.moveaxis(quantiles, 3, 1), series), 1, 3)
         return Prediction(point, quantiles)
 
     def forecast(
@@ -239,6 +256,7 @@ class Bundle(Inputs):
             "requires": self.forecaster.requires,
         }
         arrays = features.state() | ({} if self.offsets is None else {_OFFSETS: self.offsets})
+        arrays |= {} if self.spread is None else self.spread.state()
         files: dict[str, Any] = {name: state.pop(name) for name in list(state) if directory.is_raw(name)}
         files |= zip(_FILES, (body, self.metadata, self.provenance, arrays, state), strict=True)
         files |= {"card.md": card(self)} | ({} if self.golden is None else {"golden.json": self.golden})
@@ -283,6 +301,7 @@ class Bundle(Inputs):
                 forecaster=forecaster.restore(state | {n: files[n] for n in files if directory.is_raw(n)}),
                 quantile_levels=tuple(body["quantile_levels"]),
                 offsets=arrays.get(_OFFSETS),
+                spread=Spread.restore(arrays),
                 metadata=metadata,
                 provenance=origin,
                 golden=files.get("golden.json"),

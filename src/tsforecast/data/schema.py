@@ -11,10 +11,11 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
 from tsforecast.data.frequency import Axis, parse
 from tsforecast.data.panel import GROUPS, Panel
-from tsforecast.errors import ConfigError, one_of
+from tsforecast.errors import ConfigError, DataError, one_of
 
 NAIVE = "naive"  # the time zone of timestamps that have none
 READING = ("sep", "decimal", "thousands", "date_format", "localize", "unsorted", "gaps", "duplicates")  # of a Schema
@@ -63,6 +64,8 @@ class Schema:
         Nanoseconds after a whole step of `freq` at which timestamps stand, which a bundle learns; empty: any.
     units
         What each channel is measured in: `{load: MW}`; plots say it.
+    bounds
+        The least and the greatest value of a channel, `{sales: [0, null]}`: no forecast and no interval crosses them.
     sep, decimal, thousands
         Marks between the cells of a CSV file and within the numbers of text: themselves, or by name (`MARKS`), which
         neither a shell nor hydra takes for anything else.
@@ -91,6 +94,7 @@ class Schema:
     closed: bool = False
     phase: Sequence[int] = ()
     units: Mapping[str, str] = field(default_factory=dict)
+    bounds: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
     sep: str = ","
     decimal: str = "."
     thousands: str | None = None
@@ -109,6 +113,7 @@ class Schema:
         chosen["time"] = time if isinstance(time, str) else tuple(time)
         chosen["target"] = chosen["target"] or (("y",) if self.id else ())
         chosen["units"] = dict(self.units)
+        chosen["bounds"] = {name: tuple(ends or ()) for name, ends in self.bounds.items()}
         for name, value in chosen.items():
             object.__setattr__(self, name, value)
         self._check()
@@ -127,6 +132,11 @@ class Schema:
             what, fix = "only covariates can be categorical", "name it under past, known or static too"
             allowed = covariates or "none: there are no covariates"
             raise ConfigError(what, where="dataset.categorical", got=stray, allowed=allowed, fix=fix)
+        for name, ends in self.bounds.items():
+            told = [end for end in ends if end is not None]
+            if len(ends) != 2 or any(type(end) not in (int, float) for end in told) or told != sorted(set(told)):
+                what, allowed = "bounds are the least and the greatest value", "[0, null], [null, 100], [0, 100]"
+                raise ConfigError(what, where=f"dataset.bounds.{name}", got=[*ends], allowed=allowed)
         if self.freq is not None:
             parse(self.freq)
         _check_zone("dataset.timezone", None if self.timezone == NAIVE else self.timezone)
@@ -164,11 +174,23 @@ class Schema:
         Raises
         ------
         ConfigError
-            A unit is of no column.
+            A unit is of no column, or bounds are of no channel.
+        DataError
+            A value lies outside its bounds.
         """
         columns = (*panel.channels, *self.past, *self.known, *self.static)
         if stray := [name for name in self.units if name not in columns]:
             raise ConfigError("a unit is that of a column", where="dataset.units", got=stray, allowed=columns)
+        if stray := [name for name in self.bounds if name not in panel.channels]:
+            raise ConfigError(
+                "bounds are those of a channel", where="dataset.bounds", got=stray, allowed=panel.channels
+            )
+        low, high = self.limits(panel.channels)
+        if (outside := (panel.target < low) | (panel.target > high)).any():
+            name = panel.channels[int(outside.any(axis=0).argmax())]
+            what, got = "values lie outside their bounds", panel.target[outside][:3].tolist()
+            fix = "mend the data, or widen the bounds"
+            raise DataError(what, where=f"column {name!r}", got=got, allowed=[*self.bounds[name]], fix=fix)
         zone = NAIVE if panel.time.tz is None else str(panel.time.tz)
         phase = np.unique(Axis.of(panel.time[panel.offsets[:-1]], parse(panel.freq)).phase).tolist()
         phase = phase if len(phase) < 100 else []
@@ -179,6 +201,12 @@ class Schema:
     def roles(self) -> dict[str, Any]:
         """Which columns are what: what is read, not how."""
         return {name: getattr(self, name) for name in (*GROUPS, "categorical")}
+
+    def limits(self, channels: Sequence[str]) -> Float[np.ndarray, "2 C"]:
+        """Least and greatest value of each channel, infinite where there is none."""
+        ends = [self.bounds.get(name, (None, None)) for name in channels]
+        far = ((-np.inf if low is None else low, np.inf if high is None else high) for low, high in ends)
+        return np.array([*far], dtype=np.float32).reshape(-1, 2).T
 
     def off_grid(self, axis: Axis) -> np.ndarray:
         """Which stamps stand between those of training: half past, where training had whole hours."""

@@ -14,11 +14,10 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from tsforecast.data.folds import Fold, Folds
 from tsforecast.data.panel import Panel
-from tsforecast.training.calibrate import residuals
+from tsforecast.training.calibrate import Errors
 from tsforecast.training.fit import Fitting, fit
 from tsforecast.training.prepare import Prepared
 
@@ -35,10 +34,8 @@ def cutoffs(panel: Panel, lookback: int, horizon: int) -> list[Fold]:
     return folds(panel, np.zeros(len(panel), dtype=np.int64), lookback, horizon)
 
 
-def cross_errors(
-    model: Any, data: Prepared, rows: Panel, trainer: Callable[..., Any], seed: int
-) -> Float[np.ndarray, "B H C Q"]:
-    """Label less forecast at cutoffs among `rows`, in the units of the model.
+def cross_errors(model: Any, data: Prepared, rows: Panel, trainer: Callable[..., Any], seed: int) -> Errors:
+    """The errors at cutoffs among `rows`.
 
     Parameters
     ----------
@@ -51,5 +48,5 @@ def cross_errors(
     for fold in cutoffs(rows, data.dims.lookback, data.dims.horizon):
         own = replace(data, loaded=loaded).fitted_on(fold.borders)
         fitted = fit(model, own.windows("train"), own.windows("val"), Fitting(own.dims, trainer, seed))
-        found.append(residuals(own.bundle(fitted.forecaster), own.windows("test")))
-    return np.concatenate(found)
+        found.append(Errors.of(own.bundle(fitted.forecaster), own.windows("test")))
+    return Errors.joined(found)

@@ -125,6 +125,7 @@ def evaluate(
         series, label = fitted[windows.series[index]], windows.label(index)[:, ahead]
         raw = panel.target[windows.origins[index][:, None] + steps]
         found = bundle.invert(scaled, series)
+        scaled = bundle.scaled(found, series) if bundle.schema.bounds else scaled
         scores.seconds += time.perf_counter() - began
         scores.update(label, scaled.point[:, ahead], raw, found.point[:, ahead], windows.series[index])
         if scores.quantiles is not None and scaled.quantiles is not None and found.quantiles is not None:
@@ -149,7 +150,9 @@ def baselines(bundle: Bundle, estimators: Mapping[str, Estimator], windows: Wind
     for name, estimator in estimators.items():
         try:
             forecaster = estimator.fit(windows, windows, bundle.dims)
-            found[name] = replace(bundle, forecaster=forecaster, dims=dims, quantile_levels=(), offsets=None)
+            found[name] = replace(
+                bundle, forecaster=forecaster, dims=dims, quantile_levels=(), offsets=None, spread=None
+            )
         except ConfigError as error:
             log.warning("Baseline %s is not scored: %s", name, error)
     return found
