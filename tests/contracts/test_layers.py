@@ -75,6 +75,7 @@ ONLY_IN = {
     "onnxruntime": {"models.onnx_runtime"},
     "xgboost": {"models.boosting", "models.feed", "models.trees"},  # fitting; its data; predicting
     "sklearn": {"models.boosting"},
+    "opentelemetry": {"serving.telemetry"},
     **{name: {"serving"} for name in ("bentoml", "fastapi", "starlette", "uvicorn", "orjson", "prometheus_client")},
 }
 

@@ -46,6 +46,7 @@ def test_the_core_asks_for_nothing_that_training_alone_needs() -> None:
 UNSEEN = {"onnxscript", "uvicorn", "tqdm", "cmaes"}
 # What is imported by another name than it is installed by.
 NAMES = {"hydra": "hydra-core", "yaml": "pyyaml", "sklearn": "scikit-learn", "xgboost": "xgboost-cpu"}
+NAMES["opentelemetry"] = "opentelemetry-sdk"
 TRAINING = {"train", "xgboost-cpu", "ray"}
 
 
@@ -53,7 +54,7 @@ def extras(path: Path) -> set[str]:
     """Whose packages a module may import besides the core's."""
     room = path.relative_to(ROOT / "src").parts[1]
     core = {"bundle.py", "panel.py", "frames.py", "windows.py", "types.py", "errors.py", "features", "schema.py"}
-    return set() if room in core else {"serve"} if room == "serving" else TRAINING
+    return set() if room in core else {"serve", "otel"} if room == "serving" else TRAINING
 
 
 def imported(path: Path) -> set[str]:
@@ -101,11 +102,12 @@ def test_when_a_requirement_is_declared_then_the_constraints_pin_it() -> None:
     assert {name(requirement) for requirement in declared} <= pinned
 
 
-def test_the_image_has_what_the_core_and_the_serve_extra_ask_for_as_the_constraints_pin_it() -> None:
+def test_the_image_has_what_the_core_and_the_extras_of_a_server_ask_for_as_the_constraints_pin_it() -> None:
     pins = set((ROOT / "requirements-serve.txt").read_text().lower().split("\n")[1:-1])
     pinned = {line.lower() for line in (ROOT / "constraints.txt").read_text().splitlines()}
     assert pins <= pinned
-    asked = [*PROJECT["project"]["dependencies"], *PROJECT["project"]["optional-dependencies"]["serve"]]
+    extras = PROJECT["project"]["optional-dependencies"]
+    asked = [*PROJECT["project"]["dependencies"], *extras["serve"], *extras["otel"]]
     names = {re.split(r"[<>=!\[; ]", requirement)[0].lower().replace("_", "-") for requirement in asked} - {"pyarrow"}
     there = {pin.partition("==")[0].replace("_", "-") for pin in pins}
     assert names <= there

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from functools import partial
 from math import ceil
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 from fastapi import FastAPI, Request, Response
@@ -21,9 +21,9 @@ from starlette.responses import PlainTextResponse
 import tsforecast
 from tsforecast.bundle.request import Prediction
 from tsforecast.bundle.request import Request as Asked
-from tsforecast.errors import RequestError
+from tsforecast.errors import ConfigError, RequestError
 from tsforecast.serving.admin import add_admin
-from tsforecast.serving.batching import Batcher
+from tsforecast.serving.batching import Batcher, Read
 from tsforecast.serving.front import Bodies, Front
 from tsforecast.serving.keys import Keys, listening
 from tsforecast.serving.logs import log_as_json
@@ -32,9 +32,12 @@ from tsforecast.serving.openapi import CSV, REFUSED, UNREAD, Answer, Description
 from tsforecast.serving.page import add_page
 from tsforecast.serving.rates import Rates
 from tsforecast.serving.refusals import as_json, no_route, refused
-from tsforecast.serving.settings import ADMIN_KEY, CORS, Settings, names
+from tsforecast.serving.settings import ADMIN_KEY, CORS, OTLP, Settings, names
 from tsforecast.serving.slot import Factory, Live, Slot
 from tsforecast.serving.watch import Watch
+
+if TYPE_CHECKING:
+    from tsforecast.serving.telemetry import Telemetry
 
 _LARGE = 64 * 1024  # bytes of a body that is read in a thread, so that the event loop answers others meanwhile
 _CORS: dict[str, Any] = {
@@ -57,6 +60,7 @@ class Server:
         self.answers = answers
         self.metrics, self.rates = Metrics(), Rates()
         self.draining = False
+        self.telemetry: Telemetry | None = None
 
     def start(self, where: str | None = None) -> None:
         """Load, warm up and check; called on the main thread of the serving process.
@@ -71,6 +75,13 @@ class Server:
         self.keys.check_address(listening())
         self.bodies = Bodies(self.settings)
         self.slot = Slot(self.settings, self.metrics, where, self.answers)
+        if os.environ.get(OTLP):
+            try:
+                from tsforecast.serving.telemetry import Telemetry
+            except ImportError as error:
+                fix = "pip install 'tsforecast[otel]'"
+                raise ConfigError("telemetry needs a package", where=OTLP, got=error, fix=fix) from None
+            self.telemetry = Telemetry(self.metrics)
         gc.collect()
         gc.freeze()  # what is loaded stays: no collection walks it again
         gc.set_threshold(50_000, 50, 50)
@@ -90,6 +101,11 @@ class Server:
             allowed = f"{settings.queue} that wait, or {settings.max_wait:g} seconds"
             raise refused(429, where="requests", allowed=allowed, wait=max(1, ceil(answers.wait)))
 
+    def close(self) -> None:
+        """Tell what is not told yet; nothing is answered any more."""
+        if self.telemetry:
+            self.telemetry.close()
+
     async def forecast(
         self, live: Live, read: Callable[[bytes], Asked], write: Callable[[Asked, Prediction], bytes], body: bytes
     ) -> bytes:
@@ -103,7 +119,10 @@ class Server:
             The body cannot be read or answered.
         """
         self.admit(live)  # again: others that came with it may have taken the last place
-        return await live.answers.forecast(partial(read, body), write, large=len(body) > _LARGE)
+        reading: Read = partial(read, body)
+        if self.telemetry:
+            reading, write = self.telemetry.parts(reading, write)
+        return await live.answers.forecast(reading, write, large=len(body) > _LARGE)
 
 
 def create_app(answers: Factory = Batcher) -> FastAPI:
@@ -115,6 +134,7 @@ def create_app(answers: Factory = Batcher) -> FastAPI:
         description=str(__doc__),
         redirect_slashes=False,
         openapi_url=None,  # FastAPI's knows of no bundle, and its pages need scripts of another host
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # each request is told once, by `Telemetry`
     )
     app.state.server = server
     app.add_middleware(Front, server=server)

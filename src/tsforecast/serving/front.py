@@ -41,7 +41,8 @@ class Front:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
         elif scope["type"] == "http":
-            await self._http(scope, receive, send)
+            scope, telemetry = {**scope}, self.server.telemetry  # a server keeps its own, and with it what it names
+            await (telemetry(self._http, scope, receive, send) if telemetry else self._http(scope, receive, send))
         else:  # a web socket, for which there is no route
             await self.app(scope, receive, send)
 
@@ -58,10 +59,10 @@ class Front:
         self.server.watch()
         await send({"type": "lifespan.startup.complete"})
         await receive()
+        self.server.close()
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope = {**scope}  # a server keeps its own until the connection is used again, and with it what it names
         exchange = Exchange(self.server, scope, receive, send)
         try:
             await exchange.admit()
@@ -197,6 +198,7 @@ class Exchange:
         extra = {"request_id": self.request_id, "method": scope["method"], "path": scope["path"]}
         extra |= {"status": self.status, "bytes": self.size, "ms": round(seconds * 1e3, 2)}
         extra |= {"key": self.key} if self.key else {}
+        extra |= {"trace_id": scope["trace_id"]} if "trace_id" in scope else {}
         if refused := scope.get("refused"):
             extra |= {"code": refused.code, "reason": " ".join(str(refused).split())[:1000]}
         log.log(logging.INFO if self.counted else logging.DEBUG, "request", extra=extra)

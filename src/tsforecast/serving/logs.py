@@ -24,12 +24,13 @@ class _Json(logging.Formatter):
         return orjson.dumps(line, default=str).decode()
 
 
-def log_as_json() -> None:
-    """What tsforecast logs goes to stderr, a JSON object a line."""
-    root = logging.getLogger("tsforecast")
+def log_as_json(name: str = "tsforecast", *filters: logging.Filter) -> None:
+    """What a package logs goes to stderr, a JSON object a line, as far as the filters let it."""
+    root = logging.getLogger(name)
     if not any(isinstance(handler.formatter, _Json) for handler in root.handlers):
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(_Json())
+        handler.filters.extend(filters)
         root.addHandler(handler)
     root.propagate = False
     root.setLevel(logging.INFO)

@@ -119,6 +119,11 @@ class Forecaster:
         """Looks after connections, and takes leave of callers."""
         _state["app"].state.server.watch(shared=True)
 
+    @bentoml.on_shutdown  # type: ignore[untyped-decorator]
+    async def close(self) -> None:
+        """Tells what is not told yet."""
+        _state["app"].state.server.close()
+
     @bentoml.on_deployment  # type: ignore[untyped-decorator]
     @staticmethod
     def look() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from tsforecast.errors import ConfigError
 
 ADMIN_KEY, RELOAD = "TSFORECAST_ADMIN_KEY", "TSFORECAST_RELOAD"  # who may have another bundle served; when it is
+OTLP = "OTEL_EXPORTER_OTLP_ENDPOINT"  # where traces and metrics are sent
 CORS = "TSFORECAST_CORS"  # origins whose pages may ask from a browser; `*` is any, and none where it is not set
 _ORIGIN = re.compile(r"\*|[a-z][a-z\d+.-]*://[^/\s?#@]+")
 

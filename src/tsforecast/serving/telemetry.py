@@ -1,0 +1,204 @@
+"""OpenTelemetry: spans and counters go to a collector; imported only where OTEL_EXPORTER_OTLP_ENDPOINT is set."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Iterable
+from threading import Event, Thread
+from typing import Any
+
+from opentelemetry import context, propagate, trace
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.metrics import export
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from prometheus_client.metrics_core import Metric
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+import tsforecast
+from tsforecast.bundle.request import Prediction, Request
+from tsforecast.errors import ConfigError
+from tsforecast.serving.batching import Read, Write
+from tsforecast.serving.logs import log_as_json
+from tsforecast.serving.metrics import Metrics
+from tsforecast.serving.routes import Place
+from tsforecast.serving.settings import OTLP
+
+_LEAVE = 2.0  # seconds that a server which stops waits for the collector
+_METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH")  # any other word is one of a caller's
+_QUIET = ("/livez", "/readyz", "/metrics", "/ui", "/ui/", "/ui/{file}")  # asked all day by machines; files of a page
+
+
+class Telemetry:
+    """Tells a collector of requests, by a thread of its own: what cannot be sent is dropped, nobody waits for it.
+
+    The SDK reads the rest of its environment: `OTEL_TRACES_SAMPLER`, `OTEL_SERVICE_NAME`, headers, intervals.
+
+    Raises
+    ------
+    ConfigError
+        The collector is not one that is spoken to over HTTP.
+    """
+
+    def __init__(self, metrics: Metrics) -> None:
+        where, protocol = os.environ[OTLP], os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+        if not where.startswith(("http://", "https://")) or protocol != "http/protobuf":
+            what, got = "this is no collector that takes OTLP over HTTP", [where.rpartition("@")[2], protocol]
+            raise ConfigError(what, where=OTLP, got=got, allowed="http://HOST:4318, http/protobuf")
+        log_as_json("opentelemetry", _Seldom())
+        own = {"service.name": "tsforecast", "service.version": tsforecast.__version__}
+        own["service.instance.id"] = str(uuid.uuid4())  # several workers are several instances
+        resource = Resource.create(own).merge(OTELResourceDetector().detect())  # what the environment says wins
+        self.provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+        self.provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        self.tracer = self.provider.get_tracer("tsforecast", tsforecast.__version__)
+        self.reader = _Counted(metrics, resource)
+
+    async def __call__(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request by `app`, inside a span that goes on with the caller's trace."""
+        place = Place.of(scope["path"].removeprefix(scope.get("root_path", "")))
+        if place.path in _QUIET:
+            await app(scope, receive, send)
+            return
+        method = scope["method"] if scope["method"] in _METHODS else "_OTHER"
+        carrier = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
+        client, server = scope.get("client") or ("", 0), scope.get("server") or ("", 0)
+        attributes = {
+            "http.request.method": method,
+            "url.path": scope["path"],
+            "url.scheme": scope["scheme"],
+            "network.protocol.version": scope["http_version"],
+            "user_agent.original": carrier.get("user-agent", ""),
+            "client.address": client[0],
+            "server.address": server[0],
+            "server.port": server[1] or 0,
+        }
+        parent = propagate.extract(carrier, context.Context())  # not what a server around this one has begun
+        attributes |= {"http.route": place.path} if place.path else {}
+        name = f"{method} {place.path or ''}".strip()
+        span = self.tracer.start_span(name, parent, trace.SpanKind.SERVER, attributes)
+        scope["trace_id"] = trace.format_trace_id(span.get_span_context().trace_id)
+
+        async def told(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                _tell(span, scope, message["status"])
+            await send(message)
+
+        with trace.use_span(span, end_on_exit=True, record_exception=False):
+            await app(scope, receive, told)
+
+    def parts(self, read: Read, write: Write) -> tuple[Read, Write]:
+        """The two ends of a forecast, called in any thread, as spans, and as another what comes between them."""
+        parent, between = context.get_current(), 0
+
+        def reading() -> Request:
+            nonlocal between
+            with self.tracer.start_as_current_span("read", parent, record_exception=False):
+                asked = read()
+            between = time.time_ns()
+            return asked
+
+        def writing(asked: Request, found: Prediction) -> bytes:
+            attributes = {"tsforecast.series": len(asked.panel), "tsforecast.horizon": asked.horizon}
+            self.tracer.start_span("forecast", parent, attributes=attributes, start_time=between).end()
+            with self.tracer.start_as_current_span("write", parent):
+                return write(asked, found)
+
+        return reading, writing
+
+    def close(self) -> None:
+        """Send what is left, as far as the collector takes it at once."""
+        last = [Thread(target=each.shutdown, daemon=True) for each in (self.provider, self.reader)]
+        until = time.monotonic() + _LEAVE
+        for thread in last:
+            thread.start()
+        for thread in last:
+            thread.join(max(0.0, until - time.monotonic()))
+
+
+def _tell(span: trace.Span, scope: Scope, status: int) -> None:
+    """What is known once there is an answer."""
+    span.set_attribute("http.response.status_code", status)
+    if refused := scope.get("refused"):
+        span.set_attribute("tsforecast.code", refused.code)
+    if status >= 500:
+        span.set_attribute("error.type", str(status))
+        span.set_status(trace.StatusCode.ERROR)
+
+
+class _Counted(Thread):
+    """What `/metrics` tells of this process, under the same names: there is one set of counters."""
+
+    def __init__(self, metrics: Metrics, resource: Resource) -> None:
+        super().__init__(name="telemetry", daemon=True)
+        self.metrics, self.resource, self.began, self.stop = metrics, resource, time.time_ns(), Event()
+        self.seconds = float(os.environ.get("OTEL_METRIC_EXPORT_INTERVAL", 60_000)) / 1000
+        self.exporter = OTLPMetricExporter()
+        self.start()
+
+    def run(self) -> None:
+        """Send them now and then, and at last once more."""
+        while not self.stop.wait(self.seconds):
+            self.send()
+        self.send()
+
+    def shutdown(self) -> None:
+        """Come to the end, once the last ones are sent."""
+        self.stop.set()
+        self.join()
+
+    def send(self) -> None:
+        """All counters, as they are."""
+        families = [*self.metrics.registry.collect(), *self.metrics.collect()]
+        told = [export.Metric(each.name, each.documentation, each.unit, self._data(each)) for each in families]
+        scope = export.ScopeMetrics(InstrumentationScope("tsforecast", tsforecast.__version__), told, "")
+        self.exporter.export(export.MetricsData([export.ResourceMetrics(self.resource, [scope], "")]))
+
+    def _data(self, family: Metric) -> Any:
+        now, total = time.time_ns(), export.AggregationTemporality.CUMULATIVE
+        if family.type == "histogram":
+            return export.Histogram([*self._histograms(family, now)], total)
+        points = [
+            export.NumberDataPoint(sample.labels, self.began, now, sample.value)
+            for sample in family.samples
+            if not sample.name.endswith("_created")
+        ]
+        return export.Sum(points, total, True) if family.type == "counter" else export.Gauge(points)
+
+    def _histograms(self, family: Metric, now: int) -> Iterable[export.HistogramDataPoint]:
+        found: dict[tuple[tuple[str, str], ...], dict[str, float]] = defaultdict(dict)
+        for sample in family.samples:
+            labels = dict(sample.labels)
+            bound = labels.pop("le", sample.name.removeprefix(family.name))
+            found[tuple(labels.items())][bound] = sample.value
+        for own, values in found.items():
+            total = values.pop("_sum")
+            bounds = [float(bound) for bound in values if bound not in ("_count", "_created")]
+            counts = [int(values[bound]) for bound in values if bound not in ("_count", "_created")]
+            each = [after - before for before, after in zip([0, *counts], counts, strict=False)]
+            unknown: Any = None  # smallest and largest
+            yield export.HistogramDataPoint(
+                dict(own), self.began, now, counts[-1], total, each, bounds[:-1], unknown, unknown
+            )
+
+
+class _Seldom(logging.Filter):
+    """One line a minute at most, with the number of those left out: a collector that is away is no news."""
+
+    last, left_out = 0.0, 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether it is written."""
+        if record.created - self.last < 60:
+            self.left_out += 1
+            return False
+        record.left_out = self.left_out
+        self.last, self.left_out = record.created, 0
+        return True
