@@ -1,0 +1,113 @@
+"""What lies in deploy/ fits the servers that there are: schemas, paths, metrics, and what the docs call them."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from tsforecast.serving.routes import ROUTES
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+MANIFESTS = [
+    each
+    for file in sorted(DEPLOY.glob("kubernetes/*.yaml"))
+    for each in yaml.safe_load_all(file.read_text())
+    if each["kind"] != "Kustomization"
+]
+POD = next(each for each in MANIFESTS if each["kind"] == "Deployment")["spec"]["template"]
+SERVED = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]["forecaster"]
+IMAGE = (
+    "docker run -p 3000:3000 -v ./keys.txt:/keys.txt:ro -e TSFORECAST_KEYS=/keys.txt forecaster:latest --host 0.0.0.0"
+)
+
+
+@pytest.mark.parametrize("version", ["1.30", "1.33", "1.37"])
+@pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda each: each["kind"])
+def test_each_manifest_is_what_kubernetes_takes(manifest: dict[str, Any], version: str) -> None:
+    kubernetes_validate.validate(manifest, version, strict=True)
+
+
+def test_the_manifests_name_each_other() -> None:
+    kinds = {each["kind"]: each["spec"] for each in MANIFESTS}
+    assert set(kinds) == {"Deployment", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget", "NetworkPolicy"}
+    labels = POD["metadata"]["labels"]
+    selectors = [kinds["Deployment"]["selector"]["matchLabels"], kinds["Service"]["selector"]]
+    selectors += [kinds["PodDisruptionBudget"]["selector"]["matchLabels"]]
+    selectors += [kinds["NetworkPolicy"]["podSelector"]["matchLabels"]]
+    assert all(selector.items() <= labels.items() for selector in selectors)
+    listed = yaml.safe_load((DEPLOY / "kubernetes" / "kustomization.yaml").read_text())
+    there = {file.name for file in DEPLOY.glob("kubernetes/*.yaml")} - {"kustomization.yaml"}
+    assert set(listed["resources"]) == there
+    (container,) = POD["spec"]["containers"]
+    assert [image["name"] for image in listed["images"]] == [container["image"]]
+    (port,) = container["ports"]
+    assert (
+        kinds["Service"]["ports"][0]["targetPort"]
+        == port["name"]
+        == kinds["NetworkPolicy"]["ingress"][0]["ports"][0]["port"]
+    )
+    assert int(POD["metadata"]["annotations"]["prometheus.io/port"]) == port["containerPort"]
+    mounts = {mount["name"] for mount in container["volumeMounts"]}
+    assert mounts == {volume["name"] for volume in POD["spec"]["volumes"]}
+
+
+def test_the_image_is_started_as_the_docs_say_and_by_nobody_who_is_root() -> None:
+    assert IMAGE in (ROOT / "docs" / "serving.md").read_text()
+    (container,) = POD["spec"]["containers"]
+    for args in (container["args"], SERVED["command"]):
+        assert args == IMAGE.split("forecaster:latest ")[1].split()
+    image = yaml.safe_load((DEPLOY / "kubernetes" / "kustomization.yaml").read_text())["images"][0]
+    assert f"{image['newName']}:{image['newTag']}" == SERVED["image"] == "forecaster:latest"
+    from bentoml._internal.container.generate import BENTO_UID_GID
+
+    who = POD["spec"]["securityContext"]
+    assert (who["runAsUser"], who["runAsGroup"], who["runAsNonRoot"]) == (BENTO_UID_GID, BENTO_UID_GID, True)
+    assert container["securityContext"]["readOnlyRootFilesystem"] is SERVED["read_only"] is True
+
+
+def test_probes_ask_paths_that_need_no_key() -> None:
+    (container,) = POD["spec"]["containers"]
+    probes = {name: each["httpGet"]["path"] for name, each in container.items() if name.endswith("Probe")}
+    assert probes == {"startupProbe": "/readyz", "readinessProbe": "/readyz", "livenessProbe": "/livez"}
+    check = re.search(r"3000(/\w+)", SERVED["healthcheck"]["test"][-1])
+    assert check
+    assert {ROUTES[path].key for path in [*probes.values(), check[1]]} == {"never"}
+
+
+def variables() -> Iterator[tuple[str, str]]:
+    """Where a variable is set, and its name."""
+    for name in SERVED["environment"]:
+        yield "compose.yaml", name
+    for each in POD["spec"]["containers"][0]["env"]:
+        yield "deployment.yaml", each["name"]
+    for file in ("forecaster.env", "forecaster.service"):
+        for name in re.findall(r"\b(TSFORECAST_\w+)=", (DEPLOY / file).read_text()):
+            yield file, name
+
+
+@pytest.mark.parametrize(("file", "name"), sorted(set(variables())))
+def test_each_setting_is_one_that_the_docs_explain(file: str, name: str) -> None:
+    told = "".join(page.read_text() for page in (ROOT / "docs").glob("*.md"))
+    assert f"`{name}" in told, f"{file} sets {name}"
+
+
+def test_the_unit_is_one_that_systemd_takes(tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("needs systemd-analyze, which is not installed")
+    text = (DEPLOY / "forecaster.service").read_text()
+    program = re.search(r"^ExecStart=(\S+)", text, re.MULTILINE)
+    assert program
+    (tmp_path / "forecaster.service").write_text(text.replace(program[1], "/bin/true"))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", str(tmp_path / "forecaster.service")], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
