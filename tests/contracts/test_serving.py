@@ -31,14 +31,16 @@ ADAPTERS = {
 
 
 @contextmanager
-def serving(adapter: str, bundle: Path, home: Path, trusted: ssl.SSLContext | None = None) -> Iterator[int]:
-    """A real server in a process of its own; the port it answers on."""
+def serving(
+    adapter: str, bundle: Path, home: Path, trusted: ssl.SSLContext | None = None, *, several: bool = False
+) -> Iterator[int]:
+    """A real server in a process of its own, of a bundle, or of several that a file names; the port it answers on."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = {
         **os.environ,
-        "TSFORECAST_BUNDLE": str(bundle),
+        f"TSFORECAST_BUNDLE{'S' if several else ''}": str(bundle),
         "BENTOML_HOME": str(home),
         "BENTOML_DO_NOT_TRACK": "True",
         "TSFORECAST_ADMIN_KEY": "secret" * 3,

@@ -340,7 +340,7 @@ def test_the_examples_of_the_openapi_document_run_as_they_stand(bundles: Bundles
                 value = example["value"]
                 body = value.encode() if kind == "text/csv" else orjson.dumps(value)
                 assert client("POST", path, body, {"content-type": kind}).status == 200
-    assert set(paths) == {"/forecast", "/forecast_csv", "/model", "/livez", "/readyz", "/metrics"}
+    assert set(paths) == {"/forecast", "/forecast_csv", "/model", "/models", "/livez", "/readyz", "/metrics"}
 
 
 @pytest.mark.parametrize("shape", ["wide", "long", "covariates", "zoned"])
@@ -362,7 +362,7 @@ def test_what_is_answered_has_the_shape_that_the_document_says(bundles: Bundles,
     assert asked["properties"]["levels"]["items"]["enum"] == [90, 80]
     for path, operation in document["paths"].items():
         if "post" in operation:
-            told = "200 400 408 413 415 421 422 429 500 503"
+            told = "200 400 404 408 413 415 421 422 429 500 503"
             assert set(operation["post"]["responses"]) == set(told.split())
             assert operation["post"]["requestBody"]["required"], path
 

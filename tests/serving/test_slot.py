@@ -72,7 +72,7 @@ def metric(client: Client, start: str) -> list[str]:
 
 def swaps_of(done: int = 0, failed: int = 0) -> list[str]:
     counts = {"done": done, "failed": failed}
-    return [f'tsforecast_swaps_total{{outcome="{name}"}} {count}.0' for name, count in counts.items()]
+    return [f'tsforecast_swaps_total{{model="",outcome="{name}"}} {count}.0' for name, count in counts.items()]
 
 
 def test_under_load_every_request_is_answered_wholly_by_one_of_the_bundles_that_are_swapped(
@@ -246,7 +246,7 @@ def test_when_the_alias_moves_then_the_server_follows_and_a_version_that_fails_i
         for _ in range(1500):
             await asyncio.sleep(0.01)
             told = (await client.send("GET", "/metrics")).body.decode().splitlines()
-            now = [line for line in told if line.startswith('tsforecast_swaps_total{outcome="failed"}')]
+            now = [line for line in told if line.startswith('tsforecast_swaps_total{model="",outcome="failed"}')]
             if (await client.send("GET", "/model")).json["digest"] == digest and now == wanted:
                 return
         raise AssertionError((now, wanted))
@@ -285,3 +285,13 @@ def test_workers_that_look_for_themselves_are_not_told_an_exact_version(
     service.Forecaster.inner.look()  # the parent of BentoML's workers
     shop.point("shop", "champion", 2)
     assert Bundle.load(served().path).digest == [*pair][1]
+
+
+def test_what_several_names_stand_for_is_found_once_for_all_workers(
+    bundles: Bundles, shop: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TSFORECAST_BUNDLES", f"load={bundles('wide').path},shop=models:/shop@champion")
+    service: Any = importlib.import_module("tsforecast.serving.service")
+    service.Forecaster.inner.look()
+    shop.point("shop", "champion", 2)
+    assert store.shelved() == {"load": str(bundles("wide").path), "shop": "models:/shop/1"}

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request, Response
 
-from tsforecast.errors import RequestError
 from tsforecast.serving.keys import Keys
-from tsforecast.serving.refusals import as_json
+from tsforecast.serving.refusals import as_json, check_parameters
 from tsforecast.serving.settings import flag
 
 if TYPE_CHECKING:
@@ -22,12 +21,9 @@ def add_admin(app: FastAPI, server: Server, key: str) -> None:
 
     @app.post("/admin/reload", include_in_schema=False)  # the document is for those who ask for forecasts
     async def reload(request: Request) -> Response:
-        """Serve what TSFORECAST_BUNDLE stands for now; 422 says why the old one stays."""
+        """Serve what TSFORECAST_BUNDLE, or one name of several, stands for now; 422 says why the old one stays."""
         own.named(dict(request.scope["headers"]))
-        names = [name for name, _ in request.query_params.multi_items()]
-        if names not in ([], ["allow_schema_change"]):
-            what, allowed = "there is no such parameter, or it is there twice", "allow_schema_change"
-            raise RequestError(what, where="query", got=names, allowed=allowed)
+        check_parameters(request, ("allow_schema_change", "model"))
         allow = flag("allow_schema_change", request.query_params.get("allow_schema_change", ""))
-        swapped = await server.slot.reload(allow=allow)
-        return as_json({"swapped": swapped, **server.slot.live.about})
+        swapped, live = await server.shelf.reload(request.query_params.get("model"), allow=allow)
+        return as_json({"swapped": swapped, **live.about})

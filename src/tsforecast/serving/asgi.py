@@ -6,8 +6,7 @@ import asyncio
 import gc
 import json
 import os
-from collections.abc import Callable, Sequence
-from copy import deepcopy
+from collections.abc import Callable
 from functools import partial
 from math import ceil
 from typing import TYPE_CHECKING, Any, cast
@@ -16,23 +15,25 @@ import orjson
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import PlainTextResponse
+from starlette.types import Scope
 
 import tsforecast
 from tsforecast.bundle.request import Prediction
 from tsforecast.bundle.request import Request as Asked
 from tsforecast.errors import ConfigError, RequestError
+from tsforecast.serving.about import add_about
 from tsforecast.serving.admin import add_admin
 from tsforecast.serving.batching import Batcher, Read
 from tsforecast.serving.front import Bodies, Front
 from tsforecast.serving.keys import Keys, listening
 from tsforecast.serving.logs import log_as_json
 from tsforecast.serving.metrics import Metrics
-from tsforecast.serving.openapi import CSV, REFUSED, UNREAD, Answer, Description, Plain, Status, add_bundle, add_keys
+from tsforecast.serving.openapi import CSV, REFUSED, Answer, Plain
 from tsforecast.serving.page import add_page
 from tsforecast.serving.rates import Rates
-from tsforecast.serving.refusals import as_json, no_route, refused
+from tsforecast.serving.refusals import check_parameters, no_route, refused
 from tsforecast.serving.settings import ADMIN_KEY, CORS, OTLP, Settings, names
+from tsforecast.serving.shelf import Shelf
 from tsforecast.serving.slot import Factory, Live, Slot
 from tsforecast.serving.watch import Watch
 
@@ -74,7 +75,7 @@ class Server:
         self.settings, self.keys = Settings.from_environment(), Keys.from_environment()
         self.keys.check_address(listening())
         self.bodies = Bodies(self.settings)
-        self.slot = Slot(self.settings, self.metrics, where, self.answers)
+        self.shelf = Shelf(self.settings, self.metrics, where, self.answers)
         if os.environ.get(OTLP):
             try:
                 from tsforecast.serving.telemetry import Telemetry
@@ -90,12 +91,29 @@ class Server:
         """Look after connections, memory and what is to be served, from the event loop that answers; see `Watch`."""
         self.watcher = Watch(self, shared=shared)
         if self.settings.reload:
-            self.polling = asyncio.get_running_loop().create_task(self.slot.poll(self.settings.reload))
+            self.polling = asyncio.get_running_loop().create_task(self.shelf.poll(self.settings.reload))
+
+    @property
+    def slot(self) -> Slot:
+        """That of the default bundle."""
+        return self.shelf.slots[self.shelf.default]
+
+    async def take(self, scope: Scope, name: str | None, *, loads: bool = True) -> None:
+        """Say which bundle a request is about, and take it, where it has to be in memory: `scope["live"]`.
+
+        Raises
+        ------
+        RequestError
+            There is none of that name, or it cannot be loaded.
+        """
+        found = self.shelf.named(name)
+        scope["model"] = found if self.shelf.several else ""
+        if loads:
+            scope["live"] = await self.shelf.take(found)
 
     def admit(self, live: Live) -> None:
         """Raise a RequestError where one more could not be answered, or not in time; nothing of it need be read."""
-        if not live.engine.ready:
-            raise refused(503)
+        live.check_ready()
         answers, settings = live.answers, self.settings
         if answers.waiting >= settings.queue or answers.wait > settings.max_wait:
             allowed = f"{settings.queue} that wait, or {settings.max_wait:g} seconds"
@@ -145,7 +163,7 @@ def create_app(answers: Factory = Batcher) -> FastAPI:
     @app.post("/forecast", operation_id="forecast", responses=REFUSED | {200: {"model": Answer}})
     async def forecast(request: Request) -> Response:
         """Forecast one or many series from their latest rows."""
-        _check_parameters(request, ())
+        check_parameters(request, ())
         live: Live = request.scope["live"]
         content = await server.forecast(live, live.engine.read, live.engine.write, await request.body())
         return Response(content, media_type="application/json")
@@ -154,7 +172,7 @@ def create_app(answers: Factory = Batcher) -> FastAPI:
     async def forecast_csv(request: Request) -> Response:
         """A CSV file in, as the body or as the form field `file`; a CSV file out."""
         live, query = cast(Live, request.scope["live"]), request.query_params
-        _check_parameters(request, ("horizon", "levels"))
+        check_parameters(request, ("horizon", "levels"))
         horizon = _number(query["horizon"]) if "horizon" in query else None
         parts = query["levels"].split(",") if query.get("levels") else []
         levels = [_number(part) for part in parts] if "levels" in query else None
@@ -169,51 +187,12 @@ def create_app(answers: Factory = Batcher) -> FastAPI:
         content = await server.forecast(live, lambda raw: live.engine.read_csv(raw, horizon, levels), write, body)
         return Response(content, headers=headers, media_type="text/csv")
 
-    @app.get("/model", responses=UNREAD | {200: {"model": Description}})
-    async def model(request: Request) -> Response:
-        """What is served: columns, rows needed, horizon, intervals, scores."""
-        return as_json(request.scope["live"].engine.describe())
-
-    @app.get("/livez", responses=UNREAD | {200: {"model": Status}})
-    async def livez(_: Request) -> Response:
-        """The process answers."""
-        return as_json({"status": "alive"})
-
-    @app.get("/readyz", responses=UNREAD | {200: {"model": Status}, 503: REFUSED[503]})
-    async def readyz(request: Request) -> Response:
-        """The golden request gave the golden answer, and the server is not about to stop."""
-        if server.draining or not request.scope["live"].engine.ready:
-            raise refused(503, got="it is about to stop" if server.draining else "another answer to its golden request")
-        return as_json({"status": "ready"})
-
-    @app.get("/metrics", response_class=PlainTextResponse, responses=UNREAD)
-    async def metrics(_: Request) -> Response:
-        """Counters in Prometheus' text format."""
-        content, kind = server.metrics.text()
-        return Response(content, media_type=kind)
-
-    @app.get("/openapi.json", include_in_schema=False)
-    async def openapi(request: Request) -> Response:
-        document = deepcopy(app.openapi())  # what the routes say, once; with what the bundle adds it is told at once
-        add_bundle(document, request.scope["live"].engine)
-        add_keys(document, server.keys)
-        if prefix := request.scope.get("root_path"):
-            document["servers"] = [{"url": prefix}]
-        return as_json(document)
-
     if key := os.environ.get(ADMIN_KEY):
         add_admin(app, server, key)
     app.add_exception_handler(HTTPException, no_route)
+    add_about(app, server)
     add_page(app)
     return app
-
-
-def _check_parameters(request: Request, allowed: Sequence[str]) -> None:
-    """Refuse what would not be read: `/forecast?horizon=2` is not a shorter forecast."""
-    names = [name for name, _ in request.query_params.multi_items()]
-    if wrong := [name for name in names if name not in allowed or names.count(name) > 1]:
-        what, told = "there is no such parameter, or it is there twice", allowed or "none: the body says it all"
-        raise RequestError(what, where="query", got=wrong[0], allowed=told)
 
 
 async def _file(request: Request, settings: Settings) -> bytes:

@@ -41,7 +41,10 @@ class Front:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
         elif scope["type"] == "http":
-            scope, telemetry = {**scope}, self.server.telemetry  # a server keeps its own, and with it what it names
+            prefix, telemetry = scope.get("root_path", ""), self.server.telemetry
+            place = Place.of(scope["path"].removeprefix(prefix))
+            # A server keeps its own until the connection is used again, and with it what it names.
+            scope = {**scope, "place": place, "root_path": prefix + place.prefix}
             await (telemetry(self._http, scope, receive, send) if telemetry else self._http(scope, receive, send))
         else:  # a web socket, for which there is no route
             await self.app(scope, receive, send)
@@ -106,7 +109,7 @@ class Exchange:
         given = self.headers.get(b"x-request-id", b"").decode("latin-1")
         self.request_id = given if _ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
         self.status, self.size, self.held = 500, 0, 0
-        self.place = Place.of(scope["path"].removeprefix(scope.get("root_path", "")))
+        self.place: Place = scope["place"]
         self.counted = bool(self.place.route.takes)
         self.close = True  # what is refused before it is there is not read on
         self.key: str | None = None  # the name of it
@@ -126,12 +129,12 @@ class Exchange:
             The caller left before all of it had arrived.
         """
         route = self.place.route
-        self.key = self.server.keys.check(route, self.headers)
+        self.key = self.server.keys.check(self.place, self.headers)
         check_head(self.scope, self.headers, self.server.settings, route.takes)
         if self.counted and route.key != "own" and (rate := self.server.keys.rate(self.key)):
             self.server.rates.take(self.key, rate)
-        if route.bundle and route.loads:
-            self.scope["live"] = self.server.slot.live
+        if route.bundle:
+            await self.server.take(self.scope, self.place.name, loads=route.loads)
         if self.counted:
             length = self.headers.get(b"content-length", b"")
             self.close = not length.isdigit() or int(length) > _SMALL
@@ -194,11 +197,12 @@ class Exchange:
         server, scope = self.server, self.scope
         server.bodies.release(self)
         seconds = time.perf_counter() - self.began
-        server.metrics.request(self.place.path or "other", self.status, seconds)
+        server.metrics.request(self.place.path or "other", self.status, seconds, scope.get("model", ""))
         extra = {"request_id": self.request_id, "method": scope["method"], "path": scope["path"]}
         extra |= {"status": self.status, "bytes": self.size, "ms": round(seconds * 1e3, 2)}
         extra |= {"key": self.key} if self.key else {}
         extra |= {"trace_id": scope["trace_id"]} if "trace_id" in scope else {}
+        extra |= {"model": scope["model"]} if scope.get("model") else {}
         if refused := scope.get("refused"):
             extra |= {"code": refused.code, "reason": " ".join(str(refused).split())[:1000]}
         log.log(logging.INFO if self.counted else logging.DEBUG, "request", extra=extra)

@@ -16,8 +16,8 @@ from pathlib import Path
 from tsforecast.errors import ConfigError
 from tsforecast.serving.rates import RATE, Rate
 from tsforecast.serving.refusals import refused
-from tsforecast.serving.routes import Route
-from tsforecast.serving.settings import flag
+from tsforecast.serving.routes import Place
+from tsforecast.serving.settings import entries, flag
 
 log = logging.getLogger(__name__)
 KEYS, FOR_ALL, OPEN = "TSFORECAST_KEYS", "TSFORECAST_KEYS_FOR_ALL", "TSFORECAST_OPEN"
@@ -63,8 +63,8 @@ class Keys:
         found: dict[str, bytes] = {}
         rates: dict[str | None, Rate | None] = {None: Rate.of(RATE, os.environ.get(RATE, ""))}
         version = _version()  # before it is read: what is written meanwhile is another
-        if text := os.environ.get(KEYS, "").strip():
-            for where, entry in _entries(text):
+        if os.environ.get(KEYS, "").strip():
+            for where, entry in entries(KEYS, ":", _ALLOWED):
                 if not (parts := _ENTRY.fullmatch(entry)):
                     raise ConfigError("this is no name with a key", where=where, allowed=_ALLOWED)
                 name, key, rate = parts.groups("")
@@ -93,11 +93,11 @@ class Keys:
         """How often whoever has that key may ask; None: as often as they like."""
         return self.rates.get(name, self.rates.get(None))
 
-    def needed(self, route: Route) -> bool:
-        """Whether a route needs one of these keys."""
-        return bool(self.digests) and (route.key == "always" or (route.key == "told" and self.for_all))
+    def needed(self, place: Place) -> bool:
+        """Whether one of these keys is needed there."""
+        return bool(self.digests) and (place.key == "always" or (place.key == "told" and self.for_all))
 
-    def check(self, route: Route, headers: Mapping[bytes, bytes]) -> str | None:
+    def check(self, place: Place, headers: Mapping[bytes, bytes]) -> str | None:
         """The name of the key that a request has; None where it needs none.
 
         Raises
@@ -105,7 +105,7 @@ class Keys:
         RequestError
             It needs one, and has none or another.
         """
-        return self.named(headers) if self.needed(route) else None
+        return self.named(headers) if self.needed(place) else None
 
     def named(self, headers: Mapping[bytes, bytes]) -> str:
         """The name of the key in the head of a request; a RequestError where there is none, or another."""
@@ -145,20 +145,6 @@ def _version() -> tuple[int, ...]:
     except OSError:
         return (0,)
     return (found.st_ino, found.st_size, found.st_mtime_ns) if found else ()
-
-
-def _entries(text: str) -> list[tuple[str, str]]:
-    """Where each entry stands, and the entry: in the variable, or on a line of the file that it names."""
-    if ":" in text:
-        listed = [(f"{KEYS}, entry {i}", entry) for i, entry in enumerate(text.split(","), 1)]
-    else:
-        try:
-            lines = Path(text).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeError) as error:  # its name may be a key, given for a file: it is not told
-            got = error.strerror if isinstance(error, OSError) else "not UTF-8"
-            raise ConfigError("the file of keys cannot be read", where=KEYS, got=got, allowed=_ALLOWED) from None
-        listed = [(f"the file of {KEYS}, line {i}", line) for i, line in enumerate(lines, 1)]
-    return [(where, entry) for where, entry in listed if entry.strip() and not entry.lstrip().startswith("#")]
 
 
 def _is_loopback(host: str) -> bool:

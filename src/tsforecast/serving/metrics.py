@@ -20,31 +20,36 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         at: dict[str, Any] = {"registry": self.registry}
-        self.requests = Counter("tsforecast_requests", "Requests answered.", ("path", "status"), **at)
+        self.requests = Counter("tsforecast_requests", "Requests answered.", ("path", "status", "model"), **at)
         self.seconds = Histogram(
             "tsforecast_request_seconds", "From first byte to last.", ("path",), buckets=_SECONDS, **at
         )
         self.series = Counter("tsforecast_series", "Series forecast.", **at)
         self.batch = Histogram("tsforecast_batch_requests", "Requests forecast in one call.", buckets=_SIZES, **at)
         swaps = "Times that another bundle was to be served: done, or failed, where the old one stayed."
-        self.swaps = Counter("tsforecast_swaps", swaps, ("outcome",), **at)
-        for outcome in ("done", "failed"):
-            self.swaps.labels(outcome)  # there from the start: of one that begins with 1 no increase is seen
-        self.served = ("", "")
+        self.swaps = Counter("tsforecast_swaps", swaps, ("outcome", "model"), **at)
+        self.loads = Counter("tsforecast_loads", "Bundles loaded when asked for: done, or failed.", ("outcome",), **at)
+        self.served: dict[str, tuple[str, str]] = {}
+        self.held = 0
 
-    def model(self, description: Mapping[str, Any]) -> None:
-        """Which model it is, instead of the one before."""
-        self.served = str(description["model"]), str(description["version"])
+    def model(self, name: str, description: Mapping[str, Any] | None) -> None:
+        """Which model a name is, instead of the one before; None: it is not in memory any more."""
+        if description is None:
+            self.served.pop(name)
+        else:
+            self.served[name] = str(description["model"]), str(description["version"])
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """What this process serves: told as it is now, since what is counted in a file would outlive a reload."""
         info = GaugeMetricFamily("tsforecast_model", "What is served.", labels=("model", "version"))
-        info.add_metric(self.served, 1)
+        for served in self.served.values():
+            info.add_metric(served, 1)
         yield info
+        yield GaugeMetricFamily("tsforecast_bundles_bytes", "What the bundles in memory are counted as.", self.held)
 
-    def request(self, path: str, status: int, seconds: float) -> None:
-        """One request is done."""
-        self.requests.labels(path, status).inc()
+    def request(self, path: str, status: int, seconds: float, model: str = "") -> None:
+        """One request is done; of one bundle of several, by its name."""
+        self.requests.labels(path, status, model).inc()
         self.seconds.labels(path).observe(seconds)
 
     def forecasts(self, series: int, requests: int) -> None:

@@ -89,6 +89,23 @@ class Description(BaseModel):
     evaluation: dict[str, Any] | None
 
 
+class Served(BaseModel):
+    """A name, and which bundle it is while that is in memory; it is loaded when it is asked for."""
+
+    name: str
+    default: bool
+    loaded: bool
+    version: str | None
+    digest: str | None
+    exact: str | None
+
+
+class Models(BaseModel):
+    """The names that stand in `/models/{name}/forecast`, and before every other path about a bundle."""
+
+    models: list[Served]
+
+
 class Status(BaseModel):
     """`alive`, or `ready`."""
 
@@ -112,6 +129,7 @@ def _refused(status: int) -> dict[str, Any]:
 Responses = dict[int | str, dict[str, Any]]
 REFUSED: Responses = {status: _refused(status) for status in sorted({*KINDS, 422} - {401})}
 UNREAD: Responses = {status: REFUSED[status] for status in (400, 413, 421, 500)}  # of a route that reads no body
+ABOUT: Responses = UNREAD | {status: REFUSED[status] for status in (404, 503)}  # and is about a bundle
 _WARNINGS = "what is served although it looks wrong, a JSON list of texts"
 _ABOUT = _headers(X_Tsforecast_Digest="of the bundle that answered", X_Tsforecast_Warnings=_WARNINGS)
 CSV: Responses = {200: {"content": {"text/csv": {"schema": {"type": "string"}}}, "headers": _ABOUT}}
@@ -180,8 +198,8 @@ def add_bundle(document: dict[str, Any], engine: Engine) -> None:
     ]
 
 
-def add_keys(document: dict[str, Any], keys: Keys) -> None:
-    """What a document says of a server that wants keys."""
+def add_keys(document: dict[str, Any], keys: Keys, prefix: str = "") -> None:
+    """What a document says of a server that wants keys, of paths behind a prefix."""
     if keys.digests:
         scheme = {
             "type": "http",
@@ -190,6 +208,6 @@ def add_keys(document: dict[str, Any], keys: Keys) -> None:
         }
         document["components"]["securitySchemes"] = {"key": scheme}
     for path, operations in document["paths"].items():
-        for operation in operations.values() if keys.needed(Place.of(path).route) else ():
+        for operation in operations.values() if keys.needed(Place.of(prefix + path)) else ():
             operation["security"] = [{"key": []}]
             operation["responses"]["401"] = _refused(401)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -15,6 +16,7 @@ from tsforecast.errors import RequestError, TsforecastError
 KINDS = {
     400: ("request", "the caller left before the body had arrived", None),
     401: ("key", "this needs a key", "send it as Authorization: Bearer KEY"),
+    404: ("model", "no bundle is served by that name", "GET /models lists those that are"),
     408: ("late", "the body did not arrive in time", None),
     413: ("too_large", "the body is too large", "send fewer series, or raise TSFORECAST_MAX_BODY"),
     415: ("media_type", "the body is of a kind that is not read", None),
@@ -63,3 +65,11 @@ def no_route(request: Request, error: Exception) -> Response:
     answer = refusal(request.scope, RequestError(str(error.detail), status=error.status_code, code=code, **parts))
     answer.headers.update(headers)
     return answer
+
+
+def check_parameters(request: Request, allowed: Sequence[str]) -> None:
+    """Refuse what would not be read: `/forecast?horizon=2` is not a shorter forecast."""
+    names = [name for name, _ in request.query_params.multi_items()]
+    if wrong := [name for name in names if name not in allowed or names.count(name) > 1]:
+        what, told = "there is no such parameter, or it is there twice", allowed or "none: the body says it all"
+        raise RequestError(what, where="query", got=wrong[0], allowed=told)

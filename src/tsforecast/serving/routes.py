@@ -21,6 +21,7 @@ class Route:
     bundle
         Whether it is about one bundle: what it is told stands in `request.scope["live"]`, which stays the same
         whatever is served next.
+        It is there for each of several bundles, too: `/models/NAME/forecast`.
     loads
         Whether that bundle has to be in memory; a page need not wait for it.
     """
@@ -36,6 +37,7 @@ ROUTES = {
     "/forecast": Route(takes=("application/json",)),
     "/forecast_csv": Route(takes=("text/csv", "multipart/form-data")),
     "/model": Route(key="told"),
+    "/models": Route(key="told", bundle=False),
     "/livez": Route(key="never", bundle=False),
     "/readyz": Route(key="never"),
     "/metrics": Route(key="told", bundle=False),
@@ -49,19 +51,51 @@ NOWHERE = Route(bundle=False)  # needs a key, too: it is not told which paths th
 _SHAPES = {path: re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path)) for path in ROUTES if "{" in path}
 
 
+_BELOW = re.compile(r"(/models/([^/]+))(/.+)")
+
+
 @dataclass(frozen=True)
 class Place:
-    """Where a request goes: the path as it stands in the table, or None."""
+    """Where a request goes.
+
+    Attributes
+    ----------
+    path
+        As it stands in the table; None: nowhere.
+    name
+        Of the bundle that it is about; None: the default one, or none.
+    prefix
+        What stands before the path of the table: `/models/NAME`.
+    """
 
     path: str | None
+    name: str | None = None
+    prefix: str = ""
 
     @classmethod
     def of(cls, path: str) -> Place:
         """That of a path without what a proxy has put before it."""
-        found = path if path in ROUTES else next((name for name, each in _SHAPES.items() if each.fullmatch(path)), None)
-        return cls(found)
+        if below := _BELOW.fullmatch(path):
+            prefix, name, rest = below.groups()
+            return cls(cls.of(rest).path, name, prefix) if cls.below(rest) else cls(None)
+        if path in ROUTES:
+            return cls(path)
+        matches = ((each, shape.fullmatch(path)) for each, shape in _SHAPES.items())
+        return next((cls(each, match.groupdict().get("name")) for each, match in matches if match), cls(None))
+
+    @classmethod
+    def below(cls, path: str) -> bool:
+        """Whether a path is there for each of several bundles, behind its name."""
+        found = cls.of(path)
+        return found.route.bundle and found.name is None
 
     @property
     def route(self) -> Route:
         """What the table says of it."""
         return ROUTES.get(self.path or "", NOWHERE)
+
+    @property
+    def key(self) -> str:
+        """Who may ask: to have a bundle loaded, by its name, is for those who have a key."""
+        loads = self.name is not None and self.route.loads
+        return "always" if loads and self.route.key == "never" else self.route.key

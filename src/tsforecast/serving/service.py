@@ -23,7 +23,7 @@ from tsforecast.errors import BundleError, TsforecastError
 from tsforecast.registry import in_bento, in_mlflow
 from tsforecast.serving.keys import Keys
 from tsforecast.serving.settings import ADMIN_KEY, RELOAD, Settings
-from tsforecast.serving.store import VARIABLE, BentoStore, asked, served
+from tsforecast.serving.store import SEVERAL, VARIABLE, BentoStore, asked, served, shelved
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -75,12 +75,26 @@ def _located() -> Path:
         return served().path.resolve()
     folder = tempfile.mkdtemp(prefix="tsforecast-bundle-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    command = "import pathlib, sys; from tsforecast.serving.store import served"
-    command += "; print(served(into=pathlib.Path(sys.argv[1])).path)"
-    done = subprocess.run([sys.executable, "-c", command, folder], capture_output=True, text=True)
+    return Path(_elsewhere(f"store.served(into=pathlib.Path({folder!r})).path").splitlines()[-1])
+
+
+def _elsewhere(what: str) -> str:
+    """What a process prints that may import more than this one."""
+    command = f"import pathlib; from tsforecast.serving import store; print({what})"
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True)
     if done.returncode:
         raise BundleError(done.stderr.strip().partition("BundleError: ")[2] or done.stderr.strip())
-    return Path(done.stdout.splitlines()[-1])
+    return done.stdout
+
+
+def _pinned() -> tuple[str, str]:
+    """The variable that tells every worker exactly what to serve, also one that is started after a crash."""
+    if not shelved():
+        return VARIABLE, str(_located())
+    folder = Path(tempfile.mkdtemp(prefix="tsforecast-bundles-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    (folder / "bundles").write_text(_elsewhere("store.exactly()"), encoding="utf-8")
+    return SEVERAL, str(folder / "bundles")
 
 
 def _address() -> str | None:
@@ -131,9 +145,10 @@ class Forecaster:
         try:
             Settings.from_environment()
             Keys.from_environment().check_address(_address())
-            directory.read(path := _located(), ())
+            directory.read(_located(), ())
             if not (os.environ.get(RELOAD) or os.environ.get(ADMIN_KEY)):  # else each looks for itself
-                os.environ[VARIABLE] = str(path)  # exactly what every worker serves, also one started after a crash
+                variable, pinned = _pinned()
+                os.environ[variable] = pinned
         except TsforecastError as error:
             raise BentoMLException(str(error)) from None
         os.environ[_METRICS] = folder = tempfile.mkdtemp(prefix="tsforecast-metrics-")

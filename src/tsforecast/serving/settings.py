@@ -6,6 +6,7 @@ import math
 import os
 import re
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from tsforecast.errors import ConfigError
@@ -40,6 +41,9 @@ class Settings:
         open to others, and this machine's own where it is not.
     reload
         TSFORECAST_RELOAD: seconds after which it is looked again what an alias stands for; not set: never.
+    bundles_memory
+        TSFORECAST_BUNDLES_MEMORY: bundles in memory, of several together, in MiB, each counted as `Live.size` says; the
+        default one and the one that was loaded last are always possible.
     allow_schema_change
         TSFORECAST_ALLOW_SCHEMA_CHANGE: whether what is served may be followed by a bundle of other columns.
     """
@@ -52,6 +56,7 @@ class Settings:
     patience: float = 30.0
     hosts: tuple[str, ...] = ()
     reload: float = 0.0
+    bundles_memory: float = 1024.0
     allow_schema_change: bool = False
 
     @classmethod
@@ -96,3 +101,23 @@ def flag(where: str, text: str) -> bool:
     if text.lower() not in ("", "0", "false", "1", "true"):
         raise ConfigError("this is either set or not", where=where, got=repr(text), allowed=["true", "false"])
     return text.lower() in ("1", "true")
+
+
+def entries(variable: str, mark: str, allowed: str) -> list[tuple[str, str]]:
+    """Where each entry of a variable stands, and the entry: on it, where a mark is, or on a line of the file it names.
+
+    Raises
+    ------
+    ConfigError
+        There is no such file. Its name is not told: it may be a secret, given for a file.
+    """
+    if mark in (text := os.environ.get(variable, "").strip()):
+        found = [(f"{variable}, entry {i}", entry) for i, entry in enumerate(text.split(","), 1)]
+    else:
+        try:
+            lines = Path(text).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeError) as error:
+            what, got = "the file cannot be read", error.strerror if isinstance(error, OSError) else "not UTF-8"
+            raise ConfigError(what, where=variable, got=got, allowed=allowed) from None
+        found = [(f"the file of {variable}, line {i}", line) for i, line in enumerate(lines, 1)]
+    return [(where, entry) for where, entry in found if entry.strip() and not entry.lstrip().startswith("#")]

@@ -12,21 +12,57 @@ from pathlib import Path
 from typing import Any
 
 from tsforecast.bundle import directory
-from tsforecast.errors import BundleError, OutputError
+from tsforecast.errors import BundleError, ConfigError, OutputError
 from tsforecast.registry import Located, Registry, in_mlflow
-from tsforecast.serving.settings import RELOAD
+from tsforecast.serving.settings import RELOAD, entries
 
-VARIABLE = "TSFORECAST_BUNDLE"
+VARIABLE, SEVERAL = "TSFORECAST_BUNDLE", "TSFORECAST_BUNDLES"
+_SERVED = re.compile(r"[\w.@-]{1,64}")
+_ALLOWED = "a file with a line name=bundle for each, or name=bundle,name=bundle; a name has letters, digits, . @ - _"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 _LABELS = {"framework": "tsforecast"}
 
 
+def shelved() -> dict[str, str]:
+    """What TSFORECAST_BUNDLES says: names, and what each stands for; none where it is not set.
+
+    Raises
+    ------
+    ConfigError
+        It cannot be read, holds no name or one twice, or TSFORECAST_BUNDLE says something, too.
+    """
+    found: dict[str, str] = {}
+    if not os.environ.get(SEVERAL, "").strip():
+        return found
+    if said := os.environ.get(VARIABLE):
+        what, where = "what is served is said twice", f"{VARIABLE}, {SEVERAL}"
+        raise ConfigError(what, where=where, got=said, allowed="one of them")
+    for where, entry in entries(SEVERAL, "=", _ALLOWED):
+        name, _, place = (part.strip() for part in entry.partition("="))
+        if not _SERVED.fullmatch(name) or not place or name in found:
+            what = "a name is there twice" if name in found else "this is no name with a bundle"
+            raise ConfigError(what, where=where, got=entry.strip(), allowed=_ALLOWED)
+        found[name] = place
+    if not found:
+        raise ConfigError("there is no bundle", where=SEVERAL, allowed=_ALLOWED)
+    return found
+
+
+def exactly() -> str:
+    """What TSFORECAST_BUNDLES says, as lines, with what each name stands for at this moment; a BundleError of none."""
+    return "\n".join(f"{name}={Registry().exact(newest(where))}" for name, where in shelved().items())
+
+
 def asked() -> str | None:
-    """What TSFORECAST_BUNDLE says; an empty one, as compose files pass it, says nothing.
+    """What TSFORECAST_BUNDLE says, or the first of TSFORECAST_BUNDLES; an empty one, as compose files pass it, nothing.
 
     A name alone that is no path is the newest of this name in the Bento model store.
     """
-    said = os.environ.get(VARIABLE) or None
+    return newest(os.environ.get(VARIABLE) or next(iter(shelved().values()), None))
+
+
+def newest(said: str | None) -> str | None:
+    """What is said of one bundle, with `:latest` behind a name alone."""
     named = said and _NAME.fullmatch(said) and not in_mlflow(said) and not Path(said).exists()
     return f"{said}:latest" if named else said
 
@@ -46,7 +82,7 @@ def served(where: str | None = None, into: Path | None = None) -> Located:
     BundleError
         There is nothing to serve, or one of several workers is to find out for itself what is newest, once.
     """
-    found = Registry().resolve(where := where or asked(), into)
+    found = Registry().resolve(where := newest(where) or asked(), into)
     alone = parent_process() is None or os.environ.get(RELOAD)  # uvicorn starts a worker anew after a crash
     if where != found.exact and not alone:
         what = "each worker would find out for itself which bundle that is, and they could serve two"

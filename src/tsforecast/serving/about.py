@@ -1,0 +1,60 @@
+"""What a server tells of itself and of what it serves: probes, counters, and the document that is the contract."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI, Request, Response
+from starlette.responses import PlainTextResponse
+
+from tsforecast.serving.openapi import ABOUT, UNREAD, Description, Models, Status, add_bundle, add_keys
+from tsforecast.serving.refusals import as_json, refused
+from tsforecast.serving.routes import Place
+
+if TYPE_CHECKING:
+    from tsforecast.serving.asgi import Server
+
+
+def add_about(app: FastAPI, server: Server) -> None:
+    """Add the routes."""
+
+    @app.get("/models", responses=UNREAD | {200: {"model": Models}})
+    async def models(_: Request) -> Response:
+        """The names of what is served; `/models/{name}/openapi.json` describes each."""
+        return as_json({"models": server.shelf.describe()})
+
+    @app.get("/model", responses=ABOUT | {200: {"model": Description}})
+    async def model(request: Request) -> Response:
+        """What is served: columns, rows needed, horizon, intervals, scores."""
+        return as_json(request.scope["live"].engine.describe())
+
+    @app.get("/livez", responses=UNREAD | {200: {"model": Status}})
+    async def livez(_: Request) -> Response:
+        """The process answers."""
+        return as_json({"status": "alive"})
+
+    @app.get("/readyz", responses=ABOUT | {200: {"model": Status}})
+    async def readyz(request: Request) -> Response:
+        """The golden request gave the golden answer, and the server is not about to stop."""
+        if server.draining:
+            raise refused(503, got="it is about to stop")
+        request.scope["live"].check_ready()
+        return as_json({"status": "ready"})
+
+    @app.get("/metrics", response_class=PlainTextResponse, responses=UNREAD)
+    async def metrics(_: Request) -> Response:
+        """Counters in Prometheus' text format."""
+        content, kind = server.metrics.text()
+        return Response(content, media_type=kind)
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def openapi(request: Request) -> Response:
+        document = deepcopy(app.openapi())  # what the routes say, once; with what the bundle adds it is told at once
+        add_bundle(document, request.scope["live"].engine)
+        if (place := request.scope["place"]).prefix:  # what there is of one of several
+            document["paths"] = {path: each for path, each in document["paths"].items() if Place.below(path)}
+        add_keys(document, server.keys, place.prefix)
+        if prefix := request.scope.get("root_path"):
+            document["servers"] = [{"url": prefix}]
+        return as_json(document)
