@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
+import promql_parser
 import pytest
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
+from tests.serving.conftest import Client, request
+from tsforecast.bundle.bundle import Bundle
+from tsforecast.serving.asgi import create_app
 from tsforecast.serving.routes import ROUTES
 
 ROOT = Path(__file__).parents[2]
@@ -111,3 +117,62 @@ def test_the_unit_is_one_that_systemd_takes(tmp_path: Path) -> None:
         ["systemd-analyze", "verify", str(tmp_path / "forecaster.service")], capture_output=True, text=True
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def queries() -> Iterator[tuple[str, str]]:
+    """Where a query of Prometheus stands, and the query."""
+    board = json.loads((DEPLOY / "grafana.json").read_text())
+    for panel in [*board["panels"], *board["annotations"]["list"]]:
+        for target in panel.get("targets", [panel]):
+            yield panel.get("title") or panel["name"], target["expr"]
+    for group in yaml.safe_load((DEPLOY / "alerts.yaml").read_text())["groups"]:
+        for rule in group["rules"]:
+            yield rule["alert"], rule["expr"]
+
+
+@pytest.fixture(scope="module")
+def told(bundles: Callable[[str], Bundle]) -> dict[str, set[str]]:
+    """What a server that has answered tells: names, and their labels."""
+    app = create_app()
+    app.state.server.start(str(bundles("wide").path))
+    client = Client(app)
+    for body in (request(bundles("wide")), b"{"):
+        client("POST", "/forecast", body)
+    found: dict[str, set[str]] = {"up": set()}
+    for family in text_string_to_metric_families(client("GET", "/metrics").body.decode()):
+        for sample in family.samples:
+            found.setdefault(sample.name, set()).update(sample.labels)
+    return found
+
+
+@pytest.mark.parametrize(("where", "query"), [*queries()], ids=lambda text: text[:40])
+def test_each_query_asks_for_what_a_server_tells(where: str, query: str, told: dict[str, set[str]]) -> None:
+    for variable, value in {"$__rate_interval": "5m", "$__range": "6h", "$job": "x"}.items():
+        query = query.replace(variable, value)
+    asked: list[promql_parser.VectorSelector] = []
+    promql_parser.walk(promql_parser.parse(query), lambda each: selectors(each, asked))
+    assert asked
+    for selector in asked:
+        assert selector.name in told
+        labels = {matcher.name for matcher in selector.matchers.matchers}
+        assert labels <= {*told[selector.name], "job", "instance"}
+    for group in re.findall(r"by \(([^)]*)\)", query):
+        assert {*group.split(", ")} <= {"le", "instance"}.union(*(told[str(each.name)] for each in asked))
+
+
+def selectors(each: promql_parser.Expr, found: list[promql_parser.VectorSelector]) -> bool:
+    if isinstance(each, promql_parser.VectorSelector):
+        found.append(each)
+    if isinstance(each, promql_parser.MatrixSelector):
+        found.append(each.vector_selector)
+    return True
+
+
+def test_no_two_panels_lie_on_each_other() -> None:
+    taken: set[tuple[int, int]] = set()
+    for panel in json.loads((DEPLOY / "grafana.json").read_text())["panels"]:
+        at = panel["gridPos"]
+        cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        assert not cells & taken
+        assert at["x"] + at["w"] <= 24
+        taken |= cells
