@@ -104,6 +104,7 @@ def test_a_forecast_goes_on_with_the_trace_of_its_caller_and_tells_its_parts(
     assert (span.name, span.trace_id.hex(), span.parent_span_id.hex()) == ("POST /forecast", TRACE, PARENT)
     told = values(span.attributes)
     expected = {"http.request.method": "POST", "http.route": "/forecast", "url.path": "/forecast", "url.scheme": "http"}
+    expected |= {"tsforecast.model": "test", "tsforecast.version": str(bundles("long").digest)[:12]}
     expected |= {"http.response.status_code": 200, "user_agent.original": "shop/1", "network.protocol.version": "1.1"}
     assert {name: told.get(name) for name in expected} == expected
     assert span.status.code == span.status.STATUS_CODE_UNSET
@@ -185,8 +186,9 @@ def test_the_counters_are_those_that_metrics_tells(bundles: Bundles, serve: Serv
                 got[f"{name}_bucket", tuple(sorted({**labels, "le": le}.items()))] = below
             got[f"{name}_sum", tuple(sorted(labels.items()))] = point.sum
             got[f"{name}_count", tuple(sorted(labels.items()))] = point.count
+    assert all(found.pop(("process_resident_memory_bytes", ())) > 2**20 for found in (got, wanted))
     assert got == wanted
-    assert got["tsforecast_requests_total", (("path", "/forecast"), ("status", "200"))] == 2
+    assert got["tsforecast_requests_total", (("model", ""), ("path", "/forecast"), ("status", "200"))] == 2
 
 
 @pytest.mark.parametrize("away", ["refuses", "never answers"])

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.metrics_core import GaugeMetricFamily
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.process_collector import ProcessCollector
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -31,6 +32,7 @@ class Metrics:
         self.loads = Counter("tsforecast_loads", "Bundles loaded when asked for: done, or failed.", ("outcome",), **at)
         self.served: dict[str, tuple[str, str]] = {}
         self.held = 0
+        self._process = ProcessCollector(registry=None)
 
     def model(self, name: str, description: Mapping[str, Any] | None) -> None:
         """Which model a name is, instead of the one before; None: it is not in memory any more."""
@@ -39,13 +41,14 @@ class Metrics:
         else:
             self.served[name] = str(description["model"]), str(description["version"])
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        """What this process serves: told as it is now, since what is counted in a file would outlive a reload."""
+    def collect(self) -> Iterator[Metric]:
+        """What this process serves and takes, told as it is now: what is counted in a file would outlive a reload."""
         info = GaugeMetricFamily("tsforecast_model", "What is served.", labels=("model", "version"))
         for served in self.served.values():
             info.add_metric(served, 1)
         yield info
         yield GaugeMetricFamily("tsforecast_bundles_bytes", "What the bundles in memory are counted as.", self.held)
+        yield from (each for each in self._process.collect() if each.name == "process_resident_memory_bytes")
 
     def request(self, path: str, status: int, seconds: float, model: str = "") -> None:
         """One request is done; of one bundle of several, by its name."""

@@ -63,7 +63,7 @@ class Telemetry:
 
     async def __call__(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request by `app`, inside a span that goes on with the caller's trace."""
-        place = Place.of(scope["path"].removeprefix(scope.get("root_path", "")))
+        place: Place = scope["place"]
         if place.path in _QUIET:
             await app(scope, receive, send)
             return
@@ -81,9 +81,9 @@ class Telemetry:
             "server.port": server[1] or 0,
         }
         parent = propagate.extract(carrier, context.Context())  # not what a server around this one has begun
-        attributes |= {"http.route": place.path} if place.path else {}
-        name = f"{method} {place.path or ''}".strip()
-        span = self.tracer.start_span(name, parent, trace.SpanKind.SERVER, attributes)
+        route = ("/models/{name}" if place.prefix else "") + (place.path or "")
+        attributes |= {"http.route": route} if route else {}
+        span = self.tracer.start_span(f"{method} {route}".strip(), parent, trace.SpanKind.SERVER, attributes)
         scope["trace_id"] = trace.format_trace_id(span.get_span_context().trace_id)
 
         async def told(message: Message) -> None:
@@ -126,6 +126,8 @@ class Telemetry:
 def _tell(span: trace.Span, scope: Scope, status: int) -> None:
     """What is known once there is an answer."""
     span.set_attribute("http.response.status_code", status)
+    if live := scope.get("live"):
+        span.set_attributes({f"tsforecast.{name}": live.about[name] or "" for name in ("model", "version")})
     if refused := scope.get("refused"):
         span.set_attribute("tsforecast.code", refused.code)
     if status >= 500:
