@@ -108,7 +108,7 @@ def test_the_image_has_what_the_core_and_the_extras_of_a_server_ask_for_as_the_c
     assert pins <= pinned
     extras = PROJECT["project"]["optional-dependencies"]
     asked = [*PROJECT["project"]["dependencies"], *extras["serve"], *extras["otel"]]
-    names = {re.split(r"[<>=!\[; ]", requirement)[0].lower().replace("_", "-") for requirement in asked} - {"pyarrow"}
+    names = {re.split(r"[<>=!\[; ]", requirement)[0].lower().replace("_", "-") for requirement in asked}
     there = {pin.partition("==")[0].replace("_", "-") for pin in pins}
     assert names <= there
     assert there.isdisjoint({"torch", "lightning", "hydra-core", "omegaconf", "mlflow"})

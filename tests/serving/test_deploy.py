@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -78,6 +80,35 @@ def test_the_image_is_started_as_the_docs_say_and_by_nobody_who_is_root() -> Non
     who = POD["spec"]["securityContext"]
     assert (who["runAsUser"], who["runAsGroup"], who["runAsNonRoot"]) == (BENTO_UID_GID, BENTO_UID_GID, True)
     assert container["securityContext"]["readOnlyRootFilesystem"] is SERVED["read_only"] is True
+
+
+ALONE = """
+import sys
+from importlib.metadata import packages_distributions
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        whose = {each.lower().replace("_", "-") for each in found.get(name, ())} if "." not in name else set()
+        if whose and not whose & allowed:
+            raise ModuleNotFoundError(f"{name} of {whose} is not in the image", name=name)
+
+found, allowed = packages_distributions(), {*sys.argv[2].split(), "tsforecast"}
+sys.meta_path.insert(0, Missing())
+import tsforecast.serving.service, tsforecast.serving.telemetry
+from tsforecast.serving.engine import Engine
+print(Engine.open(sys.argv[1]).ready)
+"""
+
+
+def test_with_the_packages_of_the_image_alone_a_bundle_is_served(bundles: Callable[[str], Bundle]) -> None:
+    there = [
+        line.partition("==")[0] for line in (ROOT / "requirements-serve.txt").read_text().lower().split("\n")[1:-1]
+    ]
+    names = " ".join(name.replace("_", "-") for name in there)
+    environment = {**os.environ, "TSFORECAST_BUNDLE": str(bundles("wide").path)}
+    command = [sys.executable, "-c", ALONE, str(bundles("wide").path), names]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, "True"), done.stderr[-2000:]
 
 
 def test_probes_ask_paths_that_need_no_key() -> None:
