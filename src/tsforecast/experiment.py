@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from tsforecast.bundle import golden
+from tsforecast.bundle import golden, reference
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.bundle.provenance import provenance
 from tsforecast.data.panel import seasonality
@@ -262,6 +262,8 @@ def run_experiment(
         bundle = on_all_rows(experiment, data, fitted.chosen, errors, metadata, origin)
     elif "test" in parts:
         bundle = golden.with_golden(replace(bundle, metadata={**bundle.metadata, **metadata}), data.rows("train"))
+    if "test" in parts:
+        bundle = reference.with_errors(bundle, result.parts["test"].scores[experiment.label], data.windows("test"))
     result = replace(result, bundle=bundle)
     on.update(result)
     return result

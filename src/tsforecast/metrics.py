@@ -233,6 +233,10 @@ class Scores:
         """`mse, mae, mse_raw, mae_raw` of each channel by name."""
         return {name: dict(zip(self.channels, means, strict=True)) for name, means in self._means(over=1).items()}
 
+    def absolute(self) -> Float[np.ndarray, "C H"]:
+        """Mean absolute error of each channel and step, in original units."""
+        return ratio(self._sums[RAW, ABSOLUTE], self._count)
+
     def by_step(self) -> dict[str, list[float]]:
         """`mse, mae, mse_raw, mae_raw`, and `coverage-90` of each interval, of each of the H steps ahead."""
         return self._means(over=0) | (self.quantiles.by_step() if self.quantiles is not None else {})

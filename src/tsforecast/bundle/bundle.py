@@ -52,8 +52,8 @@ class Bundle(Inputs):
         Name and scores; what it was made from (configuration, data, commit, packages, host): JSON values.
     golden
         `history`, `known_future` and `static` as column lists, and the `values` and `quantiles` forecast from them.
-    path, digest
-        Where it was loaded from, and the sha256 of its manifest.
+    reference, path, digest
+        What `tsforecast.bundle.reference` tells; where it was loaded from, and the sha256 of its manifest.
     """
 
     forecaster: Forecaster
@@ -63,6 +63,7 @@ class Bundle(Inputs):
     metadata: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     golden: Mapping[str, Any] | None = None
+    reference: Mapping[str, np.ndarray] = field(default_factory=dict)
     path: Path | None = None
     digest: str | None = None
 
@@ -259,10 +260,11 @@ class Bundle(Inputs):
         arrays |= {} if self.spread is None else self.spread.state()
         files: dict[str, Any] = {name: state.pop(name) for name in list(state) if directory.is_raw(name)}
         files |= zip(_FILES, (body, self.metadata, self.provenance, arrays, state), strict=True)
-        files |= {"card.md": card(self)} | ({} if self.golden is None else {"golden.json": self.golden})
+        beside = {"golden.json": self.golden, "reference.npz": dict(self.reference)}
+        files |= {"card.md": card(self)} | {name: value for name, value in beside.items() if value}
         directory.write(Path(path), files, replace)
-        parts = (self.forecaster, features.scaler, *features.features)
-        return Bundle.load(path, allow=tuple(type(part).__module__.split(".")[0] for part in parts))
+        parts = [type(part).__module__ for part in (self.forecaster, features.scaler, *features.features)]
+        return Bundle.load(path, allow=tuple(module.split(".")[0] for module in parts))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, allow: tuple[str, ...] = ()) -> Bundle:
@@ -305,6 +307,7 @@ class Bundle(Inputs):
                 metadata=metadata,
                 provenance=origin,
                 golden=files.get("golden.json"),
+                reference=files.get("reference.npz", {}),
                 path=path,
                 digest=digest,
             )
@@ -312,7 +315,6 @@ class Bundle(Inputs):
         except BundleError:
             raise
         except Exception as error:  # what readers of foreign formats raise has no common class
-            what, got = "the files of the bundle do not fit together", f"{type(error).__name__}: {error}"
-            fix = "train again, or copy the bundle again"
-            raise BundleError(what, where=path, got=got, fix=fix) from error
+            what, fix = "the files of the bundle do not fit together", "train again, or copy the bundle again"
+            raise BundleError(what, where=path, got=f"{type(error).__name__}: {error}", fix=fix) from error
         return bundle

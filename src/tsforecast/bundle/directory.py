@@ -8,6 +8,7 @@ metadata.json         name, scores
 provenance.json       what it was made from: configuration, data, commit, packages, host
 card.md               what it is, for a person: made from the files above
 golden.json           a request and its answer, which a server must give before it calls itself ready
+reference.npz         how columns of training were spread, and how far forecasts were off: what a server sees drift by
 manifest.json         sha256 of every other file
 """
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from tsforecast.bundle import reference
 from tsforecast.data.panel import GROUPS, Panel
 from tsforecast.data.schema import NAIVE
 from tsforecast.errors import BundleError, ConfigError, DataError, listed
@@ -110,7 +111,7 @@ def joined(tables: Mapping[str, pd.DataFrame], id: str | None) -> pd.DataFrame:
 
 
 def with_golden(bundle: Bundle, train: Panel, probes: int = 512) -> Bundle:
-    """The bundle with what a server checks requests and itself against: `missing` and `golden`, of train rows.
+    """The bundle with what a server holds requests and itself against, of train rows: `missing`, `golden`, `reference`.
 
     `probes` is how many drawn histories the golden means are of, at most.
     """
@@ -125,7 +126,7 @@ def with_golden(bundle: Bundle, train: Panel, probes: int = 512) -> Bundle:
     for name, array in (("values", answer.values), ("quantiles", answer.quantiles)):
         golden[name] = None if array is None else array.astype(str).astype(float).tolist()
     golden["probe"] = means(bundle, probes).tolist()
-    return replace(bundle, golden=golden)
+    return replace(bundle, golden=golden, reference={**bundle.reference, **reference.of_columns(bundle, train)})
 
 
 def check(bundle: Bundle) -> None:
@@ -146,6 +147,7 @@ def check(bundle: Bundle) -> None:
         golden = None if bundle.golden is None else bundle.golden[name]
         if golden is not None and (array is None or np.asarray(golden, np.float32).shape != array.shape):
             raise ValueError(f"the golden {name} have another shape than a forecast has")
+    reference.check(bundle)
 
 
 def means(bundle: Bundle, most: int = 512) -> Float[np.ndarray, "G H C"]:

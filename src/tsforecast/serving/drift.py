@@ -1,0 +1,199 @@
+"""What the requests to a bundle look like beside its training: the rows of every request, what is new in them, once."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from tsforecast.bundle import reference
+from tsforecast.bundle.bundle import Bundle
+from tsforecast.bundle.request import Prediction, Request
+from tsforecast.data.panel import Panel
+from tsforecast.serving.actuals import FEW, Kept
+
+VERDICTS = ("ok", "watch", "act")
+_SERIES = 256  # whose rows are kept, the first that come
+_RECENT = 200  # requests after which it is forgotten that rows came again as others
+# What is worth to watch, and to act upon: a window beyond those of training by this part of their reach, shares of
+# values outside the range of training, and of values that came again as others.
+_BEYOND, _OUTSIDE, _REVISED, _COVERED = (0.05, 0.15), (0.05, 0.25), (0.1, 0.5), (0.15, 0.3)
+_LEAST = np.array([*[0.1] * len(reference.LEVELS), 0.25, 0.05, 0.1])  # reach of what did not vary in training
+_TOLD = [f"{100 * level:g} % quantile" for level in reference.LEVELS] + ["population stability index", "share missing"]
+_TOLD += ["median beside what other columns let expect"]
+
+
+class Monitor:
+    """Looks on at the requests to one bundle, in one process.
+
+    Of each series the last W rows are kept, as many as the windows of training have. Overlapping requests send most
+    rows again: these count once, and where they are others now, that is told.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle, self.names = bundle, reference.names(bundle)
+        self.kept = Kept(bundle)
+        self.requests, self.since = 0, datetime.now(UTC).isoformat(timespec="seconds")
+        self._rows: dict[str, tuple[int, Float[np.ndarray, "R X"]]] = {}  # up to which nanosecond
+        self._revised: deque[tuple[int, np.ndarray, np.ndarray]] = deque(maxlen=_RECENT)
+        self._places = {name: i for i, name in enumerate(bundle.features.ids.tolist())}
+        self._lock, self._report = threading.Lock(), ((-1, -1), dict[str, Any]())
+
+    def seen(self, request: Request, found: Prediction) -> None:
+        """A request, and what was forecast for it."""
+        with self._lock:
+            self.requests += 1
+            self.kept.add(request, found)
+            if self.bundle.reference:
+                self._look(request.panel)
+
+    def _look(self, panel: Panel) -> None:
+        """Add the new rows of the history of each series, and compare those that are there already."""
+        context, w = self.bundle.context, int(self.bundle.reference["rows"])
+        stamps = panel.time.asi8.reshape(len(panel), -1)[:, :context]
+        total, share, by = 0, np.zeros(len(self.names)), np.zeros(len(self.names))
+        for i, name in enumerate(panel.ids):
+            if (place := self._place(name)) is None or (name not in self._rows and len(self._rows) >= _SERIES):
+                continue
+            mark, old = self._rows.get(name, (-1, np.empty((0, len(self.names)), np.float32)))
+            if (last := int(stamps[i, -1])) < mark:
+                continue  # an earlier cutoff, asked for once more
+            end = int(panel.offsets[i]) + context
+            rows = reference.rows_of(self.bundle, panel, slice(end - min(w, context), end))
+            there = int(np.searchsorted(stamps[i, -len(rows) :], mark, side="right"))  # rows that are not new
+            both = min(there, len(old))
+            before, now = old[len(old) - both :], rows[there - both : there]
+            if both and before.tobytes() != now.tobytes():
+                off = np.nan_to_num((now - before) / self.bundle.reference["scale"][place])
+                share, by = share + (np.abs(off) > 0.01).sum(axis=0), by + off.sum(axis=0)
+            total += both
+            self._rows[name] = last, np.concatenate([old[: len(old) - both], rows])[-w:] if len(rows) < w else rows
+        if share.any():
+            self._revised.append((self.requests, share / total, by / np.maximum(share, 1)))
+
+    def _place(self, name: str) -> int | None:
+        """Of a series in what training knows of each; None where it does not."""
+        return 0 if len(self.bundle.reference["center"]) == 1 else self._places.get(name)
+
+    def report(self) -> dict[str, Any]:
+        """The verdict with its reasons, and the figures it is made from; the last one where nothing came since."""
+        with self._lock:
+            now, rows, revised = (self.requests, self.kept.matched), [*self._rows.items()], [*self._revised]
+        if self._report[0] != now:
+            self._report = now, self._made(rows, revised)
+        return self._report[1]
+
+    def _made(self, rows: list[Any], revised: list[Any]) -> dict[str, Any]:
+        w = int(self.bundle.reference.get("rows", 0))
+        columns, reasons = self._columns([(name, each) for name, (_, each) in rows], w) if rows else ({}, [])
+        reasons += self._revisions([each for each in revised if each[0] > self.requests - _RECENT])
+        errors = self.kept.errors(self._places)
+        reasons = sorted(reasons + self._misses(errors), key=lambda each: -VERDICTS.index(each["verdict"]))
+        about = {"verdict": reasons[0]["verdict"] if reasons else "ok", "reasons": reasons, "since": self.since}
+        about |= {"worker": os.getpid(), "requests": self.requests, "series": len(rows)}
+        about |= {"rows": sum(len(each) for _, (_, each) in rows), "window": w}
+        found: dict[str, Any] = _finite(about | {"columns": columns, "errors": errors})
+        return found
+
+    def _columns(self, rows: list[tuple[str, np.ndarray]], w: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Each column beside training: of the series with a whole window; while there is none, of what there is."""
+        known = self.bundle.reference
+        whole = [each for each in rows if len(each[1]) == w]
+        places = [self._place(name) or 0 for name, _ in whole or rows]
+        raw = [each for _, each in whole or rows]
+        z = np.concatenate([(x - known["center"][i]) / known["scale"][i] for i, x in zip(places, raw, strict=True)])
+        told = reference.tell(z.T[None], known)[0]  # X F
+        low, middle, high = known["usual"][:, np.searchsorted(known["sizes"], max(1, len(whole)), side="right") - 1]
+        above, below = (
+            (told - high) / np.maximum(high - middle, _LEAST),
+            (low - told) / np.maximum(middle - low, _LEAST),
+        )
+        below[:, [reference.PSI, reference.MISSING]] = np.nan  # an index, or a share missing, is never too small
+        beyond = np.fmax(above, below) if whole else np.full(told.shape, np.nan)
+        outside = self._outside(raw, places)
+        columns, reasons = {}, list[dict[str, Any]]()
+        for j, name in enumerate(self.names):
+            spread = [told[j].copy(), low[j].copy(), high[j].copy()]
+            for each in spread if len(known["center"]) == 1 else ():  # in the units of the column
+                each[[*range(reference.PSI), reference.BESIDE]] *= known["scale"][0, j]
+                each[: reference.PSI] += known["center"][0, j]
+            got, least, most = (each.tolist() for each in spread)
+            own = [
+                reason(step, name, f"the {_TOLD[f]} of the last {w} rows", got[f], f"{least[f]:.4g} to {most[f]:.4g}")
+                for f in np.flatnonzero(beyond[j] > _BEYOND[0])
+                if (step := _step(beyond[j, f], _BEYOND))
+            ]
+            if step := _step(outside[j], _OUTSIDE):
+                own.append(reason(step, name, "the share outside the range of training", float(outside[j]), "0"))
+            worst = max((VERDICTS.index(each["verdict"]) for each in own), default=0)
+            columns[name] = {
+                "verdict": VERDICTS[worst],
+                "psi": {"got": got[reference.PSI], "most": most[reference.PSI]},
+                "missing": {"got": got[reference.MISSING], "most": most[reference.MISSING]},
+                "outside": {"got": float(outside[j]), "most": 0.0},
+                "quantiles": {
+                    f"{100 * level:g}": {"got": got[f], "least": least[f], "most": most[f]}
+                    for f, level in enumerate(reference.LEVELS)
+                },
+            }
+            reasons += own
+        return columns, reasons
+
+    def _outside(self, raw: list[np.ndarray], places: list[int]) -> Float[np.ndarray, " X"]:
+        """Share of the values of each column that training never reached; NaN for categories."""
+        found = self.bundle.features.ranges
+        count, total = np.zeros(len(self.names)), np.zeros(len(self.names))
+        for rows, place in zip(raw, places, strict=True):
+            bounds = [found[group][:2, place if found[group].shape[1] > 1 else 0] for group in reference.GROUPS]
+            least, most = np.concatenate(bounds, axis=1)
+            count += ((rows < least) | (rows > most)).sum(axis=0)
+            total += (~np.isnan(rows)).sum(axis=0)
+        total[[name in self.bundle.features.categories for name in self.names]] = np.nan
+        return count / np.where(total == 0, np.nan, total)
+
+    def _misses(self, errors: dict[str, Any]) -> list[dict[str, Any]]:
+        """What is wrong with the errors, as soon as there are enough."""
+        if errors["forecasts"] < FEW:
+            return []
+        found, mase = [], errors["mase"]
+        if step := _step((mase["got"] - mase["most"]) / max(mase["most"] - mase["usual"], 0.1), _BEYOND):
+            told = f"{mase['least']:.3g} to {mase['most']:.3g} in the rows that judged it"
+            found.append(reason(step, None, "the MASE", mase["got"], told))
+        for level, each in errors["coverage"].items():
+            got, usual = (float(np.nanmean(each[name])) for name in ("got", "usual"))
+            if step := _step(usual - got, _COVERED):
+                found.append(reason(step, None, f"the coverage of the {level} % interval", got, f"{usual:.3g}"))
+        return found
+
+    def _revisions(self, revised: list[Any]) -> list[dict[str, Any]]:
+        found = []
+        for j, name in enumerate(self.names):
+            share, by = max(((each[1][j], each[2][j]) for each in revised), default=(0.0, 0.0))
+            if (step := _step(share, _REVISED)) and abs(by) > 0.1:
+                step = step if abs(by) > 0.5 else "watch"
+                what = f"the share of values sent before that came again as others, {by:+.2g} standard deviations off"
+                found.append(reason(step, name, what, float(share), "0"))
+        return found
+
+
+def reason(verdict: str, column: str | None, what: str, got: float, usual: str) -> dict[str, Any]:
+    """Why a verdict is not `ok`: of which column what is how large, and what is usual."""
+    return {"verdict": verdict, "column": column, "what": what, "got": got, "usual": usual}
+
+
+def _step(value: float, limits: tuple[float, float]) -> str | None:
+    return "act" if value > limits[1] else "watch" if value > limits[0] else None
+
+
+def _finite(value: Any) -> Any:
+    """A JSON value in which what is not known is null."""
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
