@@ -240,7 +240,6 @@ def test_a_form_is_one_file_and_the_document_says_so(served: Served) -> None:
 def test_what_is_wrong_before_a_route_is_reached_is_declared_of_every_route(served: Served, shape: str) -> None:
     contract = served(shape)
     server = contract.client.app.state.server
-    posts = ("/forecast", "/forecast_csv")
     for path, operations in contract.document.told["paths"].items():
         (method,) = (each.upper() for each in operations)
         two_lengths = {"content-length": "1", "transfer-encoding": "chunked"}
@@ -249,7 +248,7 @@ def test_what_is_wrong_before_a_route_is_reached_is_declared_of_every_route(serv
         server.settings = type(server.settings)(hosts=("here",))
         assert contract(method, path).status == 421
         server.settings = type(server.settings)()
-        if path in posts:
+        if method == "POST":
             assert contract(method, path, b"x", {"content-type": "application/xml"}).status == 415
             assert contract(method, path, b"x", {"content-encoding": "gzip"}).status == 415
         else:

@@ -98,10 +98,10 @@ def test_what_there_is_of_one_of_several_is_what_its_own_document_says(
     client = several(load="wide", price="covariates")
     told = client("GET", "/models/price/openapi.json").json
     assert told["servers"] == [{"url": "/models/price"}]
-    assert {*told["paths"]} == {"/forecast", "/forecast_csv", "/model", "/readyz"}
+    assert {*told["paths"]} == {"/forecast", "/forecast_csv", "/actuals", "/drift", "/model", "/readyz"}
     document = Document(told)
     for path in told["paths"]:
-        method = "POST" if "forecast" in path else "GET"
+        method = "POST" if "post" in told["paths"][path] else "GET"
         for body in (b"{", *([orjson.dumps(request(bundles("covariates")))] if path == "/forecast" else [])):
             found = client(method, f"/models/price{path}", body)
             document.check(method, path, found.status, found.headers, found.body)
@@ -270,7 +270,7 @@ def test_to_have_a_bundle_loaded_by_its_name_is_for_those_who_have_a_key(
     assert client("GET", "/models/price/readyz", headers=bearer(ADA)).status == 200
     document = Document(client("GET", "/models/price/openapi.json").json)
     assert {path for path, each in document.told["paths"].items() if any("security" in one for one in each.values())} \
-        == {"/forecast", "/forecast_csv", "/readyz"}  # fmt: skip
+        == {"/forecast", "/forecast_csv", "/actuals", "/readyz"}  # fmt: skip
 
 
 @pytest.mark.parametrize(

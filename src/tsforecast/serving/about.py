@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from copy import deepcopy
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request, Response
 from starlette.responses import PlainTextResponse
 
-from tsforecast.serving.openapi import ABOUT, UNREAD, Description, Models, Status, add_bundle, add_keys
+from tsforecast.serving.openapi import ABOUT, UNREAD, Description, Drift, Models, Status, add_bundle, add_keys
 from tsforecast.serving.refusals import as_json, refused
 from tsforecast.serving.routes import Place
 
@@ -29,6 +30,11 @@ def add_about(app: FastAPI, server: Server) -> None:
         """What is served: columns, rows needed, horizon, intervals, scores."""
         return as_json(request.scope["live"].engine.describe())
 
+    @app.get("/drift", responses=ABOUT | {200: {"model": Drift}})
+    async def drift(request: Request) -> Response:
+        """Whether what this process is asked, and how far it is off, still is as in training, and why not."""
+        return as_json(await asyncio.to_thread(request.scope["live"].monitor.report))
+
     @app.get("/livez", responses=UNREAD | {200: {"model": Status}})
     async def livez(_: Request) -> Response:
         """The process answers."""
@@ -45,7 +51,7 @@ def add_about(app: FastAPI, server: Server) -> None:
     @app.get("/metrics", response_class=PlainTextResponse, responses=UNREAD)
     async def metrics(_: Request) -> Response:
         """Counters in Prometheus' text format."""
-        content, kind = server.metrics.text()
+        content, kind = await asyncio.to_thread(server.metrics.text)
         return Response(content, media_type=kind)
 
     @app.get("/openapi.json", include_in_schema=False)

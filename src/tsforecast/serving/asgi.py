@@ -28,10 +28,10 @@ from tsforecast.serving.front import Bodies, Front
 from tsforecast.serving.keys import Keys, listening
 from tsforecast.serving.logs import log_as_json
 from tsforecast.serving.metrics import Metrics
-from tsforecast.serving.openapi import CSV, REFUSED, Answer, Plain
+from tsforecast.serving.openapi import CSV, REFUSED, Answer, Matched, Plain
 from tsforecast.serving.page import add_page
 from tsforecast.serving.rates import Rates
-from tsforecast.serving.refusals import check_parameters, no_route, refused
+from tsforecast.serving.refusals import as_json, check_parameters, no_route, refused
 from tsforecast.serving.settings import ADMIN_KEY, CORS, OTLP, Settings, names
 from tsforecast.serving.shelf import Shelf
 from tsforecast.serving.slot import Factory, Live, Slot
@@ -186,6 +186,13 @@ def create_app(answers: Factory = Batcher) -> FastAPI:
 
         content = await server.forecast(live, lambda raw: live.engine.read_csv(raw, horizon, levels), write, body)
         return Response(content, headers=headers, media_type="text/csv")
+
+    @app.post("/actuals", operation_id="actuals", responses=REFUSED | {200: {"model": Matched}})
+    async def actuals(request: Request) -> Response:
+        """What came true, laid out as a history: held against what was forecast of it."""
+        check_parameters(request, ())
+        live, body = cast(Live, request.scope["live"]), await request.body()
+        return as_json(await asyncio.to_thread(lambda: live.monitor.kept.match(live.engine.read_actuals(body))))
 
     if key := os.environ.get(ADMIN_KEY):
         add_admin(app, server, key)

@@ -26,7 +26,8 @@ from tsforecast.bundle import golden
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.bundle.request import Prediction, Request
 from tsforecast.data.arrays import Arrays
-from tsforecast.data.columns import stamp_columns
+from tsforecast.data.columns import Problems, stamp_columns
+from tsforecast.data.frames import to_panel
 from tsforecast.data.panel import Panel
 from tsforecast.data.tables import read_csv
 from tsforecast.errors import BundleError, RequestError, TsforecastError, nearest
@@ -151,18 +152,7 @@ class Engine:
         DataError
             The rows in it cannot be forecast from; the message lists all that is wrong.
         """
-        try:
-            given = orjson.loads(body)
-        except orjson.JSONDecodeError as error:
-            allowed = "a JSON object; a missing value is null, infinity cannot be told"
-            raise RequestError("the body is not JSON", code="json", where="body", got=error, allowed=allowed) from None
-        if not isinstance(given, dict):
-            got, allowed = type(given).__name__, f"an object with {', '.join(_KEYS)}"
-            raise RequestError("the body is not a JSON object", where="body", got=got, allowed=allowed)
-        if unknown := [key for key in given if key not in _KEYS]:
-            near = nearest(unknown[0], _KEYS)
-            what, fix = "there is no such key in a request", near and f"did you mean {near}?"
-            raise RequestError(what, where="body", got=unknown[0], allowed=_KEYS, fix=fix)
+        given = _object(body, _KEYS)
         tables = {name: Table.of(given[name], name) for name in _TABLES if given.get(name) is not None}
         if "history" not in tables:
             allowed = "records or column lists"
@@ -184,6 +174,27 @@ class Engine:
         frame = read_csv(body, "the file", self.bundle.schema)
         panel = self.panel(self._of_file, dict(zip(_TABLES, golden.split(self.bundle, frame), strict=True)))
         return self.bundle.request(panel, steps, names, lacking="error")
+
+    def read_actuals(self, body: bytes) -> Panel:
+        """What came true, laid out as a history: `{"actuals": rows}`; covariates in it are not looked at.
+
+        Raises
+        ------
+        RequestError
+            It is not JSON, or not of this shape.
+        DataError
+            The rows cannot be read; the message lists all that is wrong.
+        """
+        given, schema = _object(body, ("actuals",)), self._of_json.schema
+        table = Table.of(given.get("actuals"), "actuals")
+        beside = [name for name in (*schema.past, *schema.known, *schema.static) if name in table.columns]
+        table.check_names([*stamp_columns(table.columns, schema), *schema.key, *schema.target, *beside])
+        own = replace(schema, past=(), known=(), static=(), categorical=(), gaps="fill")
+        arrays = table.arrays(schema)
+        check_keys(body, len(given), [table])
+        columns = {name: cells for name, cells in arrays.columns.items() if name not in beside}
+        problems = Problems("actuals", 0, None)
+        return to_panel(replace(arrays, columns=columns), own, problems, for_training=False)
 
     def frames(self, tables: dict[str, Table]) -> dict[str, Arrays]:
         """The tables of a JSON body, once all have the columns that they are to have: there may be very many others."""
@@ -248,6 +259,23 @@ class Engine:
         wide = self.bundle.schema.layout == "wide"
         frame = forecast.to_wide(self.bundle.schema.stamp) if wide else forecast.to_frame()
         return frame.to_csv(index=False).encode()
+
+
+def _object(body: bytes, keys: Sequence[str]) -> dict[str, Any]:
+    """A body of JSON with these keys and no others."""
+    try:
+        given = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        allowed = "a JSON object; a missing value is null, infinity cannot be told"
+        raise RequestError("the body is not JSON", code="json", where="body", got=error, allowed=allowed) from None
+    if not isinstance(given, dict):
+        got, allowed = type(given).__name__, f"an object with {', '.join(keys)}"
+        raise RequestError("the body is not a JSON object", where="body", got=got, allowed=allowed)
+    if unknown := [key for key in given if key not in keys]:
+        near = nearest(unknown[0], keys)
+        what, fix = "there is no such key in a request", near and f"did you mean {near}?"
+        raise RequestError(what, where="body", got=unknown[0], allowed=keys, fix=fix)
+    return given
 
 
 def _close(got: np.ndarray | None, stored: Any) -> bool:

@@ -11,8 +11,15 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from tsforecast.serving.drift import VERDICTS, Monitor
+
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+_OF_COLUMNS = {
+    "psi": "Population stability index of the last rows of a column.",
+    "outside": "Share of the last rows of a column outside the range of training.",
+    "missing": "Share of the last rows of a column that are missing.",
+}
 
 
 class Metrics:
@@ -31,15 +38,18 @@ class Metrics:
         self.swaps = Counter("tsforecast_swaps", swaps, ("outcome", "model"), **at)
         self.loads = Counter("tsforecast_loads", "Bundles loaded when asked for: done, or failed.", ("outcome",), **at)
         self.served: dict[str, tuple[str, str]] = {}
+        self.monitors: dict[str, Monitor] = {}
         self.held = 0
         self._process = ProcessCollector(registry=None)
 
-    def model(self, name: str, description: Mapping[str, Any] | None) -> None:
-        """Which model a name is, instead of the one before; None: it is not in memory any more."""
+    def model(self, name: str, description: Mapping[str, Any] | None, monitor: Monitor | None = None) -> None:
+        """Which model a name is, instead of the one before, and who looks on; None: it is not in memory any more."""
         if description is None:
             self.served.pop(name)
+            self.monitors.pop(name, None)
         else:
             self.served[name] = str(description["model"]), str(description["version"])
+            self.monitors |= {name: monitor} if monitor else {}
 
     def collect(self) -> Iterator[Metric]:
         """What this process serves and takes, told as it is now: what is counted in a file would outlive a reload."""
@@ -49,6 +59,7 @@ class Metrics:
         yield info
         yield GaugeMetricFamily("tsforecast_bundles_bytes", "What the bundles in memory are counted as.", self.held)
         yield from (each for each in self._process.collect() if each.name == "process_resident_memory_bytes")
+        yield from _drift({name: each.report() for name, each in [*self.monitors.items()]})
 
     def request(self, path: str, status: int, seconds: float, model: str = "") -> None:
         """One request is done; of one bundle of several, by its name."""
@@ -67,3 +78,23 @@ class Metrics:
             registry = CollectorRegistry()
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return generate_latest(registry) + generate_latest(self), CONTENT_TYPE_LATEST
+
+
+def _drift(reports: Mapping[str, Mapping[str, Any]]) -> Iterator[GaugeMetricFamily]:
+    """What `GET /drift` of this process says of each bundle in memory; nothing of what is not known."""
+    verdict = GaugeMetricFamily("tsforecast_drift", "Verdict: 0 ok, 1 watch, 2 act.", labels=("model",))
+    what = "MASE of the last forecasts whose actuals were posted."
+    mase = GaugeMetricFamily("tsforecast_live_mase", what, labels=("model",))
+    columns = {
+        name: GaugeMetricFamily(f"tsforecast_drift_{name}", what, labels=("model", "column"))
+        for name, what in _OF_COLUMNS.items()
+    }
+    for model, report in reports.items():
+        verdict.add_metric((model,), VERDICTS.index(report["verdict"]))
+        if (got := report["errors"]["mase"]["got"]) is not None:
+            mase.add_metric((model,), got)
+        for column, each in report["columns"].items():
+            for name, gauge in columns.items():
+                if each[name]["got"] is not None:
+                    gauge.add_metric((model, column), each[name]["got"])
+    yield from (verdict, mase, *columns.values())

@@ -106,6 +106,39 @@ class Models(BaseModel):
     models: list[Served]
 
 
+class Reason(BaseModel):
+    """Why a verdict is not `ok`; without a column it is about errors."""
+
+    verdict: str
+    column: str | None
+    what: str
+    got: float | None
+    usual: str
+
+
+class Drift(BaseModel):
+    """What one worker has seen: the last `window` rows of each series, and errors, beside training."""
+
+    verdict: str
+    reasons: list[Reason]
+    since: str
+    worker: int
+    requests: int
+    series: int
+    rows: int
+    window: int
+    columns: dict[str, dict[str, Any]]
+    errors: dict[str, Any]
+
+
+class Matched(BaseModel):
+    """How many values were given, how many of them had been forecast, and how many forecasts they are of."""
+
+    values: int
+    matched: int
+    forecasts: int
+
+
 class Status(BaseModel):
     """`alive`, or `ready`."""
 
@@ -176,6 +209,15 @@ def _request(bundle: Bundle, horizon: dict[str, Any], levels: dict[str, Any]) ->
     return _object(properties, optional)
 
 
+def _actuals(bundle: Bundle) -> dict[str, Any]:
+    """What came true: the rows of a history, with or without covariates."""
+    schema, shapes = bundle.schema, list[dict[str, Any]]()
+    beside = (*schema.past, *schema.known, *schema.static)
+    for stamps in dict.fromkeys((schema.stamp_columns, (schema.stamp,))):
+        shapes += _table(bundle, (*stamps, *schema.key, *bundle.channels, *beside), beside)
+    return _object({"actuals": {"anyOf": shapes}})
+
+
 def add_bundle(document: dict[str, Any], engine: Engine) -> None:
     """What a document says of one bundle: the tables and bounds of a request, and the golden one as an example."""
     bundle, percents = engine.bundle, [float(level) for level in engine.bundle.intervals]
@@ -183,7 +225,11 @@ def add_bundle(document: dict[str, Any], engine: Engine) -> None:
     level: dict[str, Any] = {"type": "number"} | ({"enum": percents} if percents else {})
     levels = {"type": "array", "uniqueItems": True, "maxItems": len(percents), "items": level}
     request = _request(bundle, horizon, levels)
-    document["components"]["schemas"] |= {"Request": request, "Error": Error.model_json_schema()}
+    schemas = {"Request": request, "Actuals": _actuals(bundle), "Error": Error.model_json_schema()}
+    document["components"]["schemas"] |= schemas
+    posted: dict[str, Any] = {"schema": {"$ref": "#/components/schemas/Actuals"}}
+    posted["examples"] = {"golden": {"value": {"actuals": engine.example.get("history", {})}}}
+    document["paths"]["/actuals"]["post"]["requestBody"] = {"required": True, "content": {"application/json": posted}}
     example = {"value": engine.example, "summary": "the latest rows of training, as column lists"}
     file = {"type": "string", "minLength": 1}
     form = {"schema": _object({"file": file | {"contentMediaType": "text/csv"}})}

@@ -36,6 +36,8 @@ _PAGE = Route(key="never", loads=False)
 ROUTES = {
     "/forecast": Route(takes=("application/json",)),
     "/forecast_csv": Route(takes=("text/csv", "multipart/form-data")),
+    "/actuals": Route(takes=("application/json",)),
+    "/drift": Route(key="told"),
     "/model": Route(key="told"),
     "/models": Route(key="told", bundle=False),
     "/livez": Route(key="never", bundle=False),

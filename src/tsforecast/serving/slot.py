@@ -13,6 +13,7 @@ from pathlib import Path
 from tsforecast.errors import BundleError, TsforecastError
 from tsforecast.registry import Registry
 from tsforecast.serving.batching import Answers, Batcher
+from tsforecast.serving.drift import Monitor
 from tsforecast.serving.engine import Engine
 from tsforecast.serving.metrics import Metrics
 from tsforecast.serving.refusals import refused
@@ -38,6 +39,8 @@ class Live:
     ----------
     exact
         What it was found by: a path, `models:/load/3`, a whole tag.
+    monitor
+        Looks on at its requests.
     name
         What it is called among several.
     size
@@ -48,6 +51,7 @@ class Live:
     engine: Engine
     answers: Answers
     exact: str
+    monitor: Monitor
     name: str = ""
     size: int = 0
 
@@ -141,7 +145,9 @@ class Slot:
             self._tried = found.exact
             engine = Engine.open(found.path)
             size = 5 * sum(file.stat().st_size for file in found.path.iterdir() if file.is_file())
-        return Live(engine, self.answers(engine, self.settings, self.metrics), found.exact, self.name, size)
+        answers, monitor = self.answers(engine, self.settings, self.metrics), Monitor(engine.bundle)
+        answers.seen = monitor.seen
+        return Live(engine, answers, found.exact, monitor, self.name, size)
 
     def _check(self, live: Live, allow: bool) -> None:
         if not live.engine.ready:
@@ -157,5 +163,5 @@ class Slot:
 
     def _assign(self, live: Live) -> None:
         log.info("serving %s from %s", live.about["model"], live.exact, extra=live.about)
-        self.metrics.model(self.name, live.about)
+        self.metrics.model(self.name, live.about, live.monitor)
         self.live = live
