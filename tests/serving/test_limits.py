@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import time
 from collections.abc import Callable
@@ -66,6 +67,25 @@ def test_bodies_that_hold_back_their_last_byte_are_let_go_before_all_together_ar
     asyncio.run(attack())
     assert client.app.state.server.bodies.held == 0
     assert not client.app.state.server.bodies.arriving
+
+
+def test_what_is_refused_is_gone_without_a_collection(bundles: Bundles, serve: Serve) -> None:
+    client, asked = serve(bundles("wide"), max_body=0.1), request(bundles("wide"))
+    wrong = {"history": {"load": [1]}}, {**asked, "horizon": 99}
+    bodies = {b"{": 400, orjson.dumps(wrong[1]): 400, orjson.dumps(wrong[0]): 422, bytes(200_000): 413}
+
+    async def left(body: bytes, status: int) -> int:
+        await client.send("POST", "/forecast", body)
+        gc.collect()
+        for _ in range(20):
+            assert (await client.send("POST", "/forecast", body, {"content-length": ""})).status == status
+        return gc.collect()
+
+    gc.disable()
+    try:
+        assert [asyncio.run(left(body, status)) for body, status in bodies.items()] == [0, 0, 0, 0]
+    finally:
+        gc.enable()
 
 
 def test_whoever_holds_most_gives_way_to_a_request_that_comes_whole(bundles: Bundles, serve: Serve) -> None:

@@ -35,7 +35,7 @@ from tsforecast.serving.refusals import as_json, check_parameters, no_route, ref
 from tsforecast.serving.settings import ADMIN_KEY, CORS, OTLP, Settings, names
 from tsforecast.serving.shelf import Shelf
 from tsforecast.serving.slot import Factory, Live, Slot
-from tsforecast.serving.watch import Watch
+from tsforecast.serving.watch import Watch, never_keep
 
 if TYPE_CHECKING:
     from tsforecast.serving.telemetry import Telemetry
@@ -83,6 +83,7 @@ class Server:
                 fix = "pip install 'tsforecast[otel]'"
                 raise ConfigError("telemetry needs a package", where=OTLP, got=error, fix=fix) from None
             self.telemetry = Telemetry(self.metrics)
+        never_keep()
         gc.collect()
         gc.freeze()  # what is loaded stays: no collection walks it again
         gc.set_threshold(50_000, 50, 50)

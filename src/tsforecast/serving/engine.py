@@ -267,7 +267,7 @@ def _object(body: bytes, keys: Sequence[str]) -> dict[str, Any]:
         given = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         allowed = "a JSON object; a missing value is null, infinity cannot be told"
-        raise RequestError("the body is not JSON", code="json", where="body", got=error, allowed=allowed) from None
+        raise RequestError("the body is not JSON", code="json", where="body", got=str(error), allowed=allowed) from None
     if not isinstance(given, dict):
         got, allowed = type(given).__name__, f"an object with {', '.join(keys)}"
         raise RequestError("the body is not a JSON object", where="body", got=got, allowed=allowed)

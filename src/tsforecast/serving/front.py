@@ -71,6 +71,9 @@ class Front:
             await exchange.admit()
             await self.app(scope, exchange.receive, exchange.send)
         except TsforecastError as error:
+            error.__traceback__ = error.__context__ = (
+                None  # they hold frames, and so the body until the next collection
+            )
             if isinstance(error, RequestError) and error.status == 429:
                 await self._hold_back()
             await refusal(scope, error)(scope, receive, exchange.send)
@@ -145,7 +148,7 @@ class Exchange:
         self.close = False
 
     async def _read(self) -> bytes:
-        bodies, settings, parts, more = self.server.bodies, self.server.settings, list[bytes](), True
+        bodies, settings, body, more = self.server.bodies, self.server.settings, bytearray(), True
         try:
             async with self._time:
                 bodies.arriving.add(self)
@@ -155,17 +158,18 @@ class Exchange:
                         raise ClientDisconnect
                     if self._left() <= 0:  # a fast sender is never waited for
                         raise TimeoutError
-                    parts.append(message.get("body", b""))
-                    self.size += len(parts[-1])
+                    body += (part := message.get("body", b""))
+                    self.size += len(part)
                     if self.size > settings.max_body * 2**20:
                         raise refused(413, where="body", allowed=f"{settings.max_body:g} MiB")
                     more = message.get("more_body", False)
-                    bodies.add(self, len(parts[-1]))
+                    bodies.add(self, len(part))
+            return bytes(body)
         except TimeoutError:
             raise self._given_up or refused(408, where="body", allowed=f"{settings.patience:g} seconds") from None
         finally:
             bodies.arriving.discard(self)
-        return b"".join(parts)
+            body.clear()  # an error keeps this frame, and what it names, until it has been told
 
     def _left(self) -> float:
         return (self._time.when() or 0) - asyncio.get_running_loop().time()

@@ -106,3 +106,9 @@ def give_back() -> None:
     gc.collect()
     if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc's
         trim(0)
+
+
+def never_keep() -> None:
+    """From now on, have the system take back every large block of memory as soon as it is free."""
+    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):  # glibc's, which would keep blocks like one freed before
+        mallopt(-3, _LARGE)  # M_MMAP_THRESHOLD
