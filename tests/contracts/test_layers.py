@@ -64,7 +64,7 @@ ONLY_IN = {
     "hydra": COMMANDS,
     "omegaconf": COMMANDS,
     "optuna": {"tuning"},
-    "ray": {"cluster"},
+    "ray": {"cluster", "serving.ray"},
     "mlflow": {"tracking"},
     "matplotlib": {"plotting"},
     "pooch": {"data"},

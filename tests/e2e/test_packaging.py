@@ -54,7 +54,7 @@ def extras(path: Path) -> set[str]:
     """Whose packages a module may import besides the core's."""
     room = path.relative_to(ROOT / "src").parts[1]
     core = {"bundle.py", "panel.py", "frames.py", "windows.py", "types.py", "errors.py", "features", "schema.py"}
-    return set() if room in core else {"serve", "otel"} if room == "serving" else TRAINING
+    return set() if room in core else {"serve", "otel", "ray"} if room == "serving" else TRAINING
 
 
 def imported(path: Path) -> set[str]:

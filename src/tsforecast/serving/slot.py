@@ -145,7 +145,7 @@ class Slot:
             self._tried = found.exact
             engine = Engine.open(found.path)
             size = 5 * sum(file.stat().st_size for file in found.path.iterdir() if file.is_file())
-        answers, monitor = self.answers(engine, self.settings, self.metrics), Monitor(engine.bundle)
+            answers, monitor = self.answers(engine, self.settings, self.metrics), Monitor(engine.bundle)
         answers.seen = monitor.seen
         return Live(engine, answers, found.exact, monitor, self.name, size)
 
