@@ -97,6 +97,8 @@ class Telemetry:
     def parts(self, read: Read, write: Write) -> tuple[Read, Write]:
         """The two ends of a forecast, called in any thread, as spans, and as another what comes between them."""
         parent, between = context.get_current(), 0
+        if not trace.get_current_span().is_recording():  # it is not of the sample
+            return read, write
 
         def reading() -> Request:
             nonlocal between
