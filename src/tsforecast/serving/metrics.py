@@ -97,4 +97,4 @@ def _drift(reports: Mapping[str, Mapping[str, Any]]) -> Iterator[GaugeMetricFami
             for name, gauge in columns.items():
                 if each[name]["got"] is not None:
                     gauge.add_metric((model, column), each[name]["got"])
-    yield from (verdict, mase, *columns.values())
+    yield from (each for each in (verdict, mase, *columns.values()) if each.samples)
