@@ -36,6 +36,8 @@ class Server:
         artifacts = ["--serve-artifacts", "--artifacts-destination", str(self.folder / "kept")]
         command = [sys.executable, "-m", "mlflow", "server", *words.split(), *artifacts]
         quiet = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        quiet |= {"MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http", "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true"}
+        quiet |= {"MLFLOW_WEBHOOK_CACHE_TTL": "0"}  # a new webhook is told at once
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=quiet, start_new_session=True)
         deadline = time.monotonic() + 120

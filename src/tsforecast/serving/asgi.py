@@ -24,6 +24,7 @@ from tsforecast.errors import ConfigError, RequestError
 from tsforecast.serving.about import add_about
 from tsforecast.serving.admin import add_admin
 from tsforecast.serving.batching import Batcher, Read
+from tsforecast.serving.bell import Bell
 from tsforecast.serving.front import Bodies, Front
 from tsforecast.serving.keys import Keys, listening
 from tsforecast.serving.logs import log_as_json
@@ -32,7 +33,7 @@ from tsforecast.serving.openapi import CSV, REFUSED, Answer, Matched, Plain
 from tsforecast.serving.page import add_page
 from tsforecast.serving.rates import Rates
 from tsforecast.serving.refusals import as_json, check_parameters, no_route, refused
-from tsforecast.serving.settings import ADMIN_KEY, CORS, OTLP, Settings, names
+from tsforecast.serving.settings import CORS, OTLP, Settings, names
 from tsforecast.serving.shelf import Shelf
 from tsforecast.serving.slot import Factory, Live, Slot
 from tsforecast.serving.watch import Watch, never_keep
@@ -74,7 +75,7 @@ class Server:
         log_as_json()
         self.settings, self.keys = Settings.from_environment(), Keys.from_environment()
         self.keys.check_address(listening())
-        self.bodies = Bodies(self.settings)
+        self.bodies, self.bell = Bodies(self.settings), Bell()
         self.shelf = Shelf(self.settings, self.metrics, where, self.answers)
         if os.environ.get(OTLP):
             try:
@@ -195,8 +196,7 @@ def create_app(answers: Factory = Batcher) -> FastAPI:
         live, body = cast(Live, request.scope["live"]), await request.body()
         return as_json(await asyncio.to_thread(lambda: live.monitor.kept.match(live.engine.read_actuals(body))))
 
-    if key := os.environ.get(ADMIN_KEY):
-        add_admin(app, server, key)
+    add_admin(app, server)
     app.add_exception_handler(HTTPException, no_route)
     add_about(app, server)
     add_page(app)

@@ -160,8 +160,8 @@ class Exchange:
                         raise TimeoutError
                     body += (part := message.get("body", b""))
                     self.size += len(part)
-                    if self.size > settings.max_body * 2**20:
-                        raise refused(413, where="body", allowed=f"{settings.max_body:g} MiB")
+                    if self.size > (most := min(settings.max_body, self.place.route.most)) * 2**20:
+                        raise refused(413, where="body", allowed=f"{most:g} MiB")
                     more = message.get("more_body", False)
                     bodies.add(self, len(part))
             return bytes(body)

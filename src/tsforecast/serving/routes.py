@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -24,12 +25,15 @@ class Route:
         It is there for each of several bundles, too: `/models/NAME/forecast`.
     loads
         Whether that bundle has to be in memory; a page need not wait for it.
+    most
+        Largest body, in MiB, where TSFORECAST_MAX_BODY is not smaller.
     """
 
     takes: tuple[str, ...] = ()
     key: str = "always"
     bundle: bool = True
     loads: bool = True
+    most: float = math.inf
 
 
 _PAGE = Route(key="never", loads=False)
@@ -48,6 +52,7 @@ ROUTES = {
     "/ui/": _PAGE,
     "/ui/{file}": _PAGE,
     "/admin/reload": Route(key="own", bundle=False),
+    "/admin/mlflow": Route(takes=("application/json",), key="own", bundle=False, most=1),
 }
 NOWHERE = Route(bundle=False)  # needs a key, too: it is not told which paths there are
 _SHAPES = {path: re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path)) for path in ROUTES if "{" in path}

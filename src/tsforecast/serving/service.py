@@ -22,7 +22,7 @@ from tsforecast.bundle import directory
 from tsforecast.errors import BundleError, TsforecastError
 from tsforecast.registry import in_bento, in_mlflow
 from tsforecast.serving.keys import Keys
-from tsforecast.serving.settings import ADMIN_KEY, RELOAD, Settings
+from tsforecast.serving.settings import ADMIN_KEY, RELOAD, WEBHOOK_SECRET, Settings
 from tsforecast.serving.store import SEVERAL, VARIABLE, BentoStore, asked, served, shelved
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class Forecaster:
             Settings.from_environment()
             Keys.from_environment().check_address(_address())
             directory.read(_located(), ())
-            if not (os.environ.get(RELOAD) or os.environ.get(ADMIN_KEY)):  # else each looks for itself
+            if not any(map(os.environ.get, (RELOAD, ADMIN_KEY, WEBHOOK_SECRET))):  # else each looks for itself
                 variable, pinned = _pinned()
                 os.environ[variable] = pinned
         except TsforecastError as error:

@@ -12,6 +12,7 @@ from typing import Any
 from tsforecast.errors import ConfigError
 
 ADMIN_KEY, RELOAD = "TSFORECAST_ADMIN_KEY", "TSFORECAST_RELOAD"  # who may have another bundle served; when it is
+WEBHOOK_SECRET = "TSFORECAST_WEBHOOK_SECRET"  # with which MLflow signs what it tells
 OTLP = "OTEL_EXPORTER_OTLP_ENDPOINT"  # where traces and metrics are sent
 CORS = "TSFORECAST_CORS"  # origins whose pages may ask from a browser; `*` is any, and none where it is not set
 _ORIGIN = re.compile(r"\*|[a-z][a-z\d+.-]*://[^/\s?#@]+")
@@ -74,9 +75,9 @@ class Settings:
             raise ConfigError(what, where=CORS, got=wrong[0], allowed=allowed)
         variable = "TSFORECAST_ALLOW_SCHEMA_CHANGE"
         found["allow_schema_change"] = flag(variable, os.environ.get(variable, ""))
-        if 0 < len(os.environ.get(ADMIN_KEY, "")) < 16:
+        if short := [name for name in (ADMIN_KEY, WEBHOOK_SECRET) if 0 < len(os.environ.get(name, "")) < 16]:
             fix = "openssl rand -hex 24"
-            raise ConfigError("this key is too short", where=ADMIN_KEY, allowed="16 characters or more", fix=fix)
+            raise ConfigError("this key is too short", where=short[0], allowed="16 characters or more", fix=fix)
         for each in fields(cls):
             variable, kind = f"TSFORECAST_{each.name.upper()}", float if isinstance(each.default, float) else int
             if each.name in found or not (text := os.environ.get(variable)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -12,6 +13,7 @@ from typing import Any
 
 from tsforecast.errors import ConfigError, TsforecastError, listed
 from tsforecast.serving.batching import Batcher
+from tsforecast.serving.bell import Ring
 from tsforecast.serving.metrics import Metrics
 from tsforecast.serving.refusals import refused
 from tsforecast.serving.settings import Settings
@@ -102,10 +104,19 @@ class Shelf:
         """Look whether the names in memory stand for other bundles, for ever."""
         while True:
             await asyncio.sleep(seconds)
-            for slot in [*self.slots.values()]:
-                with suppress(Exception):  # it is in the log and the metrics, and the next look may find it mended
-                    await slot.reload(moved=True)
-            self._give_up(self.default)
+            await self.heed(Ring((*self.slots,), moved=True))
+
+    async def heed(self, ring: Ring) -> None:
+        """Look what those of the names that are in memory stand for now; of the others it is found when they are."""
+        for slot in [self.slots[name] for name in ring.names if name in self.slots]:
+            with suppress(Exception):  # it is in the log and the metrics, and the next look may find it mended
+                await slot.reload(allow=ring.allow, moved=ring.moved)
+        self._give_up(self.default)
+
+    def of(self, model: str) -> tuple[str, ...]:
+        """The names that stand for versions of a registered model."""
+        there = re.compile(rf"models:/{re.escape(model)}[@/]")
+        return tuple(name for name, where in self.names.items() if there.match(where or asked() or ""))
 
     def describe(self) -> list[dict[str, Any]]:
         """Every name, and of those in memory which bundle it is; of one from a directory not where that lies."""

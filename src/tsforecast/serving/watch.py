@@ -41,6 +41,7 @@ class Watch:
         self.uvicorn: Any = getattr(handler, "__self__", None)
         self.waiting: dict[tuple[Any, Any], float] = {}
         self.last: list[asyncio.Task[Any]] = []
+        self.heeding: list[asyncio.Task[None]] = []
         if threading.current_thread() is threading.main_thread() and callable(handler):
             self.stop = handler
             signal.signal(signal.SIGTERM, lambda *given: self.loop.call_soon_threadsafe(self._leave, *given))
@@ -50,6 +51,8 @@ class Watch:
         """Once a second, or as often as short patience needs it."""
         self._close_silent(time.monotonic())
         self.server.keys = self.server.keys.current()
+        self.heeding += [self.loop.create_task(self.server.shelf.heed(ring)) for ring in self.server.bell.rings()]
+        self.heeding = [task for task in self.heeding if not task.done()]
         bodies = self.server.bodies
         if bodies.peak > _LARGE and bodies.held < bodies.peak / 4:
             bodies.peak = bodies.held
