@@ -166,12 +166,17 @@ def test_a_reload_that_one_worker_was_asked_for_reaches_the_other(
         with urllib.request.urlopen(asked, timeout=30) as answer:
             return str(answer.read().decode())
 
+    def counted(line: str) -> None:
+        """Until both together have."""
+        until = time.monotonic() + 20
+        while f"tsforecast_{line} 2.0" not in (told := ask("/metrics")):
+            assert time.monotonic() < until, told
+            time.sleep(0.1)
+
     first, second = pair
+    counted('loads_total{outcome="done"}')
     assert json.loads(ask("/model"))["digest"] == first
     link.to(pair[second])
     assert json.loads(ask("/admin/reload", b""))["swapped"]
-    until = time.monotonic() + 20
-    while 'tsforecast_swaps_total{model="",outcome="done"} 2.0' not in (counted := ask("/metrics")):  # of both together
-        assert time.monotonic() < until, counted
-        time.sleep(0.1)
+    counted('swaps_total{model="",outcome="done"}')
     assert {json.loads(ask("/model"))["digest"] for _ in range(20)} == {second}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from copy import deepcopy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request, Response
 from starlette.responses import PlainTextResponse
@@ -15,6 +15,9 @@ from tsforecast.serving.routes import Place
 
 if TYPE_CHECKING:
     from tsforecast.serving.asgi import Server
+
+# What a caller can do without: how much was trained on, until when, and how well that can be forecast.
+_OF_TRAINING: dict[str, Any] = {"trained_until": None, "series": None, "scores": {}, "evaluation": None}
 
 
 def add_about(app: FastAPI, server: Server) -> None:
@@ -28,7 +31,8 @@ def add_about(app: FastAPI, server: Server) -> None:
     @app.get("/model", responses=ABOUT | {200: {"model": Description}})
     async def model(request: Request) -> Response:
         """What is served: columns, rows needed, horizon, intervals, scores."""
-        return as_json(request.scope["live"].engine.describe())
+        told = request.scope["live"].engine.describe()
+        return as_json(told | _OF_TRAINING if server.settings.minimal else told)
 
     @app.get("/drift", responses=ABOUT | {200: {"model": Drift}})
     async def drift(request: Request) -> Response:
@@ -57,7 +61,7 @@ def add_about(app: FastAPI, server: Server) -> None:
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi(request: Request) -> Response:
         document = deepcopy(app.openapi())  # what the routes say, once; with what the bundle adds it is told at once
-        add_bundle(document, request.scope["live"].engine)
+        add_bundle(document, request.scope["live"].engine, examples=not server.settings.minimal)
         if (place := request.scope["place"]).prefix:  # what there is of one of several
             document["paths"] = {path: each for path, each in document["paths"].items() if Place.below(path)}
         add_keys(document, server.keys, place.prefix)

@@ -218,7 +218,7 @@ def _actuals(bundle: Bundle) -> dict[str, Any]:
     return _object({"actuals": {"anyOf": shapes}})
 
 
-def add_bundle(document: dict[str, Any], engine: Engine) -> None:
+def add_bundle(document: dict[str, Any], engine: Engine, examples: bool = True) -> None:
     """What a document says of one bundle: the tables and bounds of a request, and the golden one as an example."""
     bundle, percents = engine.bundle, [float(level) for level in engine.bundle.intervals]
     horizon = {"type": "integer", "minimum": 1, "maximum": bundle.dims.horizon}
@@ -242,6 +242,10 @@ def add_bundle(document: dict[str, Any], engine: Engine) -> None:
         {"name": name, "in": "query", "schema": each, "style": "form", "explode": False}
         for name, each in (("horizon", horizon), ("levels", levels))
     ]
+    if not examples:  # whatever the rows are an example of
+        for operation in (each for path in document["paths"].values() for each in path.values()):
+            for content in operation.get("requestBody", {}).get("content", {}).values():
+                content.pop("examples", None)
 
 
 def add_keys(document: dict[str, Any], keys: Keys, prefix: str = "") -> None:

@@ -9,12 +9,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from tsforecast.errors import ConfigError
+from tsforecast.errors import ConfigError, one_of
 
 ADMIN_KEY, RELOAD = "TSFORECAST_ADMIN_KEY", "TSFORECAST_RELOAD"  # who may have another bundle served; when it is
 WEBHOOK_SECRET = "TSFORECAST_WEBHOOK_SECRET"  # with which MLflow signs what it tells
 OTLP = "OTEL_EXPORTER_OTLP_ENDPOINT"  # where traces and metrics are sent
 CORS = "TSFORECAST_CORS"  # origins whose pages may ask from a browser; `*` is any, and none where it is not set
+EXPOSE = "TSFORECAST_EXPOSE"
 _ORIGIN = re.compile(r"\*|[a-z][a-z\d+.-]*://[^/\s?#@]+")
 
 
@@ -45,6 +46,8 @@ class Settings:
     bundles_memory
         TSFORECAST_BUNDLES_MEMORY: bundles in memory, of several together, in MiB, each counted as `Live.size` says; the
         default one and the one that was loaded last are always possible.
+    minimal
+        TSFORECAST_EXPOSE=minimal: what is served tells what a caller needs, and neither rows nor scores of training.
     allow_schema_change
         TSFORECAST_ALLOW_SCHEMA_CHANGE: whether what is served may be followed by a bundle of other columns.
     """
@@ -58,6 +61,7 @@ class Settings:
     hosts: tuple[str, ...] = ()
     reload: float = 0.0
     bundles_memory: float = 1024.0
+    minimal: bool = False
     allow_schema_change: bool = False
 
     @classmethod
@@ -73,6 +77,8 @@ class Settings:
         if wrong := [origin for origin in names(CORS) if not _ORIGIN.fullmatch(origin)]:
             what, allowed = "this is no origin of a web page", "https://shop.example, http://localhost:8080, or *"
             raise ConfigError(what, where=CORS, got=wrong[0], allowed=allowed)
+        one_of(EXPOSE, said := os.environ.get(EXPOSE) or "all", ("all", "minimal"))
+        found["minimal"] = said == "minimal"
         variable = "TSFORECAST_ALLOW_SCHEMA_CHANGE"
         found["allow_schema_change"] = flag(variable, os.environ.get(variable, ""))
         if short := [name for name in (ADMIN_KEY, WEBHOOK_SECRET) if 0 < len(os.environ.get(name, "")) < 16]:
