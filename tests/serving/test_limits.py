@@ -6,6 +6,7 @@ import asyncio
 import gc
 import gzip
 import time
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from tests.serving.conftest import Client, request
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.serving.front import check_head
+from tsforecast.serving.memory import unfolded
 from tsforecast.serving.refusals import RequestError
 from tsforecast.serving.settings import Settings
 
@@ -46,14 +48,14 @@ async def holds_back(client: Client, parts: list[bytes], statuses: list[int]) ->
 def test_bodies_that_hold_back_their_last_byte_are_let_go_before_all_together_are_too_many_bytes(
     bundles: Bundles, serve: Serve
 ) -> None:
-    client, asked = serve(bundles("wide"), max_body=1, max_bodies=4), request(bundles("wide"))
+    client, asked = serve(bundles("wide"), max_body=1, max_memory=4), request(bundles("wide"))
     statuses: list[int] = []
 
     async def attack() -> None:
         callers = [asyncio.create_task(holds_back(client, [bytes(100_000)] * 9, statuses)) for _ in range(40)]
         for _ in range(200):
             await asyncio.sleep(0)
-            held = client.app.state.server.bodies.held
+            held = client.app.state.server.memory.held
             assert held <= 4 * 2**20
         await asyncio.sleep(0.2)  # they are told one by one
         assert set(statuses) == {429}
@@ -65,8 +67,8 @@ def test_bodies_that_hold_back_their_last_byte_are_let_go_before_all_together_ar
         await asyncio.gather(*callers, return_exceptions=True)
 
     asyncio.run(attack())
-    assert client.app.state.server.bodies.held == 0
-    assert not client.app.state.server.bodies.arriving
+    assert client.app.state.server.memory.held == 0
+    assert not client.app.state.server.memory.arriving
 
 
 def test_what_is_refused_is_gone_without_a_collection(bundles: Bundles, serve: Serve) -> None:
@@ -88,9 +90,33 @@ def test_what_is_refused_is_gone_without_a_collection(bundles: Bundles, serve: S
         gc.enable()
 
 
+COLUMNS = orjson.dumps({"history": {name: [1.2345 + i for i in range(20_000)] for name in "abcdefgh"}})
+
+
+@pytest.mark.parametrize(
+    "cells", [b"1.5,", b"1,", b"[],", b"{},", b'{"a":1},', b'"\xc3\xa4",', b'"",', b"[1,2],", COLUMNS + b","]
+)
+def test_a_body_never_unfolds_to_more_than_it_counts_for(cells: bytes) -> None:
+    body = b"[" + cells * (300_000 // len(cells) + 1) + b"0]"
+    tracemalloc.start()
+    try:
+        parsed = orjson.loads(body)
+        assert tracemalloc.get_traced_memory()[0] <= unfolded(body), parsed[:1]
+    finally:
+        tracemalloc.stop()
+    assert not cells.startswith(COLUMNS) or unfolded(body) < 9 * len(body)
+
+
+def test_a_body_that_would_unfold_to_more_than_there_is_memory_is_too_large(bundles: Bundles, serve: Serve) -> None:
+    client = serve(bundles("wide"), max_memory=8)
+    found = client("POST", "/forecast", b'{"history":[' + b"{}," * 100_000 + b"{}]}")
+    assert (found.status, found.json["got"]) == (413, "25 MiB once it is parsed")
+    assert client.app.state.server.memory.held == 0
+
+
 def test_whoever_holds_most_gives_way_to_a_request_that_comes_whole(bundles: Bundles, serve: Serve) -> None:
     asked = request(bundles("wide"))
-    client = serve(bundles("wide"), max_body=0.5, max_bodies=0.5)
+    client = serve(bundles("wide"), max_body=0.5, max_memory=0.5)
     statuses: list[int] = []
 
     async def attack() -> None:

@@ -74,6 +74,34 @@ def test_a_connection_whose_head_does_not_come_is_closed_and_another_is_not(bund
     asyncio.run(run())
 
 
+def test_a_caller_that_takes_nothing_of_its_answer_is_cut_off_and_its_memory_free_again(
+    bundles: Bundles, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, whole = serve(bundles("wide"), patience=0.3), post(request(bundles("wide")))
+    server = client.app.state.server
+    monkeypatch.setattr(type(server.slot.live.engine), "write", lambda *_: bytes(2**24))
+
+    async def run() -> None:
+        async with listening(client) as port:
+            with socket.create_connection(("127.0.0.1", port)) as caller:
+                caller.sendall(whole)
+                held = []
+                for _ in range(100):
+                    await asyncio.sleep(0.02)
+                    held.append(server.memory.held)
+                assert max(held) > 2**24
+                assert held[-1] == 0
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)  # another takes it slowly, but takes it
+            writer.write(whole)
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert f"content-length: {2**24}".encode() in head
+            for _ in range(16):
+                assert len(await reader.readexactly(2**20)) == 2**20
+                await asyncio.sleep(0.05)
+
+    asyncio.run(run())
+
+
 def test_a_request_whose_length_is_told_twice_is_refused_with_all_that_follows_it(
     bundles: Bundles, serve: Serve
 ) -> None:
@@ -125,14 +153,14 @@ def test_after_large_bodies_memory_is_given_back_once(
     bundles: Bundles, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client, given = serve(bundles("wide"), patience=0.05), list[int]()
-    monkeypatch.setattr(watch, "give_back", lambda: given.append(client.app.state.server.bodies.held))
+    monkeypatch.setattr(watch, "give_back", lambda: given.append(client.app.state.server.memory.held))
 
     async def run() -> None:
         client.app.state.server.watch()
         assert (await client.send("POST", "/forecast", b"[1]")).status == 400
         await asyncio.sleep(0.15)
         assert not given
-        assert (await client.send("POST", "/forecast", b" " * 2**21)).status == 400
+        assert (await client.send("POST", "/forecast", b"," * 2**20)).status == 400
         await asyncio.sleep(0.15)
 
     asyncio.run(run())

@@ -25,9 +25,10 @@ from tsforecast.serving.about import add_about
 from tsforecast.serving.admin import add_admin
 from tsforecast.serving.batching import Batcher, Read
 from tsforecast.serving.bell import Bell
-from tsforecast.serving.front import Bodies, Front
+from tsforecast.serving.front import Front
 from tsforecast.serving.keys import Keys, listening
 from tsforecast.serving.logs import log_as_json
+from tsforecast.serving.memory import SMALL, Memory
 from tsforecast.serving.metrics import Metrics
 from tsforecast.serving.openapi import CSV, REFUSED, Answer, Matched, Plain
 from tsforecast.serving.page import add_page
@@ -41,7 +42,6 @@ from tsforecast.serving.watch import Watch, never_keep
 if TYPE_CHECKING:
     from tsforecast.serving.telemetry import Telemetry
 
-_LARGE = 64 * 1024  # bytes of a body that is read in a thread, so that the event loop answers others meanwhile
 _CORS: dict[str, Any] = {
     "allow_methods": ("GET", "POST"),
     "allow_headers": ("Authorization", "Content-Type", "X-Request-ID"),
@@ -75,7 +75,7 @@ class Server:
         log_as_json()
         self.settings, self.keys = Settings.from_environment(), Keys.from_environment()
         self.keys.check_address(listening())
-        self.bodies, self.bell = Bodies(self.settings), Bell()
+        self.memory, self.bell = Memory(self.settings), Bell()
         self.shelf = Shelf(self.settings, self.metrics, where, self.answers)
         if os.environ.get(OTLP):
             try:
@@ -142,7 +142,7 @@ class Server:
         reading: Read = partial(read, body)
         if self.telemetry:
             reading, write = self.telemetry.parts(reading, write)
-        return await live.answers.forecast(reading, write, large=len(body) > _LARGE)
+        return await live.answers.forecast(reading, write, large=len(body) > SMALL)  # then in a thread
 
 
 def create_app(answers: Factory = Batcher) -> FastAPI:

@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tsforecast.errors import RequestError, TsforecastError
+from tsforecast.serving.memory import SMALL
 from tsforecast.serving.refusals import refusal, refused
 from tsforecast.serving.routes import Place
 from tsforecast.serving.settings import Settings
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("tsforecast.serving")
 LEAVE = 2.0  # seconds that bodies on their way still have when the server is to stop
 _REFUSAL, _LATEST = 0.002, 2.0  # seconds between two answers that there is no room, and until the last of many
-_SMALL = 64 * 1024  # bytes of a body that costs less than a new connection
 _ITSELF = re.compile(r"localhost|[\d.]+|[\da-f.]*:[\da-f.:]*")  # an address cannot be pointed elsewhere
 _ID = re.compile(r"[\w.:@/+=-]{1,128}")
 
@@ -102,7 +102,7 @@ class Exchange:
     Attributes
     ----------
     size, held
-        Bytes of the body that have arrived, and those of them that are in memory.
+        Bytes of the body that have arrived, and those that the request takes in memory; see `Memory`.
     """
 
     def __init__(self, server: Server, scope: Scope, receive: Receive, send: Send) -> None:
@@ -140,18 +140,19 @@ class Exchange:
             await self.server.take(self.scope, self.place.name, loads=route.loads)
         if self.counted:
             length = self.headers.get(b"content-length", b"")
-            self.close = not length.isdigit() or int(length) > _SMALL
+            self.close = not length.isdigit() or int(length) > SMALL  # to read it costs less than a new connection
             if "live" in self.scope:
                 self.server.admit(self.scope["live"])
             self.close = True
             self._body = await self._read()
+            await self.server.memory.unfold(self, self._body)
         self.close = False
 
     async def _read(self) -> bytes:
-        bodies, settings, body, more = self.server.bodies, self.server.settings, bytearray(), True
+        memory, settings, body, more = self.server.memory, self.server.settings, bytearray(), True
         try:
             async with self._time:
-                bodies.arriving.add(self)
+                memory.arriving.add(self)
                 while more:
                     message = await self._receive()
                     if message["type"] == "http.disconnect":
@@ -163,12 +164,12 @@ class Exchange:
                     if self.size > (most := min(settings.max_body, self.place.route.most)) * 2**20:
                         raise refused(413, where="body", allowed=f"{most:g} MiB")
                     more = message.get("more_body", False)
-                    bodies.add(self, len(part))
+                    memory.add(self, len(part))
             return bytes(body)
         except TimeoutError:
             raise self._given_up or refused(408, where="body", allowed=f"{settings.patience:g} seconds") from None
         finally:
-            bodies.arriving.discard(self)
+            memory.arriving.discard(self)
             body.clear()  # an error keeps this frame, and what it names, until it has been told
 
     def _left(self) -> float:
@@ -194,12 +195,16 @@ class Exchange:
             message["headers"] = [*message.get("headers", ()), (b"x-request-id", self.request_id.encode())]
             if self.server.draining or self.close:
                 message["headers"].append((b"connection", b"close"))
+        elif len(body := message.get("body", b"")) > SMALL:  # it is in memory until its caller has taken most of it
+            self.server.memory.add(self, len(body))
+            await self._send({**message, "more_body": True})
+            message = {**message, "body": b""}
         await self._send(message)
 
     def end(self) -> None:
         """Count it, and tell the log, also why it was refused."""
         server, scope = self.server, self.scope
-        server.bodies.release(self)
+        server.memory.release(self)
         seconds = time.perf_counter() - self.began
         server.metrics.request(self.place.path or "other", self.status, seconds, scope.get("model", ""))
         extra = {"request_id": self.request_id, "method": scope["method"], "path": scope["path"]}
@@ -210,43 +215,6 @@ class Exchange:
         if refused := scope.get("refused"):
             extra |= {"code": refused.code, "reason": " ".join(str(refused).split())[:1000]}
         log.log(logging.INFO if self.counted else logging.DEBUG, "request", extra=extra)
-
-
-class Bodies:
-    """The bytes of bodies in memory, of all requests together.
-
-    Where they become too many, the request that holds the most and is not yet whole is let go: not the one that comes
-    in time, but the one that holds back its last byte.
-    """
-
-    def __init__(self, settings: Settings) -> None:
-        self.most = int(max(settings.max_bodies, settings.max_body) * 2**20)
-        self.held = self.peak = 0
-        self.arriving: set[Exchange] = set()
-
-    def add(self, request: Exchange, count: int) -> None:
-        """More of a body has arrived.
-
-        Raises
-        ------
-        RequestError
-            Too much is in memory, and no request that is still arriving holds more than this one.
-        """
-        request.held += count
-        self.held += count
-        self.peak = max(self.peak, self.held)
-        while self.held > self.most:
-            error = refused(429, where="bodies in memory", allowed=f"{self.most / 2**20:g} MiB at a time")
-            largest = max({request, *self.arriving}, key=lambda each: each.held)
-            self.release(largest)
-            if largest is request:
-                raise error
-            largest.hurry(0, error)
-
-    def release(self, request: Exchange) -> None:
-        """A body is no longer in memory."""
-        self.held -= request.held
-        request.held = 0
 
 
 def check_head(scope: Scope, headers: dict[bytes, bytes], settings: Settings, takes: Sequence[str] = ()) -> None:

@@ -18,7 +18,11 @@ KINDS = {
     401: ("key", "this needs a key", "send it as Authorization: Bearer KEY"),
     404: ("model", "no bundle is served by that name", "GET /models lists those that are"),
     408: ("late", "the body did not arrive in time", None),
-    413: ("too_large", "the body is too large", "send fewer series, or raise TSFORECAST_MAX_BODY"),
+    413: (
+        "too_large",
+        "the body is too large",
+        "send fewer series, or raise TSFORECAST_MAX_BODY (TSFORECAST_MAX_MEMORY)",
+    ),
     415: ("media_type", "the body is of a kind that is not read", None),
     421: ("host", "this server does not answer for that host", "name it in TSFORECAST_HOSTS"),
     429: ("busy", "too many are waiting", "come back after the seconds that Retry-After says"),

@@ -27,8 +27,9 @@ class Settings:
     ----------
     max_body
         TSFORECAST_MAX_BODY: largest body of a request, in MiB.
-    max_bodies
-        TSFORECAST_MAX_BODIES: bodies in memory, of all requests together, in MiB; one body is always possible.
+    max_memory
+        TSFORECAST_MAX_MEMORY: what requests take in memory, all together, in MiB: bodies, what they unfold to when they
+        are parsed, and answers that are not yet taken.
     queue
         TSFORECAST_QUEUE: requests that wait; one more is answered 429.
     max_wait
@@ -53,7 +54,7 @@ class Settings:
     """
 
     max_body: float = 32.0
-    max_bodies: float = 256.0
+    max_memory: float = 320.0
     queue: int = 128
     max_wait: float = 0.5
     batch: int = 1024

@@ -18,7 +18,7 @@ from tsforecast.serving.front import LEAVE
 if TYPE_CHECKING:
     from tsforecast.serving.asgi import Server
 
-_LARGE = 2**20  # bytes of bodies after which memory is given back: what they unfold to is many times as much
+_MUCH, _LARGE = 2**24, 2**20  # bytes that requests took after which memory is given back; those of one large block
 
 
 class Watch:
@@ -39,7 +39,7 @@ class Watch:
         self.loop = asyncio.get_running_loop()
         handler = signal.getsignal(signal.SIGTERM)
         self.uvicorn: Any = getattr(handler, "__self__", None)
-        self.waiting: dict[tuple[Any, Any], float] = {}
+        self.waiting: dict[tuple[Any, ...], float] = {}
         self.last: list[asyncio.Task[Any]] = []
         self.heeding: list[asyncio.Task[None]] = []
         if threading.current_thread() is threading.main_thread() and callable(handler):
@@ -53,22 +53,23 @@ class Watch:
         self.server.keys = self.server.keys.current()
         self.heeding += [self.loop.create_task(self.server.shelf.heed(ring)) for ring in self.server.bell.rings()]
         self.heeding = [task for task in self.heeding if not task.done()]
-        bodies = self.server.bodies
-        if bodies.peak > _LARGE and bodies.held < bodies.peak / 4:
-            bodies.peak = bodies.held
+        memory = self.server.memory
+        if memory.peak > _MUCH and memory.held < memory.peak / 4:
+            memory.peak = memory.held
             self.loop.run_in_executor(None, give_back)
         self.loop.call_later(min(1.0, self.server.settings.patience), self.look)
 
     def _close_silent(self, now: float) -> None:
-        """Close connections that have been sending the head of one request for too long; uvicorn has no limit."""
+        """Close connections that for too long send one head, or take none of an answer: uvicorn has no limit."""
         state = getattr(self.uvicorn, "server_state", None)
         waiting = {}
         for each in getattr(state, "connections", ()):
             cycle = getattr(each, "cycle", None)
-            if (cycle is None or cycle.response_complete) and each.timeout_keep_alive_task is None:
-                since = waiting[each, cycle] = self.waiting.get((each, cycle), now)
+            unread = each.flow.write_paused and each.transport.get_write_buffer_size()
+            if unread or ((cycle is None or cycle.response_complete) and each.timeout_keep_alive_task is None):
+                since = waiting[each, cycle, unread] = self.waiting.get((each, cycle, unread), now)
                 if now - since > self.server.settings.patience:
-                    each.transport.close()
+                    each.transport.abort()  # to close it would wait until the rest has been taken
         self.waiting = waiting
 
     def _leave(self, number: int, frame: FrameType | None) -> None:
@@ -82,7 +83,7 @@ class Watch:
             for port in listener.sockets:
                 self._last_call(port.dup())
             listener.close()
-        for each in self.server.bodies.arriving:
+        for each in self.server.memory.arriving:
             each.hurry(LEAVE)
         self.loop.call_later(0.5, self.stop, number, frame)
 
