@@ -80,6 +80,9 @@ def test_the_image_is_started_as_the_docs_say_and_by_nobody_who_is_root() -> Non
     who = POD["spec"]["securityContext"]
     assert (who["runAsUser"], who["runAsGroup"], who["runAsNonRoot"]) == (BENTO_UID_GID, BENTO_UID_GID, True)
     assert container["securityContext"]["readOnlyRootFilesystem"] is SERVED["read_only"] is True
+    homes = {each["value"] for each in container["env"] if each["name"] == "BENTOML_HOME"}
+    writable = {mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] == "scratch"}
+    assert homes == writable == {SERVED["environment"]["BENTOML_HOME"], *SERVED["tmpfs"]}, "BentoML writes there"
 
 
 ALONE = """
