@@ -9,17 +9,21 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
+import numpy as np
 import promql_parser
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.serving.conftest import Client, request
+from tests.serving.conftest import SHAPES, Client, request
+from tsforecast.bundle import reference
 from tsforecast.bundle.bundle import Bundle
+from tsforecast.data.frames import to_panel
 from tsforecast.serving.asgi import create_app
 from tsforecast.serving.routes import ROUTES
 
@@ -165,22 +169,24 @@ def queries() -> Iterator[tuple[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def told(bundles: Callable[[str], Bundle]) -> dict[str, set[str] | None]:
-    """What a server that has answered tells: names, and their labels, where there is something to tell."""
+def told(bundles: Callable[[str], Bundle], tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
+    """What a server tells that has answered, and was told what came true: names, and their labels."""
+    bundle, rows = bundles("wide"), to_panel(*SHAPES["wide"], for_training=True)
+    known = reference.of_columns(bundle, rows) | {"mase.scale": np.ones((1, 2), np.float32)}
     app = create_app()
-    app.state.server.start(str(bundles("wide").path))
+    app.state.server.start(str(replace(bundle, reference=known).save(tmp_path_factory.mktemp("told") / "bundle").path))
     client = Client(app)
-    for body in (request(bundles("wide")), b"{"):
-        client("POST", "/forecast", body)
-    found: dict[str, set[str] | None] = {"up": set()}
+    assert client("POST", "/forecast", b"{").status == 400
+    (answer,) = client("POST", "/forecast", request(bundle)).json["forecasts"]
+    assert client("POST", "/actuals", {"actuals": {"date": answer["timestamps"], **answer["point"]}}).status == 200
+    found: dict[str, set[str]] = {"up": set()}
     for family in text_string_to_metric_families(client("GET", "/metrics").body.decode()):
-        found |= {family.name: None} if family.type == "gauge" else {}  # of what is not known, nothing
         found |= {sample.name: {*sample.labels} for sample in family.samples}
     return found
 
 
 @pytest.mark.parametrize(("where", "query"), [*queries()], ids=lambda text: text[:40])
-def test_each_query_asks_for_what_a_server_tells(where: str, query: str, told: dict[str, set[str] | None]) -> None:
+def test_each_query_asks_for_what_a_server_tells(where: str, query: str, told: dict[str, set[str]]) -> None:
     for variable, value in {"$__rate_interval": "5m", "$__range": "6h", "$job": "x"}.items():
         query = query.replace(variable, value)
     asked: list[promql_parser.VectorSelector] = []
@@ -190,8 +196,7 @@ def test_each_query_asks_for_what_a_server_tells(where: str, query: str, told: d
         assert selector.name in told
         labels = {matcher.name for matcher in selector.matchers.matchers}
         labels.update(*(group.split(", ") for group in re.findall(r"by \(([^)]*)\)", query)))
-        known = told[selector.name]
-        assert known is None or labels <= {*known, "job", "instance"}
+        assert labels <= {*told[selector.name], "job", "instance"}
 
 
 def selectors(each: promql_parser.Expr, found: list[promql_parser.VectorSelector]) -> bool:
