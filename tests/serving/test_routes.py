@@ -16,6 +16,7 @@ def test_every_path_that_is_answered_stands_in_the_table_and_every_line_of_it_is
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("TSFORECAST_ADMIN_KEY", "a key of sixteen letters")
+    monkeypatch.setenv("TSFORECAST_WEBHOOK_SECRET", "a secret of sixteen letters")
     assert {str(getattr(route, "path", "")) for route in create_app().routes} == {*ROUTES}
 
 

@@ -10,7 +10,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.responses import PlainTextResponse
 
 from tsforecast.serving.openapi import ABOUT, UNREAD, Description, Drift, Models, Status, add_bundle, add_keys
-from tsforecast.serving.refusals import as_json, refused
+from tsforecast.serving.refusals import as_json
 from tsforecast.serving.routes import Place
 
 if TYPE_CHECKING:
@@ -47,9 +47,7 @@ def add_about(app: FastAPI, server: Server) -> None:
     @app.get("/readyz", responses=ABOUT | {200: {"model": Status}})
     async def readyz(request: Request) -> Response:
         """The golden request gave the golden answer, and the server is not about to stop."""
-        if server.draining:
-            raise refused(503, got="it is about to stop")
-        request.scope["live"].check_ready()
+        server.check_ready(request.scope["live"])
         return as_json({"status": "ready"})
 
     @app.get("/metrics", response_class=PlainTextResponse, responses=UNREAD)

@@ -27,6 +27,7 @@ from tsforecast.serving.batching import Batcher, Read
 from tsforecast.serving.bell import Bell
 from tsforecast.serving.front import Front
 from tsforecast.serving.keys import Keys, listening
+from tsforecast.serving.kserve import add_kserve
 from tsforecast.serving.logs import log_as_json
 from tsforecast.serving.memory import SMALL, Memory
 from tsforecast.serving.metrics import Metrics
@@ -112,6 +113,12 @@ class Server:
         scope["model"] = found if self.shelf.several else ""
         if loads:
             scope["live"] = await self.shelf.take(found)
+
+    def check_ready(self, live: Live) -> None:
+        """Raise a RequestError (503) where no more requests are to be sent here."""
+        if self.draining:
+            raise refused(503, got="it is about to stop")
+        live.check_ready()
 
     def admit(self, live: Live) -> None:
         """Raise a RequestError where one more could not be answered, or not in time; nothing of it need be read."""
@@ -199,6 +206,7 @@ def create_app(answers: Factory = Batcher) -> FastAPI:
     add_admin(app, server)
     app.add_exception_handler(HTTPException, no_route)
     add_about(app, server)
+    add_kserve(app, server)
     add_page(app)
     return app
 

@@ -117,7 +117,12 @@ def check_keys(body: bytes, keys: int, tables: Iterable[Table]) -> None:
     for table in tables:
         keys += len(table.columns) * table.written + sum(kinds[str] for kinds in table.kinds.values())
     if body.count(b'"') != 2 * keys:
-        json.loads(body, object_pairs_hook=_once)
+        check_once(body)
+
+
+def check_once(body: bytes) -> None:
+    """Refuse a key that is there twice."""
+    json.loads(body, object_pairs_hook=_once)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -158,8 +158,13 @@ class Engine:
             allowed = "records or column lists"
             raise RequestError("a request needs a history", where="history", got="nothing", allowed=allowed)
         horizon, levels = self.bundle.asked(given.get("horizon"), given.get("levels"))
-        panel = self.panel(self._of_json, self.frames(tables))
+        found = self.asked(tables, horizon, levels)
         check_keys(body, len(given), tables.values())
+        return found
+
+    def asked(self, tables: dict[str, Table], horizon: int, levels: tuple[str, ...] | None = None) -> Request:
+        """What is asked of tables of JSON; a DataError where the rows in them cannot be forecast from."""
+        panel = self.panel(self._of_json, self.frames(tables))
         return self.bundle.request(panel, horizon, levels, lacking="error")
 
     def read_csv(self, body: bytes, horizon: int | None = None, levels: Sequence[Any] | None = None) -> Request:

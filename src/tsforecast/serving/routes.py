@@ -51,6 +51,11 @@ ROUTES = {
     "/ui": _PAGE,
     "/ui/": _PAGE,
     "/ui/{file}": _PAGE,
+    "/v1/timeseries/forecast": Route(takes=("application/json",), bundle=False),  # which one, its body says
+    "/v2/health/live": Route(key="never", bundle=False),
+    "/v2/health/ready": Route(key="never", bundle=False),
+    "/v2/models/{name}": Route(key="told"),
+    "/v2/models/{name}/ready": Route(),
     "/admin/reload": Route(key="own", bundle=False),
     "/admin/mlflow": Route(takes=("application/json",), key="own", bundle=False, most=1),
 }
@@ -85,7 +90,7 @@ class Place:
         if below := _BELOW.fullmatch(path):
             prefix, name, rest = below.groups()
             return cls(cls.of(rest).path, name, prefix) if cls.below(rest) else cls(None)
-        if path in ROUTES:
+        if path in ROUTES and path not in _SHAPES:
             return cls(path)
         matches = ((each, shape.fullmatch(path)) for each, shape in _SHAPES.items())
         return next((cls(each, match.groupdict().get("name")) for each, match in matches if match), cls(None))
@@ -104,5 +109,4 @@ class Place:
     @property
     def key(self) -> str:
         """Who may ask: to have a bundle loaded, by its name, is for those who have a key."""
-        loads = self.name is not None and self.route.loads
-        return "always" if loads and self.route.key == "never" else self.route.key
+        return "always" if self.name is not None and self.route.loads else self.route.key
