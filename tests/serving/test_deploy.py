@@ -215,3 +215,26 @@ def test_no_two_panels_lie_on_each_other() -> None:
         assert not cells & taken
         assert at["x"] + at["w"] <= 24
         taken |= cells
+
+
+def test_the_service_of_kuberay_is_one_that_ray_and_kubernetes_take() -> None:
+    pytest.importorskip("ray")
+    from ray.serve.schema import ServeDeploySchema
+
+    from tsforecast.serving import ray as ours
+
+    spec = yaml.safe_load((DEPLOY / "rayservice.yaml").read_text())["spec"]
+    (application,) = ServeDeploySchema.model_validate(yaml.safe_load(spec["serveConfigV2"])).applications
+    module, _, name = application.import_path.partition(":")
+    assert module == ours.__name__
+    assert callable(getattr(ours, name))
+    assert set(application.args) <= set(ours.Arguments.model_fields)
+    ours.Arguments.model_validate(application.args)
+    made = {each.name for each in application.deployments}
+    assert all(hasattr(ours, name) for name in made)
+    cluster = spec["rayClusterConfig"]
+    pins = (ROOT / "constraints.txt").read_text().splitlines()
+    assert f"ray=={cluster['rayVersion']}" in pins
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": group["template"]["spec"]}
+        kubernetes_validate.validate(pod, "1.33", strict=True)
