@@ -35,6 +35,7 @@ SMOKE = {
     "promotions": (["--rounds", "1", "--kills", "1"], "all records"),
     "outage": ([], "| killed |"),
     "backtest": (["--series", "20", "--rounds", "1"], "cpu_ratio"),
+    "drift": (["--only", "panel", "--weeks", "1"], "1 quiet weeks: 1 ok"),
     "rerun": (["--short", "--models", "ridge", "nlinear"], "the same digests"),
 }
 

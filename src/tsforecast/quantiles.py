@@ -94,6 +94,7 @@ class QuantileScores:
         self._inside = np.zeros((len(self.intervals), horizon))
         self._width = np.zeros((2, len(self.intervals)))
         self._count = np.zeros(horizon)
+        self.shares: list[np.ndarray] = []  # [B I] of each window, as they came
         sums = {"loss": self._loss, "labels": self._labels, "inside": self._inside, "width": self._width}
         self.totals = {**sums, "count": self._count}  # what is added to
 
@@ -107,6 +108,7 @@ class QuantileScores:
         """Add windows."""
         observed = ~np.isnan(label_raw)
         self._count += observed.sum(axis=(0, 2))
+        self.shares.append(np.empty((len(observed), len(self.intervals)), np.float32))
         for unit, (label, quantiles) in enumerate(((label_scaled, quantiles_scaled), (label_raw, quantiles_raw))):
             label = np.where(observed, label, 0.0)
             self._labels[unit] += np.abs(label).sum(dtype=np.float64)
@@ -117,7 +119,9 @@ class QuantileScores:
                 lower, upper = quantiles[..., low], quantiles[..., high]
                 self._width[unit, i] += np.where(observed, upper - lower, 0.0).sum(dtype=np.float64)
                 if unit == RAW:
-                    self._inside[i] += ((lower <= label) & (label <= upper) & observed).sum(axis=(0, 2))
+                    inside = (lower <= label) & (label <= upper) & observed
+                    self._inside[i] += inside.sum(axis=(0, 2))
+                    self.shares[-1][:, i] = ratio(inside.sum(axis=(1, 2)), observed.sum(axis=(1, 2)))
 
     def summary(self) -> dict[str, float]:
         """All scores by name.

@@ -60,8 +60,8 @@ def of_columns(bundle: Bundle, train: Panel) -> dict[str, np.ndarray]:
     dict
         `rows` (W), `center` and `scale` [N X] (N is 1 where all series share them), `edges` [X 9] (deciles; of a
         category between its codes), `shares` [X 10] of the rows between them, `others` and `weights` [X 6] (which
-        columns let expect one), `sizes` [S] (series pooled), and `usual` [3 S X F]: least, median and greatest of what
-        windows of that many series tell.
+        columns let expect one), `sizes` and `windows` [S] (series pooled; how many there are) and `usual` [3 S X F]:
+        least, median and greatest of what windows of that many series tell.
     """
     season, length = bundle.dims.season, int(np.median(train.lengths))
     w = max(1, min(season * int(np.clip(length // (10 * season), 1, _LONGEST)), length))
@@ -80,40 +80,45 @@ def of_columns(bundle: Bundle, train: Panel) -> dict[str, np.ndarray]:
     known["shares"] = _shares(thin, known["edges"]).astype(np.float32)
     known["others"], known["weights"] = _others(thin, np.array(labels))
     known["sizes"] = np.array([1] + [k for k in (8, 64) if k <= len(train) and k * w <= _POOLED])
-    found = []
+    found, counts = [], []
     for k in known["sizes"]:
         each = [tell(block, known) for block in _windows(z, train.offsets, int(k), w)]
         told = np.concatenate(each) if each else np.full((1, values.shape[1], BESIDE + 1), np.nan)
+        counts.append(len(told) if each else 0)
         told[:, labels, :PSI], told[:, labels, BESIDE] = np.nan, np.nan  # a code is no number
         found.append(np.stack([reduce(told, axis=0) for reduce in (np.fmin.reduce, _middle, np.fmax.reduce)]))
-    return known | {"usual": np.stack(found, axis=1).astype(np.float32)}
+    return known | {"usual": np.stack(found, axis=1).astype(np.float32), "windows": np.array(counts)}
 
 
 def with_errors(bundle: Bundle, scores: Scores, windows: Windows) -> Bundle:
     """The bundle with how far forecasts were off in its `reference`.
 
     Arrays `mase.scale` [N C]; `mae` [4 C] by quarter of the horizon, in original units; `coverage` [I H] of intervals;
-    `mase` [2 3]: least, median and greatest of one window, and of the mean of those whose origins lie within W rows.
+    `mase` [3] and `covered` [I 3]: least, median and greatest of the means of windows whose origins lie within W rows.
 
     Parameters
     ----------
     scores
         Of the windows, with the losses of each.
     """
-    mase, block = scores.losses[:, 2], windows.origins // int(bundle.reference["rows"])
-    _, codes = np.unique(np.stack([windows.series, block]), axis=1, return_inverse=True)
-    there = ~np.isnan(mase)
-    sums, counts = (np.bincount(codes[there], weight) for weight in (mase[there], None))
-    spread = [
-        np.quantile(each, (0, 0.5, 1)) if there.any() else [np.nan] * 3
-        for each in (mase[there], sums[counts > 0] / counts[counts > 0])
-    ]
-    steps = {} if scores.quantiles is None else scores.quantiles.by_step()
-    arrays = {"mase.scale": scores.mase_scale, "mase": np.array(spread)}
+    block = np.stack([windows.series, windows.origins // int(bundle.reference["rows"])])
+    _, codes = np.unique(block, axis=1, return_inverse=True)
+    steps, shares = {}, np.empty((len(windows), 0))
+    if scores.quantiles is not None:
+        steps, shares = scores.quantiles.by_step(), np.concatenate(scores.quantiles.shares)
+    arrays = {"mase.scale": scores.mase_scale, "mase": _reach(scores.losses[:, 2], codes)}
+    arrays["covered"] = np.array([_reach(each, codes) for each in shares.T]).reshape(-1, 3)
     arrays["mae"] = np.stack([np.nanmean(part, axis=0) for part in quarters(scores.absolute().T)])
     arrays["coverage"] = np.array([*steps.values()]).reshape(len(steps), scores.horizon)
     found = {name: each.astype(np.float32) for name, each in arrays.items()}
     return replace(bundle, reference={**bundle.reference, **found})
+
+
+def _reach(values: Float[np.ndarray, " B"], codes: Int[np.ndarray, " B"]) -> Float[np.ndarray, " 3"]:
+    """Least, median and greatest of the means of what has the same code."""
+    there = ~np.isnan(values)
+    sums, counts = (np.bincount(codes[there], weights) for weights in (values[there], None))
+    return np.quantile(sums[counts > 0] / counts[counts > 0], (0, 0.5, 1)) if there.any() else np.full(3, np.nan)
 
 
 def quarters(steps: np.ndarray) -> list[np.ndarray]:
@@ -151,11 +156,17 @@ def check(bundle: Bundle) -> None:
         "shares": [(x, 10)],
         "usual": [(3, s, x, BESIDE + 1)],
         "rows": [()],
+        "windows": [(s,)],
     }
     shapes |= {name: [(each, x) for each in n] for name in ("center", "scale")}
     shapes |= {name: [(x, _BESIDE)] for name in ("others", "weights")}
     if "mae" in found:
-        shapes |= {"mae": [(min(4, h), c)], "mase": [(2, 3)], "mase.scale": [(each, c) for each in n]}
+        shapes |= {
+            "mae": [(min(4, h), c)],
+            "mase": [(3,)],
+            "covered": [(len(bundle.intervals), 3)],
+            "mase.scale": [(each, c) for each in n],
+        }
         shapes["coverage"] = [(len(bundle.intervals), h)]
     if wrong := [name for name, allowed in shapes.items() if found[name].shape not in allowed]:
         raise ValueError(f"the reference has other shapes: {', '.join(wrong)}")

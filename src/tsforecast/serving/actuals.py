@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,6 @@ from tsforecast.data.panel import Panel
 from tsforecast.quantiles import ratio
 
 _MOST, _BYTES = 1024, 2**24  # requests whose forecasts are kept, and bytes of them
-FEW = 24  # forecasts that say too little
 
 
 @dataclass(eq=False)
@@ -28,7 +28,7 @@ class Forecasts:
     time
         Nanoseconds of every step, [N H].
     error
-        Forecast less actual; NaN as long as there is none.
+        Forecast less actual, NaN where there is none; None as long as there are none at all.
     inside
         Whether the actual was inside each interval, I of them.
     """
@@ -37,24 +37,31 @@ class Forecasts:
     time: Int[np.ndarray, "N H"]
     point: Float[np.ndarray, "N H C"]
     bounds: Float[np.ndarray, "I 2 N H C"]
-    error: Float[np.ndarray, "N H C"] = field(init=False)
-    inside: Bool[np.ndarray, "I N H C"] = field(init=False)
+    error: Float[np.ndarray, "N H C"] | None = None
+    inside: Bool[np.ndarray, "I N H C"] | None = None
 
-    def __post_init__(self) -> None:
-        self.error = np.full(self.point.shape, np.nan, np.float32)
-        self.inside = np.zeros((len(self.bounds), *self.point.shape), dtype=bool)
+    def hold(self, met: Bool[np.ndarray, "N H"], actual: Float[np.ndarray, "R C"]) -> None:
+        """What came true of the R steps that were met; what is missing of it stays as it was."""
+        if self.error is None or self.inside is None:
+            self.error = np.full(self.point.shape, np.nan, np.float32)
+            self.inside = np.zeros((len(self.bounds), *self.point.shape), dtype=bool)
+        there, lower, upper = ~np.isnan(actual), self.bounds[:, 0, met], self.bounds[:, 1, met]
+        self.error[met] = np.where(there, self.point[met] - actual, self.error[met])
+        self.inside[:, met] = np.where(there, (lower <= actual) & (actual <= upper), self.inside[:, met])
+        self.__dict__.pop("sums", None)
 
-    def hold(self, i: int, steps: Int[np.ndarray, " R"], actual: Float[np.ndarray, "R C"]) -> None:
-        """Some steps of a series beside what came true; what is missing stays as it was."""
-        there, (lower, upper) = ~np.isnan(actual), np.moveaxis(self.bounds[:, :, i, steps], 1, 0)
-        self.error[i, steps] = np.where(there, self.point[i, steps] - actual, self.error[i, steps])
-        inside = (lower <= actual) & (actual <= upper)
-        self.inside[:, i, steps] = np.where(there, inside, self.inside[:, i, steps])
+    @cached_property
+    def sums(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Over series: of the absolute errors, how many there are, how many were inside; over steps: both [N C]."""
+        assert self.error is not None
+        assert self.inside is not None
+        there, off = ~np.isnan(self.error), np.abs(np.nan_to_num(self.error))
+        return off.sum(axis=0), there.sum(axis=0), self.inside.sum(axis=1), off.sum(axis=1), there.sum(axis=1)
 
     @property
     def bytes(self) -> int:
-        """In memory, all of it."""
-        return self.time.nbytes + 2 * self.point.nbytes + self.bounds.nbytes + self.inside.nbytes
+        """In memory, once its actuals have come."""
+        return self.time.nbytes + 2 * self.point.nbytes + self.bounds.nbytes + self.bounds.nbytes // 8
 
 
 class Kept:
@@ -87,18 +94,20 @@ class Kept:
 
     def match(self, actuals: Panel) -> dict[str, int]:
         """Hold forecasts against what came true: how many values were given, met a forecast, and of how many."""
-        given, forecasts, used = {}, 0, np.zeros(len(actuals.time), dtype=bool)
-        stamps, there = actuals.time.asi8, ~np.isnan(actuals.target)
-        for i, name in enumerate(actuals.ids):
-            given[name] = slice(*actuals.offsets[i : i + 2])
+        moments, rank = np.unique(actuals.time.asi8, return_inverse=True)
+        keys = np.repeat(np.arange(len(actuals)), actuals.lengths) * len(moments) + rank  # of a series and a timestamp
+        places = {name: i for i, name in enumerate(actuals.ids)}
+        used, forecasts, there = np.zeros(len(keys), dtype=bool), 0, ~np.isnan(actuals.target)
         for each in [*self._forecasts.values()]:
-            met = False
-            for i, rows in ((i, given[name]) for i, name in enumerate(each.ids) if name in given):
-                at = np.minimum(rows.start + np.searchsorted(stamps[rows], each.time[i]), rows.stop - 1)
-                if len(steps := np.flatnonzero(stamps[at] == each.time[i])):
-                    used[at[steps]] = met = True
-                    each.hold(i, steps, actuals.target[at[steps]])
-            forecasts += met
+            at = np.array([places.get(name, -1) for name in each.ids])[:, None]
+            near = np.searchsorted(moments, each.time).clip(max=len(moments) - 1)
+            key = at * len(moments) + near
+            row = np.searchsorted(keys, key).clip(max=len(keys) - 1)
+            met = (at >= 0) & (moments[near] == each.time) & (keys[row] == key)
+            if met.any():
+                used[row[met]] = True
+                forecasts += int(met.any(axis=1).sum())
+                each.hold(met, actuals.target[row[met]])
         matched = int(there[used].sum())
         self.matched += matched
         return {"values": int(there.sum()), "matched": matched, "forecasts": forecasts}
@@ -110,26 +119,26 @@ class Kept:
         """
         known, shape = self.bundle.reference, (self.bundle.dims.horizon, len(self.bundle.channels))
         off, count, inside = np.zeros(shape), np.zeros(shape), np.zeros((len(self.bundle.intervals), *shape))
-        mase = list[np.ndarray]()
+        scale, mase = known.get("mase.scale", np.full((1, shape[1]), np.nan)), [np.empty((0, shape[1]))]
         for each in [*self._forecasts.values()]:
-            error, there = np.abs(np.nan_to_num(each.error)), ~np.isnan(each.error)
-            if there.any():
-                steps = slice(0, error.shape[1])
-                off[steps], count[steps] = off[steps] + error.sum(axis=0), count[steps] + there.sum(axis=0)
-                inside[:, steps] += each.inside.sum(axis=1)
-                scale = known.get("mase.scale", np.full((1, shape[1]), np.nan))
-                scale = scale[[places.get(name, 0) for name in each.ids]] if len(scale) > 1 else scale
-                mase += [*ratio(error.sum(axis=1), there.sum(axis=1) * scale)]
-        per = np.array([each[~np.isnan(each)].mean() for each in mase if not np.isnan(each).all()])
+            if each.error is not None:
+                by_step, counts, within, by_series, labels = each.sums
+                steps = slice(0, len(by_step))
+                off[steps], count[steps] = off[steps] + by_step, count[steps] + counts
+                inside[:, steps] += within
+                own = scale[[places.get(name, 0) for name in each.ids]] if len(scale) > 1 else scale
+                mase.append(ratio(by_series, labels * own))
+        per = np.concatenate(mase)
+        per = np.nanmean(per[~np.isnan(per).all(axis=1)], axis=1)
         parts = [*zip(quarters(off), quarters(count), quarters(np.moveaxis(inside, 0, 1)), strict=True)]
         mae = np.array([ratio(o.sum(axis=0), c.sum(axis=0)) for o, c, _ in parts])  # quarter C
         covered = np.array([ratio(i.sum(axis=(0, 2)), c.sum()) for _, c, i in parts])  # quarter I
         usual = [part.mean(axis=0) for part in quarters(known["coverage"].T)] if "coverage" in known else None
-        least, middle, most = known["mase"][int(len(per) >= FEW)].tolist() if "mase" in known else [np.nan] * 3
+        least, middle, most = known["mase"].tolist() if "mase" in known else [np.nan] * 3
         return {
             "forecasts": len(per),
             "values": int(count.sum()),
-            "mase": {"got": per.mean() if len(per) else np.nan, "usual": middle, "least": least, "most": most},
+            "mase": {"got": float(per.mean()) if len(per) else np.nan, "usual": middle, "least": least, "most": most},
             "mae": _beside(self.bundle.channels, mae, known.get("mae")),
             "coverage": _beside(self.bundle.intervals, covered, None if usual is None else np.array(usual)),
         }

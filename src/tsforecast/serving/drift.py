@@ -15,14 +15,16 @@ from tsforecast.bundle import reference
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.bundle.request import Prediction, Request
 from tsforecast.data.panel import Panel
-from tsforecast.serving.actuals import FEW, Kept
+from tsforecast.serving.actuals import Kept
 
 VERDICTS = ("ok", "watch", "act")
-_SERIES = 256  # whose rows are kept, the first that come
+_SERIES, _TURN = 256, 16  # whose rows are kept, the first that come; those of one request that are looked at
 _RECENT = 200  # requests after which it is forgotten that rows came again as others
-# What is worth to watch, and to act upon: a window beyond those of training by this part of their reach, shares of
-# values outside the range of training, and of values that came again as others.
-_BEYOND, _OUTSIDE, _REVISED, _COVERED = (0.05, 0.15), (0.05, 0.25), (0.1, 0.5), (0.15, 0.3)
+# What is worth to watch, and to act upon: a share of values outside the range of training, and of values that came
+# again as others; errors worse than all that were usual, by a part of their reach.
+_OUTSIDE, _REVISED, _MISSED = (0.05, 0.25), (0.1, 0.5), (0.2, 0.6)
+_BEYOND = 0.15  # part of the reach of the windows of training that a window is beyond all of them; a third is to watch
+_FEW = 40  # windows: the fewer there are, the less is known of how far they reach
 _LEAST = np.array([*[0.1] * len(reference.LEVELS), 0.25, 0.05, 0.1])  # reach of what did not vary in training
 _TOLD = [f"{100 * level:g} % quantile" for level in reference.LEVELS] + ["population stability index", "share missing"]
 _TOLD += ["median beside what other columns let expect"]
@@ -57,7 +59,10 @@ class Monitor:
         context, w = self.bundle.context, int(self.bundle.reference["rows"])
         stamps = panel.time.asi8.reshape(len(panel), -1)[:, :context]
         total, share, by = 0, np.zeros(len(self.names)), np.zeros(len(self.names))
-        for i, name in enumerate(panel.ids):
+        few = range(0, len(panel), -(-len(panel) // _SERIES))  # of many, some in turn: what is missed comes again
+        begin = self.requests * _TURN % len(few)
+        for i in [*few, *few][begin : begin + min(_TURN, len(few))]:
+            name = panel.ids[i]
             if (place := self._place(name)) is None or (name not in self._rows and len(self._rows) >= _SERIES):
                 continue
             mark, old = self._rows.get(name, (-1, np.empty((0, len(self.names)), np.float32)))
@@ -108,7 +113,8 @@ class Monitor:
         raw = [each for _, each in whole or rows]
         z = np.concatenate([(x - known["center"][i]) / known["scale"][i] for i, x in zip(places, raw, strict=True)])
         told = reference.tell(z.T[None], known)[0]  # X F
-        low, middle, high = known["usual"][:, np.searchsorted(known["sizes"], max(1, len(whole)), side="right") - 1]
+        size = int(np.searchsorted(known["sizes"], max(1, len(whole)), side="right")) - 1
+        (low, middle, high), most = known["usual"][:, size], max(_BEYOND, _FEW / max(1, int(known["windows"][size])))
         above, below = (
             (told - high) / np.maximum(high - middle, _LEAST),
             (low - told) / np.maximum(middle - low, _LEAST),
@@ -122,22 +128,24 @@ class Monitor:
             for each in spread if len(known["center"]) == 1 else ():  # in the units of the column
                 each[[*range(reference.PSI), reference.BESIDE]] *= known["scale"][0, j]
                 each[: reference.PSI] += known["center"][0, j]
-            got, least, most = (each.tolist() for each in spread)
+            got, least, greatest = (each.tolist() for each in spread)
             own = [
-                reason(step, name, f"the {_TOLD[f]} of the last {w} rows", got[f], f"{least[f]:.4g} to {most[f]:.4g}")
-                for f in np.flatnonzero(beyond[j] > _BEYOND[0])
-                if (step := _step(beyond[j, f], _BEYOND))
+                reason(
+                    step, name, f"the {_TOLD[f]} of the last {w} rows", got[f], f"{least[f]:.4g} to {greatest[f]:.4g}"
+                )
+                for f in np.flatnonzero(beyond[j] > most / 3)
+                if (step := _step(beyond[j, f], (most / 3, most)))
             ]
             if step := _step(outside[j], _OUTSIDE):
                 own.append(reason(step, name, "the share outside the range of training", float(outside[j]), "0"))
             worst = max((VERDICTS.index(each["verdict"]) for each in own), default=0)
             columns[name] = {
                 "verdict": VERDICTS[worst],
-                "psi": {"got": got[reference.PSI], "most": most[reference.PSI]},
-                "missing": {"got": got[reference.MISSING], "most": most[reference.MISSING]},
+                "psi": {"got": got[reference.PSI], "most": greatest[reference.PSI]},
+                "missing": {"got": got[reference.MISSING], "most": greatest[reference.MISSING]},
                 "outside": {"got": float(outside[j]), "most": 0.0},
                 "quantiles": {
-                    f"{100 * level:g}": {"got": got[f], "least": least[f], "most": most[f]}
+                    f"{100 * level:g}": {"got": got[f], "least": least[f], "most": greatest[f]}
                     for f, level in enumerate(reference.LEVELS)
                 },
             }
@@ -157,17 +165,18 @@ class Monitor:
         return count / np.where(total == 0, np.nan, total)
 
     def _misses(self, errors: dict[str, Any]) -> list[dict[str, Any]]:
-        """What is wrong with the errors, as soon as there are enough."""
-        if errors["forecasts"] < FEW:
-            return []
-        found, mase = [], errors["mase"]
-        if step := _step((mase["got"] - mase["most"]) / max(mase["most"] - mase["usual"], 0.1), _BEYOND):
-            told = f"{mase['least']:.3g} to {mase['most']:.3g} in the rows that judged it"
-            found.append(reason(step, None, "the MASE", mase["got"], told))
-        for level, each in errors["coverage"].items():
-            got, usual = (float(np.nanmean(each[name])) for name in ("got", "usual"))
-            if step := _step(usual - got, _COVERED):
-                found.append(reason(step, None, f"the coverage of the {level} % interval", got, f"{usual:.3g}"))
+        """What is wrong with the errors, once there are as many forecasts as the means of training are of."""
+        known, found, mase = self.bundle.reference, list[dict[str, Any]](), errors["mase"]
+        if "mase" not in known or errors["forecasts"] < known["rows"]:
+            return found
+        off = (mase["got"] - mase["most"]) / max(mase["most"] - mase["usual"], 0.1)
+        if step := _step(off, _MISSED):
+            found.append(reason(step, None, "the MASE", mase["got"], f"{mase['least']:.3g} to {mase['most']:.3g}"))
+        for (level, each), (least, middle, most) in zip(errors["coverage"].items(), known["covered"], strict=True):
+            got = float(np.nanmean(each["got"]))
+            if step := _step((least - got) / max(middle - least, 0.05), _MISSED):
+                what, usual = f"the coverage of the {level} % interval", f"{least:.3g} to {most:.3g}"
+                found.append(reason(step, None, what, got, usual))
         return found
 
     def _revisions(self, revised: list[Any]) -> list[dict[str, Any]]:
