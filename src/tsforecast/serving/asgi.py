@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable
 from functools import partial
 from math import ceil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import orjson
@@ -34,6 +35,7 @@ from tsforecast.serving.metrics import Metrics
 from tsforecast.serving.openapi import CSV, REFUSED, Answer, Matched, Plain
 from tsforecast.serving.page import add_page
 from tsforecast.serving.rates import Rates
+from tsforecast.serving.recorder import Recorder
 from tsforecast.serving.refusals import as_json, check_parameters, no_route, refused
 from tsforecast.serving.settings import CORS, OTLP, Settings, names
 from tsforecast.serving.shelf import Shelf
@@ -77,6 +79,8 @@ class Server:
         self.settings, self.keys = Settings.from_environment(), Keys.from_environment()
         self.keys.check_address(listening())
         self.memory, self.bell = Memory(self.settings), Bell()
+        folder, most = self.settings.request_log, self.settings.request_log_max
+        self.recorder = Recorder(Path(folder), most) if folder else None
         self.shelf = Shelf(self.settings, self.metrics, where, self.answers)
         if os.environ.get(OTLP):
             try:
@@ -132,6 +136,8 @@ class Server:
         """Tell what is not told yet; nothing is answered any more."""
         if self.telemetry:
             self.telemetry.close()
+        if self.recorder:
+            self.recorder.step(now=True)
 
     async def forecast(
         self, live: Live, read: Callable[[bytes], Asked], write: Callable[[Asked, Prediction], bytes], body: bytes
@@ -147,6 +153,8 @@ class Server:
         """
         self.admit(live)  # again: others that came with it may have taken the last place
         reading: Read = partial(read, body)
+        if self.recorder:
+            write = self.recorder.around(live, write)
         if self.telemetry:
             reading, write = self.telemetry.parts(reading, write)
         return await live.answers.forecast(reading, write, large=len(body) > SMALL)  # then in a thread

@@ -15,7 +15,7 @@ ADMIN_KEY, RELOAD = "TSFORECAST_ADMIN_KEY", "TSFORECAST_RELOAD"  # who may have 
 WEBHOOK_SECRET = "TSFORECAST_WEBHOOK_SECRET"  # with which MLflow signs what it tells
 OTLP = "OTEL_EXPORTER_OTLP_ENDPOINT"  # where traces and metrics are sent
 CORS = "TSFORECAST_CORS"  # origins whose pages may ask from a browser; `*` is any, and none where it is not set
-EXPOSE = "TSFORECAST_EXPOSE"
+EXPOSE, REQUEST_LOG = "TSFORECAST_EXPOSE", "TSFORECAST_REQUEST_LOG"
 _ORIGIN = re.compile(r"\*|[a-z][a-z\d+.-]*://[^/\s?#@]+")
 
 
@@ -49,6 +49,9 @@ class Settings:
         default one and the one that was loaded last are always possible.
     minimal
         TSFORECAST_EXPOSE=minimal: what is served tells what a caller needs, and neither rows nor scores of training.
+    request_log, request_log_max
+        TSFORECAST_REQUEST_LOG: a folder in which the rows of requests are kept as Parquet; not set: nowhere.
+        TSFORECAST_REQUEST_LOG_MAX: MiB of its files; beyond it the oldest go.
     allow_schema_change
         TSFORECAST_ALLOW_SCHEMA_CHANGE: whether what is served may be followed by a bundle of other columns.
     """
@@ -63,6 +66,8 @@ class Settings:
     reload: float = 0.0
     bundles_memory: float = 1024.0
     minimal: bool = False
+    request_log: str = ""
+    request_log_max: float = 1024.0
     allow_schema_change: bool = False
 
     @classmethod
@@ -74,7 +79,7 @@ class Settings:
         ConfigError
             A variable is not a positive number, a flag neither true nor false, an origin none, or the admin key short.
         """
-        found: dict[str, Any] = {"hosts": names("TSFORECAST_HOSTS")}
+        found: dict[str, Any] = {"hosts": names("TSFORECAST_HOSTS"), "request_log": os.environ.get(REQUEST_LOG, "")}
         if wrong := [origin for origin in names(CORS) if not _ORIGIN.fullmatch(origin)]:
             what, allowed = "this is no origin of a web page", "https://shop.example, http://localhost:8080, or *"
             raise ConfigError(what, where=CORS, got=wrong[0], allowed=allowed)

@@ -57,6 +57,8 @@ class Watch:
         if memory.peak > _MUCH and memory.held < memory.peak / 4:
             memory.peak = memory.held
             self.loop.run_in_executor(None, give_back)
+        if self.server.recorder:
+            self.loop.run_in_executor(None, self.server.recorder.step)
         self.loop.call_later(min(1.0, self.server.settings.patience), self.look)
 
     def _close_silent(self, now: float) -> None:

@@ -1,0 +1,141 @@
+"""The rows that requests brought, as Parquet files to train on later: a file is whole, or it is not there."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from tsforecast.bundle.request import Prediction, Request
+from tsforecast.data.panel import Panel
+from tsforecast.errors import ConfigError
+from tsforecast.serving.settings import REQUEST_LOG
+
+if TYPE_CHECKING:
+    from tsforecast.serving.slot import Live
+
+log = logging.getLogger(__name__)
+_SECONDS, _BYTES = 600, 2**26  # what is written at once: a kill loses no more of it
+_WAITING = 2**22  # rows that wait to be looked at; what comes beyond them is left out
+_Of = tuple[str, str, tuple[str, ...]]  # model, version, and the columns that tell rows apart
+Write = Callable[[Request, Prediction], bytes]
+_OURS, _BEGUN = "*/*T*Z-*-*.parquet", "*/.*T*Z-*-*.part"
+
+
+class Recorder:
+    """Keeps the histories of requests, each row once a file: of what overlaps only the new rows are added.
+
+    DIR/load/20261128T031500000000Z-0123456789ab-4711.parquet    when, version, process
+
+    Parameters
+    ----------
+    folder
+        TSFORECAST_REQUEST_LOG.
+    most
+        TSFORECAST_REQUEST_LOG_MAX, in MiB: of all its files; beyond it the oldest go.
+
+    Raises
+    ------
+    ConfigError
+        It cannot be written to.
+    """
+
+    def __init__(self, folder: Path, most: float) -> None:
+        self.folder, self.most = folder, int(most * 2**20)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (probe := folder / f".{os.getpid()}").touch()
+            probe.unlink()
+        except OSError as error:
+            raise ConfigError(
+                "requests cannot be kept there", where=REQUEST_LOG, got=error, allowed="a folder"
+            ) from None
+        self._new: deque[tuple[Live, Panel]] = deque()
+        self._waiting, self._lock = 0, threading.Lock()
+        self._clear()
+
+    def _clear(self) -> None:
+        self._since, self._bytes = time.monotonic(), 0
+        self._frames: dict[_Of, list[pd.DataFrame]] = defaultdict(list)
+        self._known: dict[_Of, dict[str, tuple[int, int]]] = defaultdict(dict)
+
+    def around(self, live: Live, write: Write) -> Write:
+        """What writes an answer, and then remembers the request; what it brought is looked at by `step`."""
+
+        def written(request: Request, found: Prediction) -> bytes:
+            answer = write(request, found)
+            if self._waiting < _WAITING:
+                self._waiting += len(request.panel.time)
+                self._new.append((live, request.panel))
+            return answer
+
+        return written
+
+    def step(self, now: bool = False) -> None:
+        """Look at what has come, in a thread, and write it where enough has, or it is to be now."""
+        if not self._lock.acquire(blocking=now):
+            return
+        try:
+            if self._waiting >= _WAITING:
+                log.warning("requests come faster than they can be kept: some are left out of %s", self.folder)
+            while self._new:
+                self._take(*self._new.popleft())
+            self._waiting = 0
+            due = self._bytes > min(_BYTES, self.most / 4) or time.monotonic() - self._since > _SECONDS
+            if self._bytes and (now or due):
+                self._write()
+        except OSError as error:  # the disk is full, say: forecasts are answered all the same
+            log.error("requests could not be kept: %s", error, extra={"where": str(self.folder)})
+            self._clear()
+        finally:
+            self._lock.release()
+
+    def _take(self, live: Live, panel: Panel) -> None:
+        """Add the rows of a history that are not known of its series yet."""
+        bundle, schema = live.engine.bundle, live.engine.bundle.schema
+        name = re.sub(r"[^\w.@-]+", "-", str(live.about["model"])).strip(".") or "bundle"
+        key = (name, live.engine.version, (*schema.key, schema.stamp))
+        known, begin, context = self._known[key], panel.offsets[:-1].copy(), bundle.context
+        stamps = panel.time.asi8.reshape(len(panel), -1)[:, :context]
+        for i, series in enumerate(panel.ids.tolist()):
+            first, last = int(stamps[i, 0]), int(stamps[i, -1])
+            since, until = known.get(series, (first, first - 1))
+            if since <= first:  # else it reaches further back than what is known
+                begin[i] += np.searchsorted(stamps[i], until, side="right")
+            known[series] = min(since, first), max(until, last)
+        end = panel.offsets[:-1] + context
+        if (some := begin < end).any():
+            fresh = panel.rows(begin, end).select(some)
+            named = {"y": bundle.channels[0]} if len(bundle.channels) == 1 else {}
+            frame = fresh.to_frame(id=schema.id or "", time=schema.stamp).rename(columns=named)
+            self._frames[key].append(frame if schema.id else frame.drop(columns=""))
+            self._bytes += int(frame.memory_usage(index=False).sum())
+
+    def _write(self) -> None:
+        """A file of each bundle, put in its place when it is on the disk; then the oldest go that are too many."""
+        for (name, version, of_row), frames in self._frames.items():
+            (place := self.folder / name).mkdir(exist_ok=True)
+            table = pd.concat(frames, ignore_index=True).drop_duplicates([*of_row], keep="last")
+            table = table.sort_values([*of_row], kind="stable")
+            stem = f"{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}-{version}-{os.getpid()}"
+            with (part := place / f".{stem}.part").open("wb") as file:  # readers of a folder pass over such names
+                table.to_parquet(file, index=False)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(place / f"{stem}.parquet")
+        self._clear()
+        files = sorted(self.folder.glob(_OURS), key=lambda file: file.name, reverse=True)
+        sizes = np.cumsum([file.stat().st_size for file in files])
+        for file in [*np.array(files, dtype=object)[sizes > self.most], *self.folder.glob(_BEGUN)]:
+            if file.suffix == ".parquet" or time.time() - file.stat().st_mtime > 2 * _SECONDS:
+                file.unlink(missing_ok=True)  # another worker may have been first
