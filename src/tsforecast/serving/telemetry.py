@@ -33,7 +33,6 @@ from tsforecast.serving.settings import OTLP
 
 _LEAVE = 2.0  # seconds that a server which stops waits for the collector
 _METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH")  # any other word is one of a caller's
-_QUIET = ("/livez", "/readyz", "/metrics", "/ui", "/ui/", "/ui/{file}")  # asked all day by machines; files of a page
 
 
 class Telemetry:
@@ -64,7 +63,7 @@ class Telemetry:
     async def __call__(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request by `app`, inside a span that goes on with the caller's trace."""
         place: Place = scope["place"]
-        if place.path in _QUIET:
+        if place.route.key == "never" or place.path == "/metrics":  # machines ask all day; or files of a page
             await app(scope, receive, send)
             return
         method = scope["method"] if scope["method"] in _METHODS else "_OTHER"
