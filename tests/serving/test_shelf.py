@@ -9,6 +9,7 @@ import shutil
 import time
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from tests.errors import has, refused
 from tests.serving.conftest import Client, request
 from tests.serving.document import Document
 from tests.serving.test_keys import ADA, bearer
+from tests.serving.test_kserve import as_kserve
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.errors import BundleError, ConfigError
 from tsforecast.serving import shelf
@@ -228,11 +230,50 @@ def test_what_a_request_has_taken_answers_it_although_it_is_given_up_meanwhile(
     async def run() -> bytes:
         taken = await server.shelf.take("shops")
         assert (await client.send("GET", "/models/price/readyz")).status == 200
-        assert [*server.shelf.slots] == ["load", "price"]
+        assert [*server.shelf.slots] == ["load"]
         body = orjson.dumps(request(bundles("long")))
         return bytes(await server.forecast(taken, taken.engine.read, taken.engine.write, body))
 
     assert orjson.loads(asyncio.run(run()))["digest"] == bundles("long").digest
+
+
+def test_what_requests_leave_behind_counts_too(bundles: Bundles, several: Callable[..., Client]) -> None:
+    client = several(load="wide", shops="long")
+    held = client.app.state.server.shelf
+    asked = request(bundles("long"))
+    assert client("GET", "/models/shops/readyz").status == 200
+    before = held.slots["shops"].live.size
+    assert client("POST", "/models/shops/forecast", asked).status == 200
+    live = held.slots["shops"].live
+    rows, kept = live.monitor._rows["shop0"][1], live.monitor.kept
+    assert live.size == before + rows.nbytes + sum(each.bytes for each in kept._forecasts.values()) > before
+    both = sum(slot.live.size for slot in held.slots.values())
+    for room, names in ((both, ["load", "shops"]), (both - 1, ["load"])):
+        held.settings = replace(held.settings, bundles_memory=room / 2**20)
+        held.shrink()
+        assert loaded(client) == names
+
+
+def test_one_that_is_given_up_while_it_is_reloaded_is_not_counted_any_more(
+    bundles: Bundles, several: Callable[..., Client], tmp_path: Path
+) -> None:
+    (tmp_path / "now").symlink_to(str(bundles("wide").path))
+    client = several(f"load={bundles('long').path},price={tmp_path / 'now'}")
+    held = client.app.state.server.shelf
+    assert client("GET", "/models/price/readyz").status == 200
+    (tmp_path / "next").symlink_to(str(bundles("daily").path))
+    (tmp_path / "next").replace(tmp_path / "now")
+
+    async def run() -> bool:
+        reload = asyncio.create_task(held.reload("price", allow=True))
+        await asyncio.sleep(0)
+        held.settings = replace(held.settings, bundles_memory=0.001)
+        held.shrink()
+        return (await reload)[0]
+
+    assert asyncio.run(run())
+    assert loaded(client) == ["load"]
+    assert counted(client, "tsforecast_model{") == 1
 
 
 def test_one_name_is_reloaded_and_polled_by_itself(
@@ -319,6 +360,12 @@ def test_both_servers_serve_several_bundles(bundles: Bundles, tmp_path: Path, ad
         told = orjson.loads(call(port, "/models")[1])["models"]
         assert [(each["name"], each["loaded"]) for each in told] == [("load", True), ("shops", True)]
         assert call(port, "/models/price/model")[0] == 404
+        kserve = orjson.dumps(as_kserve(bundles("wide")) | {"model": "load"})
+        status, body = call(port, "/v1/timeseries/forecast", kserve)
+        own = orjson.loads(call(port, "/forecast", orjson.dumps(request(bundles("wide"))))[1])["forecasts"][0]["point"]
+        told = orjson.loads(body)["outputs"][0]["content"][0]["mean_forecast"]
+        assert (status, told) == (200, [list(row) for row in zip(own["load"], own["visits"], strict=True)])
+        assert orjson.loads(call(port, "/v2/models/shops/ready")[1]) == {"name": "shops", "ready": True}
         assert (
             b'tsforecast_requests_total{model="shops",path="/forecast",status="200"} 1.0' in call(port, "/metrics")[1]
         )

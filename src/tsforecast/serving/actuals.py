@@ -68,7 +68,7 @@ class Kept:
     """The forecasts of the last requests to a bundle; the same series and cutoff asked for again is one."""
 
     def __init__(self, bundle: Bundle) -> None:
-        self.bundle, self.matched, self._bytes = bundle, 0, 0
+        self.bundle, self.matched, self.bytes = bundle, 0, 0
         self._forecasts: dict[Any, Forecasts] = {}  # the oldest first
 
     def add(self, request: Request, found: Prediction) -> None:
@@ -88,9 +88,9 @@ class Kept:
             np.stack(bounds) if bounds else np.empty(shape),
         )
         self._forecasts[key] = made
-        self._bytes += made.bytes
-        while len(self._forecasts) > _MOST or (self._bytes > _BYTES and len(self._forecasts) > 1):
-            self._bytes -= self._forecasts.pop(next(iter(self._forecasts))).bytes
+        self.bytes += made.bytes
+        while len(self._forecasts) > _MOST or (self.bytes > _BYTES and len(self._forecasts) > 1):
+            self.bytes -= self._forecasts.pop(next(iter(self._forecasts))).bytes
 
     def match(self, actuals: Panel) -> dict[str, int]:
         """Hold forecasts against what came true: how many values were given, met a forecast, and of how many."""

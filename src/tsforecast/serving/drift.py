@@ -42,9 +42,15 @@ class Monitor:
         self.kept = Kept(bundle)
         self.requests, self.since = 0, datetime.now(UTC).isoformat(timespec="seconds")
         self._rows: dict[str, tuple[int, Float[np.ndarray, "R X"]]] = {}  # up to which nanosecond
+        self._bytes = 0
         self._revised: deque[tuple[int, np.ndarray, np.ndarray]] = deque(maxlen=_RECENT)
         self._places = {name: i for i, name in enumerate(bundle.features.ids.tolist())}
         self._lock, self._report = threading.Lock(), ((-1, -1), dict[str, Any]())
+
+    @property
+    def held(self) -> int:
+        """Bytes of the rows and forecasts that are kept."""
+        return self._bytes + self.kept.bytes
 
     def seen(self, request: Request, found: Prediction) -> None:
         """A request, and what was forecast for it."""
@@ -77,7 +83,9 @@ class Monitor:
                 off = np.nan_to_num((now - before) / self.bundle.reference["scale"][place])
                 share, by = share + (np.abs(off) > 0.01).sum(axis=0), by + off.sum(axis=0)
             total += both
-            self._rows[name] = last, np.concatenate([old[: len(old) - both], rows])[-w:] if len(rows) < w else rows
+            rows = np.concatenate([old[: len(old) - both], rows])[-w:] if len(rows) < w else rows
+            self._rows[name] = last, rows
+            self._bytes += rows.nbytes - old.nbytes
         if share.any():
             self._revised.append((self.requests, share / total, by / np.maximum(share, 1)))
 

@@ -45,7 +45,7 @@ class Metrics:
     def model(self, name: str, description: Mapping[str, Any] | None, monitor: Monitor | None = None) -> None:
         """Which model a name is, instead of the one before, and who looks on; None: it is not in memory any more."""
         if description is None:
-            self.served.pop(name)
+            self.served.pop(name, None)
             self.monitors.pop(name, None)
         else:
             self.served[name] = str(description["model"]), str(description["version"])

@@ -46,7 +46,7 @@ class Settings:
         TSFORECAST_RELOAD: seconds after which it is looked again what an alias stands for; not set: never.
     bundles_memory
         TSFORECAST_BUNDLES_MEMORY: bundles in memory, of several together, in MiB, each counted as `Live.size` says; the
-        default one and the one that was loaded last are always possible.
+        default one is always possible.
     minimal
         TSFORECAST_EXPOSE=minimal: what is served tells what a caller needs, and neither rows nor scores of training.
     request_log, request_log_max

@@ -92,13 +92,10 @@ class Shelf:
 
     async def reload(self, name: str | None = None, *, allow: bool = False) -> tuple[bool, Live]:
         """Serve what a name stands for now, and whether that is another bundle; see `Slot.reload`."""
-        slot = self.slots.get(name := self.named(name))
-        if slot is None:
-            self._failed.pop(name, None)
-            return True, await self.take(name)
-        swapped = await slot.reload(allow=allow)
-        self._give_up(name)
-        return swapped, slot.live
+        if slot := self.slots.get(name := self.named(name)):
+            return await self._renew(name, slot, allow=allow), slot.live
+        self._failed.pop(name, None)
+        return True, await self.take(name)
 
     async def poll(self, seconds: float) -> None:
         """Look whether the names in memory stand for other bundles, for ever."""
@@ -108,10 +105,17 @@ class Shelf:
 
     async def heed(self, ring: Ring) -> None:
         """Look what those of the names that are in memory stand for now; of the others it is found when they are."""
-        for slot in [self.slots[name] for name in ring.names if name in self.slots]:
+        for name, slot in [(name, self.slots[name]) for name in ring.names if name in self.slots]:
             with suppress(Exception):  # it is in the log and the metrics, and the next look may find it mended
-                await slot.reload(allow=ring.allow, moved=ring.moved)
-        self._give_up(self.default)
+                await self._renew(name, slot, allow=ring.allow, moved=ring.moved)
+
+    async def _renew(self, name: str, slot: Slot, **how: bool) -> bool:
+        try:
+            return await slot.reload(**how)
+        finally:
+            if name not in self.slots:  # it was given up meanwhile
+                self.metrics.model(name, None)
+            self.shrink()
 
     def of(self, model: str) -> tuple[str, ...]:
         """The names that stand for versions of a registered model."""
@@ -161,12 +165,12 @@ class Shelf:
     def _keep(self, name: str, slot: Slot) -> None:
         self.slots[name] = slot
         self.metrics.loads.labels("done").inc()
-        self._give_up(name)
+        self.shrink()
 
-    def _give_up(self, keep: str) -> None:
+    def shrink(self) -> None:
         """Let the least recently used go, until what stays is within the bound; who has taken one may end with it."""
         held, most = sum(slot.live.size for slot in self.slots.values()), self.settings.bundles_memory * 2**20
-        for name in [name for name in self.slots if name not in (self.default, keep)]:
+        for name in [name for name in self.slots if name != self.default]:
             if held <= most:
                 break
             slot = self.slots.pop(name)

@@ -53,6 +53,7 @@ class Watch:
         self.server.keys = self.server.keys.current()
         self.heeding += [self.loop.create_task(self.server.shelf.heed(ring)) for ring in self.server.bell.rings()]
         self.heeding = [task for task in self.heeding if not task.done()]
+        self.server.shelf.shrink()  # what requests leave behind grows, too
         memory = self.server.memory
         if memory.peak > _MUCH and memory.held < memory.peak / 4:
             memory.peak = memory.held
