@@ -155,7 +155,8 @@ class Experiment:
         """
         began = time.perf_counter()
         data = self._encoded(loaded or self.source.load()) if like is None else like
-        data = replace(data, dims=replace(data.dims, quantiles=self.quantiles if self.learned else ()))
+        dims = replace(data.dims, quantiles=self.quantiles if self.learned else ())
+        data = replace(data, dims=dims, stride=self.stride).at_most(getattr(self.model, "most", None))
         check_covariates(self.model, data.encoded, label=self.label, unused=self.unused_covariates)
         self.calibration.check(self.quantiles, learned=self.learned)
         self._check_calibration(data)
@@ -236,6 +237,7 @@ def run_experiment(
     began = time.perf_counter()
     fitting = Fitting(data.dims, experiment.trainer, experiment.seed, out, experiment.ckpt_path, on)
     fitted = fit(experiment.model, train, val, fitting)
+    data.foretell(fitted.forecaster)
     until = str(data.panel.time[data.borders.val_end - 1].max())  # rows up to here chose something
     seconds = {"read": data.seconds, "fit": time.perf_counter() - began}
     metadata: dict[str, Any] = {"name": experiment.name, "chosen_until": until}

@@ -74,6 +74,8 @@ class Encoded:
         Whether each window is scaled by the mean and standard deviation of its own target.
     raw
         The target in original units.
+    zero
+        What 0 in original units is in model space, by series.
     """
 
     offsets: Int[np.ndarray, " N+1"]
@@ -86,6 +88,7 @@ class Encoded:
     cardinality: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     local: bool = False
     raw: Float[np.ndarray, "T C"] | None = None
+    zero: Float[np.ndarray, "N C"] | None = None
 
     def dims(self, lookback: int, horizon: int, season: int, quantiles: Sequence[float] = ()) -> Dims:
         """Sizes as measured."""
@@ -113,6 +116,7 @@ class Window:
     observed: Bool[np.ndarray, "B L C"] | None = None  # None: nothing was missing
     center: Float[np.ndarray, "B 1 C"] | None = None  # of a window scaled by its own mean and standard deviation
     scale: Float[np.ndarray, "B 1 C"] | None = None
+    zero: Float[np.ndarray, "B 1 C"] | None = None  # what 0 in original units is here; None: 0
 
 
 def quantile_names(quantiles: Sequence[float]) -> list[str]:

@@ -97,7 +97,8 @@ class Windows:
 
     def to(self, convert: Callable[[np.ndarray], Any]) -> Windows:
         """The same windows over converted arrays: `windows.to(lambda a: torch.as_tensor(a, device=...))`."""
-        arrays = {name: convert(getattr(self.encoded, name)) for name in ("target", "past", "known", "static")}
+        names = ("target", "past", "known", "static", *["zero"] * (self.encoded.zero is not None))
+        arrays = {name: convert(getattr(self.encoded, name)) for name in names}
         moved = replace(self.encoded, **arrays)
         return replace(self, origins=convert(self.origins), series=convert(self.series), encoded=moved)
 
@@ -106,14 +107,16 @@ class Windows:
         e, starts = self.encoded, self.origins[index] - self.lookback
         target, past = (_slices(values, starts, self.lookback) for values in (e.target, e.past))
         observed = center = scale = None
+        zero = None if e.zero is None else e.zero[self.series[index]][:, None]
         if self.missing:
             target, observed = fill_forward(target)
             past = fill_forward(past)[0] if past.shape[2] else past
         if e.local:
             center, scale = _moments(target)
             target = (target - center) / scale
+            zero = None if zero is None else (zero - center) / scale
         known, static = _slices(e.known, starts, self.lookback + self.horizon), e.static[self.series[index]]
-        return Window(target, past, known, static, _tabular(e.window_features, target), observed, center, scale)
+        return Window(target, past, known, static, _tabular(e.window_features, target), observed, center, scale, zero)
 
     def raw(self, index: Any) -> Any:
         """Targets of the windows at `index` in original units, [B L C], filled as the model's are; NaN if all are."""

@@ -47,7 +47,7 @@ UNSEEN = {"onnxscript", "uvicorn", "tqdm", "cmaes"}
 # What is imported by another name than it is installed by.
 NAMES = {"hydra": "hydra-core", "yaml": "pyyaml", "sklearn": "scikit-learn", "xgboost": "xgboost-cpu"}
 NAMES["opentelemetry"] = "opentelemetry-sdk"
-TRAINING = {"train", "xgboost-cpu", "ray"}
+TRAINING = {"train", "xgboost-cpu", "stats", "ray"}
 
 
 def extras(path: Path) -> set[str]:
@@ -82,7 +82,7 @@ def test_what_a_module_imports_is_declared(path: Path) -> None:
 
 def test_what_is_declared_is_imported() -> None:
     everything = set().union(*map(imported, SOURCES)) | UNSEEN
-    assert declared("train", "serve", "xgboost-cpu") <= everything
+    assert declared("train", "serve", "xgboost-cpu", "stats") <= everything
 
 
 def test_the_versions_agree() -> None:
@@ -93,7 +93,13 @@ def test_the_versions_agree() -> None:
 
 def test_when_a_requirement_is_declared_then_the_constraints_pin_it() -> None:
     extras = PROJECT["project"]["optional-dependencies"]
-    declared = [*PROJECT["project"]["dependencies"], *extras["train"], *extras["serve"], *extras["dev"]]
+    declared = [
+        *PROJECT["project"]["dependencies"],
+        *extras["train"],
+        *extras["serve"],
+        *extras["stats"],
+        *extras["dev"],
+    ]
 
     def name(requirement: str) -> str:
         return re.split(r"[<>=!\[; ]", requirement)[0].lower().replace("_", "-")

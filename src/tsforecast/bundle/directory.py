@@ -35,7 +35,8 @@ from tsforecast.errors import BundleError, OutputError
 _T = TypeVar("_T")
 _REQUIREMENT = re.compile(r"[\w.-]+(==[\w.]+)?", re.ASCII)
 # What a bundle may name: its own parts, and the data and the split that it was trained on.
-_OWN = re.compile(r"tsforecast\.(features\.\w+|models\.(linear|naive|onnx_runtime|trees)|data\.(sources|splits))")
+_MODELS = "linear|naive|classical|intermittent|onnx_runtime|trees"
+_OWN = re.compile(rf"tsforecast\.(features\.\w+|models\.({_MODELS})|data\.(sources|splits))")
 _AGAIN = "copy the whole directory again from where it was trained"
 
 
@@ -162,9 +163,12 @@ def required(body: Mapping[str, Any], allowed: tuple[str, ...]) -> list[str]:
     Raises
     ------
     BundleError
-        It asks for other packages than XGBoost and those allowed, or for more than a version.
+        It asks for other packages than XGBoost, statsmodels and those allowed, or for more than a version.
     """
-    needed, known = [str(each) for each in body.get("requires", ())], ("xgboost-cpu", "xgboost", *allowed[1:])
+    needed, known = (
+        [str(each) for each in body.get("requires", ())],
+        ("xgboost-cpu", "xgboost", "statsmodels", *allowed[1:]),
+    )
     for each in needed:
         if not _REQUIREMENT.fullmatch(each) or each.partition("==")[0] not in known:
             what = "the bundle asks for a package that is not allowed"

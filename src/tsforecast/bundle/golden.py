@@ -153,7 +153,7 @@ def check(bundle: Bundle) -> None:
 def means(bundle: Bundle, most: int = 512) -> Float[np.ndarray, "G H C"]:
     """Of the forecasts of drawn histories, by group: what tells a weight that is another one."""
     with np.errstate(all="ignore"):
-        panel = histories(bundle, most)
+        panel = histories(bundle, min(most, bundle.forecaster.probes))
         point = bundle.infer(panel, np.zeros(len(panel), dtype=np.int64)).point
     return np.array([group.mean(axis=0) for group in np.array_split(point, 16) if len(group)], np.float32)
 

@@ -19,7 +19,7 @@ from tsforecast.errors import without_password
 
 FILE = "provenance.json"
 DATA_DIR, ROOT_DIR = PLACES = "${paths.data_dir}", "${paths.root_dir}"
-RUNTIMES = ("onnxruntime", "xgboost", "xgboost-cpu")
+RUNTIMES = ("onnxruntime", "xgboost", "xgboost-cpu", "statsmodels")
 SERVED = ("tsforecast", "numpy", "pandas", "pyarrow", "holidays", "safetensors", *RUNTIMES)
 _TAGGED = {"git": ("commit", "branch", "dirty"), "data": ("name", "digest")}
 _TAGGED |= {"host": ("python", "platform", "processor"), "parents": ("rerun",)}

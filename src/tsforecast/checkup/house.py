@@ -28,6 +28,7 @@ EXTRAS = {
     "serve": "to serve with BentoML or FastAPI",
     "xgboost": "model=xgboost",
     "xgboost-cpu": "model=xgboost, without CUDA",
+    "stats": "model=ets, theta, arima, mstl",
     "ray": "folds and trials on a cluster",
 }
 FREE = 1 << 30  # bytes

@@ -158,7 +158,8 @@ class FeatureSet:
 
         `series` are the fitted positions of the panel's series, where they are known already.
         """
-        of_row = np.repeat(self.series(panel.ids) if series is None else series, panel.lengths)
+        series = self.series(panel.ids) if series is None else series
+        of_row = np.repeat(series, panel.lengths)
         past, own, static = (self._encoded(panel, group) for group in _COVARIATES)
         parts = [own, *(feature.transform(panel.time, panel.freq) for feature in self.rows)]
         known = own if len(parts) == 1 else np.concatenate(parts, axis=1).astype(np.float32, copy=False)
@@ -175,6 +176,7 @@ class FeatureSet:
             cardinality={group: each for group, each in sizes.items() if any(each)},
             local=self.scaler.scope == "window",
             raw=panel.target,
+            zero=self.scaler.transform(np.zeros((len(panel), panel.target.shape[1]), np.float32), series),
         )
 
     def invert(self, values: Float[np.ndarray, "B H C"], series: Int[np.ndarray, " B"]) -> Float[np.ndarray, "B H C"]:

@@ -26,9 +26,12 @@ class Forecaster(ABC):
         What has to be installed beside `tsforecast[serve]` to forecast.
     chosen
         What its fit chose on the validation windows, as JSON values for `Estimator.refitting`; not saved.
+    probes
+        Drawn histories whose forecasts tell its weights from others; fewer where there is little to tell.
     """
 
     requires: ClassVar[tuple[str, ...]] = ()
+    probes: ClassVar[int] = 512
     chosen: Mapping[str, Any] = MappingProxyType({})
 
     @abstractmethod

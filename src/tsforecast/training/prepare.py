@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -50,6 +51,8 @@ class Prepared:
         What was read, without the series that the split leaves out.
     stride
         Rows from one test origin to the next; the other parts have every window.
+    most
+        Windows of each part but `train` that are forecast where a forecast is dear, evenly spaced; None: all.
     seconds
         What reading and encoding took.
     """
@@ -61,6 +64,7 @@ class Prepared:
     dims: Dims
     stride: int = 1
     seconds: float = 0.0
+    most: int | None = None
 
     @classmethod
     def of(cls, bundle: Bundle, loaded: Loaded, split: Split, stride: int = 1) -> Prepared:
@@ -74,7 +78,8 @@ class Prepared:
         dims, features = bundle.dims, bundle.features
         panel = bundle.panel(loaded.panel, short=getattr(split, "short", "error"))
         panel, borders = split(panel, dims.lookback, dims.horizon).kept(panel)
-        return cls(replace(loaded, panel=panel), borders, features, features.encode(panel), dims, stride)
+        data = cls(replace(loaded, panel=panel), borders, features, features.encode(panel), dims, stride)
+        return data.at_most(getattr(bundle.forecaster, "most", None))
 
     @property
     def record(self) -> dict[str, Any]:
@@ -110,7 +115,28 @@ class Prepared:
         """The windows whose targets lie in the `train`, `val`, `cal` or `test` rows."""
         (begin, end), dims = self.borders.rows(part), self.dims
         sizes: dict[str, Any] = {"lookback": dims.lookback, "horizon": dims.horizon, "begin": begin, "end": end}
-        return Windows.over(self.encoded, **sizes, stride=self.stride if part == "test" else 1)
+        windows = Windows.over(self.encoded, **sizes, stride=self.stride if part == "test" else 1)
+        thin = self.most if part in ("val", "cal") else None
+        return windows if thin is None else windows.subset(slice(None, None, max(1, -(-len(windows) // thin))))
+
+    def at_most(self, windows: int | None) -> Prepared:
+        """With so many `windows` in each part but `train`, or one of each series: those of test by its stride."""
+        found = len(self.windows("test"))
+        stride = self.stride * (1 if windows is None else -(-max(found, 1) // windows))
+        data = replace(self, stride=stride, most=windows)
+        if stride > self.stride:
+            kept = len(data.windows("test"))
+            text = "each forecast is a fit: %d of %d test windows are scored, every %dth; model.most=null takes all"
+            log.warning(text, kept, found, stride)
+        return data
+
+    def foretell(self, forecaster: Forecaster) -> None:
+        """Tell how long it takes to forecast all that is scored and calibrated on, where that is dear."""
+        if self.most is not None:
+            began = time.perf_counter()
+            forecaster.predict(self.windows("train").window(slice(0, 1)))
+            each, count = time.perf_counter() - began, sum(len(self.windows(part)) for part in ("val", "cal", "test"))
+            log.info("%.3g s a window: about %.0f s for %d windows in one process", each, each * count, count)
 
     @cached_property
     def scale(self) -> tuple[Float[np.ndarray, "N C"], Float[np.ndarray, "N C"]]:
