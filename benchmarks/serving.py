@@ -1,6 +1,6 @@
 """Serving, each adapter beside a bare peer: NLinear on ETTh1, 336 x 7 rows as JSON, one worker, one thread.
 
-    python benchmarks/serving.py [--rounds 7] [--seconds 2] [--only http,cold,many,term,hostile]
+    python benchmarks/serving.py [--rounds 7] [--seconds 2] [--only http,ray,cold,many,term,hostile]
 
 The load comes from a second process (load.py). Rounds go from server to server, so that a busy second hits all alike;
 the table gives medians, and the ratio is the median of the rounds' own ratios. CPU is of the server's processes.
@@ -46,6 +46,33 @@ async def forecast(request: Request) -> JSONResponse:
     history = json.loads(await request.body())["history"]
     return JSONResponse({name: cells[-96:] for name, cells in history.items()})
 """
+BARE_RAY = """
+import json, sys
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from ray import serve
+@serve.deployment(ray_actor_options={"num_cpus": 0.5})
+class Model:
+    async def __call__(self, history):
+        return {name: cells[-96:] for name, cells in history.items()}
+app = FastAPI()
+@serve.deployment(ray_actor_options={"num_cpus": 0.2}, max_ongoing_requests=1000)
+@serve.ingress(app)
+class Ingress:
+    def __init__(self, model):
+        self.model = model
+    @app.post("/forecast")
+    async def forecast(self, request: Request) -> JSONResponse:
+        return JSONResponse(await self.model.remote(json.loads(await request.body())["history"]))
+application = Ingress.bind(Model.bind())
+"""
+SERVE = """
+import ray, sys
+from ray import serve
+ray.init(include_dashboard=False, log_to_driver=False)
+serve.start(http_options={"port": int(sys.argv[1])})
+serve.run(application, blocking=True)
+"""
 PYTHON = [sys.executable, "-m"]
 UVICORN = [*PYTHON, "uvicorn", "--loop", "asyncio", "--http", "h11"]  # as it is installed with the serve extra alone
 SERVERS = {
@@ -55,6 +82,12 @@ SERVERS = {
     "BentoML": [*PYTHON, "bentoml", "serve", "tsforecast.serving.service:Forecaster", "--port"],
 }
 PEERS = {"ASGI": "bare FastAPI", "BentoML": "bare BentoML"}
+RAY = {
+    "ASGI": SERVERS["ASGI"],
+    "bare Ray Serve": [sys.executable, "-c", BARE_RAY + SERVE],
+    "Ray Serve": [sys.executable, "-c", "from tsforecast.serving.ray import app\napplication = app({})" + SERVE],
+}
+BESIDE = PEERS | {"Ray Serve": "bare Ray Serve"}
 
 
 @contextmanager
@@ -70,7 +103,7 @@ def server(command: list[str], folder: Path, bundle: Path) -> Iterator[tuple[psu
         began = time.perf_counter()
         process = psutil.Popen([*command, str(port)], cwd=folder, env=environment, stdout=log, stderr=log)
         try:
-            while status(port, "/readyz") not in (200, 404):  # a bare FastAPI has none
+            while status(port, "/readyz") != 200 and status(port, "/forecast") != 405:  # a bare FastAPI has no /readyz
                 if process.poll() is not None or time.perf_counter() - began > 120:
                     raise SystemExit((folder / f"{port}.log").read_text()[-3000:])
                 time.sleep(0.02)
@@ -120,7 +153,7 @@ def etth1(folder: Path) -> Path:
     return folder / "run" / "bundle"
 
 
-def http(folder: Path, bundle: Path, rounds: int, seconds: float) -> None:
+def http(folder: Path, bundle: Path, rounds: int, seconds: float, servers: dict[str, list[str]]) -> None:
     """Throughput and latency beside the peers."""
     golden = json.loads((bundle / "golden.json").read_text())["history"]
     (folder / "bare_bento.py").write_text(BARE_BENTO)
@@ -136,7 +169,7 @@ def http(folder: Path, bundle: Path, rounds: int, seconds: float) -> None:
         + "|"
     )
     with ExitStack() as stack:
-        up = {name: stack.enter_context(server(command, folder, bundle)) for name, command in SERVERS.items()}
+        up = {name: stack.enter_context(server(command, folder, bundle)) for name, command in servers.items()}
         for connections in (1, 8):
             found: dict[str, list[dict[str, Any]]] = {name: [] for name in up}
             for _ in range(rounds):
@@ -147,11 +180,11 @@ def http(folder: Path, bundle: Path, rounds: int, seconds: float) -> None:
                     assert set(run["statuses"]) == {"200"}, run
                     found[name].append({**run, "cpu": (cpu(process) - before) / count * 1e3})
             for name, runs in found.items():
-                peer = found[PEERS.get(name, name)]
+                peer = found.get(BESIDE.get(name, name), runs)
                 ratio = median(mine["rate"] / its["rate"] for mine, its in zip(runs, peer, strict=True))
                 middle = {key: median(run[key] for run in runs) for key in ("rate", "p50", "p99", "cpu")}
                 print(f"| {name} | {connections} | {middle['rate']:.0f} | {middle['p50']:.2f} | {middle['p99']:.2f} | "
-                      f"{middle['cpu']:.2f} | {f'{ratio:.2f} x' if name in PEERS else ''} |")  # fmt: skip
+                      f"{middle['cpu']:.2f} | {f'{ratio:.2f} x' if BESIDE.get(name) in up else ''} |")  # fmt: skip
         run = load(up["ASGI"][1], records, 1, seconds)
         print(f"\nASGI, the same as records: {run['rate']:.0f} requests/s, p50 {run['p50']} ms, p99 {run['p99']} ms")
 
@@ -233,8 +266,8 @@ def hostile(folder: Path, bundle: Path, count: int) -> None:
     golden = {"history": json.loads((bundle / "golden.json").read_text())["history"]}
     raw = json.dumps(golden).encode()
     wild = [None, True, "x", "1.5", -1, 1e308, [], {}, [[]], {"a": 1}, "2024-13-01", 2**70]
-    for name in PEERS:
-        with server(SERVERS[name], folder, bundle) as (_, port, _seconds):
+    for name in BESIDE:
+        with server((SERVERS | RAY)[name], folder, bundle) as (_, port, _seconds):
             seen: dict[int, int] = {}
             for i in range(count):
                 if i % 4 == 0:
@@ -281,14 +314,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--hostile", type=int, default=500)
-    parser.add_argument("--only", default="http,cold,many,term,hostile")
+    parser.add_argument("--only", default="http,ray,cold,many,term,hostile")
     arguments = parser.parse_args()
     wanted = arguments.only.split(",")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         bundle = etth1(folder)
         if "http" in wanted:
-            http(folder, bundle, arguments.rounds, arguments.seconds)
+            http(folder, bundle, arguments.rounds, arguments.seconds, SERVERS)
+        if "ray" in wanted:
+            http(folder, bundle, arguments.rounds, arguments.seconds, RAY)
         if "cold" in wanted:
             cold(folder, bundle, 3)
         if "many" in wanted:

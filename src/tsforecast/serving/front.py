@@ -80,6 +80,9 @@ class Front:
         except ClientDisconnect:  # nobody reads the answer, but whoever calls this app waits for one
             await refusal(scope, refused(400, where="body"))(scope, receive, send)
             exchange.status = 499  # as nginx calls it
+        except asyncio.CancelledError:  # so Ray tells that the caller left
+            exchange.status = 499
+            raise
         except Exception:
             log.exception("a request failed", extra={"request_id": exchange.request_id})
             if exchange.status != 500:
