@@ -130,10 +130,10 @@ class Seen:
         self.servers: list[tuple[uvicorn.Server, threading.Thread]] = []
         self.apps: dict[str, Any] = {}
 
-    def serve(self, bundle: Bundle) -> str:
-        """The address of a server of the bundle, over a socket."""
+    def serve(self, bundle: Bundle | None) -> str:
+        """The address of a server of the bundle, over a socket; None: of what the environment says."""
         app = create_app()
-        app.state.server.start(str(bundle.path))
+        app.state.server.start(bundle and str(bundle.path))
         port = socket.create_server(("127.0.0.1", 0))
         server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_level="error", access_log=False))
         thread = threading.Thread(target=server.run, args=([port],))

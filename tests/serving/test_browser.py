@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -197,3 +198,75 @@ def test_in_the_dark_the_ground_is_dark_and_the_charts_are_drawn_anew(look: Seen
     browser.resize(1400, "dark")
     browser.wait(f"$('chart').uplot.series[2].stroke() !== '{ink}'")
     assert (light > 600, sum(browser.run(ground)) < 160) == (True, True)
+
+
+def test_when_several_are_served_then_another_is_chosen_and_forecasts_the_same_file(
+    look: Seen, bundles: Bundles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = bundles("wide"), bundles("holes")
+    named = {"wide": first.path, "full of holes": tmp_path / "gone", "holes": second.path}
+    lines = [f"{name.replace(' ', '-')}={path}" for name, path in named.items()]
+    monkeypatch.setenv("TSFORECAST_BUNDLES", ",".join(lines))
+    address, data = look.serve(None), SHAPES["wide"][0]
+    data.to_csv(tmp_path / "rows.csv", index=False)
+    browser = look.open(address)
+    assert browser.run("[...$('model').options].map((each) => each.value)") == ["wide", "full-of-holes", "holes"]
+    browser.drop(tmp_path / "rows.csv")
+    choose = "$('model').value = '{}'; $('model').dispatchEvent(new Event('change'))"
+    for name, bundle in (("wide", first), ("holes", second), ("wide", first)):
+        if name != browser.run("$('model').value"):
+            browser.run(choose.format(name))
+        digest = str(bundle.digest)[:12]
+        browser.wait(f"$('served').textContent.includes('{digest}') && !$('found').hidden")
+        expected = bundle.forecast(data).to_frame()
+        own = expected[expected["channel"] == "load"]["y_hat"].to_numpy(np.float32)
+        cells = "[...$('numbers').rows].slice(1).map((row) => row.cells[1].textContent).join()"
+        browser.wait(f"{cells} === '{','.join(map(str, own))}'")
+        if name == "holes":
+            assert browser.run("location.pathname") == "/models/holes/ui"
+            assert "/models/holes/forecast_csv" in browser.run("$('curl').textContent")
+    browser.run(choose.format("full-of-holes"))
+    browser.wait("$('problems').textContent.includes('Refused')")
+    assert browser.run("[$('model').value, location.pathname]") == ["wide", "/models/wide/ui"], (
+        "the page stays as it is"
+    )
+    browser.open(f"{address}/models/holes/ui")  # as somebody has kept it
+    browser.wait(f"$('served').textContent.includes('{str(second.digest)[:12]}')")
+    assert browser.run("$('model').value") == "holes"
+
+
+def test_a_page_of_one_model_has_nothing_to_choose(look: Seen, shop: tuple[str, Bundle]) -> None:
+    assert not look.open(shop[0]).run("$('model').checkVisibility()")
+
+
+def test_whether_the_data_looks_like_training_stands_on_the_page_and_changes_with_what_is_asked(
+    look: Seen, bundles: Bundles, tmp_path: Path
+) -> None:
+    address, data = look.serve(bundles("wide")), SHAPES["wide"][0]
+    browser = look.open(address)
+    browser.wait("$('seen').textContent.startsWith('Nothing was asked yet')")
+    data.assign(load=data["load"] + 9).to_csv(tmp_path / "shifted.csv", index=False)
+    browser.drop(tmp_path / "shifted.csv")
+    browser.wait("$('verdict').className === 'act'")
+    told = json.loads(urllib.request.urlopen(f"{address}/drift").read())
+    assert told["verdict"] == "act"
+    reasons = browser.run("[...$('reasons').children].map((each) => each.textContent)")
+    assert len(reasons) == len(told["reasons"])
+    assert reasons[0].startswith(f"act: load, {told['reasons'][0]['what']}")
+    columns = table(browser, "columns").set_index("column")
+    assert dict(columns["verdict"]) == {name: each["verdict"] for name, each in told["columns"].items()}
+    assert columns.loc["load", "outside the range"] == f"{100 * told['columns']['load']['outside']['got']:.1f} %"
+    actuals = data.tail(H).assign(date=lambda f: f["date"] + pd.Timedelta(hours=H))
+    actuals["date"] = actuals["date"].dt.strftime("%Y-%m-%dT%H:%M:%S")
+    body = json.dumps({"actuals": actuals.to_dict("list")}).encode()
+    asked = urllib.request.Request(f"{address}/actuals", body, {"Content-Type": "application/json"})
+    assert json.loads(urllib.request.urlopen(asked).read())["matched"] == 2 * H
+    browser.run("$('again').click()")
+    browser.wait("$('errors').rows.length === 6")
+    told = json.loads(urllib.request.urlopen(f"{address}/drift").read())["errors"]
+    errors = table(browser, "errors").set_index("")
+    mae = np.mean(told["mae"]["load"]["got"])
+    assert float(errors.loc["MAE of load", "now"].replace(",", "")) == pytest.approx(mae, rel=1e-3)
+    covered = np.mean(told["coverage"]["90"]["got"])
+    assert errors.loc["coverage of 90 %", "now"] == f"{100 * covered:.1f} %"
+    assert browser.complaints() == []

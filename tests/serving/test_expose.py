@@ -45,6 +45,14 @@ def test_with_minimal_neither_rows_nor_scores_of_training_are_told_and_requests_
     assert told == known | blank != known
     documents = [client("GET", "/openapi.json").json for client in (least, whole)]
     assert documents[0]["components"] == documents[1]["components"]
+    shifted = request(bundle)
+    shifted["history"]["load"] = [value * 3 + 7 for value in shifted["history"]["load"]]
+    for client in (least, whole):
+        assert client("POST", "/forecast", shifted).status == 200
+    told, known = (client("GET", "/drift").json for client in (least, whole))
+    assert [each["what"] for each in told["reasons"]] == [each["what"] for each in known["reasons"]] != []
+    assert {each["usual"] for each in told["reasons"]} | {each["got"] for each in told["reasons"]} == {"", None}
+    assert (told["columns"]["load"], told["errors"]) == ({"verdict": known["columns"]["load"]["verdict"]}, {})
     assert least("POST", "/forecast", request(bundle)).body == whole("POST", "/forecast", request(bundle)).body
 
 

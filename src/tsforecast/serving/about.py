@@ -37,7 +37,8 @@ def add_about(app: FastAPI, server: Server) -> None:
     @app.get("/drift", responses=ABOUT | {200: {"model": Drift}})
     async def drift(request: Request) -> Response:
         """Whether what this process is asked, and how far it is off, still is as in training, and why not."""
-        return as_json(await asyncio.to_thread(request.scope["live"].monitor.report))
+        told = await asyncio.to_thread(request.scope["live"].monitor.report)
+        return as_json(_without_figures(told) if server.settings.minimal else told)
 
     @app.get("/livez", responses=UNREAD | {200: {"model": Status}})
     async def livez(_: Request) -> Response:
@@ -66,3 +67,10 @@ def add_about(app: FastAPI, server: Server) -> None:
         if prefix := request.scope.get("root_path"):
             document["servers"] = [{"url": prefix}]
         return as_json(document)
+
+
+def _without_figures(told: dict[str, Any]) -> dict[str, Any]:
+    """What drift is told without how columns are spread, in training and in what others have asked."""
+    reasons = [each | {"got": None, "usual": ""} for each in told["reasons"]]
+    columns = {name: {"verdict": each["verdict"]} for name, each in told["columns"].items()}
+    return told | {"reasons": reasons, "columns": columns, "errors": {}}

@@ -100,6 +100,7 @@ async function ask() {
   offer();
   show();
   const steps = answer.found.get(names[0]).get(model.channels[0]).times.length;
+  drifts();
   const also = warnings.length ? `, with ${count(warnings.length, "warning")}` : "";
   $("status").textContent = `${count(steps, "step")} ahead for ${names.length.toLocaleString("en")} series${also}.`;
 }
@@ -216,6 +217,8 @@ function listen() {
     if (text.trim()) take("pasted.csv", new Blob([text.endsWith("\n") ? text : `${text}\n`]));
     else ask();
   });
+  $("model").addEventListener("change", choose);
+  $("again").addEventListener("click", drifts);
   for (const id of ["horizon", "levels"]) $(id).addEventListener("change", ask);
   for (const id of ["series", "channel"]) $(id).addEventListener("change", show);
   for (const button of document.querySelectorAll("[data-copy]")) button.addEventListener("click", () => copy(button));
@@ -253,18 +256,29 @@ async function load() {
   describe();
 }
 
-async function start() {
+// What is about one bundle: that of the page's address.
+async function open() {
+  await load();
+  const body = (await read("openapi.json")).paths["/forecast_csv"].post.requestBody.content["text/csv"];
+  example = body.examples?.golden?.value;
+  $("example").hidden = !example; // a server may be told to show no rows
+  await drifts();
+}
+
+async function attempt(what) {
   try {
-    await load();
-    listen();
-    const body = (await read("openapi.json")).paths["/forecast_csv"].post.requestBody.content["text/csv"];
-    example = body.examples?.golden?.value;
-    $("example").hidden = !example; // a server may be told to show no rows
+    await what();
+    return true;
   } catch (error) {
     const { message = String(error), ...parts } = error instanceof Response ? told(await error.text(), error.status) : {};
-    given = { rows: [] };
+    given ??= { rows: [] };
     refuse({ message, ...parts });
+    return false;
   }
 }
 
-start();
+attempt(async () => {
+  await list();
+  listen();
+  await open();
+});
