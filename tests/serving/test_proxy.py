@@ -142,6 +142,8 @@ def test_a_large_body_passes_and_one_that_is_too_large_is_refused_in_the_same_sh
 
 def test_counters_and_administration_are_for_those_inside(proxy: Proxy) -> None:
     assert [proxy("GET", path)[0] for path in ("/metrics", "/metrics/", "//metrics")] == [404] * 3
+    for path in ("/admin/reload", "/admin/mlflow"):  # asked from nginx's own machine; the second from any
+        assert json.loads(proxy("POST", path, b"{}")[2])["code"] in ("key", "not_found", "signature")
     assert "location /admin/ {\n      allow 127.0.0.1;\n      deny all;" in CONFIG.read_text()
 
 
