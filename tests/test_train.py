@@ -207,7 +207,7 @@ def test_a_rank_beyond_the_trainers_processes_is_an_error_for_networks_too(
     ("arguments", "idle"),
     [
         (["trainer.max_epochs=3", "trainer=gpu", "+trainer.max_steps=9"], ["trainer.max_epochs", "trainer", "+"]),
-        (["model=xgboost", "model.rounds=2", "model.learns_quantiles=true", "trainer=cpu", "trainer.accelerator=cpu",
+        (["model=xgboost", "model.rounds=2", "model.objective=quantile", "trainer=cpu", "trainer.accelerator=cpu",
           "trainer.max_epochs=3"], ["trainer.max_epochs"]),
         (["seed=3"], []),
     ],

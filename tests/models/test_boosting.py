@@ -24,7 +24,7 @@ from tsforecast.config.compose import build
 from tsforecast.errors import ConfigError, DataError
 from tsforecast.features.window import Lags
 from tsforecast.models import tree_json, trees
-from tsforecast.models.boosting import STRATEGIES, XGBoost
+from tsforecast.models.boosting import XGBoost
 from tsforecast.models.design import design
 from tsforecast.models.linear import LinearForecaster, Ridge
 from tsforecast.models.trees import TreeForecaster
@@ -86,15 +86,11 @@ def test_the_matrix_is_fed_in_batches_and_the_trees_do_not_depend_on_their_size(
     np.testing.assert_allclose(batched.predict(whole(val)), once.predict(whole(val)), atol=1e-5)
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("per_channel", [True, False])
+@pytest.mark.parametrize("strategy", ["direct", "shared"])
 @pytest.mark.parametrize("base", [None, Ridge([0.1])])
-def test_a_window_alone_is_forecast_to_the_bit_as_in_any_batch(
-    strategy: str, per_channel: bool, base: Ridge | None
-) -> None:
-    _, train, val, dims = problem(channels=3, past=0 if strategy == "recursive" else 2, known=2)
-    model = XGBoost(strategy=strategy, per_channel=per_channel, base=base, rounds=5, min_child_weight=1.0)
-    fitted = model.fit(train, val, dims)
+def test_a_window_alone_is_forecast_to_the_bit_as_in_any_batch(strategy: str, base: Ridge | None) -> None:
+    _, train, val, dims = problem(channels=3, past=2, known=2)
+    fitted = XGBoost(strategy=strategy, base=base, rounds=5, min_child_weight=1.0).fit(train, val, dims)
     expected = fitted.predict(whole(val))
     assert expected.shape == (len(val), H, 3)
     for i in (0, 7, 50):
@@ -102,7 +98,7 @@ def test_a_window_alone_is_forecast_to_the_bit_as_in_any_batch(
     np.testing.assert_array_equal(fitted.predict(val.window(np.arange(len(val))[::-1]))[::-1], expected)
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", ["direct", "shared"])
 def test_a_wave_is_forecast_far_better_than_by_its_last_value(strategy: str) -> None:
     t = np.arange(600)
     wave = (np.sin(t / 12 * 2 * np.pi) + np.sin(t / 5))[:, None].astype(np.float32)
@@ -122,19 +118,6 @@ def test_a_level_never_seen_moves_the_forecast_by_as_much() -> None:
     np.testing.assert_allclose(shifted, fitted.predict(window) + 64, atol=1e-5)
 
 
-def test_recursive_is_the_one_step_booster_rolled_forward_by_hand() -> None:
-    _, train, val, dims = problem(channels=1, known=2)
-    fitted = XGBoost(strategy="recursive", rounds=5, **PLAIN).fit(train, val, dims)
-    assert len(fitted.boosters) == 1
-    window = val.window(slice(0, 1))
-    series, known = list(window.target[0, :, 0]), window.known[0]
-    for step in range(H):
-        history = np.array(series[step:], np.float32)
-        row = np.concatenate([history - history[-1], known[L + step]])[None]
-        series.append(np.float32(history[-1] + fitted.boosters[0].inplace_predict(row)[0]))
-    np.testing.assert_allclose(fitted.predict(window)[0, :, 0], series[L:], atol=1e-6)
-
-
 def test_a_refit_with_the_rounds_that_were_chosen_is_the_fit_that_chose_them() -> None:
     e, train, val, dims = problem(channels=2, known=2)
     e.target[:, 0] = np.sin(4 * e.target[:, 0])  # which no linear map forecasts
@@ -151,9 +134,9 @@ def test_a_refit_with_the_rounds_that_were_chosen_is_the_fit_that_chose_them() -
 # --- the margin ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("strategy", ["direct", "multi_output"])
+@pytest.mark.parametrize("strategy", ["direct", "shared"])
 def test_with_no_rounds_the_forecast_is_ridges(strategy: str) -> None:
-    _, train, val, dims = problem(channels=2, past=1, known=2)
+    _, train, val, dims = problem(channels=2)
     fitted = XGBoost(strategy=strategy, base=Ridge(), rounds=0).fit(train, val, dims)
     np.testing.assert_allclose(
         fitted.predict(whole(val)), Ridge().fit(train, val, dims).predict(whole(val)), rtol=1e-6, atol=1e-6
@@ -210,7 +193,7 @@ def test_learned_quantiles_hold_their_share_of_the_labels() -> None:
     train, val = windows(e, 0, 2000), windows(e, 2000, 3000)
     dims = e.dims(L, H, 1, quantiles=(0.1, 0.5, 0.9))
     for base in (None, Ridge()):
-        model = XGBoost(base=base, learns_quantiles=True, rounds=60, learning_rate=0.2, max_depth=3)
+        model = XGBoost(base=base, objective="quantile", rounds=60, learning_rate=0.2, max_depth=3)
         forecast = model.fit(train, val, dims).predict(whole(val))
         assert forecast.shape == (len(val), H, 1, 3)
         share = (val.label(slice(None))[..., None] <= forecast).mean(axis=(0, 1, 2))
@@ -218,7 +201,7 @@ def test_learned_quantiles_hold_their_share_of_the_labels() -> None:
         assert (np.diff(forecast, axis=-1) >= 0).mean() > 0.99
 
 
-@pytest.mark.parametrize("strategy", ["direct", "recursive"])
+@pytest.mark.parametrize("strategy", ["direct", "shared"])
 def test_a_category_is_split_as_one_and_not_as_a_number(strategy: str) -> None:
     rng = np.random.default_rng(1)
     codes = rng.integers(0, 20, (800, 1)).astype(np.float32)
@@ -272,8 +255,6 @@ def test_features_have_names_that_a_person_can_read() -> None:
     expected = [*(f"HUFL {lag}" for lag in lags), *(f"wind (m/s) {lag}" for lag in lags), "hour", "lag 1", "lag 3"]
     assert fitted.boosters[0].feature_names == expected
     assert fitted.boosters[-1].feature_names[:1] == ["OT lag 12"]
-    every = XGBoost(rounds=2, strategy="multi_output").fit(windows(e, 0, 300), windows(e, 300, 400), e.dims(L, H, 1))
-    assert "hour step 4" in (every.boosters[0].feature_names or [])
 
 
 def test_the_lag_that_decides_is_the_most_important() -> None:
@@ -290,7 +271,7 @@ def test_the_lag_that_decides_is_the_most_important() -> None:
 # --- what is saved -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", ["direct", "shared"])
 def test_boosters_are_json_that_xgboost_itself_reads(strategy: str, tmp_path: Path) -> None:
     _, train, val, dims = problem(channels=1)
     fitted = XGBoost(strategy=strategy, base=Ridge(), rounds=4).fit(train, val, dims)
@@ -298,9 +279,7 @@ def test_boosters_are_json_that_xgboost_itself_reads(strategy: str, tmp_path: Pa
     first = sorted(state)[-1]
     (tmp_path / "trees.json").write_bytes(state[first].tobytes())
     assert xgb.Booster(model_file=tmp_path / "trees.json").feature_names == fitted.boosters[-1].feature_names
-    again = TreeForecaster(
-        horizon=H, channels=fitted.channels, steps=fitted.steps, recursive=fitted.recursive, linear=True
-    ).restore(state)
+    again = TreeForecaster(horizon=H, channels=1, season=fitted.season, linear=True).restore(state)
     np.testing.assert_array_equal(again.predict(whole(val)), fitted.predict(whole(val)))
 
 
@@ -308,7 +287,7 @@ def test_more_boosters_than_four_digits_count_come_back_in_their_order(monkeypat
     count = 10_003
     raw = {f"trees-{i:04d}": np.frombuffer(str(i).encode(), np.uint8) for i in range(count)}
     monkeypatch.setattr(trees, "_booster", lambda raw: raw.tobytes())
-    fitted = TreeForecaster(horizon=count, channels=[[0]], steps=[[step] for step in range(count)]).restore(raw)
+    fitted = TreeForecaster(horizon=count, channels=1).restore(raw)
     assert list(map(int, fitted.boosters)) == list(range(count))
     del raw["trees-0007"]
     with pytest.raises(KeyError):
@@ -323,17 +302,17 @@ from tsforecast.models.boosting import XGBoost
 from tsforecast.models.trees import TreeForecaster
 
 rng, refused = np.random.default_rng(0), 0
-for strategy, quantiles in (("multi_output", ()), ("direct", (0.1, 0.5, 0.9))):
+for objective, quantiles in (("squarederror", ()), ("quantile", (0.1, 0.5, 0.9))):
     encoded, train, val, dims = problem(channels=1)
     dims = type(dims)(**{**vars(dims), "quantiles": quantiles})
-    model = XGBoost(strategy=strategy, rounds=2, max_depth=3, learns_quantiles=bool(quantiles))
+    model = XGBoost(rounds=2, max_depth=3, objective=objective)
     fitted, rows = model.fit(train, val, dims), whole(val)
     state = fitted.state()
     content = state["trees-0000"]
     for bit in rng.choice(len(content) * 8, 600, replace=False):
         damaged = content.copy()
         damaged[bit // 8] ^= 1 << bit % 8
-        again = TreeForecaster(H, fitted.channels, fitted.steps, quantiles=fitted.quantiles)
+        again = TreeForecaster(H, fitted.channels, quantiles=fitted.quantiles)
         try:
             again.restore({**state, "trees-0000": damaged}).predict(rows)
         except (ValueError, LookupError, TypeError, OverflowError):
@@ -472,7 +451,9 @@ def test_a_fit_leaves_the_parameters_alone_and_a_clone_fits_the_same() -> None:
     ("wrong", "where", "got"),
     [
         ({"strategy": "stacked"}, "model.strategy", "stacked"),
-        ({"strategy": "recursive", "learns_quantiles": True}, "model.learns_quantiles", "strategy recursive"),
+        ({"objective": "huber"}, "model.objective", "huber"),
+        ({"rows": 0}, "model.rows", 0),
+        ({"strategy": "shared", "rounds": [3, 4]}, "model.rounds", "2 numbers"),
         ({"rounds": 0}, "model.rounds", 0),
         ({"rounds": 2.5}, "model.rounds", 2.5),
         ({"patience": 0}, "model.patience", 0),
@@ -509,8 +490,3 @@ def test_a_gpu_is_asked_for_through_the_trainer_or_the_device_and_refused_where_
 def test_the_device_auto_takes_the_processor_where_there_is_no_gpu() -> None:
     _, train, val, dims = problem(channels=1)
     assert XGBoost(device="auto", rounds=2).fit(train, val, dims).boosters
-
-
-def test_a_recursive_model_takes_nothing_that_ends_at_the_cutoff() -> None:
-    assert XGBoost(strategy="recursive").uses == {"known", "static"}
-    assert XGBoost().uses == {"past", "known", "static", "tabular"}

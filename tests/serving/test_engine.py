@@ -49,6 +49,6 @@ def test_when_one_leaf_of_the_trees_is_another_then_nothing_is_ready(tmp_path: P
         leaves[node] *= -1
         changed = np.frombuffer(json.dumps(content).encode(), np.uint8)
         leaves[node] *= -1
-        other = TreeForecaster(6, fitted.channels, fitted.steps).restore({**state, "trees-0002": changed})
+        other = TreeForecaster(6, fitted.channels).restore({**state, "trees-0002": changed})
         unseen += Engine(replace(whole, forecaster=other)).checked().ready
     assert unseen == 0

@@ -233,7 +233,7 @@ def test_one_of_several_uvicorn_workers_is_told_an_exact_version(
 @pytest.fixture(scope="module")
 def boosted(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """Of one tree a booster."""
-    model = XGBoost(rounds=1, strategy="multi_output")
+    model = XGBoost(rounds=1, strategy="shared")
     return trained(*SHAPES["wide"], tmp_path_factory.mktemp("boosted") / "bundle", model)
 
 

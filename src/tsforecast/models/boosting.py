@@ -1,4 +1,4 @@
-"""Gradient boosting with XGBoost: boosters per channel and forecast step, fed from batches of windows."""
+"""Gradient boosting with XGBoost: a booster per channel and forecast step, or one for all of them."""
 
 from __future__ import annotations
 
@@ -7,22 +7,28 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import xgboost as xgb
 from sklearn.base import BaseEstimator
 
 from tsforecast.errors import ConfigError, count, one_of
+from tsforecast.models import feed
 from tsforecast.models.base import Estimator
-from tsforecast.models.feed import Part, matrices
-from tsforecast.models.linear import Ridge
-from tsforecast.models.trees import TreeForecaster
+from tsforecast.models.feed import columns
+from tsforecast.models.linear import LinearForecaster, Ridge
+from tsforecast.models.trees import TreeForecaster, alone
 from tsforecast.types import Dims
 from tsforecast.windows import Windows
 
 log = logging.getLogger(__name__)
-STRATEGIES = ("direct", "multi_output", "recursive")
+STRATEGIES = ("auto", "direct", "shared")
+OBJECTIVES = {"squarederror": "reg:squarederror", "absoluteerror": "reg:absoluteerror"}
+OBJECTIVES |= {"quantile": "reg:quantileerror", "tweedie": "reg:tweedie", "poisson": "count:poisson"}
+LOGARITHMIC = ("tweedie", "poisson")
+MOST_CHANNELS, MOST_BOOSTERS = 16, 500  # series and channels, boosters: beyond them one booster is shared
+LONG = 15.0  # minutes, of which a word is said before
 
 
 class Progress(xgb.callback.TrainingCallback):
@@ -51,24 +57,27 @@ class Progress(xgb.callback.TrainingCallback):
 class XGBoost(BaseEstimator, Estimator):
     """Boosted trees on the last-value-subtracted window (Chen & Guestrin, XGBoost, KDD 2016).
 
-    The design is the one of ridge regression, one row per window and channel, and is never in memory as a whole: it
-    goes batch by batch into XGBoost's quantised matrix, one byte an entry. Trees cannot extrapolate: on raw levels
-    they lose to repeating the last value, so the last value is subtracted and the forecast counted from it.
-    Windows with a missing label are left out. XGBoost uses OMP_NUM_THREADS threads, which `threads` sets.
+    Trees cannot extrapolate: on raw levels they lose to repeating the last value, so the last value is subtracted and
+    the forecast counted from it. Windows with a missing label are left out, and no design is in memory as floats
+    while XGBoost boosts: its quantised matrix has one byte an entry. XGBoost uses OMP_NUM_THREADS threads, which
+    `threads` sets.
 
     Parameters
     ----------
     strategy
-        `direct`: a booster per forecast step, which sees the known covariates of that step. `multi_output`: one
-        booster whose trees have a leaf value per step, and which sees the known covariates of all. `recursive`: a
-        booster one step ahead, rolled forward; it takes no past covariates or window features, and its errors add up:
-        give it a `base`.
-    per_channel
-        Boosters for each channel; otherwise all channels share them, a row each.
+        `direct`: a booster per channel and step, whose rows are those of ridge regression: the whole window, past
+        covariates, the known covariates of that step. `shared`: one booster, to which channel and step are features
+        beside lags, means, lags at the season and the covariates of these rows and of the row to be forecast.
+        `auto`: shared beyond 16 series and channels or 500 boosters, else direct.
+    objective
+        `squarederror`, `absoluteerror`, or `quantile`: the quantiles of `dims` in place of the mean, the median where
+        there are none. `tweedie` and `poisson` are for targets of 0 and more, many of them 0: a forecast is a multiple
+        of the window's mean, never negative, and `base` is not used.
+    rows
+        Rows that a shared booster reads at most, drawn at random where there are more.
     base
-        A ridge regression whose residual is boosted (XGBoost's `base_margin`); None boosts what the last value leaves.
-    learns_quantiles
-        Whether to learn `dims.quantiles` (pinball loss) in place of the mean; with `direct` only.
+        A ridge regression whose residual is boosted (XGBoost's `base_margin`), fitted on the window without covariates
+        where boosters are shared; None boosts what the last value leaves.
     rounds
         Trees per booster, at most; 0 leaves `base` alone. A sequence has a number for each booster.
     patience
@@ -82,13 +91,13 @@ class XGBoost(BaseEstimator, Estimator):
         `cpu`, `cuda`, `cuda:1`, or a name of `trainer.accelerator`: `gpu` is `cuda`, `auto` is `cuda` where there is
         a GPU. Forecasts are made on the processor whatever the device was.
     seed
-        Of the subsampling.
+        Of the rows that are drawn, and of the subsampling.
     """
 
-    strategy: str = "direct"
-    per_channel: bool = True
+    strategy: str = "auto"
+    objective: str = "squarederror"
+    rows: int = 300_000
     base: Ridge | None = None
-    learns_quantiles: bool = False
     rounds: int | Sequence[int] = 300
     patience: int | None = 10
     max_depth: int = 4
@@ -101,17 +110,17 @@ class XGBoost(BaseEstimator, Estimator):
     params: Mapping[str, Any] | None = None
     device: str = "cpu"
     seed: int = 1
+    uses: ClassVar[frozenset[str]] = frozenset({"past", "known", "static", "tabular"})
 
     @property
-    def uses(self) -> frozenset[str]:  # type: ignore[override]
-        """What is known at every step that the strategy forecasts."""
-        known = frozenset({"known", "static"})
-        return known if self.strategy == "recursive" else known | {"past", "tabular"}
+    def learns_quantiles(self) -> bool:  # type: ignore[override]
+        """With the objective `quantile`."""
+        return self.objective == "quantile"
 
     def refitting(self, chosen: Mapping[str, Any]) -> XGBoost:
-        """With `rounds` for each booster, and the `base` that was chosen."""
-        base = self.base and self.base.refitting(chosen["base"])
-        return replace(self, rounds=list(chosen["rounds"]), patience=None, base=base)
+        """With the `strategy`, `rounds` for each booster, and the `base` that was chosen."""
+        base = self.base and self.base.refitting(chosen["base"]) if "base" in chosen else None
+        return replace(self, strategy=chosen["strategy"], rounds=list(chosen["rounds"]), patience=None, base=base)
 
     def fit(
         self, train: Windows, val: Windows, dims: Dims, on: Callable[[int, float], object] | None = None
@@ -127,51 +136,72 @@ class XGBoost(BaseEstimator, Estimator):
         Raises
         ------
         ConfigError
-            A parameter is impossible, XGBoost refuses it, or there is no GPU to run on.
+            A parameter is impossible, XGBoost refuses it, there is no GPU to run on, or the objective does not
+            take a target.
         DataError
             No window has a complete label.
         """
         options = self._options(dims)
-        horizon, recursive = dims.horizon, self.strategy == "recursive"
-        if recursive:  # one step ahead, with what is known at every step
-            train, val = (
-                replace(w, horizon=1, encoded=replace(w.encoded, past=w.encoded.past[:, :0], window_features=()))
-                for w in (train, val)
-            )
-            cardinality = {group: sizes for group, sizes in dims.cardinality.items() if group != "past"}
-            dims = replace(dims, horizon=1, past=0, tabular=0, cardinality=cardinality)
-        every, channels = list(range(dims.horizon)), list(range(dims.channels))
+        shared = self._shared(train, dims)
+        floor = self._floor(train) if self.objective in LOGARITHMIC else 0.0
+        base = None if floor else self.base
         forecaster = TreeForecaster(
-            horizon=horizon,
-            channels=[[channel] for channel in channels] if self.per_channel else [channels],
-            steps=[every] if self.strategy == "multi_output" else [[step] for step in every],
-            recursive=recursive,
+            horizon=dims.horizon,
+            channels=dims.channels,
+            season=dims.season if shared else 0,
             quantiles=len(dims.quantiles),
-            linear=self.base is not None,
+            floor=floor,
+            linear=base is not None,
             cardinality=dims.cardinality,
         )
-        if self.base is not None:
-            forecaster.base = self.base.fit(train, val, replace(dims, quantiles=()))
+        if base is not None:
+            forecaster.base = _base(base, train, val, dims, shared)
             forecaster.chosen = {"base": forecaster.base.chosen}
-        boosters = forecaster.boosters
-        rounds = self._rounds(len(forecaster.channels) * len(forecaster.steps))
+        boosters, rounds = forecaster.boosters, self._rounds(forecaster.count)
         progress = [Progress(on, len(rounds))] if on else []
         read = {"training": train} if self.patience is None else {"training": train, "validation": val}
-        for group in forecaster.channels:
-            parts = [Part.of(windows, group, forecaster, name) for name, windows in read.items()]
-            for i, steps in enumerate(forecaster.steps):
-                if i == 0 or dims.known:  # else the boosters differ in their labels alone
-                    designs = matrices(parts, dims, group, steps, self.max_bin)
-                for matrix, part in zip(designs, parts, strict=True):
-                    matrix.set_info(label=part.label[:, steps])
-                    if part.margin is not None:
-                        margin = np.repeat(part.margin[:, steps], max(len(dims.quantiles), 1), axis=1)
-                        matrix.set_info(base_margin=margin)
-                boosters.append(self._boost(options, rounds[len(boosters)], *designs, progress=progress))
+        self._tell(len(columns(train, dims, forecaster)["feature_names"]), train, rounds, shared=shared)
+        if shared:
+            fed = feed.shared(read, dims, forecaster, self.max_bin, self.rows, self.seed)
+        else:
+            fed = feed.direct(read, dims, forecaster, self.max_bin)
+        for designs in fed:
+            boosters.append(self._boost(options, rounds[len(boosters)], *designs, progress=progress))
         grown = [booster.num_boosted_rounds() for booster in boosters]
         log.info("%d boosters of %d to %d rounds", len(boosters), min(grown), max(grown))
-        forecaster.chosen = {**forecaster.chosen, "rounds": grown}
+        strategy = "shared" if shared else "direct"
+        forecaster.chosen = {**forecaster.chosen, "strategy": strategy, "rounds": grown}
         return forecaster.restore(forecaster.state())  # what was fitted predicts as what is loaded
+
+    def _shared(self, train: Windows, dims: Dims) -> bool:
+        if self.strategy != "auto":
+            return self.strategy == "shared"
+        wide = len(np.unique(train.series)) * dims.channels > MOST_CHANNELS
+        return wide or dims.channels * dims.horizon > MOST_BOOSTERS
+
+    def _floor(self, train: Windows) -> float:
+        """A hundredth of the mean target: what a level is at least."""
+        lowest, total, n = math.inf, 0.0, 0
+        for index in train.batches(8192):
+            _, label = train.batch(index)
+            seen = label[~np.isnan(label)]
+            lowest, total, n = min(lowest, seen.min(initial=math.inf)), total + float(seen.sum()), n + len(seen)
+        if lowest < 0:
+            what, got = "this objective needs targets >= 0", f"{self.objective}, with {lowest:.4g} in the model's units"
+            fix = "scaler=none, if no target is negative; or model.objective=squarederror"
+            raise ConfigError(what, where="model.objective", got=got, allowed="targets of 0 and more", fix=fix)
+        return max(total / max(n, 1) / 100, 1e-6)
+
+    def _tell(self, width: int, train: Windows, rounds: Sequence[int], *, shared: bool) -> None:
+        """A word before a fit that may take long."""
+        rows = len(train) * (train.encoded.target.shape[1] * train.horizon if shared else 1)
+        rows, trees = min(rows, self.rows) if shared else rows, sum(rounds)
+        # measured on one thread: an entry of the matrix takes a level of a tree 1 ns, a tree itself 1 ms
+        minutes = trees * (1e-3 + 1e-9 * rows * width * self.colsample_bytree * self.max_depth) / 60
+        if minutes > LONG:
+            what = "%d boosters of %d rows and %d columns may take up to %.0f minutes and %.1f GB: %s takes less"
+            fewer = "a smaller model.rows" if shared else "model.strategy=shared"
+            log.warning(what, len(rounds), rows, width, minutes, trees * 2**self.max_depth * 2e-7, fewer)
 
     def _rounds(self, boosters: int) -> Sequence[int]:
         """Of each booster."""
@@ -195,7 +225,7 @@ class XGBoost(BaseEstimator, Estimator):
         evals = {"evals": [(val, "val")], "early_stopping_rounds": self.patience, "verbose_eval": False}
         evals["callbacks"] = list(progress)
         booster = xgb.train(options, train, rounds, **evals)
-        if self.base is not None:  # which no tree may better
+        if self.base is not None and self.objective not in LOGARITHMIC:  # which no tree may better
             alone = xgb.train(options, train, 0)
             if float(alone.eval(val).rpartition(":")[2]) <= booster.best_score:
                 return alone
@@ -204,10 +234,8 @@ class XGBoost(BaseEstimator, Estimator):
     def _options(self, dims: Dims) -> dict[str, Any]:
         """XGBoost's parameters, tried out on two rows."""
         one_of("model.strategy", self.strategy, STRATEGIES)
-        if self.learns_quantiles and self.strategy != "direct":
-            what, fix = "only direct boosters learn quantiles", "model.strategy=direct, or calibration=conformal alone"
-            got, allowed = f"strategy {self.strategy}", "strategy direct"
-            raise ConfigError(what, where="model.learns_quantiles", got=got, allowed=allowed, fix=fix)
+        one_of("model.objective", self.objective, OBJECTIVES)
+        count("model.rows", self.rows)
         for rounds in [self.rounds] if isinstance(self.rounds, int | float) else self.rounds:
             count("model.rounds", rounds, 1 if self.base is None else 0)
         if self.patience is not None:
@@ -215,11 +243,9 @@ class XGBoost(BaseEstimator, Estimator):
         own = ("max_depth", "learning_rate", "min_child_weight", "subsample", "colsample_bytree", "reg_lambda")
         options = {name: getattr(self, name) for name in (*own, "max_bin", "seed")}
         options["device"] = {"gpu": "cuda", "auto": "cuda"}.get(self.device, self.device)
-        options["objective"] = "reg:squarederror"
-        if dims.quantiles:
-            options |= {"objective": "reg:quantileerror", "quantile_alpha": list(dims.quantiles)}
-        if self.strategy == "multi_output":
-            options["multi_strategy"] = "multi_output_tree"
+        options["objective"] = OBJECTIVES[self.objective]
+        if self.learns_quantiles:
+            options["quantile_alpha"] = list(dims.quantiles or (0.5,))
         options |= self.params or {}
         if (refusal := _refusal(options)) is None:
             return options
@@ -231,6 +257,14 @@ class XGBoost(BaseEstimator, Estimator):
         allowed = "cpu here; cuda with a GPU and the package xgboost in place of xgboost-cpu"
         what, fix = "XGBoost does not run on this device", "trainer=cpu, whose accelerator the model takes"
         raise ConfigError(what, where="model.device", got=f"{self.device}: {refusal}", allowed=allowed, fix=fix)
+
+
+def _base(model: Ridge, train: Windows, val: Windows, dims: Dims, shared: bool) -> LinearForecaster:
+    """The linear map below the trees, which where they are shared leaves the covariates to them."""
+    if shared:
+        train, val = (replace(each, encoded=alone(each.encoded)) for each in (train, val))
+        dims = replace(dims, past=0, known=0, static=0, cardinality={})
+    return model.fit(train, val, replace(dims, quantiles=()))
 
 
 def _refusal(options: Mapping[str, Any]) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from tsforecast.features.categorical import one_hot
 from tsforecast.types import Dims, Window
@@ -58,3 +58,56 @@ def design_size(dims: Dims) -> int:
         for group in ("past", "known", "static")
     )
     return dims.lookback * (1 + past) + dims.horizon * known + static + dims.tabular
+
+
+LAGS, SEASONS = 28, 4  # rows at the end of the window, and rows at the season, that trees of all steps see
+
+
+def step_rows(
+    window: Window, steps: Int[np.ndarray, "B C S"], season: int, scale: Float[np.ndarray, "B C 1"] | float = 1.0
+) -> Float[np.ndarray, "B*C*S D"]:
+    """One row per window, channel and step ahead: what trees see that forecast all channels and steps.
+
+    Columns are those of `step_names`. Targets are counted from the last value and divided by `scale`; how high that is
+    trees do not see, since later rows have levels of their own. A row at the season is one of the window that lies
+    whole seasons before the row to be forecast.
+    """
+    target = np.ascontiguousarray(window.target.swapaxes(1, 2))  # one order of summation
+    batch, channels, lookback = target.shape
+    target = (target - target[..., -1:]) / scale
+    each = np.arange(batch)[:, None, None]
+    means = [target[..., -rows:].mean(axis=-1, keepdims=True) for rows in _spans(lookback, season)]
+    alone = [target[..., -min(LAGS, lookback) : -1], *means, target.std(axis=-1, keepdims=True)]
+    alone.append(window.tabular.swapaxes(1, 2))
+    ends = np.concatenate([window.past[:, -1], window.known[:, lookback - 1], window.static], axis=1)
+    alone.append(np.broadcast_to(ends[:, None], (batch, channels, ends.shape[1])))
+    alone.append(np.broadcast_to(np.arange(channels)[:, None], (batch, channels, 1)))
+    own = np.concatenate(alone, axis=2)
+    columns = [np.broadcast_to(own[:, :, None], (*steps.shape, own.shape[2])), steps[..., None] + 1]
+    for back in range(1, min(SEASONS, lookback // season) + 1):
+        row = lookback - back * season + steps % season
+        columns.append(np.take_along_axis(target, row, axis=2)[..., None])
+        columns += [window.past[each, row], window.known[each, row]] if back == 1 else []
+    columns.append(window.known[each, lookback + steps])
+    return np.concatenate(columns, axis=3, dtype=np.float32).reshape(steps.size, -1)
+
+
+def step_names(
+    dims: Dims, covariates: Mapping[str, Sequence[tuple[str, int]]], tabular: Sequence[str]
+) -> list[tuple[str, int]]:
+    """A name and a cardinality, 0 for a number, for each column of `step_rows`, from those of the covariates."""
+    past, known, static = (covariates[group] for group in ("past", "known", "static"))
+    columns = [f"lag {lag}" for lag in range(min(LAGS, dims.lookback), 1, -1)]
+    columns += [f"mean of {rows}" for rows in _spans(dims.lookback, dims.season)]
+    found = [(name, 0) for name in (*columns, f"std of {dims.lookback}", *tabular)]
+    found += [*((f"{name} lag 1", kind) for name, kind in (*past, *known)), *static]
+    found += [("channel", dims.channels), ("step", 0)]
+    for back in range(1, min(SEASONS, dims.lookback // dims.season) + 1):
+        found.append((f"season lag {back}", 0))
+        found += [(f"{name} season lag 1", kind) for name, kind in (*past, *known)] if back == 1 else []
+    return [*found, *known]
+
+
+def _spans(lookback: int, season: int) -> list[int]:
+    """Rows that a mean is of."""
+    return sorted({min(seasons * season, lookback) for seasons in (1, 2, 4)} | {lookback})

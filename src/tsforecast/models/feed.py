@@ -1,9 +1,9 @@
-"""Batches of windows as the matrices that XGBoost reads, and what their columns are called."""
+"""Windows as the matrices that XGBoost reads, and what their columns are called."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,70 +12,116 @@ import xgboost as xgb
 from jaxtyping import Float
 
 from tsforecast.models.base import check_labels
-from tsforecast.models.design import by_row, design
+from tsforecast.models.design import by_row, design, step_names
 from tsforecast.models.trees import TreeForecaster, seen
 from tsforecast.types import Dims
 from tsforecast.windows import Windows
 
 _ROWS = 8192  # design rows gathered at a time
 _PLAIN = str.maketrans("[]<", "()‹")  # XGBoost refuses these in the name of a feature
+Read = Mapping[str, Windows]  # windows by what they are called, those of training first
+
+
+def direct(read: Read, dims: Dims, forecaster: TreeForecaster, max_bin: int) -> Iterator[list[xgb.QuantileDMatrix]]:
+    """What each booster reads of each of `read`, all with the bins of the first: channel by channel, step by step."""
+    for channel in range(dims.channels):
+        parts = [Part.of(windows, channel, forecaster, name) for name, windows in read.items()]
+        names = columns(next(iter(read.values())), dims, forecaster, channel)
+        designs: list[xgb.QuantileDMatrix] = []
+        for step in range(dims.horizon):
+            if step == 0 or dims.known:  # else the boosters differ in their labels alone
+                designs = []
+                for part in parts:
+                    feed, ref = _Feed(part, step, names), designs[0] if designs else None
+                    designs.append(xgb.QuantileDMatrix(feed, max_bin=max_bin, ref=ref, enable_categorical=True))
+            for matrix, part in zip(designs, parts, strict=True):
+                matrix.set_info(label=part.label[:, step])
+                if part.margin is not None:
+                    matrix.set_info(base_margin=forecaster.start(part.margin[:, step]))
+            yield designs
+
+
+def shared(
+    read: Read, dims: Dims, forecaster: TreeForecaster, max_bin: int, most: int, seed: int
+) -> Iterator[list[xgb.QuantileDMatrix]]:
+    """What the one booster of all channels and steps reads: at most about `most` rows, drawn at random."""
+    designs: list[xgb.QuantileDMatrix] = []
+    about = columns(next(iter(read.values())), dims, forecaster)
+    for name, windows in read.items():
+        rows, label, margin = _drawn(windows, dims, forecaster, most, np.random.default_rng(seed))
+        check_labels(len(rows), windows, name)
+        start = None if margin is None else forecaster.start(margin)
+        options = {"max_bin": max_bin, "enable_categorical": True, "ref": designs[0] if designs else None, **about}
+        designs.append(xgb.QuantileDMatrix(rows, label=label, base_margin=start, **options))
+    yield designs
+
+
+def _drawn(
+    windows: Windows, dims: Dims, forecaster: TreeForecaster, most: int, rng: np.random.Generator
+) -> tuple[Float[np.ndarray, "R D"], Float[np.ndarray, " R"], Float[np.ndarray, " R"] | None]:
+    """Rows, labels and margins: windows at random where there are too many, else steps of every window and channel."""
+    c, h = dims.channels, dims.horizon
+    if len(windows) * c > most:
+        windows = windows.subset(np.sort(rng.choice(len(windows), max(1, most // c), replace=False)))
+    kept = int(np.clip(most // max(1, len(windows) * c), 1, h))
+    drawn: list[tuple[np.ndarray, ...]] = []
+    for index in windows.batches(max(1, _ROWS // c)):
+        window, label = windows.batch(index)
+        if not forecaster.floor:
+            label = label - window.target[:, -1:]
+        margin = forecaster.margin(window)
+        steps = np.sort(np.argsort(rng.random((len(label), c, h)), axis=2)[..., :kept], axis=2)
+        rows = forecaster.shared_rows(window, steps)
+        cells = [rows, *(by_step(each, steps) for each in (label, margin) if each is not None)]
+        whole = ~np.isnan(cells[1])
+        drawn.append(tuple(each[whole] for each in cells))
+    if not drawn:
+        return np.empty((0, 0), np.float32), np.empty(0, np.float32), None
+    rows, label, *margins = (np.concatenate(each) for each in zip(*drawn, strict=True))
+    return rows, label, margins[0] if margins else None
+
+
+def by_step(values: Float[np.ndarray, "B H C"], steps: np.ndarray) -> Float[np.ndarray, " B*C*S"]:
+    """Of each window and channel the values of its steps, [B C S]."""
+    return np.take_along_axis(values.swapaxes(1, 2), steps, axis=2).reshape(-1)
 
 
 @dataclass(frozen=True)
 class Part:
-    """The rows of some channels with a complete label; labels and margins are counted from the last value."""
+    """The rows of a channel with a complete label; labels and margins are in the units of the trees."""
 
-    windows: Windows  # of these channels alone: else time and memory would grow with the square of their number
-    recursive: bool
+    windows: Windows  # of this channel alone: else time and memory would grow with the square of their number
     label: Float[np.ndarray, "R H"]
     margin: Float[np.ndarray, "R H"] | None
     kept: Sequence[np.ndarray]  # of each batch, the rows with a complete label
 
     @classmethod
-    def of(cls, windows: Windows, channels: Sequence[int], forecaster: TreeForecaster, name: str) -> Part:
+    def of(cls, windows: Windows, channel: int, forecaster: TreeForecaster, name: str) -> Part:
         """One pass over the windows."""
-        windows = replace(windows, encoded=replace(windows.encoded, target=windows.encoded.target[:, channels]))
+        windows = replace(windows, encoded=replace(windows.encoded, target=windows.encoded.target[:, [channel]]))
         labels, margins, kept = [], [], []
-        for index in _batches(windows):
+        for index in windows.batches(_ROWS):
             window, label = windows.batch(index)
-            label, margin = by_row(label - window.target[:, -1:]), forecaster.margin(window)
+            label = by_row(label if forecaster.floor else label - window.target[:, -1:])
+            margin = forecaster.margin(window)
             kept.append(~np.isnan(label).any(axis=1))
             labels.append(label[kept[-1]])
             if margin is not None:
                 margins.append(by_row(margin)[kept[-1]])
         check_labels(sum(map(len, labels)), windows, name)
-        return cls(
-            windows, forecaster.recursive, np.concatenate(labels), np.concatenate(margins) if margins else None, kept
-        )
+        return cls(windows, np.concatenate(labels), np.concatenate(margins) if margins else None, kept)
 
-    def rows(self, steps: Sequence[int]) -> Iterator[np.ndarray]:
-        """The design for boosters of `steps`, batch by batch."""
-        every = range(self.windows.encoded.target.shape[1])
-        for index, kept in zip(_batches(self.windows), self.kept, strict=True):
-            yield design(seen(self.windows.window(index), every, steps, recursive=self.recursive))[0][kept]
-
-
-def matrices(
-    parts: Sequence[Part], dims: Dims, channels: Sequence[int], steps: Sequence[int], max_bin: int
-) -> list[xgb.QuantileDMatrix]:
-    """The designs for a booster of these channels and steps, one for each part, all with the bins of the first."""
-    names, types = _columns(parts[0].windows, dims, channels, steps)
-    found: list[xgb.QuantileDMatrix] = []
-    for part in parts:
-        feed, ref = _Feed(part, steps, names, types), found[0] if found else None
-        found.append(xgb.QuantileDMatrix(feed, max_bin=max_bin, ref=ref, enable_categorical=True))
-    return found
-
-
-def _batches(windows: Windows) -> Iterator[slice]:
-    return windows.batches(max(1, _ROWS // windows.encoded.target.shape[1]))
+    def rows(self, step: int) -> Iterator[np.ndarray]:
+        """The design for the booster of a step, batch by batch."""
+        for index, kept in zip(self.windows.batches(_ROWS), self.kept, strict=True):
+            yield design(seen(self.windows.window(index), 0, step))[0][kept]
 
 
 class _Feed(xgb.DataIter):
     """Batches of rows for XGBoost, which passes over them several times."""
 
-    def __init__(self, part: Part, steps: Sequence[int], names: list[str], types: list[str]) -> None:
-        self.part, self.steps, self.columns = part, steps, {"feature_names": names, "feature_types": types}
+    def __init__(self, part: Part, step: int, about: Mapping[str, list[str]]) -> None:
+        self.part, self.step, self.about = part, step, about
         super().__init__()
         self.reset()
 
@@ -83,32 +129,33 @@ class _Feed(xgb.DataIter):
         """Hand over one batch."""
         rows = next(self.pending, None)
         if rows is not None:
-            input_data(data=rows, **self.columns)
+            input_data(data=rows, **self.about)
         return rows is not None
 
     def reset(self) -> None:
         """From the first batch on again."""
-        self.pending = self.part.rows(self.steps)
+        self.pending = self.part.rows(self.step)
 
 
-def _columns(
-    windows: Windows, dims: Dims, channels: Sequence[int], steps: Sequence[int]
-) -> tuple[list[str], list[str]]:
-    """A name (`HUFL lag 24`) and a type (`c` for a category, `q` for a number) for each column of the design."""
-    named = windows.encoded.names
-    lags = [f"lag {lag}" for lag in range(dims.lookback, 0, -1)]
-    ahead = [""] if len(steps) == 1 else [f"step {step + 1}" for step in steps]
-    owner = f"{(named.get('target') or [f'target {c}' for c in range(dims.channels)])[channels[0]]} "
-    columns = [(f"{owner if len(channels) == 1 else ''}{lag}", 0) for lag in lags]
-    for group, rows in (("past", lags), ("known", ahead), ("static", [""])):
+def columns(windows: Windows, dims: Dims, forecaster: TreeForecaster, channel: int = 0) -> dict[str, list[str]]:
+    """A name (`HUFL lag 24`) and a type (`c` for a category, `q` for a number) for each column that a booster reads."""
+    covariates: dict[str, list[tuple[str, int]]] = {}
+    for group in ("past", "known", "static"):
         size = getattr(dims, group)
-        names = named.get(group) or [f"{group} {j}" for j in range(size)]
-        sizes = dims.cardinality.get(group) or [0] * size
-        columns += [(f"{name} {row}".strip(), kind) for row in rows for name, kind in zip(names, sizes, strict=False)]
-    columns += [(name, 0) for feature in windows.encoded.window_features for name in feature.names(dims.lookback)]
+        names = windows.encoded.names.get(group) or [f"{group} {j}" for j in range(size)]
+        covariates[group] = list(zip(names, dims.cardinality.get(group) or [0] * size, strict=False))
+    tabular = [name for feature in windows.encoded.window_features for name in feature.names(dims.lookback)]
+    if forecaster.season:
+        found = step_names(dims, covariates, tabular)
+    else:
+        lags = [f"lag {lag}" for lag in range(dims.lookback, 0, -1)]
+        owner = (windows.encoded.names.get("target") or [f"target {c}" for c in range(dims.channels)])[channel]
+        found = [(f"{owner} {lag}", 0) for lag in lags]
+        found += [(f"{name} {lag}", kind) for lag in lags for name, kind in covariates["past"]]
+        found += [*covariates["known"], *covariates["static"], *((name, 0) for name in tabular)]
     before: Counter[str] = Counter()
-    names = []
-    for name in (name.translate(_PLAIN) for name, _ in columns):
+    unique = []
+    for name in (name.translate(_PLAIN) for name, _ in found):
         before[name] += 1
-        names.append(name if before[name] == 1 else f"{name} ({before[name]})")
-    return names, ["c" if kind else "q" for _, kind in columns]
+        unique.append(name if before[name] == 1 else f"{name} ({before[name]})")
+    return {"feature_names": unique, "feature_types": ["c" if kind else "q" for _, kind in found]}

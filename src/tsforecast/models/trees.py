@@ -3,108 +3,118 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import xgboost as xgb
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from tsforecast.models import tree_json
 from tsforecast.models.base import Forecaster
-from tsforecast.models.design import by_row, design
+from tsforecast.models.design import by_row, design, step_rows
 from tsforecast.models.linear import LinearForecaster
 from tsforecast.types import Window
 
 
-def seen(window: Window, channels: Sequence[int], steps: Sequence[int], *, recursive: bool) -> Window:
-    """What one booster sees of a window: its channels, and the known covariates of the steps it forecasts.
+def seen(window: Window, channel: int, step: int) -> Window:
+    """What a booster of its own sees of a window: its channel, and the known covariates of the step it forecasts."""
+    rows = [*range(lookback := window.target.shape[1]), lookback + step]
+    target, tabular = window.target[..., [channel]], window.tabular[..., [channel]]
+    return replace(window, target=target, known=window.known[:, rows], tabular=tabular)
 
-    A recursive booster sees neither past covariates nor window features, which end at the cutoff.
-    """
-    lookback = window.target.shape[1]
-    return replace(
-        window,
-        target=window.target[..., channels],
-        past=window.past[..., :0] if recursive else window.past,
-        known=window.known[:, [*range(lookback), *(lookback + step for step in steps)]],
-        tabular=window.tabular[:, : 0 if recursive else None, channels],
-    )
+
+def alone(of: Any) -> Any:
+    """A window, or encoded rows, without covariates."""
+    return replace(of, **{name: getattr(of, name)[..., :0] for name in ("past", "known", "static")})
 
 
 @dataclass
 class TreeForecaster(Forecaster):
     """`forecast = last value + margin + trees`; the margin is what a linear map, if any, adds to it.
 
-    Rows are those of `tsforecast.models.design.design`, categories as codes. A tree reads one row at a time, so that
-    a forecast has the same bits in any batch.
+    With a `floor`, `forecast = level * exp(trees)`; the level is the mean of the window.
+
+    A tree reads one row at a time, so that a forecast has the same bits in any batch.
 
     Parameters
     ----------
-    horizon
-        H.
     channels
-        The channels that share a booster, group by group.
-    steps
-        The steps that share a booster, group by group; for each group of channels there is one booster per group
-        of steps.
-    recursive
-        Whether the one step there is gets rolled forward, each forecast a value of the next window.
+        C.
+    season
+        Rows of one season where one booster forecasts all channels and steps from rows of
+        `tsforecast.models.design.step_rows`, whose linear map knows the window alone. 0: there is a booster for each
+        channel and step, whose rows are those of `tsforecast.models.design.design`, categories as codes.
     quantiles
         Q, when a booster forecasts quantiles; 0 for a point forecast.
+    floor
+        Of the level, where forecasts are a multiple of it; 0: they are counted from the last value.
     linear
         Whether there is a linear map, and the cardinality it one-hot encodes.
     """
 
     requires: ClassVar[tuple[str, ...]] = (f"xgboost-cpu=={xgb.__version__}",)
     horizon: int
-    channels: Sequence[Sequence[int]]
-    steps: Sequence[Sequence[int]]
-    recursive: bool = False
+    channels: int
+    season: int = 0
     quantiles: int = 0
+    floor: float = 0.0
     linear: bool = False
     cardinality: Mapping[str, Sequence[int]] = field(default_factory=dict)
     base: LinearForecaster | None = field(default=None, init=False, repr=False)
     boosters: list[xgb.Booster] = field(default_factory=list, init=False, repr=False)
 
+    @property
+    def count(self) -> int:
+        """Boosters."""
+        return 1 if self.season else self.channels * self.horizon
+
     def predict(self, window: Window) -> Float[np.ndarray, "B H C *Q"]:
         """Forecasts in scaled units."""
-        if not self.recursive:
-            return self._direct(window)
-        b, lookback, c = window.target.shape
-        target = np.concatenate([window.target, np.empty((b, self.horizon, c), np.float32)], axis=1)
-        for step in range(self.horizon):
-            now = slice(step, step + lookback)
-            known = window.known[:, step : step + lookback + 1]
-            target[:, lookback + step] = self._direct(replace(window, target=target[:, now], known=known))[:, 0]
-        return target[:, lookback:]
-
-    def _direct(self, window: Window) -> Float[np.ndarray, "B H C *Q"]:
         b, _, c = window.target.shape
-        out = np.empty((b, sum(map(len, self.steps)), c, max(self.quantiles, 1)), dtype=np.float32)
+        out = np.empty((b, self.horizon, c, max(self.quantiles, 1)), dtype=np.float32)
         margin = self.margin(window)
-        boosters = iter(self.boosters)
-        for channels in self.channels:
-            for i, steps in enumerate(self.steps):
-                if i == 0 or window.known.shape[2]:
-                    rows, last = design(seen(window, channels, steps, recursive=self.recursive))
-                start = None if margin is None else by_row(margin[:, steps][..., channels])
-                if start is not None and self.quantiles:
-                    start = np.repeat(start, self.quantiles, axis=1)
-                trees = next(boosters).inplace_predict(rows, base_margin=start).reshape(len(rows), len(steps), -1)
-                forecast = (trees + last[..., None]).reshape(b, len(channels), len(steps), -1)
-                out[np.ix_(range(b), steps, channels)] = forecast.swapaxes(1, 2)
+        for booster, (rows, channels, steps) in zip(self.boosters, self._rows(window), strict=True):
+            start = None if margin is None else self.start(by_row(margin[:, steps][..., channels]).reshape(-1))
+            trees = booster.inplace_predict(rows, base_margin=start).reshape(b, len(channels), len(steps), -1)
+            out[np.ix_(range(b), steps, channels)] = trees.swapaxes(1, 2)
+        if not self.floor:
+            out += window.target[:, -1:, :, None]
         return out if self.quantiles else out[..., 0]
 
+    def _rows(self, window: Window) -> Iterator[tuple[np.ndarray, Sequence[int], Sequence[int]]]:
+        """What each booster reads, and the channels and steps that it forecasts."""
+        b, _, c = window.target.shape
+        if self.season:
+            every = np.broadcast_to(np.arange(self.horizon), (b, c, self.horizon))
+            yield self.shared_rows(window, every), range(c), range(self.horizon)
+            return
+        for channel in range(c):
+            for step in range(self.horizon):
+                if step == 0 or window.known.shape[2]:
+                    rows, _ = design(seen(window, channel, step))
+                yield rows, [channel], [step]
+
+    def shared_rows(self, window: Window, steps: Int[np.ndarray, "B C S"]) -> Float[np.ndarray, "B*C*S D"]:
+        """What the one booster of all channels and steps reads."""
+        return step_rows(window, steps, self.season, self._level(window).swapaxes(1, 2) if self.floor else 1.0)
+
     def margin(self, window: Window) -> Float[np.ndarray, "B H C"] | None:
-        """What the linear map adds to the last value."""
+        """What the trees start from."""
+        if self.floor:
+            return np.repeat(np.log(self._level(window)), self.horizon, axis=1)
         if self.base is None:
             return None
-        every = range(window.target.shape[2])
-        ahead = (0,) if self.recursive else range(self.horizon)
-        forecast = self.base.predict(seen(window, every, ahead, recursive=self.recursive))
-        return np.asarray(forecast - window.target[:, -1:])
+        return np.asarray(self.base.predict(alone(window) if self.season else window) - window.target[:, -1:])
+
+    def start(self, margin: np.ndarray) -> np.ndarray:
+        """The margin of each row as XGBoost takes it."""
+        return np.repeat(margin[:, None], self.quantiles, axis=1) if self.quantiles else margin
+
+    def _level(self, window: Window) -> Float[np.ndarray, "B 1 C"]:
+        target = np.ascontiguousarray(window.target.swapaxes(1, 2))  # one order of summation
+        return np.asarray(np.maximum(target.mean(axis=2), np.float32(self.floor))[:, None])
 
     def importance(self) -> dict[str, float]:
         """Feature name to the loss that its splits have saved (XGBoost's `total_gain`), over all boosters, falling."""
@@ -124,11 +134,10 @@ class TreeForecaster(Forecaster):
 
     def restore(self, state: Mapping[str, np.ndarray]) -> Self:
         """Set boosters and linear map; prediction runs on one thread of the processor."""
-        count = len(self.channels) * len(self.steps)
-        self.boosters = [_booster(state[f"trees-{i:04d}"]) for i in range(count)]
+        self.boosters = [_booster(state[f"trees-{i:04d}"]) for i in range(self.count)]
         if self.linear:
             arrays = {name.removeprefix("base."): value for name, value in state.items() if name.startswith("base.")}
-            self.base = LinearForecaster(cardinality=self.cardinality).restore(arrays)
+            self.base = LinearForecaster(cardinality={} if self.season else self.cardinality).restore(arrays)
         return self
 
 
