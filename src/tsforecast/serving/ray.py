@@ -163,8 +163,12 @@ class Model:
         """The forecasts of requests that have come meanwhile, all for one bundle."""
         digest, requests = serve.get_multiplexed_model_id(), [request for _, request in asked]
         self.files[digest] = asked[0][0][0]
-        engine = await self.engine(digest)
-        self.files.pop(digest)
+        try:
+            engine = await self.engine(digest)
+        except TsforecastError as error:
+            return [(error, None)] * len(asked)
+        finally:
+            self.files.pop(digest)  # the object itself stays with the ingress
         told = sum(len(request.panel) for request in requests), len(requests)
         found = await asyncio.to_thread(engine.bundle.predictions, requests)
         return [(each, None if i else told) for i, each in enumerate(found)]
@@ -205,10 +209,12 @@ class Remote:
         for seconds in (_STARTING + wait, _STARTING):  # loaded before anybody asks, and then the time that it takes
             began = time.perf_counter()
             try:
-                self.model.remote((self.files, golden)).result(timeout_s=seconds)
+                found, _ = self.model.remote((self.files, golden)).result(timeout_s=seconds)
             except TimeoutError:
                 what, fix = "no replica of the model has come up in time", "serve status; ray status"
                 raise ConfigError(what, where="Model", got="none", allowed=f"{seconds:g} seconds", fix=fix) from None
+            if isinstance(found, TsforecastError):
+                raise found
             self._alone = time.perf_counter() - began
 
     @property
