@@ -27,6 +27,7 @@ SMOKE = {
     "reading": (["--rounds", "1", "--seconds", "0.2"], "panel: known"),
     "swaps": (["--swaps", "4"], "answers of no bundle: 0"),
     "overload": (["--only", "crowd", "--connections", "200", "--seconds", "2"], "requests a call"),
+    "shelf": (["--names", "20", "--memory", "2"], "20 requests, "),
     "panel": (["--series", "20", "--rows", "300", "--rounds", "1"], "NeuralForecast, the same"),
     "coverage": (["--series", "2"], "refit=all"),
     "tft_step": (["--steps", "12", "--rounds", "1"], "| theirs |"),

@@ -91,7 +91,7 @@ BESIDE = PEERS | {"Ray Serve": "bare Ray Serve"}
 
 
 @contextmanager
-def server(command: list[str], folder: Path, bundle: Path) -> Iterator[tuple[psutil.Process, int, float]]:
+def server(command: list[str], folder: Path, bundle: Path | str) -> Iterator[tuple[psutil.Process, int, float]]:
     """A server process, its port, and the seconds until it was ready."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
