@@ -120,7 +120,7 @@ def test_what_there_is_of_one_of_several_is_what_its_own_document_says(
 
 
 @pytest.mark.parametrize(
-    "path", ["/models/nope/forecast", "/models/nope/ui", "/models/Load/model", "/models/%2E/model"]
+    "path", ["/models/nope/forecast", "/models/nope/openapi.json", "/models/Load/model", "/models/%2E/model"]
 )
 def test_a_name_that_is_not_served_is_404_and_says_which_are(several: Callable[..., Client], path: str) -> None:
     client = several(load="wide", price="long")

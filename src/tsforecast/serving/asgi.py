@@ -32,6 +32,7 @@ from tsforecast.serving.kserve import add_kserve
 from tsforecast.serving.logs import log_as_json
 from tsforecast.serving.memory import SMALL, Memory
 from tsforecast.serving.metrics import Metrics
+from tsforecast.serving.oip import add_oip
 from tsforecast.serving.openapi import CSV, REFUSED, Answer, Matched, Plain
 from tsforecast.serving.page import add_page
 from tsforecast.serving.rates import Rates
@@ -105,8 +106,8 @@ class Server:
         """That of the default bundle."""
         return self.shelf.slots[self.shelf.default]
 
-    async def take(self, scope: Scope, name: str | None, *, loads: bool = True) -> None:
-        """Say which bundle a request is about, and take it, where it has to be in memory: `scope["live"]`.
+    async def take(self, scope: Scope, name: str | None) -> None:
+        """Say which bundle a request is about, and take it: `scope["live"]`.
 
         Raises
         ------
@@ -115,8 +116,7 @@ class Server:
         """
         found = self.shelf.named(name)
         scope["model"] = found if self.shelf.several else ""
-        if loads:
-            scope["live"] = await self.shelf.take(found)
+        scope["live"] = await self.shelf.take(found)
 
     def check_ready(self, live: Live) -> None:
         """Raise a RequestError (503) where no more requests are to be sent here."""
@@ -215,6 +215,7 @@ def create_app(answers: Factory = Batcher) -> FastAPI:
     app.add_exception_handler(HTTPException, no_route)
     add_about(app, server)
     add_kserve(app, server)
+    add_oip(app, server)
     add_page(app)
     return app
 

@@ -139,8 +139,8 @@ class Exchange:
         check_head(self.scope, self.headers, self.server.settings, route.takes)
         if self.counted and route.key != "own" and (rate := self.server.keys.rate(self.key)):
             self.server.rates.take(self.key, rate)
-        if route.bundle:
-            await self.server.take(self.scope, self.place.name, loads=route.loads)
+        if route.bundle and route.loads:
+            await self.server.take(self.scope, self.place.name)
         if self.counted:
             length = self.headers.get(b"content-length", b"")
             self.close = not length.isdigit() or int(length) > SMALL  # to read it costs less than a new connection

@@ -1,4 +1,4 @@
-"""KServe's protocols, mapped onto the same engine: its time series forecast, and readiness and metadata of v2.
+"""KServe's time series protocol, mapped onto the same engine.
 
 | inputs[i].series, from start_timestamp on  |  history: a series of that name, a row each step
 | options.horizon, options.quantiles         |  horizon; of the quantiles of the bundle
@@ -29,8 +29,8 @@ from tsforecast.data.frequency import ahead, parse
 from tsforecast.errors import RequestError
 from tsforecast.serving.body import Table, check_once
 from tsforecast.serving.engine import Engine
-from tsforecast.serving.openapi import ABOUT, REFUSED, UNREAD
-from tsforecast.serving.refusals import as_json, check_parameters
+from tsforecast.serving.openapi import REFUSED
+from tsforecast.serving.refusals import check_parameters
 
 if TYPE_CHECKING:
     from tsforecast.serving.asgi import Server
@@ -41,10 +41,8 @@ Long = Literal["second", "minute", "hour", "day", "week", "month", "quarter", "y
 _STEPS = dict(zip(("s", "min", "h", "D", "W", "MS", "QS", "YS"), get_args(Short), strict=True))  # as pandas calls them
 _STEPS |= {"ME": "M", "QE": "Q", "YE": "Y"}
 _NAMES = dict(zip(get_args(Long), get_args(Short), strict=True))
-_TENSORS = (("history", "known_future"), ("point", "quantiles"))
 _LARGE = 64 * 1024  # bytes of a body that is parsed in a thread
 _BODY: Any = Body(None)
-_NAME = {"parameters": [{"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}]}
 
 
 class _Closed(BaseModel):
@@ -222,39 +220,8 @@ def write(engine: Engine, given: ForecastRequest, request: Asked, found: Predict
     return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE)
 
 
-class Live(BaseModel):
-    """The process answers."""
-
-    live: bool
-
-
-class Ready(BaseModel):
-    """It can be asked for forecasts; of one model, by its name."""
-
-    name: str | None = None
-    ready: bool
-
-
-class Tensor(BaseModel):
-    """An array; -1 stands for any number."""
-
-    name: str
-    datatype: str
-    shape: list[int]
-
-
-class Model(BaseModel):
-    """What a forecast is made from, and what it is."""
-
-    name: str
-    versions: list[str]
-    platform: str
-    inputs: list[Tensor]
-    outputs: list[Tensor]
-
-
 def add_kserve(app: FastAPI, server: Server) -> None:
-    """Add the routes."""
+    """Add the route."""
 
     @app.post(
         "/v1/timeseries/forecast",
@@ -272,34 +239,3 @@ def add_kserve(app: FastAPI, server: Server) -> None:
             live, lambda _: read(live.engine, given), partial(write, live.engine, given), body
         )
         return Response(content, media_type="application/json")
-
-    @app.get("/v2/health/live", responses=UNREAD | {200: {"model": Live}})
-    async def health_live(_: Request) -> Response:
-        """The process answers."""
-        return as_json({"live": True})
-
-    @app.get("/v2/health/ready", responses=UNREAD | {200: {"model": Ready}, 503: REFUSED[503]})
-    async def health_ready(_: Request) -> Response:
-        """As `/readyz`."""
-        server.check_ready(server.slot.live)
-        return as_json({"ready": True})
-
-    @app.get("/v2/models/{name}/ready", responses=ABOUT | {200: {"model": Ready}}, openapi_extra=_NAME)
-    async def model_ready(request: Request) -> Response:
-        """As `/models/{name}/readyz`; one that is not in memory is loaded."""
-        server.check_ready(request.scope["live"])
-        return as_json({"name": request.scope["place"].name, "ready": True})
-
-    @app.get("/v2/models/{name}", responses=ABOUT | {200: {"model": Model}}, openapi_extra=_NAME)
-    async def model_metadata(request: Request) -> Response:
-        """What the arrays of a bundle are; `/models/{name}/model` tells more."""
-        engine = request.scope["live"].engine
-        bundle = engine.bundle
-        point = [-1, bundle.dims.horizon, len(bundle.channels)]
-        shapes = {"history": [-1, bundle.context, len(bundle.channels)]}
-        shapes |= {"known_future": [*point[:2], len(bundle.schema.known)], "point": point}
-        shapes["quantiles"] = [*point, len(bundle.quantile_levels)]
-        of = {name: {"name": name, "datatype": "FP32", "shape": each} for name, each in shapes.items() if each[-1]}
-        inputs, outputs = ([of[name] for name in names if name in of] for names in _TENSORS)
-        about = {"name": request.scope["place"].name, "versions": [engine.version], "platform": "tsforecast"}
-        return as_json({**about, "inputs": inputs, "outputs": outputs})
