@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import logging
 import socket
+import statistics
 import subprocess
 import sys
 import threading
@@ -196,11 +198,11 @@ def test_a_collector_that_is_away_holds_nobody_up_and_is_told_once(
     bundles: Bundles,
     serve: Serve,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
     away: str,
 ) -> None:
     asked = request(bundles("wide"))
-    expected = serve(bundles("wide"))("POST", "/forecast", asked).body
+    alone = serve(bundles("wide"))
+    expected = alone("POST", "/forecast", asked).body
     with socket.socket() as port:
         port.bind(("127.0.0.1", 0))
         if away == "never answers":
@@ -211,22 +213,26 @@ def test_a_collector_that_is_away_holds_nobody_up_and_is_told_once(
             monkeypatch.setenv(f"OTEL_{name}", str(value))
         for handler in logging.getLogger("opentelemetry").handlers[:]:  # of another test
             logging.getLogger("opentelemetry").removeHandler(handler)
-        client, seconds = serve(bundles("wide")), []
+        client, text = serve(bundles("wide")), io.StringIO()
+        (handler,) = logging.getLogger("opentelemetry").handlers
+        assert isinstance(handler, logging.StreamHandler)
+        handler.setStream(text)
+        seconds: dict[Client, list[float]] = {alone: [], client: []}
 
         async def ask() -> None:
-            for _ in range(300):  # 1,200 spans: more than wait in the queue
-                began = time.perf_counter()
-                assert (await client.send("POST", "/forecast", asked)).body == expected
-                seconds.append(time.perf_counter() - began)
+            for _ in range(200):  # 800 spans: more than wait in the queue
+                for each, times in seconds.items():
+                    began = time.perf_counter()
+                    assert (await each.send("POST", "/forecast", asked)).body == expected
+                    times.append(time.perf_counter() - began)
 
         asyncio.run(ask())
         began = time.monotonic()
         client.app.state.server.close()
         assert time.monotonic() - began < 2.5
-    assert sorted(seconds)[150] < 0.05
-    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-    told = [line for line in lines if line["event"] != "request" and "serving" not in line["event"]]
-    assert len(told) == 1, told
+    assert statistics.median(seconds[client]) < 2 * statistics.median(seconds[alone]) + 0.002
+    (line,) = text.getvalue().splitlines()
+    assert json.loads(line)["level"] in ("WARNING", "ERROR")
 
 
 def test_without_the_variable_nothing_of_it_is_imported(bundles: Bundles) -> None:
