@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -101,8 +102,14 @@ def _assembled(frame: Arrays, names: Sequence[str]) -> pd.DatetimeIndex | pd.Ser
 
 def _within(stamps: pd.DatetimeIndex) -> bool:
     """Whether all are in years that a timestamp may be of, whatever their zone."""
-    low, high = (np.datetime64(f"{year}", stamps.unit).astype(np.int64) for year in (FIRST_YEAR + 1, LAST_YEAR))
-    return bool(((stamps.asi8 >= low) & (stamps.asi8 < high)).all())
+    low, high = _bounds(stamps.unit)
+    return not len(stamps) or bool(stamps.asi8.min() >= low and stamps.asi8.max() < high)
+
+
+@cache
+def _bounds(unit: Any) -> tuple[int, int]:
+    low, high = (int(np.datetime64(f"{year}", unit).astype(np.int64)) for year in (FIRST_YEAR + 1, LAST_YEAR))
+    return low, high
 
 
 _OFFSET = r":\d\d(?:\.\d+)?\s*(?:Z|[+-]\d\d(?::?\d\d)?)\s*$"

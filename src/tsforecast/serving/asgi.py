@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 import os
+import sys
 from collections.abc import Callable
 from functools import partial
 from math import ceil
@@ -90,6 +91,7 @@ class Server:
                 fix = "pip install 'tsforecast[otel]'"
                 raise ConfigError("telemetry needs a package", where=OTLP, got=error, fix=fix) from None
             self.telemetry = Telemetry(self.metrics)
+        sys.setswitchinterval(0.001)  # seconds that a thread may keep the event loop from answering others
         never_keep()
         gc.collect()
         gc.freeze()  # what is loaded stays: no collection walks it again
