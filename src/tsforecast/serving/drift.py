@@ -24,7 +24,9 @@ _RECENT = 200  # requests after which it is forgotten that rows came again as ot
 # again as others; errors worse than all that were usual, by a part of their reach.
 _OUTSIDE, _REVISED, _MISSED = (0.05, 0.25), (0.1, 0.5), (0.2, 0.6)
 _BEYOND = 0.15  # part of the reach of the windows of training that a window is beyond all of them; a third is to watch
-_LOOSE = 3  # times as much of the median beside others: what columns have to do with one another moves with the seasons
+# Times as much of covariates, there being many of them, and of the median beside others: what columns have to do with
+# one another moves with the seasons.
+_LOOSE = 3
 _FEW = 40  # windows: the fewer there are, the less is known of how far they reach
 _LEAST = np.array([*[0.1] * len(reference.LEVELS), 0.25, 0.05, 0.1])  # reach of what did not vary in training
 _TOLD = [f"{100 * level:g} % quantile" for level in reference.LEVELS] + ["population stability index", "share missing"]
@@ -131,6 +133,7 @@ class Monitor:
         below[:, [reference.PSI, reference.MISSING]] = np.nan  # an index, or a share missing, is never too small
         beyond = np.fmax(above, below) if whole else np.full(told.shape, np.nan)
         beyond[:, reference.BESIDE] /= _LOOSE
+        beyond[len(self.bundle.channels) :] /= _LOOSE
         outside = self._outside(raw, places)
         columns, reasons = {}, list[dict[str, Any]]()
         for j, name in enumerate(self.names):
