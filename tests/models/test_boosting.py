@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from tsforecast.errors import ConfigError, DataError
 from tsforecast.features.window import Lags
 from tsforecast.models import tree_json, trees
 from tsforecast.models.boosting import XGBoost
-from tsforecast.models.design import design
+from tsforecast.models.design import design, step_names, step_rows
 from tsforecast.models.linear import LinearForecaster, Ridge
 from tsforecast.models.trees import TreeForecaster
 from tsforecast.types import Dims, Encoded, Window
@@ -154,6 +155,153 @@ def test_boosting_on_ridge_is_boosting_its_residual() -> None:
     trees = xgb.train(options, xgb.QuantileDMatrix(rows, label=residual), 8)
     expected = ridge.predict(window)[:, 1, 0] + trees.predict(xgb.DMatrix(rows))
     np.testing.assert_allclose(fitted.predict(window)[:, 1, 0], expected, atol=1e-4)
+
+
+# --- one booster for all channels and steps ------------------------------------------------------------------------
+
+
+def test_a_row_of_a_shared_booster_is_what_its_names_say() -> None:
+    season, step, channel, b = 5, 2, 1, 7
+    e = replace(encoded(channels=2, past=1, known=1), window_features=(Lags((3,)),))
+    window = windows(e, 0, 300).window(slice(None))
+    z, past, known = window.target[b, :, channel], window.past[b, :, 0], window.known[b, :, 0]
+    last, row = z[-1], {}
+    for lag in range(2, L + 1):
+        row[f"lag {lag}"] = z[L - lag] - last
+    for n in (5, 10, 12):
+        row[f"mean of {n}"] = z[L - n :].mean() - last
+    row |= {"std of 12": z.std(), "own lag": z[L - 3], "wind lag 1": past[-1], "hour lag 1": known[L - 1]}
+    row |= {"channel": channel, "step": step + 1, "hour": known[L + step]}
+    for back in (1, 2):
+        row[f"season lag {back}"] = z[L + step - back * season] - last
+    row |= {"wind season lag 1": past[L + step - season], "hour season lag 1": known[L + step - season]}
+    dims = replace(e.dims(L, H, season), tabular=1)
+    covariates = {"past": [("wind", 0)], "known": [("hour", 0)], "static": []}
+    names = [name for name, _ in step_names(dims, covariates, ["own lag"])]
+    steps = np.broadcast_to(np.arange(H), (len(window.target), 2, H))
+    found = step_rows(window, steps, season).reshape(-1, 2, H, len(names))[b, channel, step]
+    assert sorted(names) == sorted(row)
+    np.testing.assert_allclose(found, [row[name] for name in names], atol=1e-6)
+
+
+def test_a_shared_booster_is_xgboosts_on_the_residual_of_a_ridge_that_knows_the_window_alone() -> None:
+    e, train, val, dims = problem(channels=2, past=1, known=2)
+    plain = {**PLAIN, "base": Ridge([0.1]), "params": {"base_score": 0.0}}
+    fitted = XGBoost(strategy="shared", rounds=6, **plain).fit(train, val, dims)
+    none, window = np.zeros((len(e.target), 0), np.float32), whole(train)
+    bare = replace(e, past=none, known=none)
+    ridge = Ridge([0.1]).fit(windows(bare, 0, 300), windows(bare, 300, 400), bare.dims(L, H, 1))
+    start = ridge.predict(windows(bare, 0, 300).window(slice(None))) - window.target[:, -1:]
+    label = train.label(slice(None)) - window.target[:, -1:]
+    rows = step_rows(window, np.broadcast_to(np.arange(H), (len(label), 2, H)), 1)
+    residual = (label - start).swapaxes(1, 2).reshape(-1)
+    options = {"max_depth": 4, "learning_rate": 0.1, "seed": 1, "base_score": 0.0}
+    expected = xgb.train(options, xgb.QuantileDMatrix(rows, label=residual), 6).predict(xgb.DMatrix(rows))
+    trees = expected.reshape(len(label), 2, H).swapaxes(1, 2)
+    np.testing.assert_allclose(fitted.predict(window), window.target[:, -1:] + start + trees, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("channels", "series", "shared"), [(16, 1, False), (17, 1, True), (1, 16, False), (1, 17, True)]
+)
+def test_beyond_sixteen_series_and_channels_all_share_one_booster(channels: int, series: int, shared: bool) -> None:
+    e = encoded(rows=40 * series, channels=channels)
+    e = replace(e, offsets=np.arange(series + 1) * 40, static=np.zeros((series, 0), np.float32))
+    fitted = XGBoost(rounds=1, patience=None).fit(panel(e), panel(e), e.dims(L, H, 1))
+    assert len(fitted.boosters) == (1 if shared else channels * H)
+
+
+def test_beyond_five_hundred_boosters_one_is_shared() -> None:
+    e = encoded(rows=150, channels=5)
+    wide = windows(e, 0, 150, horizon=101)
+    assert len(XGBoost(rounds=1, patience=None).fit(wide, wide, e.dims(L, 101, 1)).boosters) == 1
+
+
+def test_a_shared_booster_reads_no_more_rows_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    matrix = xgb.QuantileDMatrix
+    monkeypatch.setattr(xgb, "QuantileDMatrix", lambda rows, **k: [read.append(len(rows)), matrix(rows, **k)][1])
+    _, train, val, dims = problem(channels=3)
+    counts = []
+    for rows in (100, 1000, 10**6):
+        read.clear()
+        first = XGBoost(strategy="shared", rounds=2, rows=rows).fit(train, val, dims)
+        counts.append(read[-2])
+        again = XGBoost(strategy="shared", rounds=2, rows=rows).fit(train, val, dims)
+        np.testing.assert_array_equal(first.predict(whole(val)), again.predict(whole(val)))
+    assert counts == [99, 855, len(train) * 3 * H]  # 33 windows of 3 channels, 285 of one step each, all there is
+
+
+def test_a_direct_fit_that_would_take_long_says_so_before_it_begins(caplog: pytest.LogCaptureFixture) -> None:
+    _, train, val, dims = problem(channels=2)
+    with pytest.raises(InterruptedError):
+        XGBoost(strategy="direct", rounds=10**6).fit(train, val, dims, on=interrupt)
+    (told,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert told.startswith("8 boosters of 285 rows and 12 columns may take up to 1")
+    assert told.endswith("model.strategy=shared takes less")
+    caplog.clear()
+    XGBoost(rounds=2).fit(train, val, dims)
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+
+
+def interrupt(step: int, loss: float) -> None:
+    raise InterruptedError
+
+
+def panel(e: Encoded) -> Windows:
+    """All windows of all series."""
+    return Windows.over(e, lookback=L, horizon=H, begin=e.offsets[:-1], end=e.offsets[1:])
+
+
+# --- objectives ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def parts() -> tuple[Windows, Windows, Windows, Dims]:
+    """Parts that sell now and then, each at a rate of its own that doubles on every fourth day."""
+    rng, n, t = np.random.default_rng(4), 40, 160
+    rate = rng.uniform(0.05, 2.0, (n, 1)) * np.where(np.arange(t) % 4 == 0, 2.0, 0.5)
+    y = rng.poisson(rate).astype(np.float32).reshape(-1, 1)
+    none = np.zeros((n * t, 0), np.float32)
+    e = Encoded(np.arange(n + 1) * t, y, none, none, np.zeros((n, 0), np.float32))
+    ends = [e.offsets[:-1] + rows for rows in (0, 100, 120, 160)]
+    train, val, test = (Windows.over(e, lookback=L, horizon=H, begin=a, end=b) for a, b in pairwise(ends))
+    return train, val, test, e.dims(L, H, 4)
+
+
+@pytest.mark.parametrize("objective", ["tweedie", "poisson"])
+@pytest.mark.parametrize("strategy", ["direct", "shared"])
+def test_intermittent_demand_is_forecast_without_bias_never_below_zero(
+    parts: tuple[Windows, Windows, Windows, Dims], objective: str, strategy: str
+) -> None:
+    train, val, test, dims = parts
+    fitted = XGBoost(strategy=strategy, objective=objective, base=Ridge()).fit(train, val, dims)
+    again = TreeForecaster(H, 1, season=fitted.season, floor=fitted.floor).restore(fitted.state())
+    forecast, label = again.predict(whole(test)), test.label(slice(None))
+    assert forecast.min() >= 0
+    assert abs(forecast.sum() / label.sum() - 1) < 0.06
+    level = whole(test).target.mean(axis=1, keepdims=True)
+    assert np.mean((forecast - label) ** 2) < 0.85 * np.mean((level - label) ** 2)
+
+
+def test_absolute_error_forecasts_the_median_of_skewed_targets_and_squared_error_their_mean(
+    parts: tuple[Windows, Windows, Windows, Dims],
+) -> None:
+    train, val, test, dims = parts
+    label, error = test.label(slice(None)), {}
+    for objective in ("squarederror", "absoluteerror", "quantile"):  # which is the median without levels
+        forecast = XGBoost(objective=objective).fit(train, val, dims).predict(whole(test))
+        error[objective] = np.mean(np.abs(forecast - label)), np.mean((forecast - label) ** 2)
+    for objective in ("absoluteerror", "quantile"):
+        assert error[objective][0] < error["squarederror"][0]
+        assert error[objective][1] > error["squarederror"][1]
+
+
+@pytest.mark.parametrize("objective", ["tweedie", "poisson"])
+def test_a_target_below_zero_is_refused_by_what_counts_from_zero(objective: str) -> None:
+    _, train, val, dims = problem(channels=1)
+    with refused(ConfigError, where="model.objective", got=has(objective, "-"), fix=has("scaler=none")):
+        XGBoost(objective=objective).fit(train, val, dims)
 
 
 # --- early stopping, quantiles, categories -------------------------------------------------------------------------
