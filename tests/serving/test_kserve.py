@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import orjson
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tests.serving.conftest import SHAPES, Client, frame, request, trained
 from tests.serving.document import Document
+from tests.serving.test_document import places
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.data.schema import Schema
 
@@ -177,6 +181,30 @@ def test_what_cannot_be_meant_is_refused_and_says_where(
     document.check("POST", PATH, found.status, found.headers, found.body)
     if status == 400:
         assert found.json["where"].split(".")[0] in where, found.json
+
+
+ODD = st.sampled_from([
+    None, True, 0, 1.5, -1, 2**63, 1e300, "", "2024-01-01T00:00:00+25:00", "0001-01-01", "2024-W01-1", [], {}, [1],
+    [None], [[1, 2]], [[None, None]], [[]], ["x"], {"x": 1}, 0.5, [0.1, 0.1], "S", "year",
+]).map(deepcopy)  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_wherever_a_request_is_changed_it_is_answered_as_the_document_says(
+    client: Client, bundles: Bundles, data: st.DataObject
+) -> None:
+    document, body = Document(client("GET", "/openapi.json").json), as_kserve(bundles("wide"), quantiles=[0.1])
+    for _ in range(data.draw(st.integers(1, 2))):
+        *way, last = data.draw(st.sampled_from([at for at in places(body) if at]))
+        holder: Any = body
+        for key in way:
+            holder = holder[key]
+        holder[last] = data.draw(ODD)
+    found = client("POST", PATH, body)
+    document.check("POST", PATH, found.status, found.headers, found.body)
+    assert found.status in (200, 400, 404, 422)
+    assert found.status != 200 or document.permits(PATH, "application/json", body)
 
 
 def test_series_that_are_not_those_of_the_bundle_are_refused(shops: Bundle, bundles: Bundles, serve: Serve) -> None:

@@ -50,7 +50,8 @@ def shelved() -> dict[str, str]:
 
 def exactly() -> str:
     """What TSFORECAST_BUNDLES says, as lines, with what each name stands for at this moment; a BundleError of none."""
-    return "\n".join(f"{name}={Registry().exact(newest(where))}" for name, where in shelved().items())
+    exact = {name: Registry().exact(newest(where)) for name, where in shelved().items()}
+    return "\n".join(f"{name}={Path(it).resolve() if Path(it).exists() else it}" for name, it in exact.items())
 
 
 def asked() -> str | None:
