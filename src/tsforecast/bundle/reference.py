@@ -150,25 +150,14 @@ def check(bundle: Bundle) -> None:
     found, x, c = bundle.reference, len(names(bundle)), len(bundle.channels)
     if not found:
         return
-    h, s, n = bundle.dims.horizon, len(found["sizes"]), (1, len(bundle.features.ids))
-    shapes: dict[str, list[tuple[int, ...]]] = {
-        "edges": [(x, 9)],
-        "shares": [(x, 10)],
-        "usual": [(3, s, x, BESIDE + 1)],
-        "rows": [()],
-        "windows": [(s,)],
-    }
-    shapes |= {name: [(each, x) for each in n] for name in ("center", "scale")}
-    shapes |= {name: [(x, _BESIDE)] for name in ("others", "weights")}
+    h, s, n, i = bundle.dims.horizon, len(found["sizes"]), len(bundle.features.ids), len(bundle.intervals)
+    shapes: dict[str, tuple[int, ...]] = {"rows": (), "windows": (s,), "usual": (3, s, x, BESIDE + 1)}
+    shapes |= {"edges": (x, 9), "shares": (x, 10), "others": (x, _BESIDE), "weights": (x, _BESIDE)}
+    shapes |= {name: (1 if len(found[name]) == 1 else n, x) for name in ("center", "scale")}
     if "mae" in found:
-        shapes |= {
-            "mae": [(min(4, h), c)],
-            "mase": [(3,)],
-            "covered": [(len(bundle.intervals), 3)],
-            "mase.scale": [(each, c) for each in n],
-        }
-        shapes["coverage"] = [(len(bundle.intervals), h)]
-    if wrong := [name for name, allowed in shapes.items() if found[name].shape not in allowed]:
+        shapes |= {"mae": (min(4, h), c), "mase": (3,), "covered": (i, 3), "coverage": (i, h)}
+        shapes["mase.scale"] = (1 if len(found["mase.scale"]) == 1 else n, c)
+    if wrong := [name for name, shape in shapes.items() if found[name].shape != shape]:
         raise ValueError(f"the reference has other shapes: {', '.join(wrong)}")
     if not 1 <= int(found["rows"]) <= 2**20 or int(found["sizes"][0]) != 1 or set(found["others"].flat) - {*range(x)}:
         raise ValueError("the reference has windows of no size, or columns that are not there")
