@@ -247,3 +247,24 @@ def test_a_series_too_short_for_any_interval_is_told_so_before_the_fit() -> None
     with refused(DataError, where="calibration"):
         tsf.train("model=ridge", "lookback=12", "horizon=6", "feature=[]", data=short)
     assert tsf.train("model=ridge", "lookback=12", "horizon=6", "feature=[]", "quantiles=[]", data=short).scores.size
+
+
+@pytest.mark.parametrize("refit", ["none", "all"])
+def test_a_bundle_knows_how_far_the_scored_forecasts_were_off_and_how_its_own_rows_are_spread(
+    frame: pd.DataFrame, tmp_path: Path, refit: str
+) -> None:
+    own = ("model=ridge", f"refit={refit}", "quantiles=[0.1,0.5,0.9]")
+    first, again = (run_experiment(small(frame, *own)) for _ in range(2))
+    assert first.experiment.prepare().dims.season == 24
+    known, scores = first.bundle.reference, first.parts["test"].scores["ridge"]
+    assert known["mae"].mean() == pytest.approx(first.metrics["test/mae_raw"], rel=1e-5), "four steps are four quarters"
+    np.testing.assert_allclose(known["coverage"][0], scores.by_step()["coverage-80"], rtol=1e-6)
+    assert known["mase"][0] <= first.metrics["test/mase"] <= known["mase"][2]
+    assert known["covered"][0, 0] <= first.metrics["test/coverage-80"] <= known["covered"][0, 2]
+    rows = frame["load"] if refit == "all" else first.data.rows("train").target[:, 0]
+    assert known["center"][0, 0] == pytest.approx(rows.mean(), rel=1e-4, abs=1e-6)
+    assert known["scale"][0, 0] == pytest.approx(np.std(rows), rel=1e-4)
+    assert [*known] == [*again.bundle.reference]
+    saved = first.bundle.save(tmp_path / "bundle")
+    for name, each in again.bundle.reference.items():
+        np.testing.assert_array_equal(each, saved.reference[name], err_msg=name)
