@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -43,19 +42,17 @@ class Bell:
     folder: str | None = field(default_factory=lambda: os.environ.get("PROMETHEUS_MULTIPROC_DIR"))
 
     def __post_init__(self) -> None:
-        flags, place = os.O_RDWR | os.O_APPEND | os.O_CREAT, Path(self.folder or tempfile.mkdtemp(), "rings")
-        self._file = os.open(place, flags, 0o600)
-        self._heard = os.lseek(self._file, 0, os.SEEK_END)
-        if not self.folder:
-            shutil.rmtree(place.parent)  # open still, and nobody else's
+        named = self.folder and Path(self.folder, "rings")
+        self._file = named.open("a+b", 0) if named else tempfile.TemporaryFile("a+b", 0)  # noqa: SIM115 (for ever)
+        self._heard = self._file.seek(0, os.SEEK_END)
 
     def ring(self, what: Ring) -> None:
         """Tell all; a line is written as a whole, whoever else writes."""
-        os.write(self._file, orjson.dumps(asdict(what)) + b"\n")
+        self._file.write(orjson.dumps(asdict(what)) + b"\n")
 
     def rings(self) -> list[Ring]:
         """What this process has not heard yet."""
-        text = os.pread(self._file, 2**16, self._heard)
+        text = os.pread(self._file.fileno(), 2**16, self._heard)
         whole = text[: text.rfind(b"\n") + 1]
         self._heard += len(whole)
         return [ring for line in whole.splitlines() if (ring := Ring(**orjson.loads(line))).done != os.getpid()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import tempfile
 import threading
 import time
 from collections import defaultdict, deque
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _SECONDS, _BYTES = 600, 2**26  # what is written at once: a kill loses no more of it
-_WAITING = 2**22  # rows that wait to be looked at; what comes beyond them is left out
+_WAITING = 2**12  # requests that wait, for a second, to be looked at; beyond them the first are left out
 _Of = tuple[str, str, tuple[str, ...]]  # model, version, and the columns that tell rows apart
 Write = Callable[[Request, Prediction], bytes]
 _OURS, _BEGUN = "*/*T*Z-*-*.parquet", "*/.*T*Z-*-*.part"
@@ -54,14 +55,12 @@ class Recorder:
         self.folder, self.most = folder, int(most * 2**20)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            (probe := folder / f".{os.getpid()}").touch()
-            probe.unlink()
+            tempfile.TemporaryFile(dir=folder).close()
         except OSError as error:
-            raise ConfigError(
-                "requests cannot be kept there", where=REQUEST_LOG, got=error, allowed="a folder"
-            ) from None
-        self._new: deque[tuple[Live, Panel]] = deque()
-        self._waiting, self._lock = 0, threading.Lock()
+            what = "requests cannot be kept there"
+            raise ConfigError(what, where=REQUEST_LOG, got=error, allowed="a folder that may be written to") from None
+        self._new: deque[tuple[Live, Panel]] = deque(maxlen=_WAITING)
+        self._lock = threading.Lock()
         self._clear()
 
     def _clear(self) -> None:
@@ -74,9 +73,7 @@ class Recorder:
 
         def written(request: Request, found: Prediction) -> bytes:
             answer = write(request, found)
-            if self._waiting < _WAITING:
-                self._waiting += len(request.panel.time)
-                self._new.append((live, request.panel))
+            self._new.append((live, request.panel))
             return answer
 
         return written
@@ -86,11 +83,10 @@ class Recorder:
         if not self._lock.acquire(blocking=now):
             return
         try:
-            if self._waiting >= _WAITING:
+            if len(self._new) == _WAITING:
                 log.warning("requests come faster than they can be kept: some are left out of %s", self.folder)
             while self._new:
                 self._take(*self._new.popleft())
-            self._waiting = 0
             due = self._bytes > min(_BYTES, self.most / 4) or time.monotonic() - self._since > _SECONDS
             if self._bytes and (now or due):
                 self._write()
