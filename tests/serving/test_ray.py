@@ -183,7 +183,10 @@ def test_another_bundle_is_taken_while_requests_are_answered_and_each_by_one_of_
     assert answers == right
 
 
-def test_a_replica_that_is_killed_loses_no_request(served: Served, bundles: Bundles) -> None:
+def test_a_replica_that_is_killed_loses_no_request_and_the_next_needs_no_bundle_on_disk(
+    served: Served, bundles: Bundles
+) -> None:
+    away = served.link.rename(served.link.with_name("away"))
     replicas = [
         each for each in psutil.process_iter(["cmdline"]) if "ServeReplica:shop:Model" in str(each.info["cmdline"])
     ]
@@ -195,6 +198,7 @@ def test_a_replica_that_is_killed_loses_no_request(served: Served, bundles: Bund
             os.kill(pid, signal.SIGKILL)
         assert {each.result() for each in answers} == {(200, "application/json", forecast(served.beside, asked))}
     assert len(mine) == 1
+    away.rename(served.link)
 
 
 def test_what_asks_for_more_processors_than_there_are_is_refused_at_once(

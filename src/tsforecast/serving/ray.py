@@ -140,9 +140,9 @@ def check_room(deployments: Mapping[str, Any], nodes: Sequence[Mapping[str, floa
     asked += [("the deployments together", name, amount, there[name]) for name, amount in together.items()]
     for where, resource, amount, most in asked:
         if amount > most:
-            what, fix = "this asks for more than there is, and would wait for ever", "num_cpus=0.5, or wait=600 seconds"
-            got, allowed = f"{amount:g} {resource}", f"{most:g} {resource}"
-            raise ConfigError(what, where=where, got=got, allowed=allowed, fix=f"{fix} where the cluster grows")
+            what, got, allowed = "this asks for more than there is", f"{amount:g} {resource}", f"{most:g} {resource}"
+            fix = "num_cpus=0.5, fewer replicas; where the cluster grows: wait=600"
+            raise ConfigError(what, where=where, got=got, allowed=allowed, fix=fix)
 
 
 def _weight(asked: list[Asked]) -> int:
