@@ -247,6 +247,34 @@ print([name for name in sys.modules if name.startswith(heavy)])
     assert done.stdout.strip() == "[]"
 
 
+def test_counters_that_cannot_be_told_once_are_told_the_next_time(
+    bundles: Bundles,
+    serve: Serve,
+    collector: Collector,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    server = serve(bundles("wide")).app.state.server
+    logging.getLogger("opentelemetry").addHandler(caplog.handler)
+    with monkeypatch.context() as broken:
+        broken.setattr(server.metrics, "collect", lambda: 1 / 0)
+        server.telemetry.reader.send()
+    logging.getLogger("opentelemetry").removeHandler(caplog.handler)
+    assert collector.metrics == {}
+    assert [record.getMessage() for record in caplog.records][-1] == "the counters were not sent"
+    server.close()
+    assert "tsforecast_model" in collector.metrics
+
+
+@pytest.mark.parametrize("asked", ["1 min", "0", "nan"])
+def test_an_interval_that_is_no_time_is_refused_at_the_start(
+    bundles: Bundles, serve: Serve, collector: Collector, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", asked)
+    with refused(ConfigError, where="OTEL_METRIC_EXPORT_INTERVAL", got=asked, allowed="milliseconds"):
+        serve(bundles("wide"))
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("ENDPOINT", "localhost:4318"), ("ENDPOINT", "grpc://ada:secret@there"), ("PROTOCOL", "grpc")],

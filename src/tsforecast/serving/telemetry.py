@@ -7,9 +7,9 @@ import os
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable
+from itertools import pairwise
 from threading import Event, Thread
-from typing import Any
+from typing import Any, cast
 
 from opentelemetry import context, propagate, trace
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
@@ -32,6 +32,7 @@ from tsforecast.serving.routes import Place
 from tsforecast.serving.settings import OTLP
 
 _LEAVE = 2.0  # seconds that a server which stops waits for the collector
+_INTERVAL = "OTEL_METRIC_EXPORT_INTERVAL"
 _METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH")  # any other word is one of a caller's
 
 
@@ -142,7 +143,12 @@ class _Counted(Thread):
     def __init__(self, metrics: Metrics, resource: Resource) -> None:
         super().__init__(name="telemetry", daemon=True)
         self.metrics, self.resource, self.began, self.stop = metrics, resource, time.time_ns(), Event()
-        self.seconds = float(os.environ.get("OTEL_METRIC_EXPORT_INTERVAL", 60_000)) / 1000
+        try:
+            self.seconds = float(asked := os.environ.get(_INTERVAL, "60000")) / 1000
+            if not 0 < self.seconds < 1e6:
+                raise ValueError
+        except ValueError:
+            raise ConfigError("this is no time", where=_INTERVAL, got=asked, allowed="milliseconds") from None
         self.exporter = OTLPMetricExporter()
         self.start()
 
@@ -158,38 +164,36 @@ class _Counted(Thread):
         self.join()
 
     def send(self) -> None:
-        """All counters, as they are."""
-        families = [*self.metrics.registry.collect(), *self.metrics.collect()]
-        told = [export.Metric(each.name, each.documentation, each.unit, self._data(each)) for each in families]
-        scope = export.ScopeMetrics(InstrumentationScope("tsforecast", tsforecast.__version__), told, "")
-        self.exporter.export(export.MetricsData([export.ResourceMetrics(self.resource, [scope], "")]))
+        """All counters, as they are; what goes wrong is told, and the next time may be better."""
+        try:
+            families = [*self.metrics.registry.collect(), *self.metrics.collect()]
+            told = [export.Metric(each.name, each.documentation, each.unit, self._data(each)) for each in families]
+            scope = export.ScopeMetrics(InstrumentationScope("tsforecast", tsforecast.__version__), told, "")
+            self.exporter.export(export.MetricsData([export.ResourceMetrics(self.resource, [scope], "")]))
+        except Exception:
+            logging.getLogger("opentelemetry").exception("the counters were not sent")
 
     def _data(self, family: Metric) -> Any:
         now, total = time.time_ns(), export.AggregationTemporality.CUMULATIVE
-        if family.type == "histogram":
-            return export.Histogram([*self._histograms(family, now)], total)
-        points = [
-            export.NumberDataPoint(sample.labels, self.began, now, sample.value)
-            for sample in family.samples
-            if not sample.name.endswith("_created")
-        ]
-        return export.Sum(points, total, True) if family.type == "counter" else export.Gauge(points)
+        samples = [each for each in family.samples if not each.name.endswith("_created")]
+        if family.type != "histogram":
+            points = [export.NumberDataPoint(each.labels, self.began, now, each.value) for each in samples]
+            return export.Sum(points, total, True) if family.type == "counter" else export.Gauge(points)
+        found: dict[tuple[tuple[str, str], ...], dict[str, float]] = defaultdict(
+            dict
+        )  # by labels: by bound, and the sum
+        for each in samples:
+            own = tuple(item for item in each.labels.items() if item[0] != "le")
+            found[own][each.labels.get("le", each.name.removeprefix(family.name))] = each.value
+        return export.Histogram([self._point(dict(own), values, now) for own, values in found.items()], total)
 
-    def _histograms(self, family: Metric, now: int) -> Iterable[export.HistogramDataPoint]:
-        found: dict[tuple[tuple[str, str], ...], dict[str, float]] = defaultdict(dict)
-        for sample in family.samples:
-            labels = dict(sample.labels)
-            bound = labels.pop("le", sample.name.removeprefix(family.name))
-            found[tuple(labels.items())][bound] = sample.value
-        for own, values in found.items():
-            total = values.pop("_sum")
-            bounds = [float(bound) for bound in values if bound not in ("_count", "_created")]
-            counts = [int(values[bound]) for bound in values if bound not in ("_count", "_created")]
-            each = [after - before for before, after in zip([0, *counts], counts, strict=False)]
-            unknown: Any = None  # smallest and largest
-            yield export.HistogramDataPoint(
-                dict(own), self.began, now, counts[-1], total, each, bounds[:-1], unknown, unknown
-            )
+    def _point(self, own: dict[str, str], values: dict[str, float], now: int) -> export.HistogramDataPoint:
+        """Prometheus counts what lies below each bound, OpenTelemetry what lies between two."""
+        below = {float(bound): int(count) for bound, count in values.items() if not bound.startswith("_")}
+        counts, unknown = [0, *below.values()], cast(float, None)  # smallest and largest
+        each, bounds = [after - before for before, after in pairwise(counts)], [*below][:-1]
+        ends = (self.began, now, counts[-1], values["_sum"])
+        return export.HistogramDataPoint(own, *ends, each, bounds, unknown, unknown)
 
 
 class _Seldom(logging.Filter):
