@@ -88,7 +88,7 @@ def test_the_arguments_of_python_are_checked_as_the_command_lines(frame: pd.Data
 
 
 def test_where_a_frame_has_its_time_in_the_index_the_fix_names_the_index(frame: pd.DataFrame) -> None:
-    for name, told in (("month", "there are month, load"), (None, "and an index without a name")):
+    for name, told in (("moment", "there are moment, load"), (None, "and an index without a name")):
         with refused(DataError, what=has("problem"), fix=has(told)):
             tsf.train("model=ridge", *SMALL, data=frame.set_index("date").rename_axis(name), target=["load"])
     with refused(DataError, what=has("problem"), fix=has("there are load")) as caught:
@@ -241,12 +241,15 @@ def test_a_short_series_has_intervals_from_earlier_cutoffs_that_see_no_later_row
     np.testing.assert_array_equal(tsf.train(*own, data=poisoned).bundle.offsets, run.bundle.offsets)
 
 
-def test_a_series_too_short_for_any_interval_is_told_so_before_the_fit() -> None:
-    time = pd.date_range("2020-01-01", periods=31, freq="MS")
-    short = pd.DataFrame({"date": time, "load": np.random.default_rng(3).standard_normal(31)})
-    with refused(DataError, where="calibration"):
-        tsf.train("model=ridge", "lookback=12", "horizon=6", "feature=[]", data=short)
-    assert tsf.train("model=ridge", "lookback=12", "horizon=6", "feature=[]", "quantiles=[]", data=short).scores.size
+def test_a_series_too_short_for_some_interval_has_the_others_and_is_told_so(caplog: pytest.LogCaptureFixture) -> None:
+    time = pd.date_range("2020-01-01", periods=40, freq="MS")
+    short = pd.DataFrame({"date": time, "load": np.random.default_rng(3).standard_normal(40)})
+    own = ("model=ridge", "feature=[]", "horizon=2")
+    some = tsf.train(*own, "lookback=10", data=short[:28]).bundle
+    assert [*some.intervals] == ["80"]
+    assert "too few rows for all quantiles: 14 errors, and the outermost needs 19" in caplog.text
+    none = tsf.train(*own, "lookback=12", data=short[:20]).bundle
+    assert none.forecast(short[:20]).quantiles is None
 
 
 @pytest.mark.parametrize("refit", ["none", "all"])

@@ -63,7 +63,9 @@ def _carried_out(job: Job) -> Backtest | None:
     if first.refit == "all" and len(planned) > 1 and score.startswith(("r2", "coverage", "windows", "mase_skipped")):
         what, allowed = "the bundle is that of the model with the lowest objective", "an error, a loss or a width"
         raise ConfigError(what, where="objective", got=cfg.objective, allowed=allowed, fix="objective=backtest/mae")
-    loaded, cutoffs = plan(first, folds, first.source.load())
+    first, loaded = first.reading()
+    planned = {name: each.reading(loaded)[0] for name, each in planned.items()}
+    loaded, cutoffs = plan(first, folds, loaded)
     if out is not None or dry:
         title = f"{loaded.name}: {len(cutoffs)} folds, {folds.train or 'all'} train rows, refit {folds.refit}"
         show(diagram(loaded.panel, cutoffs, folds.gap, title))

@@ -11,7 +11,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from tsforecast.config.command import command
 from tsforecast.config.job import log_to, show
-from tsforecast.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +42,6 @@ def main(cfg: DictConfig) -> None:
         f"dataset={'long' if 'id' in found else 'wide'}",
         *(f"dataset.{key}={_word(value)}" for key, value in found.items()),
     ]
-    words += sizes(panel, words)
     added = len(panel.time) - len(frame.drop_duplicates([*source.stamp_columns, *source.key]))
     filled = f", {added} of them added by gaps=fill" if added else ""
     left = ", ".join(source.unread(frame.columns))
@@ -79,21 +77,6 @@ def columns(frame: pd.DataFrame, found: dict[str, Any]) -> str:
         rows.append((str(name), roles.get(name, other), kind, f"{sample}", f"{gone:,} missing" if gone else ""))
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     return "\n".join("  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
-
-
-def sizes(panel: Any, words: list[str]) -> list[str]:
-    """`lookback=...` and `horizon=...` that fit, where those of `train` do not fit into the rows."""
-    from tsforecast.config.compose import build, compose
-    from tsforecast.data.splits import Split
-
-    cfg = compose("train", words)[0]
-    split = build(cfg.split)
-    try:
-        split(panel, cfg.lookback, cfg.horizon)
-    except DataError:
-        if isinstance(split, Split):
-            return split.borders(panel, cfg.lookback, cfg.horizon).fitting(panel).split()
-    return []
 
 
 def _time(frame: pd.DataFrame, given: dict[str, Any]) -> str | list[str]:

@@ -14,9 +14,10 @@ from tsforecast.bundle import golden, reference
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.bundle.provenance import provenance
 from tsforecast.data.panel import seasonality
+from tsforecast.data.sizes import AUTO, sizes
 from tsforecast.data.sources import Loaded, Source
 from tsforecast.data.splits import Borders
-from tsforecast.errors import ConfigError, DataError, count, one_of
+from tsforecast.errors import ConfigError, count, one_of
 from tsforecast.features.base import FeatureSet
 from tsforecast.models.base import Estimator
 from tsforecast.models.naive import SeasonalNaiveForecaster
@@ -74,7 +75,7 @@ class Experiment:
     baselines
         Scored beside the model on the test windows, by name.
     lookback, horizon, stride
-        Rows a forecast sees, rows ahead, rows between two test origins.
+        Rows a forecast sees, rows ahead, rows between two test origins; the first two may be `auto`, see `reading`.
     season
         Rows of one season; None: that of the frequency.
     quantiles
@@ -101,8 +102,8 @@ class Experiment:
     split: Split
     model: Any
     trainer: Callable[..., Any]
-    lookback: int
-    horizon: int
+    lookback: Any
+    horizon: Any
     features: FeatureSet = field(default_factory=FeatureSet)
     calibration: Calibration = field(default_factory=NoCalibration)
     baselines: Mapping[str, Estimator] = field(default_factory=dict)
@@ -121,8 +122,9 @@ class Experiment:
     parents: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("lookback", "horizon", "stride", *["season"] * (self.season is not None)):
-            count(name, getattr(self, name))
+        for name in ("lookback", "horizon", "stride", "season"):
+            if getattr(self, name) != (None if name == "season" else AUTO):
+                count(name, getattr(self, name))
         if not 0 <= self.seed < 2**32:
             raise ConfigError("a seed is a whole number", where="seed", got=self.seed, allowed="0 to 2**32 - 1")
         one_of("refit", self.refit, ("none", "all"))
@@ -137,6 +139,12 @@ class Experiment:
     def learned(self) -> bool:
         """Whether the model learns the quantiles; else calibration places them."""
         return bool(getattr(self.model, "learns_quantiles", False))
+
+    def reading(self, loaded: Loaded | None = None) -> tuple[Experiment, Loaded]:
+        """What the source gives, and the experiment with the sizes that it leaves to the data."""
+        loaded = loaded or self.source.load()
+        back, ahead = sizes(loaded.panel, self.split, self.lookback, self.horizon, self.season)
+        return replace(self, lookback=back, horizon=ahead), loaded
 
     def prepare(self, loaded: Loaded | None = None, *, like: Prepared | None = None) -> Prepared:
         """Read, split, fit the features on the train rows, encode, and check all that can be before a fit.
@@ -154,16 +162,26 @@ class Experiment:
             Data, split, features, model and calibration do not fit together.
         """
         began = time.perf_counter()
+        if like is None and AUTO in (self.lookback, self.horizon):
+            own, loaded = self.reading(loaded)
+            return own.prepare(loaded)
         data = self._encoded(loaded or self.source.load()) if like is None else like
         dims = replace(data.dims, quantiles=self.quantiles if self.learned else ())
         data = replace(data, dims=dims, stride=self.stride).at_most(getattr(self.model, "most", None))
         check_covariates(self.model, data.encoded, label=self.label, unused=self.unused_covariates)
         self.calibration.check(self.quantiles, learned=self.learned)
-        self._check_calibration(data)
+        if data.borders.calibration:
+            check_observed(data.windows("cal").observed)
+        elif needed := self.calibration.needed(self.quantiles):
+            rows = data.panel.rows(data.borders.begin, data.borders.val_end)
+            found = len(rows) * len(cutoffs(rows, data.dims.lookback, data.dims.horizon)) * data.dims.horizon
+            log.info("few rows: intervals come from the errors at earlier cutoffs, not from calibration rows")
+            if found < needed:
+                log.warning("too few rows for all quantiles: %d errors, and the outermost needs %d", found, needed)
         for part in PARTS:
             check_labels(data.windows(part))
         if like is None:
-            golden.rehearse(data.bundle(SeasonalNaiveForecaster(1, self.horizon)), data.rows("train"))
+            golden.rehearse(data.bundle(SeasonalNaiveForecaster(1, data.dims.horizon)), data.rows("train"))
         return replace(data, seconds=time.perf_counter() - began)
 
     def _encoded(self, loaded: Loaded) -> Prepared:
@@ -176,19 +194,6 @@ class Experiment:
         apart = replace(data, borders=replace(borders, calibration=self.calibration.fraction if self.quantiles else 0))
         # too short for calibration rows of its own: all validation rows choose, and errors come from earlier cutoffs
         return apart if len(apart.windows("cal")) >= self.calibration.needed(self.quantiles) else data
-
-    def _check_calibration(self, data: Prepared) -> None:
-        if data.borders.calibration:
-            check_observed(data.windows("cal").observed)
-        if data.borders.calibration or not (needed := self.calibration.needed(self.quantiles)):
-            return
-        rows = data.panel.rows(data.borders.begin, data.borders.val_end)
-        found = len(rows) * len(cutoffs(rows, self.lookback, self.horizon)) * self.horizon
-        if found < needed:
-            what, got, allowed = "too few rows for these quantiles", f"{found} errors", f"{needed} or more"
-            fix = "more rows, a shorter lookback or horizon, quantiles nearer to 0.5, or calibration=none quantiles=[]"
-            raise DataError(what, where="calibration", got=got, allowed=allowed, fix=fix)
-        log.info("few rows: intervals come from the errors at earlier cutoffs, not from calibration rows")
 
     def errors(self, data: Prepared, bundle: Bundle, chosen: Mapping[str, Any], *parts: str) -> Errors | None:
         """Out of sample: of the bundle on `parts`, or of earlier cutoffs; None where no interval needs them."""

@@ -47,7 +47,8 @@ def prepared(job: Job) -> tuple[Experiment, Prepared]:
     planned = experiment(job)
     for name in listed(job.cfg.objective):
         check_objective(name, planned.quantiles)
-    data = planned.prepare()
+    planned, loaded = planned.reading()
+    data = planned.prepare(loaded)
     if job.resumed and job.out:
         check_unchanged(job.out, {**planned.origin, "data": data.record})
     return planned, data

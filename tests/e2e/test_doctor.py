@@ -234,11 +234,11 @@ def test_a_channel_that_does_not_move_before_the_test_rows_is_known(cli: Cli) ->
 
 
 def test_short_series_are_named_with_what_to_drop_them_would_do(cli: Cli) -> None:
-    found = told(PANEL, "lookback=48")
+    found = told(PANEL, "lookback=48", "horizon=24")
     assert "tiny has" in texts(found, "plan", "fix")
     assert "split.short=drop" in texts(found, "plan", "fix")
     assert "1 of 3 series are too short and left out: tiny" in texts(found, "log")
-    kept = told(PANEL, "lookback=48", "split.short=drop")
+    kept = told(PANEL, "lookback=48", "horizon=24", "split.short=drop")
     assert not texts(kept, "plan", "fix")
     assert windows(found)["train"] == windows(kept)["train"] == 2 * (420 - 48 - 24 + 1)
 
@@ -267,14 +267,14 @@ def test_covariates_that_the_model_cannot_use_and_columns_that_nobody_reads_are_
     assert "temp" in texts(refused, "plan", "fix")
     assert "dataset.past=[]" in texts(refused, "plan", "fix")
     assert windows(refused) == windows(found)
-    short = told(PANEL, "lookback=48", "dataset.known=[promo]", "model=patchtst")
+    short = told(PANEL, "lookback=48", "horizon=24", "dataset.known=[promo]", "model=patchtst")
     assert "tiny has" in texts(short, "plan", "fix")  # and what is behind it, which is to fix all the same
     assert "promo" in texts(short, "plan", "fix")
 
 
-def test_too_few_windows_for_the_quantiles_are_to_fix(cli: Cli) -> None:
+def test_too_few_windows_for_the_quantiles_are_known(cli: Cli) -> None:
     found = told(wide().head(100), "lookback=24", "horizon=8", "quantiles=[0.001]")
-    assert "too few rows for these quantiles" in texts(found, "plan", "fix")
+    assert "too few rows for all quantiles" in texts(found, "log")
     assert windows(found)["test"] == 20 - 8 + 1
     assert "few" in texts(found, "test")
 

@@ -63,7 +63,7 @@ def test_a_storage_that_fails_on_the_way_is_told(tune: Tune, capsys: pytest.Capt
     [
         (["lookback=range(10,300)"], "the space of lookback"),
         (["hydra.sweeper.direction=maximize"], "maximize"),
-        (["horizon=7"], "horizon: 7, was 24"),
+        (["horizon=7"], "horizon: 7, was auto"),
     ],
 )
 def test_a_study_of_something_else_is_not_gone_on_with(

@@ -20,7 +20,6 @@ from tsforecast.experiment import Experiment
 from tsforecast.models.base import Estimator
 from tsforecast.models.naive import SeasonalNaive
 from tsforecast.train import listed as listed_names
-from tsforecast.training.calibrate import NoCalibration
 from tsforecast.training.prepare import Prepared
 from tsforecast.training.results import check_objective
 
@@ -70,7 +69,6 @@ def _prepared(found: Findings, plan: Experiment, loaded: Loaded) -> Prepared | N
         {},
         {"split": replace(split, short="drop") if hasattr(split, "short") else split},
         {"unused_covariates": "ignore"},
-        {"calibration": NoCalibration(), "quantiles": ()},
     ]
     for mended in looser:
         plan = replace(plan, **mended)

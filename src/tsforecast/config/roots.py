@@ -49,8 +49,8 @@ class TrainConfig:
     publish: Any = MISSING
     paths: Paths = MISSING
     name: str | None = MISSING
-    lookback: int = MISSING
-    horizon: int = MISSING
+    lookback: Any = MISSING
+    horizon: Any = MISSING
     season: int | None = MISSING
     quantiles: list[float] = MISSING
     refit: str = MISSING

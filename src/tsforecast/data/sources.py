@@ -17,6 +17,7 @@ from tsforecast.data.columns import Problems
 from tsforecast.data.frames import to_panel
 from tsforecast.data.panel import Panel
 from tsforecast.data.places import Table, download, frame_digest, read_query, read_table
+from tsforecast.data.roles import named
 from tsforecast.data.schema import READING, Schema
 from tsforecast.errors import ConfigError, DataError
 
@@ -98,8 +99,9 @@ class FrameSource:
     def load(self, *, for_training: bool = True) -> Loaded:
         """See `Source`."""
         frame, static = as_frame(self.frame), None if self.static is None else as_frame(self.static)
-        panel = to_panel(frame, self.schema, Problems("the frame"), static=static, for_training=for_training)
-        return Loaded(panel, self.schema, self.name, frame_digest(frame), "memory")
+        schema = named(self.schema, [*frame.columns, *(name for name in frame.index.names if name)])
+        panel = to_panel(frame, schema, Problems("the frame"), static=static, for_training=for_training)
+        return Loaded(panel, schema, self.name, frame_digest(frame), "memory")
 
     def reading(self, schema: Schema) -> FrameSource:
         """See `Source`."""
@@ -145,8 +147,10 @@ class Stored(Schema, ABC):
 
     def load(self, *, for_training: bool = True) -> Loaded:
         """See `Source`."""
-        static = read_frame(self.static_path, self) if self.static_path else None
         table = self.read()
+        if (own := named(self, table.frame.columns)) is not self:
+            return own.load(for_training=for_training)  # read again, ids as text
+        static = read_frame(self.static_path, self) if self.static_path else None
         panel = to_panel(table.frame, self, Problems(table.place), static=static, for_training=for_training)
         name, digest, place = self.name or PurePath(table.place).stem, table.fingerprint, table.place
         del table

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.errors import ConfigError, DataError
-from tsforecast.quantiles import conformal
+from tsforecast.quantiles import conformal, intervals
 from tsforecast.spread import STATISTICS, Spread, statistics
 from tsforecast.windows import Windows
 
@@ -148,6 +148,8 @@ class NoCalibration:
 class Conformal:
     """Split-conformal calibration per horizon step and channel; every side of an interval keeps its own coverage.
 
+    Quantiles that there are too few errors for are left out.
+
     Parameters
     ----------
     fraction
@@ -174,10 +176,17 @@ class Conformal:
 
     def __call__(self, bundle: Bundle, errors: Errors | None, quantiles: tuple[float, ...]) -> Bundle:
         """The bundle with `quantiles`, and the offsets that the errors give; its metadata say of how many windows."""
+        learned, spread = bundle.dims.quantiles, None
         if errors is None:
-            return replace(bundle, quantile_levels=(), offsets=None, spread=None)
-        values, spread = errors.values, None
-        if self.local and not bundle.dims.quantiles:
+            return replace(bundle, quantile_levels=learned, offsets=None, spread=None)
+        values = errors.values
+        found = int((~np.isnan(values[..., 0])).sum(axis=(0, 1)).min())
+        if few := [q for q in quantiles if self.needed((q,)) > found]:
+            log.info("quantiles that are left out, with %d errors: %s", found, few)
+            if learned or not intervals(left := [q for q in quantiles if q not in few]):
+                return replace(bundle, quantile_levels=learned, offsets=None, spread=None)
+            quantiles = tuple(left)
+        if self.local and not learned:
             spread = errors.spread(bundle.dims.season, quantiles)
         if spread is not None:
             log.info("intervals are as wide as the window moves: %s", spread)

@@ -95,8 +95,8 @@ def _backtested(planned: Experiment, keys: Any, listener: Any) -> Mapping[str, f
     """The scores over folds of the train and the validation rows, as though the test rows were yet to come."""
     from tsforecast.backtesting.backtest import backtest
 
-    loaded, sizes = planned.source.load(), (planned.lookback, planned.horizon)
-    panel, borders = planned.split(loaded.panel, *sizes).kept(loaded.panel)
+    planned, loaded = planned.reading()
+    panel, borders = planned.split(loaded.panel, planned.lookback, planned.horizon).kept(loaded.panel)
     known = panel.rows(borders.begin, borders.val_end)
     first, end = known.offsets[:-1], known.offsets[1:]
     split = Fold(0, 0, Borders(first, end - (borders.val_end - borders.train_end), end, end))  # as many rows validate

@@ -1,0 +1,113 @@
+"""Sizes and columns that nobody has stated are those that an owner of such data would state, and are told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from tests.errors import has, refused
+
+import tsforecast as tsf
+from tsforecast.data.frames import to_panel
+from tsforecast.data.schema import Schema
+from tsforecast.data.sizes import sizes
+from tsforecast.data.splits import FractionSplit
+from tsforecast.errors import ConfigError, DataError
+
+RNG = np.random.default_rng(0)
+
+
+def frame(freq: str, rows: int) -> pd.DataFrame:
+    return pd.DataFrame({"date": pd.date_range("2000-01-02", periods=rows, freq=freq), "y": RNG.random(rows)})
+
+
+@pytest.mark.parametrize(
+    ("freq", "rows", "wanted"),
+    [
+        ("h", 43_824, (168, 24)),
+        ("15min", 50_000, (672, 96)),
+        ("min", 50_000, (1440, 96)),
+        ("D", 1_500, (56, 14)),
+        ("W", 520, (104, 13)),
+        ("MS", 240, (36, 18)),
+        ("MS", 48, (12, 6)),
+        ("QS", 80, (16, 8)),
+        ("YS", 60, (10, 6)),
+        ("YS", 8, (3, 1)),
+    ],
+)
+def test_sizes_follow_the_frequency_as_far_as_there_are_rows(freq: str, rows: int, wanted: tuple[int, int]) -> None:
+    panel, split = to_panel(frame(freq, rows), Schema(freq=freq)), FractionSplit()
+    back, ahead = sizes(panel, split, "auto", "auto", None)
+    assert (back, ahead) == wanted
+    split(panel, back, ahead)  # which refuses what does not fit
+
+
+def test_a_size_that_is_stated_stays_and_the_other_fits_to_it() -> None:
+    panel = to_panel(frame("MS", 100), Schema(freq="MS"))
+    assert sizes(panel, FractionSplit(), "auto", 30, None)[1] == 30
+    assert sizes(panel, FractionSplit(), 7, "auto", None) == (7, 12)
+    assert sizes(panel, FractionSplit(), 7, 5, None) == (7, 5)
+
+
+def test_where_short_series_are_dropped_sizes_are_those_of_the_others() -> None:
+    both = pd.concat(
+        [frame("MS", 20).assign(shop="a"), frame("MS", 200).assign(shop="b"), frame("MS", 200).assign(shop="c")]
+    )
+    panel = to_panel(both, Schema(time="date", id="shop", freq="MS"))
+    assert sizes(panel, FractionSplit(), "auto", "auto", None)[1] == 2
+    assert sizes(panel, FractionSplit(short="drop"), "auto", "auto", None) == (36, 18)
+
+
+def test_a_newcomers_file_of_48_months_has_forecasts_with_intervals_and_nothing_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    wave = 100 + 10 * np.sin(np.arange(48) / 12 * 2 * np.pi) + RNG.standard_normal(48)
+    months = pd.date_range("2020-01-01", periods=48, freq="MS").strftime("%Y-%m-%d")
+    pd.DataFrame({"Month": months, "Sales": wave.round(1)}).to_csv(tmp_path / "sales.csv", index=False)
+    caplog.set_level("INFO", logger="tsforecast")
+    found = tsf.train("dataset=wide", f"dataset.path={tmp_path / 'sales.csv'}").bundle
+    assert (found.dims.lookback, found.dims.horizon, found.channels) == (12, 6, ("Sales",))
+    assert [*found.intervals] == ["90", "80"]
+    assert "dataset.time=Month" in caplog.text
+    assert "lookback=12 horizon=6" in caplog.text
+
+
+def test_a_long_table_is_known_by_the_names_of_its_columns_and_ids_stay_text(tmp_path: Path) -> None:
+    parts = [frame("D", 200).assign(store=f"0{i}", price=RNG.random(200)) for i in range(3)]
+    table = pd.concat(parts).rename(columns={"date": "timestamp", "y": "sales"})
+    table.to_csv(tmp_path / "x.csv", index=False)
+    for given in ({}, {"data": pd.read_csv(tmp_path / "x.csv", dtype={"store": str})}):
+        place = [] if given else [f"dataset.path={tmp_path / 'x.csv'}"]
+        found = tsf.train("dataset=long", *place, "lookback=14", "horizon=2", **given).bundle
+        assert (found.schema.time, found.schema.id, found.channels) == ("timestamp", "store", ("sales",))
+        assert found.features.ids.tolist() == ["00", "01", "02"]
+
+
+@pytest.mark.parametrize(
+    ("table", "gone"),
+    [
+        ({"day": [1], "week": [1], "y": [1]}, "'date' is missing"),  # two that could be it
+        ({"when": [1], "y": [1]}, "'date' is missing"),
+    ],
+)
+def test_names_that_leave_a_doubt_are_asked_for(table: dict[str, list[int]], gone: str) -> None:
+    with refused(DataError, what=has(gone), fix=has("dataset.time=")):
+        tsf.train(data=pd.DataFrame(table))
+
+
+def test_a_column_that_was_stated_is_never_taken_for_another() -> None:
+    data = frame("D", 200).rename(columns={"date": "timestamp"})
+    with refused(DataError, what=has("'moment' is missing")):
+        tsf.train(data=data, time="moment")
+    found = tsf.train(data=data).bundle
+    with refused(DataError, what=has("'timestamp' is missing")):  # a request has the columns of training
+        found.forecast(data.rename(columns={"timestamp": "date"}))
+
+
+def test_a_size_that_is_none_is_refused() -> None:
+    for name, got in (("lookback", "soon"), ("horizon", 0)):
+        with refused(ConfigError, where=name, got=got):
+            tsf.train(f"{name}={got}", data=frame("D", 200))
