@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from tests.errors import refused
 from tests.serving.conftest import SHAPES, Client, H, L, frame, request, trained
 from tests.serving.document import Document
+from tests.serving.test_document import places
 from tsforecast.bundle import golden, reference
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.data.frames import to_panel
@@ -251,3 +253,26 @@ def test_a_bundle_whose_reference_does_not_fit_is_not_loaded(hours: Bundle, tmp_
 def test_two_workers_tell_which_they_are(hours: Bundle, serve: Serve) -> None:
     assert isinstance(drift(serve(hours))["worker"], int)
     assert pd.Timestamp(drift(serve(hours))["since"]).tz is not None
+
+
+@pytest.mark.parametrize("shape", ["wide", "covariates", "zoned"])
+def test_whatever_stands_in_actuals_is_answered_as_the_document_says(
+    bundles: Bundles, serve: Serve, shape: str
+) -> None:
+    client, columns = serve(bundles(shape)), request(bundles(shape))["history"]
+    document = Document(client("GET", "/openapi.json").json)
+    records = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    for body in ({"actuals": columns}, {"actuals": records}):
+        for at in [*places(body)]:
+            for odd in (None, True, -1, 1e300, "", "0001-01-01", "9999-12-31T23:00:00", [], {}, [[]], [{}]):
+                told = deepcopy(body) if at else odd
+                within: Any = told
+                for key in at[:-1]:
+                    within = within[key]
+                if at:
+                    within[at[-1]] = deepcopy(odd)
+                found = client("POST", "/actuals", told, {"content-type": "application/json"})
+                document.check("POST", "/actuals", found.status, found.headers, found.body)
+                assert found.status in (200, 400, 422)
+                assert found.status != 200 or document.permits("/actuals", "application/json", told)
+    assert client("GET", "/drift").status == 200
