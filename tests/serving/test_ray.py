@@ -38,8 +38,8 @@ KEY = "secret" * 3
 class Served:
     """What Ray serves, its bundle by a link that can be moved, and beside it the app that is to answer the same."""
 
-    def __init__(self, port: int, link: Path) -> None:
-        self.port, self.link = port, link
+    def __init__(self, port: int, link: Path, others: set[psutil.Process]) -> None:
+        self.port, self.link, self.others = port, link, others
         self.beside = asgi()
 
     def send(self, method: str, path: str, body: Any = b"", headers: Mapping[str, str] | None = None) -> Answer:
@@ -80,6 +80,7 @@ def served(bundles: Bundles, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     both = f"wide={link},long={bundles('long').path}"
+    others = {*psutil.Process().children(recursive=True)}
     quiet: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TSFORECAST_ADMIN_KEY", KEY)
@@ -89,7 +90,7 @@ def served(bundles: Bundles, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             serve.start(http_options={"host": "127.0.0.1", "port": port})
             serve.run(app({"bundles": both}), name="shop")
             patch.setenv("TSFORECAST_BUNDLES", both)
-            yield Served(port, link)
+            yield Served(port, link, others)
         finally:
             if ray.is_initialized():
                 serve.shutdown()
@@ -261,7 +262,7 @@ def test_an_argument_that_there_is_not_is_refused_with_the_nearest() -> None:
 
 
 def test_after_the_shutdown_no_process_is_left(served: Served) -> None:
-    processes = psutil.Process().children(recursive=True)
+    processes = [each for each in psutil.Process().children(recursive=True) if each not in served.others]
     assert len(processes) > 5
     serve.shutdown()
     ray.shutdown()
