@@ -51,10 +51,10 @@ def test_pages_of_the_origins_that_are_named_are_let_in_with_their_key_and_told_
 ) -> None:
     named = "https://shop.example, http://localhost:8080"
     client, asked = serve(bundles("wide"), cors=named, keys=f"ada:{ADA} 1/h"), request(bundles("wide"))
-    found = client("OPTIONS", "/forecast", b"", asks("POST", "authorization", "content-type"))
+    found = client("OPTIONS", "/forecast", b"", asks("POST", "authorization", "content-type", "traceparent"))
     assert (found.status, found.headers["access-control-allow-origin"]) == (200, "https://shop.example")
     allowed = found.headers["access-control-allow-headers"].lower()
-    assert {"authorization", "content-type"} <= {name.strip() for name in allowed.split(",")}
+    assert {"authorization", "content-type", "traceparent"} <= {name.strip() for name in allowed.split(",")}
     assert "POST" in found.headers["access-control-allow-methods"]
     assert "access-control-allow-credentials" not in found.headers
     for headers, status in (({}, 401), (bearer(ADA), 200), (bearer(ADA), 429), ({"content-type": "text/plain"}, 401)):

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 _CORS: dict[str, Any] = {
     "allow_methods": ("GET", "POST"),
-    "allow_headers": ("Authorization", "Content-Type", "X-Request-ID"),
+    "allow_headers": ("Authorization", "Content-Type", "X-Request-ID", "traceparent", "tracestate"),
     "expose_headers": ("Retry-After", "X-Request-ID", "X-Tsforecast-Digest", "X-Tsforecast-Warnings"),
 }
 
