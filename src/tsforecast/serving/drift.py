@@ -126,42 +126,32 @@ class Monitor:
         told = reference.tell(z.T[None], known)[0]  # X F
         size = int(np.searchsorted(known["sizes"], max(1, len(whole)), side="right")) - 1
         (low, middle, high), most = known["usual"][:, size], max(_BEYOND, _FEW / max(1, int(known["windows"][size])))
-        above, below = (
-            (told - high) / np.maximum(high - middle, _LEAST),
-            (low - told) / np.maximum(middle - low, _LEAST),
-        )
+        above = (told - high) / np.maximum(high - middle, _LEAST)
+        below = (low - told) / np.maximum(middle - low, _LEAST)
         below[:, [reference.PSI, reference.MISSING]] = np.nan  # an index, or a share missing, is never too small
         beyond = np.fmax(above, below) if whole else np.full(told.shape, np.nan)
         beyond[:, reference.BESIDE] /= _LOOSE
         beyond[len(self.bundle.channels) :] /= _LOOSE
         outside = self._outside(raw, places)
-        columns, reasons = {}, list[dict[str, Any]]()
+        columns, reasons = dict[str, dict[str, Any]](), list[dict[str, Any]]()
         for j, name in enumerate(self.names):
             spread = [told[j].copy(), low[j].copy(), high[j].copy()]
             for each in spread if len(known["center"]) == 1 else ():  # in the units of the column
                 each[[*range(reference.PSI), reference.BESIDE]] *= known["scale"][0, j]
                 each[: reference.PSI] += known["center"][0, j]
-            got, least, greatest = (each.tolist() for each in spread)
-            own = [
-                reason(
-                    step, name, f"the {_TOLD[f]} of the last {w} rows", got[f], f"{least[f]:.4g} to {greatest[f]:.4g}"
-                )
-                for f in np.flatnonzero(beyond[j] > most / 3)
-                if (step := _step(beyond[j, f], (most / 3, most)))
-            ]
+            told_of = [dict(zip(("got", "least", "most"), each, strict=True)) for each in np.transpose(spread).tolist()]
+            own = []
+            for f, each in enumerate(told_of):
+                if step := _step(beyond[j, f], (most / 3, most)):
+                    usual = f"{each['least']:.4g} to {each['most']:.4g}"
+                    own.append(reason(step, name, f"the {_TOLD[f]} of the last {w} rows", each["got"], usual))
             if step := _step(outside[j], _OUTSIDE):
                 own.append(reason(step, name, "the share outside the range of training", float(outside[j]), "0"))
-            worst = max((VERDICTS.index(each["verdict"]) for each in own), default=0)
-            columns[name] = {
-                "verdict": VERDICTS[worst],
-                "psi": {"got": got[reference.PSI], "most": greatest[reference.PSI]},
-                "missing": {"got": got[reference.MISSING], "most": greatest[reference.MISSING]},
-                "outside": {"got": float(outside[j]), "most": 0.0},
-                "quantiles": {
-                    f"{100 * level:g}": {"got": got[f], "least": least[f], "most": greatest[f]}
-                    for f, level in enumerate(reference.LEVELS)
-                },
-            }
+            columns[name] = {"verdict": max((each["verdict"] for each in own), key=VERDICTS.index, default="ok")}
+            columns[name] |= {"outside": {"got": float(outside[j]), "most": 0.0}}
+            columns[name] |= {"psi": told_of[reference.PSI], "missing": told_of[reference.MISSING]}
+            levels = zip(reference.LEVELS, told_of, strict=False)
+            columns[name]["quantiles"] = {f"{100 * level:g}": each for level, each in levels}
             reasons += own
         return columns, reasons
 
