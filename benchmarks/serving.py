@@ -128,9 +128,10 @@ def status(port: int, path: str, body: bytes | None = None) -> int:
         return 0
 
 
-def load(port: int, body: Path, connections: int, seconds: float) -> dict[str, Any]:
+def load(port: int, body: Path, connections: int, seconds: float, rate: float = 0.0) -> dict[str, Any]:
     """One run of load.py."""
-    command = [sys.executable, str(HERE / "load.py"), str(port), "/forecast", str(body), str(connections), str(seconds)]
+    command = [sys.executable, str(HERE / "load.py"), str(port), "/forecast", str(body)]
+    command += map(str, (connections, seconds, rate))
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
