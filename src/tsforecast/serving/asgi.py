@@ -42,7 +42,7 @@ from tsforecast.serving.refusals import as_json, check_parameters, no_route, ref
 from tsforecast.serving.settings import CORS, OTLP, Settings, names
 from tsforecast.serving.shelf import Shelf
 from tsforecast.serving.slot import Factory, Live, Slot
-from tsforecast.serving.watch import Watch, never_keep
+from tsforecast.serving.watch import Watch
 
 if TYPE_CHECKING:
     from tsforecast.serving.telemetry import Telemetry
@@ -92,7 +92,6 @@ class Server:
                 raise ConfigError("telemetry needs a package", where=OTLP, got=error, fix=fix) from None
             self.telemetry = Telemetry(self.metrics)
         sys.setswitchinterval(0.001)  # seconds that a thread may keep the event loop from answering others
-        never_keep()
         gc.collect()
         gc.freeze()  # what is loaded stays: no collection walks it again
         gc.set_threshold(50_000, 50, 50)

@@ -9,6 +9,8 @@ import re
 import time
 import traceback
 from collections.abc import Sequence
+from io import BytesIO
+from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("tsforecast.serving")
 LEAVE = 2.0  # seconds that bodies on their way still have when the server is to stop
 _REFUSAL, _LATEST = 0.002, 2.0  # seconds between two answers that there is no room, and until the last of many
+_LARGE = 2**20  # bytes of a body that is too large for memory which the C library keeps
 _ITSELF = re.compile(r"localhost|[\d.]+|[\da-f.]*:[\da-f.:]*")  # an address cannot be pointed elsewhere
 _ID = re.compile(r"[\w.:@/+=-]{1,128}")
 
@@ -152,7 +155,7 @@ class Exchange:
         self.close = False
 
     async def _read(self) -> bytes:
-        memory, settings, body, more = self.server.memory, self.server.settings, bytearray(), True
+        memory, settings, body, more = self.server.memory, self.server.settings, self._place(), True
         try:
             async with self._time:
                 memory.arriving.add(self)
@@ -162,18 +165,25 @@ class Exchange:
                         raise ClientDisconnect
                     if self._left() <= 0:  # a fast sender is never waited for
                         raise TimeoutError
-                    body += (part := message.get("body", b""))
-                    self.size += len(part)
+                    self.size += len(part := message.get("body", b""))
                     if self.size > (most := min(settings.max_body, self.place.route.most)) * 2**20:
                         raise refused(413, where="body", allowed=f"{most:g} MiB")
                     more = message.get("more_body", False)
                     memory.add(self, len(part))
-            return bytes(body)
+                    body.write(part)
+            body.seek(0)
+            return body.read(self.size)
         except TimeoutError:
             raise self._given_up or refused(408, where="body", allowed=f"{settings.patience:g} seconds") from None
         finally:
             memory.arriving.discard(self)
-            body.clear()  # an error keeps this frame, and what it names, until it has been told
+            body.close()  # an error keeps this frame, and what it names, until it has been told
+
+    def _place(self) -> BytesIO | mmap:
+        """Where a body is put: a large one into pages of its own, which go back to the system at once."""
+        length = self.headers.get(b"content-length", b"")
+        most = int(length) if length.isdigit() else int(self.server.settings.max_body * 2**20)
+        return mmap(-1, most, MAP_PRIVATE | MAP_ANONYMOUS) if most > _LARGE else BytesIO()
 
     def _left(self) -> float:
         return (self._time.when() or 0) - asyncio.get_running_loop().time()

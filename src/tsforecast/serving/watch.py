@@ -18,7 +18,7 @@ from tsforecast.serving.front import LEAVE
 if TYPE_CHECKING:
     from tsforecast.serving.asgi import Server
 
-_MUCH, _LARGE = 2**24, 2**20  # bytes that requests took after which memory is given back; those of one large block
+_MUCH = 2**24  # bytes that requests took after which memory is given back
 
 
 class Watch:
@@ -113,9 +113,3 @@ def give_back() -> None:
     gc.collect()
     if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc's
         trim(0)
-
-
-def never_keep() -> None:
-    """From now on, have the system take back every large block of memory as soon as it is free."""
-    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):  # glibc's, which would keep blocks like one freed before
-        mallopt(-3, _LARGE)  # M_MMAP_THRESHOLD
