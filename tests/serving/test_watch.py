@@ -154,6 +154,21 @@ def test_when_told_to_stop_then_whoever_has_connected_is_answered_and_the_next_i
         assert b"connection: close" in answer
 
 
+def test_a_worker_whose_port_another_has_closed_for_both_stops_all_the_same(bundles: Bundles, serve: Serve) -> None:
+    client = serve(bundles("wide"))
+
+    async def run() -> None:
+        async with listening(client, shared=True):
+            watcher = client.app.state.server.watcher
+            watcher.uvicorn.servers[0].sockets[0].dup().shutdown(socket.SHUT_RDWR)
+            os.kill(os.getpid(), signal.SIGTERM)
+            async with asyncio.timeout(5):
+                while not watcher.uvicorn.should_exit:
+                    await asyncio.sleep(0.05)
+
+    asyncio.run(run())
+
+
 def test_after_large_bodies_memory_is_given_back_once(
     bundles: Bundles, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ import signal
 import socket
 import threading
 import time
+from contextlib import suppress
 from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -99,12 +100,13 @@ class Watch:
         while True:
             try:
                 connection, _ = port.accept()
-            except BlockingIOError:
+            except OSError:  # nobody does, or another worker has closed the port for all
                 break
             connected = self.loop.connect_accepted_socket(protocol, connection, ssl=config.ssl)
             self.last.append(self.loop.create_task(connected))
         if self.shared:
-            port.shutdown(socket.SHUT_RDWR)
+            with suppress(OSError):  # as before
+                port.shutdown(socket.SHUT_RDWR)
         port.close()
 
 
