@@ -97,7 +97,8 @@ class Batcher:
 
     A call takes what waits, up to a number of requests and series. What comes meanwhile gathers for the next: the batch
     grows with the load. All of it is done on the event loop, in slices, as long as it is quick: a thread would fight
-    with the loop for the interpreter. A large body is read, and a slow model asked, in a thread.
+    with the loop for the interpreter. A slow model is asked in a thread, and a large body read in another before it
+    takes its place.
     """
 
     def __init__(self, engine: Engine, settings: Settings, metrics: Metrics) -> None:
@@ -106,13 +107,15 @@ class Batcher:
         self._queue: deque[Job] = deque()
         self._work: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="forecast")
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="read")  # one, as it is memory that parsing takes
+        self._reading = 0
         self._series = engine.seconds  # seconds of a series in a call, lately
         self._call = self._request = 0.0  # seconds of a batch, and of a request in it, lately
 
     @property
     def waiting(self) -> int:
         """Requests that nobody has begun to answer."""
-        return len(self._queue)
+        return len(self._queue) + self._reading
 
     @property
     def wait(self) -> float:
@@ -123,6 +126,12 @@ class Batcher:
         """The answer to one request; see `Answers`."""
         loop = asyncio.get_running_loop()
         job = Job(read, write, loop.create_future(), large)
+        if large:
+            self._reading += 1
+            try:
+                await loop.run_in_executor(self._reader, partial(getattr, job, "request"))
+            finally:
+                self._reading -= 1
         self._queue.append(job)
         if self._work is None or self._work.done():
             self._work = loop.create_task(self._answer_all())  # begins once all that has arrived stands in the queue
@@ -153,8 +162,6 @@ class Batcher:
         batch, series, began = list[Job](), 0, time.perf_counter()
         while self._queue and len(batch) < _TOGETHER and not (batch and (batch[0].large or self._queue[0].large)):
             job = self._queue[0]
-            if job.large:
-                await asyncio.get_running_loop().run_in_executor(self._thread, partial(getattr, job, "request"))
             series += job.series
             if batch and series > self.limit:
                 break
