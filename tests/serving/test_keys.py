@@ -107,9 +107,9 @@ def test_what_needs_a_key_is_what_the_document_says(bundles: Bundles, serve: Ser
             assert (found.status == 401) is bool(operation.get("security")) is ("401" in operation["responses"])
             assert client(method.upper(), path, b"{", bearer(BEN)).status != 401
             locked |= {path} if found.status == 401 else set()
-    told = {"/model", "/models", "/metrics", "/drift"} if for_all else set()
+    told = {"/model", "/models", "/metrics"} if for_all else set()
     kserve = {"/v1/timeseries/forecast", "/v2/models/{name}", "/v2/models/{name}/ready"}
-    assert locked == {"/forecast", "/forecast_csv", "/actuals"} | kserve | told
+    assert locked == {"/forecast", "/forecast_csv", "/actuals", "/drift"} | kserve | told
     assert client("GET", "/openapi.json").status == (401 if for_all else 200)
     assert client("GET", "/nope").status == 401, "nor does it tell which paths there are"
     assert client("GET", "/nope", b"", bearer(ADA)).status == 404

@@ -43,10 +43,10 @@ const count = (n, what) => `${n.toLocaleString("en")} ${what}${n === 1 ? "" : "s
 // --- asking -----------------------------------------------------------------------------------------------------
 
 // A server may want a key: it is asked for once, and kept until this tab is closed.
-async function send(path, { headers, ...options } = {}) {
+async function send(path, { headers, quiet, ...options } = {}) {
   const key = sessionStorage.getItem("key");
   const reply = await fetch(path, { ...options, headers: { ...headers, ...(key && { Authorization: `Bearer ${key}` }) } });
-  if (reply.status !== 401) return reply;
+  if (reply.status !== 401 || quiet) return reply;
   const typed = prompt(key ? "That is no key of this server. The key:" : "This server wants a key:");
   if (!typed?.trim()) return reply;
   sessionStorage.setItem("key", typed.trim().replace(/[^!-~]/g, "?")); // no key holds what a header cannot
@@ -218,7 +218,7 @@ function listen() {
     else ask();
   });
   $("model").addEventListener("change", choose);
-  $("again").addEventListener("click", drifts);
+  $("again").addEventListener("click", () => drifts(false));
   for (const id of ["horizon", "levels"]) $(id).addEventListener("change", ask);
   for (const id of ["series", "channel"]) $(id).addEventListener("change", show);
   for (const button of document.querySelectorAll("[data-copy]")) button.addEventListener("click", () => copy(button));

@@ -25,8 +25,8 @@ async function choose() {
   }
 }
 
-async function drifts() {
-  const page = location.href, reply = await send("drift");
+async function drifts(quiet = true) { // a key is asked for where somebody wants to see it
+  const page = location.href, reply = await send("drift", { quiet });
   if (!reply.ok || page !== location.href) return;
   const { verdict, reasons, since, requests, rows, window, columns, errors } = await reply.json();
   const seen = requests ? `${count(requests, "request")} with ${count(rows, "row")} since ${since.replace("T", " ").replace("+00:00", " UTC")}, as one worker of the server has them.` : "Nothing was asked yet.";
