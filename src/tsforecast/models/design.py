@@ -60,7 +60,7 @@ def design_size(dims: Dims) -> int:
     return dims.lookback * (1 + past) + dims.horizon * known + static + dims.tabular
 
 
-LAGS, SEASONS = 28, 4  # rows at the end of the window, and rows at the season, that trees of all steps see
+LAGS, SEASONS = 14, 4  # rows at the end of the window, and rows at the season, that trees of all steps see
 
 
 def step_rows(
