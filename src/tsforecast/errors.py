@@ -33,7 +33,7 @@ class TsforecastError(Exception):
         self.got = got
         self.allowed = allowed
         self.fix = fix
-        super().__init__(str(self))
+        super().__init__(what)  # `str` tells the rest, when it is asked
 
     @property
     def parts(self) -> dict[str, str | None]:
