@@ -340,8 +340,8 @@ def test_learned_quantiles_hold_their_share_of_the_labels() -> None:
     e = Encoded(np.array([0, 3000]), noise, *(np.zeros((3000, 0), np.float32),) * 2, np.zeros((1, 0), np.float32))
     train, val = windows(e, 0, 2000), windows(e, 2000, 3000)
     dims = e.dims(L, H, 1, quantiles=(0.1, 0.5, 0.9))
-    for base in (None, Ridge()):
-        model = XGBoost(base=base, objective="quantile", rounds=60, learning_rate=0.2, max_depth=3)
+    for base, strategy in ((None, "direct"), (Ridge(), "direct"), (Ridge(), "shared")):
+        model = XGBoost(strategy=strategy, base=base, objective="quantile", rounds=60, learning_rate=0.2, max_depth=3)
         forecast = model.fit(train, val, dims).predict(whole(val))
         assert forecast.shape == (len(val), H, 1, 3)
         share = (val.label(slice(None))[..., None] <= forecast).mean(axis=(0, 1, 2))

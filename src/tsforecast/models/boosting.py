@@ -169,15 +169,13 @@ class XGBoost(BaseEstimator, Estimator):
             boosters.append(self._boost(options, rounds[len(boosters)], *designs, progress=progress))
         grown = [booster.num_boosted_rounds() for booster in boosters]
         log.info("%d boosters of %d to %d rounds", len(boosters), min(grown), max(grown))
-        strategy = "shared" if shared else "direct"
-        forecaster.chosen = {**forecaster.chosen, "strategy": strategy, "rounds": grown}
+        forecaster.chosen = {**forecaster.chosen, "strategy": "shared" if shared else "direct", "rounds": grown}
         return forecaster.restore(forecaster.state())  # what was fitted predicts as what is loaded
 
     def _shared(self, train: Windows, dims: Dims) -> bool:
-        if self.strategy != "auto":
-            return self.strategy == "shared"
         wide = len(np.unique(train.series)) * dims.channels > MOST_CHANNELS
-        return wide or dims.channels * dims.horizon > MOST_BOOSTERS
+        large = wide or dims.channels * dims.horizon > MOST_BOOSTERS
+        return self.strategy == "shared" or (self.strategy == "auto" and large)
 
     def _floor(self, train: Windows) -> float:
         """A hundredth of the mean target: what a level is at least."""
@@ -194,13 +192,13 @@ class XGBoost(BaseEstimator, Estimator):
 
     def _tell(self, width: int, train: Windows, rounds: Sequence[int], *, shared: bool) -> None:
         """A word before a fit that may take long."""
-        rows = len(train) * (train.encoded.target.shape[1] * train.horizon if shared else 1)
-        rows, trees = min(rows, self.rows) if shared else rows, sum(rounds)
+        rows, trees, fewer = len(train), sum(rounds), "model.strategy=shared"
+        if shared:
+            rows, fewer = min(rows * train.label(slice(1)).size, self.rows), "a smaller model.rows"
         # measured on one thread: an entry of the matrix takes a level of a tree 1 ns, a tree itself 1 ms
         minutes = trees * (1e-3 + 1e-9 * rows * width * self.colsample_bytree * self.max_depth) / 60
         if minutes > LONG:
             what = "%d boosters of %d rows and %d columns may take up to %.0f minutes and %.1f GB: %s takes less"
-            fewer = "a smaller model.rows" if shared else "model.strategy=shared"
             log.warning(what, len(rounds), rows, width, minutes, trees * 2**self.max_depth * 2e-7, fewer)
 
     def _rounds(self, boosters: int) -> Sequence[int]:

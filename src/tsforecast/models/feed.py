@@ -48,42 +48,30 @@ def shared(
     designs: list[xgb.QuantileDMatrix] = []
     about = columns(next(iter(read.values())), dims, forecaster)
     for name, windows in read.items():
-        rows, label, margin = _drawn(windows, dims, forecaster, most, np.random.default_rng(seed))
+        check_labels(len(windows), windows, name)
+        cells = [np.concatenate(each) for each in zip(*_drawn(windows, dims, forecaster, most, seed), strict=True)]
+        rows, label, *start = cells
         check_labels(len(rows), windows, name)
-        start = None if margin is None else forecaster.start(margin)
         options = {"max_bin": max_bin, "enable_categorical": True, "ref": designs[0] if designs else None, **about}
-        designs.append(xgb.QuantileDMatrix(rows, label=label, base_margin=start, **options))
+        designs.append(xgb.QuantileDMatrix(rows, label=label, base_margin=start[0] if start else None, **options))
     yield designs
 
 
 def _drawn(
-    windows: Windows, dims: Dims, forecaster: TreeForecaster, most: int, rng: np.random.Generator
-) -> tuple[Float[np.ndarray, "R D"], Float[np.ndarray, " R"], Float[np.ndarray, " R"] | None]:
-    """Rows, labels and margins: windows at random where there are too many, else steps of every window and channel."""
-    c, h = dims.channels, dims.horizon
+    windows: Windows, dims: Dims, forecaster: TreeForecaster, most: int, seed: int
+) -> Iterator[list[np.ndarray]]:
+    """Rows, labels and margins of windows at random where there are too many, else of steps of every window."""
+    rng, c, h = np.random.default_rng(seed), dims.channels, dims.horizon
     if len(windows) * c > most:
         windows = windows.subset(np.sort(rng.choice(len(windows), max(1, most // c), replace=False)))
-    kept = int(np.clip(most // max(1, len(windows) * c), 1, h))
-    drawn: list[tuple[np.ndarray, ...]] = []
+    kept = int(np.clip(most // (len(windows) * c), 1, h))
     for index in windows.batches(max(1, _ROWS // c)):
         window, label = windows.batch(index)
-        if not forecaster.floor:
-            label = label - window.target[:, -1:]
-        margin = forecaster.margin(window)
         steps = np.sort(np.argsort(rng.random((len(label), c, h)), axis=2)[..., :kept], axis=2)
-        rows = forecaster.shared_rows(window, steps)
-        cells = [rows, *(by_step(each, steps) for each in (label, margin) if each is not None)]
-        whole = ~np.isnan(cells[1])
-        drawn.append(tuple(each[whole] for each in cells))
-    if not drawn:
-        return np.empty((0, 0), np.float32), np.empty(0, np.float32), None
-    rows, label, *margins = (np.concatenate(each) for each in zip(*drawn, strict=True))
-    return rows, label, margins[0] if margins else None
-
-
-def by_step(values: Float[np.ndarray, "B H C"], steps: np.ndarray) -> Float[np.ndarray, " B*C*S"]:
-    """Of each window and channel the values of its steps, [B C S]."""
-    return np.take_along_axis(values.swapaxes(1, 2), steps, axis=2).reshape(-1)
+        values = [each for each in (forecaster.label(window, label), forecaster.margin(window)) if each is not None]
+        label, *start = (np.take_along_axis(each.swapaxes(1, 2), steps, axis=2).reshape(-1) for each in values)
+        cells = [forecaster.shared_rows(window, steps), label, *map(forecaster.start, start)]
+        yield [each[~np.isnan(label)] for each in cells]
 
 
 @dataclass(frozen=True)
@@ -99,17 +87,16 @@ class Part:
     def of(cls, windows: Windows, channel: int, forecaster: TreeForecaster, name: str) -> Part:
         """One pass over the windows."""
         windows = replace(windows, encoded=replace(windows.encoded, target=windows.encoded.target[:, [channel]]))
-        labels, margins, kept = [], [], []
+        found, kept = [], []
         for index in windows.batches(_ROWS):
             window, label = windows.batch(index)
-            label = by_row(label if forecaster.floor else label - window.target[:, -1:])
-            margin = forecaster.margin(window)
-            kept.append(~np.isnan(label).any(axis=1))
-            labels.append(label[kept[-1]])
-            if margin is not None:
-                margins.append(by_row(margin)[kept[-1]])
-        check_labels(sum(map(len, labels)), windows, name)
-        return cls(windows, np.concatenate(labels), np.concatenate(margins) if margins else None, kept)
+            cells = [by_row(forecaster.label(window, label))]
+            cells += [by_row(margin)] if (margin := forecaster.margin(window)) is not None else []
+            kept.append(~np.isnan(cells[0]).any(axis=1))
+            found.append([each[kept[-1]] for each in cells])
+        check_labels(sum(len(each[0]) for each in found), windows, name)
+        label, *margins = (np.concatenate(each) for each in zip(*found, strict=True))
+        return cls(windows, label, margins[0] if margins else None, kept)
 
     def rows(self, step: int) -> Iterator[np.ndarray]:
         """The design for the booster of a step, batch by batch."""

@@ -76,7 +76,7 @@ class TreeForecaster(Forecaster):
         out = np.empty((b, self.horizon, c, max(self.quantiles, 1)), dtype=np.float32)
         margin = self.margin(window)
         for booster, (rows, channels, steps) in zip(self.boosters, self._rows(window), strict=True):
-            start = None if margin is None else self.start(by_row(margin[:, steps][..., channels]).reshape(-1))
+            start = margin if margin is None else self.start(by_row(margin[:, steps][..., channels]).reshape(-1))
             trees = booster.inplace_predict(rows, base_margin=start).reshape(b, len(channels), len(steps), -1)
             out[np.ix_(range(b), steps, channels)] = trees.swapaxes(1, 2)
         if not self.floor:
@@ -107,6 +107,10 @@ class TreeForecaster(Forecaster):
         if self.base is None:
             return None
         return np.asarray(self.base.predict(alone(window) if self.season else window) - window.target[:, -1:])
+
+    def label(self, window: Window, label: Float[np.ndarray, "B H C"]) -> Float[np.ndarray, "B H C"]:
+        """What the trees forecast."""
+        return label if self.floor else label - window.target[:, -1:]
 
     def start(self, margin: np.ndarray) -> np.ndarray:
         """The margin of each row as XGBoost takes it."""
