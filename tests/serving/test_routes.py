@@ -23,11 +23,21 @@ def test_every_path_that_is_answered_stands_in_the_table_and_every_line_of_it_is
 @pytest.mark.parametrize(
     ("path", "found"),
     [("/forecast", "/forecast"), ("/ui/", "/ui/"), ("/ui/app.js", "/ui/{file}"), ("/ui/a/b", None),
-     ("/forecast/", None), ("", None), ("/nope", None), ("/ui/{file}", "/ui/{file}")],
+     ("/forecast/", None), ("", None), ("/nope", None), ("/ui/{file}", "/ui/{file}"), ("/forecast\n", None)],
 )  # fmt: skip
 def test_a_path_is_found_by_its_shape(path: str, found: str | None) -> None:
     assert Place.of(path).path == found
     assert Place.of(path).route.key == (ROUTES[found].key if found else "always")
+
+
+def test_what_the_table_does_not_know_is_answered_by_no_route(
+    bundles: Callable[[str], Bundle], serve: Callable[..., Client]
+) -> None:
+    client, asked = serve(bundles("wide"), max_body=0.01), request(bundles("wide"))
+    for path in {*ROUTES} - {"/ui/", "/ui/{file}", "/v2/models/{name}"}:  # there it belongs to the name
+        for method in ("GET", "POST"):
+            found = client(method, f"{path}\n", asked)
+            assert (found.status, found.json["code"]) == (404, "not_found"), (method, path)
 
 
 def test_behind_a_prefix_the_limits_and_the_document_are_the_same(

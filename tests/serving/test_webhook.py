@@ -89,6 +89,9 @@ def test_only_what_is_signed_with_the_secret_just_now_and_once_is_taken(client: 
     assert post(*signed(moved("other"), delivery="d-3")) == (200, None, None)
     assert post(*signed(moved(entity="prompt_alias"), delivery="d-4")) == (200, None, None)
     assert post(*signed(moved(action="deleted"), delivery="d-5")) == (200, None, None)
+    assert post(*signed(moved(), at=10**30, delivery="d-6")) == (403, "signature", sent)
+    for i, other in enumerate(([], "x", None, {}, {"data": None}, {"data": []})):
+        assert post(*signed(other, delivery=f"d-1{i}")) == (400, "request", "body")
     assert client("POST", "/admin/mlflow", b" " * (2**20 + 1), headers).status == 413
     assert SECRET not in str([client("GET", path).body for path in ("/metrics", "/model", "/openapi.json")])
 

@@ -30,7 +30,7 @@ LEAVE = 2.0  # seconds that bodies on their way still have when the server is to
 _REFUSAL, _LATEST = 0.002, 2.0  # seconds between two answers that there is no room, and until the last of many
 _LARGE = 2**20  # bytes of a body that is too large for memory which the C library keeps
 _ITSELF = re.compile(r"localhost|[\d.]+|[\da-f.]*:[\da-f.:]*")  # an address cannot be pointed elsewhere
-_ID = re.compile(r"[\w.:@/+=-]{1,128}")
+_ID = re.compile(r"[\w.:@/+=-]{1,128}", re.ASCII)
 
 
 class Front:
@@ -153,6 +153,9 @@ class Exchange:
             self._body = await self._read()
             await self.server.memory.unfold(self, self._body)
         self.close = False
+        if self.place.path is None:  # to the router a path with a line feed behind it is the one without
+            where, got = self.scope["path"], self.scope["method"]
+            raise RequestError("Not Found", status=404, code="not_found", where=where, got=got)
 
     async def _read(self) -> bytes:
         memory, settings, body, more = self.server.memory, self.server.settings, self._place(), True

@@ -6,6 +6,7 @@ import base64
 import hmac
 import logging
 import os
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -48,7 +49,7 @@ class Signed:
         if not hmac.compare_digest(b"v1," + base64.b64encode(own), given):
             raise _untrue(_SIGNATURE, "it is not signed with the secret of this server", "v1,HMAC-SHA256 in base64")
         now = int(time.time())
-        if not sent.isdecimal() or abs(now - int(sent)) > _FRESH:
+        if not re.fullmatch(r"\d{1,12}", sent) or abs(now - int(sent)) > _FRESH:
             raise _untrue(_TIME, "it was not sent just now", f"{now}, {_FRESH} seconds more or less")
         self.seen = {name: then for name, then in self.seen.items() if abs(now - then) <= _FRESH}
         if delivery in self.seen:
@@ -70,8 +71,12 @@ def add_webhook(app: FastAPI, server: Server, secret: str) -> None:
         """Look what the model that has moved stands for now, in all workers, soon after this is answered."""
         body = await request.body()
         signed.check(request.headers, body)
-        event: dict[str, Any] = orjson.loads(body)
-        model = str(event.get("data", {}).get("name"))
+        try:
+            event: dict[str, Any] = orjson.loads(body)
+            model = str(event["data"].get("name"))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            what, allowed = "this is no event of MLflow's", "an object with entity, action and data"
+            raise RequestError(what, where="body", got=repr(error), allowed=allowed) from None
         names = server.shelf.of(model) if (event.get("entity"), event.get("action")) in _EVENTS else ()
         if names:
             log.info("MLflow tells that %s has moved", model, extra={"names": names, "told": event["data"]})
