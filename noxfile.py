@@ -37,6 +37,7 @@ SMOKE = {
     "outage": ([], "| killed |"),
     "backtest": (["--series", "20", "--rounds", "1"], "cpu_ratio"),
     "drift": (["--only", "panel", "--weeks", "1"], "1 quiet weeks: 1 ok"),
+    "classical": (["--panels", "panel", "--data", "data", "--series", "5", "--models", "ets"], "| panel | ets | 5 |"),
     "rerun": (["--short", "--models", "ridge", "nlinear"], "the same digests"),
 }
 

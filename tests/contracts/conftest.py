@@ -162,6 +162,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Trained]:
             cfg.model.most = None  # the windows that are compared are in no stride
         if "family" in cfg.model:
             cfg.model.family, cfg.model.refined = "AZN", 1
+        if "candidates" in cfg.model:
+            cfg.model.candidates, cfg.model.iterations = 1, 0
         if deep(model):
             cfg.model.backbone = small(cfg.model.backbone)
         experiment = Experiment(

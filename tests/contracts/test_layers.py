@@ -77,7 +77,7 @@ ONLY_IN = {
     "xgboost": {"models.boosting", "models.feed", "models.trees"},  # fitting; its data; predicting
     "sklearn": {"models.boosting"},
     "opentelemetry": {"serving.telemetry"},
-    "statsmodels": {"models.classical"},
+    "statsmodels": {"models.arima", "models.classical"},
     **{name: {"serving"} for name in ("bentoml", "fastapi", "starlette", "uvicorn", "orjson", "prometheus_client")},
 }
 

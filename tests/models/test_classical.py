@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -11,7 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.optimize import minimize_scalar
+from statsmodels.tsa import stattools
 from statsmodels.tsa.exponential_smoothing.ets import ETSModel
+from statsmodels.tsa.statespace.sarimax import SARIMAX
 from tests.errors import refused
 
 import tsforecast as tsf
@@ -19,6 +22,7 @@ from tsforecast.bundle.bundle import Bundle
 from tsforecast.errors import ConfigError
 from tsforecast.features.base import FeatureSet
 from tsforecast.features.scaling import NoScaler, StandardScaler
+from tsforecast.models.arima import ARIMA, Sums, kpss
 from tsforecast.models.classical import ETS, MSTL, Theta
 from tsforecast.models.intermittent import TSB, Croston
 from tsforecast.models.local import Local
@@ -48,7 +52,7 @@ AIR = """
 360 342 406 396 420 472 548 559 463 407 362 405 417 391 419 461 472 535 622 606 508 461 390 432
 """
 PASSENGERS = np.array(AIR.split(), float)
-EVERY = [ETS(), Theta(), MSTL(), Croston(), TSB()]
+EVERY = [ETS(), Theta(), ARIMA(), MSTL(), Croston(), TSB()]
 
 
 def names(model: Local) -> str:
@@ -128,6 +132,35 @@ def test_mstl_repeats_seasons_and_goes_on_with_the_line_below_them() -> None:
     found = forecast(MSTL(seasons=[24, 168]), y[:-12], 12)
     np.testing.assert_allclose(found, y[-12:], atol=0.3)
     assert np.abs(forecast(ETS(), y[:-12], 12) - y[-12:]).max() > 3  # which is told of no season
+
+
+def test_arima_of_logarithms_of_airline_passengers_is_the_airline_model() -> None:
+    """ARIMA(0,1,1)(0,1,1), which Box & Jenkins found and R's `auto.arima` chooses; statsmodels fits it here."""
+    y = np.log(PASSENGERS)
+    expected = SARIMAX(y, order=(0, 1, 1), seasonal_order=(0, 1, 1, 12)).fit(disp=False).forecast(6)
+    np.testing.assert_allclose(forecast(ARIMA(), y, 6, season=12), expected, atol=2e-4)
+
+
+def test_least_squares_of_a_seasonal_arma_model_are_those_of_its_recursion() -> None:
+    """(1 - .5 B)(1 - .3 B^4)(w - 2) = (1 + .4 B)(1 - .2 B^4) e, multiplied out."""
+    w, e = np.random.default_rng(0).standard_normal(60) + 2, np.zeros(60)
+    for t in range(60):
+
+        def back(x: np.ndarray, lag: int) -> float:
+            return x[t - lag] if t >= lag else 0.0  # noqa: B023 - called at once
+
+        e[t] = w[t] - 2 - 0.5 * back(w - 2, 1) - 0.3 * back(w - 2, 4) + 0.15 * back(w - 2, 5)
+        e[t] -= 0.4 * back(e, 1) - 0.2 * back(e, 4) - 0.08 * back(e, 5)
+    found = Sums(w, 4).errors(np.array([0.5, 0.3, 0.4, -0.2, 2.0]), (1, 1, 1, 1, 1))
+    np.testing.assert_allclose(found, e, atol=1e-12)
+
+
+@pytest.mark.parametrize("rows", [30, 200])
+def test_the_statistic_that_asks_for_differences_is_that_of_statsmodels(rows: int) -> None:
+    y = np.random.default_rng(1).standard_normal(rows).cumsum()
+    with pytest.warns(UserWarning, match="p-value") if rows == 200 else nullcontext():
+        expected = stattools.kpss(y, nlags=int(3 * np.sqrt(rows) / 13), result_object=False)[0]
+    assert kpss(y) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("debiased", [False, True])
@@ -227,6 +260,8 @@ def test_a_dear_model_is_scored_on_some_windows_and_says_so_before(
         (lambda: TSB(probability_weight=2.0), "model.probability_weight"),
         (lambda: fitted(Theta(season=0), 30, 3), "model.season"),
         (lambda: fitted(Theta(most=0), 30, 3), "model.most"),
+        (lambda: fitted(ETS(refined=0), 30, 3), "model.refined"),
+        (lambda: fitted(ARIMA(candidates=0), 30, 3), "model.candidates"),
     ],
 )
 def test_a_parameter_that_is_none_is_named(make: Any, where: str) -> None:

@@ -35,7 +35,7 @@ from tsforecast.errors import BundleError, OutputError
 _T = TypeVar("_T")
 _REQUIREMENT = re.compile(r"[\w.-]+(==[\w.]+)?", re.ASCII)
 # What a bundle may name: its own parts, and the data and the split that it was trained on.
-_MODELS = "linear|naive|classical|intermittent|onnx_runtime|trees"
+_MODELS = "linear|naive|arima|classical|intermittent|onnx_runtime|trees"
 _OWN = re.compile(rf"tsforecast\.(features\.\w+|models\.({_MODELS})|data\.(sources|splits))")
 _AGAIN = "copy the whole directory again from where it was trained"
 

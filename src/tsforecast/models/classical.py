@@ -6,6 +6,7 @@ The bound is one of candidates and iterations, not of the clock: the same window
 from __future__ import annotations
 
 import importlib.metadata
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -20,7 +21,7 @@ from statsmodels.tsa.forecasting.theta import ThetaModel
 from tsforecast.errors import one_of
 from tsforecast.models.local import Local
 
-_LONGEST = 24  # rows of a season that ETS has a state for each of; as in R's forecast
+_LONGEST = 24  # rows of a season that has a state for each; as in R's forecast
 _FEWEST = 10  # rows that statsmodels wants to start from
 _KINDS = {"N": None, "A": "add", "M": "mul"}
 Family = tuple[str, str, bool, str]  # error, trend, whether it is damped, season
@@ -28,7 +29,7 @@ Family = tuple[str, str, bool, str]  # error, trend, whether it is damped, seaso
 
 @dataclass(kw_only=True)
 class Statistical(Local):
-    """A local model of statsmodels."""
+    """A local model of statsmodels; a window of fewer than ten rows is forecast by the last of them."""
 
     requires: ClassVar[tuple[str, ...]] = (f"statsmodels=={importlib.metadata.version('statsmodels')}",)
 
@@ -36,6 +37,19 @@ class Statistical(Local):
         """Whether that many rows are enough to see the season."""
         season = self.season or 1
         return season > 1 and rows >= max(2 * season, _FEWEST + 2 * (season // 2))
+
+    def modelled(self, rows: int) -> int:
+        """Rows of the season where it is seen, and short enough to have a state for each; else 1."""
+        season = self.season or 1
+        return season if self.seasonal(rows) and season <= _LONGEST else 1
+
+    def forecast(self, y: Float[np.ndarray, " L"]) -> Float[np.ndarray, " H"]:
+        """See `Local`."""
+        return self._forecast(y) if len(y) >= _FEWEST else np.full(self.horizon, y[-1])
+
+    @abstractmethod
+    def _forecast(self, y: Float[np.ndarray, " L"]) -> Float[np.ndarray, " H"]:
+        """Of ten rows and more."""
 
 
 @dataclass(kw_only=True)
@@ -67,10 +81,7 @@ class ETS(Statistical):
     def __post_init__(self) -> None:
         one_of("model.family", self.family, tuple(map("".join, product("AMZ", "NAZ", "NAMZ"))))
 
-    def forecast(self, y: Float[np.ndarray, " L"]) -> Float[np.ndarray, " H"]:
-        """See `Local`; fewer than ten rows are forecast by the last."""
-        if len(y) < _FEWEST:
-            return np.full(self.horizon, y[-1])
+    def _forecast(self, y: Float[np.ndarray, " L"]) -> Float[np.ndarray, " H"]:
         found = sorted(self._fitted(y, family, i, "heuristic") for i, family in enumerate(self._families(y)))
         families = list(self._families(y))
         best = min(self._fitted(y, families[i], i, "estimated") for _, i, _ in found[: self.refined])
@@ -79,7 +90,7 @@ class ETS(Statistical):
     def _families(self, y: Float[np.ndarray, " L"]) -> Iterator[Family]:
         """Those to choose from, the simplest first."""
         seasons = {"Z": "NAM"}.get(self.family[2], self.family[2])
-        if not self.seasonal(len(y)) or (self.season or 1) > _LONGEST:
+        if self.modelled(len(y)) == 1:
             seasons = "N"
         errors, trends = ({"Z": each}.get(c, c) for c, each in zip(self.family, ("AM", "NA"), strict=False))
         if y.min() <= 0:
@@ -112,10 +123,7 @@ class Theta(Statistical):
     autocorrelation at a season's distance says that there is one: divided out where all values are above 0.
     """
 
-    def forecast(self, y: Float[np.ndarray, " L"]) -> Float[np.ndarray, " H"]:
-        """See `Local`; fewer than ten rows are forecast by the last."""
-        if len(y) < _FEWEST:
-            return np.full(self.horizon, y[-1])
+    def _forecast(self, y: Float[np.ndarray, " L"]) -> Float[np.ndarray, " H"]:
         model = ThetaModel(y, period=self.season, deseasonalize=self.seasonal(len(y)))
         return np.asarray(model.fit().forecast(self.horizon))
 
@@ -133,13 +141,12 @@ class MSTL(ETS):
     family: str = "ZZN"
     seasons: Sequence[int] = ()
 
-    def forecast(self, y: Float[np.ndarray, " L"]) -> Float[np.ndarray, " H"]:
-        """See `Local`."""
+    def _forecast(self, y: Float[np.ndarray, " L"]) -> Float[np.ndarray, " H"]:
         periods = [p for p in sorted(self.seasons or [self.season or 1]) if 1 < p < len(y) / 2]
         if not periods:
-            return super().forecast(y)
+            return super()._forecast(y)
         flat = {"seasonal_deg": 0}  # as in R: a season that is seen two or three times has no slope of its own
         found = seasonal.MSTL(y, periods=periods, stl_kwargs=flat).fit()
         seasons = np.reshape(found.seasonal, (len(y), -1))
         ahead = sum(each[-p:][np.arange(self.horizon) % p] for p, each in zip(periods, seasons.T, strict=True))
-        return np.asarray(super().forecast(y - seasons.sum(axis=1)) + ahead)
+        return np.asarray(super()._forecast(y - seasons.sum(axis=1)) + ahead)

@@ -62,12 +62,13 @@ class Local(Estimator, Forecaster):
         Raises
         ------
         ConfigError
-            `season` or `most` is no such number.
+            A number of things is none.
         """
         season = dims.season if self.season is None else self.season
         count("model.season", season)
-        if self.most is not None:
-            count("model.most", self.most)
+        for name in ("most", "refined", "candidates"):
+            if getattr(self, name, None) is not None:
+                count(f"model.{name}", getattr(self, name))
         if season > 1 and dims.lookback < 2 * season:
             log.warning("lookback %d is shorter than two seasons of %d rows: forecast without", dims.lookback, season)
         fitted = replace(self, season=season, horizon=dims.horizon, n_jobs=1)
