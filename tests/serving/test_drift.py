@@ -150,6 +150,8 @@ def test_what_came_true_is_matched_by_series_channel_and_timestamp(bundles: Bund
     rows[bundle.channels[0]][1] = None
     posted = client("POST", "/actuals", {"actuals": rows})
     document.check("POST", "/actuals", posted.status, posted.headers, posted.body)
+    nothing = {name: [None] * H if name in truth else cells for name, cells in rows.items()}
+    assert client("POST", "/actuals", {"actuals": nothing}).json == {"values": 0, "matched": 0, "forecasts": 0}
     count = H * len(bundle.channels) - 1
     assert posted.json == {"values": count, "matched": count, "forecasts": 1}
     found = client("GET", "/drift")

@@ -130,6 +130,31 @@ def test_whoever_holds_most_gives_way_to_a_request_that_comes_whole(bundles: Bun
     assert statuses == [429]
 
 
+def test_an_answer_is_never_cut_whoever_is_still_arriving_gives_way_to_it_or_it_is_refused(
+    bundles: Bundles, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tsforecast.serving.front.SMALL", 1000)
+    whole = len(serve(bundles("wide"))("GET", "/openapi.json").body)
+    client = serve(bundles("wide"), max_memory=12 * 4_000 / 2**20)
+    statuses: list[int] = []
+
+    async def attack() -> None:
+        callers = [asyncio.create_task(holds_back(client, [bytes(4_000)], statuses)) for _ in range(12)]
+        await asyncio.sleep(0.1)
+        found = await client.send("GET", "/openapi.json")
+        assert (found.status, len(found.body)) == (200, whole), "each of them holds less than it"
+        await asyncio.sleep(0.2)
+        assert 0 < len(statuses) < 12
+        for caller in callers:
+            caller.cancel()
+        await asyncio.gather(*callers, return_exceptions=True)
+
+    asyncio.run(attack())
+    assert {*statuses} == {429}
+    found = serve(bundles("wide"), max_memory=(whole - 1) / 2**20)("GET", "/openapi.json")
+    assert (found.status, found.json["code"]) == (429, "busy")
+
+
 def slow(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     predictions = Bundle.predictions
 

@@ -189,7 +189,8 @@ def test_a_disk_that_is_full_stops_no_forecast_and_is_told(
     client = serve(bundles("wide"), request_log=tmp_path)
     logging.getLogger("tsforecast").addHandler(caplog.handler)
 
-    def full(*_: Any, **__: Any) -> None:
+    def full(_: Any, file: Any, **__: Any) -> None:
+        file.write(b"as much as there is room for")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(pd.DataFrame, "to_parquet", full)
@@ -198,7 +199,7 @@ def test_a_disk_that_is_full_stops_no_forecast_and_is_told(
         client.app.state.server.recorder.step(now=True)
     logging.getLogger("tsforecast").removeHandler(caplog.handler)
     assert [each.getMessage() for each in caplog.records if each.levelname == "ERROR"] == [has("No space left")] * 2
-    assert not list(tmp_path.rglob("*.parquet"))
+    assert not [file for file in tmp_path.rglob("*") if file.is_file()]
 
 
 def test_a_folder_that_cannot_be_written_to_is_an_error_when_the_server_starts(tmp_path: Path) -> None:

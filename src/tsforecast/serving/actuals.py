@@ -43,8 +43,8 @@ class Forecasts:
     def hold(self, met: Bool[np.ndarray, "N H"], actual: Float[np.ndarray, "R C"]) -> None:
         """What came true of the R steps that were met; what is missing of it stays as it was."""
         if self.error is None or self.inside is None:
-            self.error = np.full(self.point.shape, np.nan, np.float32)
             self.inside = np.zeros((len(self.bounds), *self.point.shape), dtype=bool)
+            self.error = np.full(self.point.shape, np.nan, np.float32)  # last: whoever reads meanwhile looks for it
         there, lower, upper = ~np.isnan(actual), self.bounds[:, 0, met], self.bounds[:, 1, met]
         self.error[met] = np.where(there, self.point[met] - actual, self.error[met])
         self.inside[:, met] = np.where(there, (lower <= actual) & (actual <= upper), self.inside[:, met])
@@ -103,7 +103,7 @@ class Kept:
             near = np.searchsorted(moments, each.time).clip(max=len(moments) - 1)
             key = at * len(moments) + near
             row = np.searchsorted(keys, key).clip(max=len(keys) - 1)
-            met = (at >= 0) & (moments[near] == each.time) & (keys[row] == key)
+            met = (at >= 0) & (moments[near] == each.time) & (keys[row] == key) & there[row].any(axis=-1)
             if met.any():
                 used[row[met]] = True
                 forecasts += int(met.any(axis=1).sum())

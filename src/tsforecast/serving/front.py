@@ -123,6 +123,7 @@ class Exchange:
         self.close = True  # what is refused before it is there is not read on
         self.key: str | None = None  # the name of it
         self._body: bytes | None = None
+        self._head: Message | None = None  # of the answer
         self._given_up: RequestError | None = None
         patience = min(server.settings.patience, LEAVE) if server.draining else server.settings.patience
         self._time = asyncio.timeout(patience)
@@ -207,12 +208,18 @@ class Exchange:
     async def send(self, message: Message) -> None:
         """A part of the answer, stamped with the id."""
         if message["type"] == "http.response.start":
-            self.status = message["status"]
             message["headers"] = [*message.get("headers", ()), (b"x-request-id", self.request_id.encode())]
             if self.server.draining or self.close:
                 message["headers"].append((b"connection", b"close"))
-        elif len(body := message.get("body", b"")) > SMALL:  # it is in memory until its caller has taken most of it
-            self.server.memory.add(self, len(body))
+            self._head = message  # kept until there is room for what comes after it
+            return
+        if large := len(body := message.get("body", b"")) > SMALL:  # in memory until its caller has taken most of it
+            self.server.memory.add(self, len(body), whole=True)
+        if self._head:
+            head, self._head = self._head, None
+            self.status = head["status"]
+            await self._send(head)
+        if large:
             await self._send({**message, "more_body": True})
             message = {**message, "body": b""}
         await self._send(message)

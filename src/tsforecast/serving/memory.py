@@ -38,8 +38,13 @@ class Memory:
         self.held = self.peak = 0
         self.arriving: set[Exchange] = set()
 
-    def add(self, request: Exchange, count: int) -> None:
+    def add(self, request: Exchange, count: int, *, whole: bool = False) -> None:
         """A request takes more.
+
+        Parameters
+        ----------
+        whole
+            It is answered: whatever others are still arriving with goes first.
 
         Raises
         ------
@@ -51,7 +56,8 @@ class Memory:
         self.peak = max(self.peak, self.held)
         while self.held > self.most:
             error = refused(429, where="memory of requests", allowed=f"{self.most / 2**20:g} MiB at a time")
-            largest = max({request, *self.arriving}, key=lambda each: each.held)
+            others = {each for each in self.arriving if each.held}
+            largest = max(others if whole and others else {request, *others}, key=lambda each: each.held)
             self.release(largest)
             if largest is request:
                 raise error

@@ -161,7 +161,7 @@ def _refused(status: int) -> dict[str, Any]:
 
 Responses = dict[int | str, dict[str, Any]]
 REFUSED: Responses = {status: _refused(status) for status in sorted({*KINDS, 422} - {401})}
-UNREAD: Responses = {status: REFUSED[status] for status in (400, 413, 421, 500)}  # of a route that reads no body
+UNREAD: Responses = {status: REFUSED[status] for status in (400, 413, 421, 429, 500)}  # of a route that reads no body
 ABOUT: Responses = UNREAD | {status: REFUSED[status] for status in (404, 503)}  # and is about a bundle
 _WARNINGS = "what is served although it looks wrong, a JSON list of texts"
 _ABOUT = _headers(X_Tsforecast_Digest="of the bundle that answered", X_Tsforecast_Warnings=_WARNINGS)

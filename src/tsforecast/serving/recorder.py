@@ -124,11 +124,15 @@ class Recorder:
             table = pd.concat(frames, ignore_index=True).drop_duplicates([*of_row], keep="last")
             table = table.sort_values([*of_row], kind="stable")
             stem = f"{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}-{version}-{os.getpid()}"
-            with (part := place / f".{stem}.part").open("wb") as file:  # readers of a folder pass over such names
-                table.to_parquet(file, index=False)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(place / f"{stem}.parquet")
+            part = place / f".{stem}.part"  # readers of a folder pass over such names
+            try:
+                with part.open("wb") as file:
+                    table.to_parquet(file, index=False)
+                    file.flush()
+                    os.fsync(file.fileno())
+                part.replace(place / f"{stem}.parquet")
+            finally:
+                part.unlink(missing_ok=True)  # of a disk that is full
         self._clear()
         files = sorted(self.folder.glob(_OURS), key=lambda file: file.name, reverse=True)
         sizes = np.cumsum([file.stat().st_size for file in files])
