@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 from omegaconf import DictConfig, ListConfig
 
+from tests.pretrained import small_fracast
 from tsforecast.bundle import golden
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.config.compose import CONF_DIR, build
@@ -160,6 +161,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Trained]:
             cfg.model.rounds = 3
         if local(model):
             cfg.model.most = None  # the windows that are compared are in no stride
+        if "weights" in cfg.model.get("backbone", {}):
+            cfg.model.backbone.weights = str(small_fracast(root / "weights"))
         if "family" in cfg.model:
             cfg.model.family, cfg.model.refined = "AZN", 1
         if "candidates" in cfg.model:

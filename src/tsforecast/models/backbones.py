@@ -100,7 +100,7 @@ class NeuralForecast:
         except Exception as error:  # what these constructors raise has no type of its own
             what, fix = "the network cannot be built", "compare its parameters with NeuralForecast's documentation"
             raise ConfigError(what, where="model.backbone.network", got=error, fix=fix) from error
-        adapter = _Multivariate if self._kind.MULTIVARIATE else _Univariate
+        adapter = _Multivariate if self._kind.MULTIVARIATE else Univariate
         return adapter(inner, dims, self.uses)
 
 
@@ -138,7 +138,7 @@ class _Adapter(nn.Module):
         return getattr(window, group) if getattr(self.dims, group) and group in self.uses else None
 
 
-class _Univariate(_Adapter):
+class Univariate(_Adapter):
     """Every channel is a window of its own; covariates are shared by the channels."""
 
     def forward(self, window: Window) -> Tensor:

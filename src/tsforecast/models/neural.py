@@ -48,6 +48,9 @@ class Neural:
     epochs
         Exactly so many are trained and the last weights kept, whatever `trainer.max_epochs` and the validation loss
         say; None: until `patience` ends, and the best weights are kept.
+    most
+        Windows of the validation, calibration and test rows that are forecast, evenly spaced, and one of each series at
+        least, where a forecast is dear; None: all.
     """
 
     backbone: Callable[[Dims], nn.Module]
@@ -60,15 +63,19 @@ class Neural:
     warm_start: Ridge | None = None
     learns_quantiles: bool = False
     epochs: int | None = None
-    uses: frozenset[str] = field(init=False, default=frozenset())
+    most: int | None = None
+    uses: frozenset[str] | None = field(init=False, default=frozenset())
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "val_batch_size", "patience"):
             count(f"model.{name}", getattr(self, name))
         if self.epochs is not None:
             count("model.epochs", self.epochs, 0)
+        if self.most is not None:
+            count("model.most", self.most)
         network = getattr(self.backbone, "func", self.backbone)
-        object.__setattr__(self, "uses", frozenset(getattr(network, "uses", ())))
+        uses = getattr(network, "uses", ())
+        object.__setattr__(self, "uses", None if uses is None else frozenset(uses))
 
     def refitting(self, chosen: Mapping[str, Any]) -> Neural:
         """With exactly the `epochs`, and from the warm start, that were chosen."""

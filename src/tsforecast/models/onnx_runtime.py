@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from jaxtyping import Float
@@ -61,6 +61,20 @@ class OnnxForecaster(Forecaster):
             self.graph.tobytes(), options, providers=["CPUExecutionProvider"]
         )
         return self
+
+
+@dataclass
+class DearForecaster(OnnxForecaster):
+    """A graph that takes so long that not all windows are forecast.
+
+    Parameters
+    ----------
+    most
+        Windows of the validation, calibration and test rows that are forecast, evenly spaced; None: all.
+    """
+
+    most: int | None = None
+    probes: ClassVar[int] = 4
 
 
 def _array(window: Window, name: str) -> np.ndarray:

@@ -57,7 +57,7 @@ def to_onnx(network: nn.Module, dims: Dims) -> OnnxForecaster:
     """
     wrapper, reasons = _Positional(network, tuple(_example(dims, 1)), dims).eval(), []
     for dynamo in (False, True):
-        for rows in _ROWS:
+        for rows in getattr(network, "rows", _ROWS):
             try:
                 forecaster = _exported(wrapper, rows, dynamo=dynamo)
             except Exception as error:  # exporters raise anything; without a graph that holds, all reasons are told

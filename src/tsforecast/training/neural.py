@@ -25,6 +25,7 @@ from tsforecast.models.backbones import network as build
 from tsforecast.models.base import Forecaster
 from tsforecast.models.networks import Linear
 from tsforecast.models.neural import Neural, Pinball, masked
+from tsforecast.models.onnx_runtime import DearForecaster, OnnxForecaster
 from tsforecast.training.checkpoints import Best, Whole, check_checkpoint
 from tsforecast.training.export import to_onnx
 from tsforecast.training.fit import Fitted, Fitting, fit, started
@@ -203,7 +204,10 @@ def _(model: Neural, train: Windows, val: Windows, fitting: Fitting) -> Fitted:
         start = "untrained weights" if model.warm_start is None else "warm start, a ridge regression"
         note = f"what is kept is the {start}: no epoch of {epochs} had a lower validation loss"
     network = network.cpu().eval()
-    return Fitted(runtime(network, dims), module.history, partial(_insights, network, val), note, chosen)
+    forecaster = runtime(network, dims)
+    if model.most is not None and isinstance(forecaster, OnnxForecaster):
+        forecaster = DearForecaster(forecaster.inputs, forecaster.rows, model.most).restore(forecaster.state())
+    return Fitted(forecaster, module.history, partial(_insights, network, val), note, chosen)
 
 
 def _train(driver: pl.Trainer, module: ForecastModule, loaders: list[Any], ckpt_path: str | None) -> None:

@@ -126,7 +126,7 @@ class Prepared:
         data = replace(self, stride=stride, most=windows)
         if stride > self.stride:
             kept = len(data.windows("test"))
-            text = "each forecast is a fit: %d of %d test windows are scored, every %dth; model.most=null takes all"
+            text = "a forecast is dear: %d of %d test windows are scored, every %dth; model.most=null takes all"
             log.warning(text, kept, found, stride)
         return data
 

@@ -1,0 +1,111 @@
+"""Pretrained networks against the packages they were published with, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from fracast import FracastModel
+from safetensors.torch import load_file, save_file
+from scipy.stats import norm
+from tests.errors import has, refused
+from tests.pretrained import small_fracast
+
+import tsforecast as tsf
+from tsforecast.errors import ConfigError
+from tsforecast.models.pretrained import Pretrained, between, load
+from tsforecast.types import Dims, Window
+
+
+def window(lookback: int, gaps: float = 0.1) -> tuple[Window, np.ndarray]:
+    """Two windows of two channels with gaps, and the four series with NaN for these."""
+    rng = np.random.default_rng(0)
+    daily = 5 * np.sin(np.arange(lookback) / 24 * 2 * np.pi)[None, :, None]
+    values = (3 + daily + rng.normal(size=(2, lookback, 2))).astype(np.float32)
+    seen = rng.random(values.shape) >= gaps
+    filled = torch.from_numpy(np.where(seen, values, -99).astype(np.float32))
+    empty = torch.zeros(2, 0)
+    series = np.where(seen, values, np.nan).transpose(0, 2, 1).reshape(4, lookback)
+    return Window(filled, empty, empty, empty, empty, torch.from_numpy(seen)), series
+
+
+@pytest.mark.parametrize(("lookback", "horizon"), [(300, 100), (2100, 8)])
+def test_fracast_forecasts_what_its_package_does(lookback: int, horizon: int) -> None:
+    read, series = window(lookback)
+    with torch.no_grad():
+        found = Pretrained()(Dims(lookback, horizon, 2, quantiles=(0.1, 0.5, 0.9)))(read).numpy()
+    published = FracastModel.from_pretrained(weights="fp32").forecast(series, horizon=horizon)[..., [0, 4, 8]]
+    np.testing.assert_allclose(found, published.reshape(2, 2, horizon, 3).transpose(0, 2, 1, 3), rtol=0, atol=2e-5)
+
+
+def test_other_levels_are_interpolated_and_the_tails_are_normal() -> None:
+    levels, wanted = np.arange(0.1, 0.95, 0.1), [0.01, 0.05, 0.1, 0.25, 0.5, 0.97]
+    found = 7 + 2 * norm.ppf(levels) @ between(levels, wanted).T
+    np.testing.assert_allclose(found, 7 + 2 * norm.ppf(wanted), rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_fracast(tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture(scope="module")
+def frame() -> pd.DataFrame:
+    rng, time = np.random.default_rng(1), pd.date_range("2024-01-01", periods=600, freq="h")
+    return pd.DataFrame(
+        {"date": time, "load": 500 + 90 * np.sin(np.arange(600) / 24 * 2 * np.pi) + rng.normal(size=600)}
+    )
+
+
+def trained(frame: pd.DataFrame, weights: Path, *overrides: str) -> tsf.Result:
+    given = (f"model.backbone.weights={weights}", "lookback=100", "horizon=40", "quantiles=[]", "calibration=none")
+    settings = ("feature=[]", "tracking=none", "report=none", "evaluation.baselines={}", "model.most=20")
+    return tsf.train(*given, *settings, "model=pretrained", *overrides, data=frame, target=["load"])
+
+
+def test_a_bundle_forecasts_in_original_units_what_the_network_does(frame: pd.DataFrame, weights: Path) -> None:
+    bundle = trained(frame, weights).bundle
+    found = bundle.forecast(frame).values[0, :, 0]
+    network, series = load(weights), torch.from_numpy(frame["load"].to_numpy(np.float32))[None]
+    blocks: list[torch.Tensor] = []
+    with torch.no_grad():
+        for _ in range(3):
+            blocks.append(network(series[:, -64:], torch.ones(1, 64))[..., 4])
+            series = torch.cat([series, blocks[-1]], 1)
+    np.testing.assert_allclose(found, torch.cat(blocks, 1)[0, :40], rtol=1e-5)
+
+
+def test_when_epochs_are_trained_then_the_weights_follow_the_rows(frame: pd.DataFrame, weights: Path) -> None:
+    zero = trained(frame, weights).metrics["val/mse"]
+    brief = ("trainer.max_epochs=1", "+trainer.limit_train_batches=15")
+    tuned = trained(frame, weights, "model.epochs=null", "model.optimizer.lr=0.01", *brief)
+    assert tuned.metrics["val/mse"] < 0.7 * zero
+
+
+def test_what_is_no_release_is_refused(weights: Path, tmp_path: Path) -> None:
+    with refused(ConfigError, got=has("no directory"), what=has("config.json")):
+        load(tmp_path / "nowhere")
+    (tmp_path / "pytorch_model.bin").write_bytes(pickle.dumps({}))
+    with refused(ConfigError, got=has("pytorch_model.bin"), fix=has("pickled")):
+        load(tmp_path)
+    config = json.loads((weights / "config.json").read_text())
+    (tmp_path / "model.safetensors").write_bytes(b"\x00" * 20)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with refused(ConfigError, what=has("cannot be read"), got=has("SafetensorError")):
+        load(tmp_path)
+    tensors = load_file(weights / "model.safetensors")
+    save_file({**tensors, "core.in_proj.bias": torch.zeros(9)}, tmp_path / "model.safetensors")
+    with refused(ConfigError, got="core.in_proj.bias (9,)", allowed="core.in_proj.bias (8,)"):
+        load(tmp_path)
+    config["model"]["d_model"] = 2**20  # a terabyte of weights, of which none is allocated
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with refused(ConfigError, what=has("not those of the network"), got=has("(8,")):
+        load(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"architectures": ["GPT2Model"]}))
+    with refused(ConfigError, got=has("GPT2Model"), allowed=has("fracast")):
+        load(tmp_path)
