@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from tsforecast.bundle import golden, reference
 from tsforecast.bundle.bundle import Bundle
@@ -19,39 +19,21 @@ from tsforecast.data.sources import Loaded, Source
 from tsforecast.data.splits import Borders
 from tsforecast.errors import ConfigError, count, one_of
 from tsforecast.features.base import FeatureSet
+from tsforecast.features.scaling import Scaler
 from tsforecast.models.base import Estimator
 from tsforecast.models.naive import SeasonalNaiveForecaster
 from tsforecast.quantiles import check_quantiles
-from tsforecast.result import Result
+from tsforecast.result import Events, Keep, Result
 from tsforecast.training.calibrate import Calibration, Errors, NoCalibration, check_observed
 from tsforecast.training.crossfit import cross_errors, cutoffs
 from tsforecast.training.evaluate import baselines, check_labels, compare
-from tsforecast.training.fit import Events as Epochs
-from tsforecast.training.fit import Fitting, Silent, fit
+from tsforecast.training.fit import Fitting, fit
 from tsforecast.training.prepare import Prepared, Split, check_covariates
 from tsforecast.training.results import judged
+from tsforecast.training.selection import selected
 
 log = logging.getLogger(__name__)
 PARTS = ("val", "test")
-
-
-class Events(Epochs, Protocol):
-    """Who listens to an experiment: a tracker, a progress bar, a tuner that prunes."""
-
-    def update(self, result: Result) -> None:
-        """What is known so far: after the fit, the calibration and each score, and at the end."""
-
-
-class Keep:
-    """Keeps what is known so far, and passes epochs on to another listener."""
-
-    def __init__(self, other: Epochs | None = None) -> None:
-        self.epoch = (other or Silent()).epoch
-        self.result: Result | None = None
-
-    def update(self, result: Result) -> None:
-        """See `Events`."""
-        self.result = result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +58,9 @@ class Experiment:
         Scored beside the model on the test windows, by name.
     lookback, horizon, stride
         Rows a forecast sees, rows ahead, rows between two test origins; the first two may be `auto`, see `reading`.
+        Of several lookbacks one is chosen, see `tsforecast.training.selection`.
+    scalers
+        By name, those to choose from instead of the one of `features`; none: that one.
     season
         Rows of one season; None: that of the frequency.
     quantiles
@@ -105,6 +90,7 @@ class Experiment:
     lookback: Any
     horizon: Any
     features: FeatureSet = field(default_factory=FeatureSet)
+    scalers: Mapping[str, Scaler] = field(default_factory=dict)
     calibration: Calibration = field(default_factory=NoCalibration)
     baselines: Mapping[str, Estimator] = field(default_factory=dict)
     season: int | None = None
@@ -122,7 +108,9 @@ class Experiment:
     parents: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("lookback", "horizon", "stride", "season"):
+        for rows in [] if self.lookback == AUTO else self.lookbacks or [self.lookback]:
+            count("lookback", rows)
+        for name in ("horizon", "stride", "season"):
             if getattr(self, name) != (None if name == "season" else AUTO):
                 count(name, getattr(self, name))
         if not 0 <= self.seed < 2**32:
@@ -140,11 +128,19 @@ class Experiment:
         """Whether the model learns the quantiles; else calibration places them."""
         return bool(getattr(self.model, "learns_quantiles", False))
 
+    @property
+    def lookbacks(self) -> Sequence[int]:
+        """Those to choose from on validation: one where it is stated, none where the data decides."""
+        if self.lookback == AUTO:
+            return []
+        return self.lookback if isinstance(self.lookback, list) else [self.lookback]
+
     def reading(self, loaded: Loaded | None = None) -> tuple[Experiment, Loaded]:
         """What the source gives, and the experiment with the sizes that it leaves to the data."""
         loaded = loaded or self.source.load()
-        back, ahead = sizes(loaded.panel, self.split, self.lookback, self.horizon, self.season)
-        return replace(self, lookback=back, horizon=ahead), loaded
+        longest = max(self.lookbacks, default=AUTO)
+        back, ahead = sizes(loaded.panel, self.split, longest, self.horizon, self.season)
+        return replace(self, lookback=back if self.lookback == AUTO else self.lookback, horizon=ahead), loaded
 
     def prepare(self, loaded: Loaded | None = None, *, like: Prepared | None = None) -> Prepared:
         """Read, split, fit the features on the train rows, encode, and check all that can be before a fit.
@@ -162,10 +158,9 @@ class Experiment:
             Data, split, features, model and calibration do not fit together.
         """
         began = time.perf_counter()
-        if like is None and AUTO in (self.lookback, self.horizon):
+        if (data := like) is None:
             own, loaded = self.reading(loaded)
-            return own.prepare(loaded)
-        data = self._encoded(loaded or self.source.load()) if like is None else like
+            data = selected(own, loaded).encoded(loaded)
         dims = replace(data.dims, quantiles=self.quantiles if self.learned else ())
         data = replace(data, dims=dims, stride=self.stride).at_most(getattr(self.model, "most", None))
         check_covariates(self.model, data.encoded, label=self.label, unused=self.unused_covariates)
@@ -184,7 +179,7 @@ class Experiment:
             golden.rehearse(data.bundle(SeasonalNaiveForecaster(1, data.dims.horizon)), data.rows("train"))
         return replace(data, seconds=time.perf_counter() - began)
 
-    def _encoded(self, loaded: Loaded) -> Prepared:
+    def encoded(self, loaded: Loaded) -> Prepared:
         """Split, features fitted on the train rows, encoded rows."""
         panel, borders = self.split(loaded.panel, self.lookback, self.horizon).kept(loaded.panel)
         features = self.features.fit(panel.rows(borders.begin, borders.train_end))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pandas as pd
 
@@ -16,7 +16,8 @@ from tsforecast.data.sources import Loaded
 from tsforecast.data.splits import Borders
 from tsforecast.files import atomic
 from tsforecast.training.evaluate import Evaluation
-from tsforecast.training.fit import Fitted
+from tsforecast.training.fit import Events as Epochs
+from tsforecast.training.fit import Fitted, Silent
 from tsforecast.training.prepare import Prepared
 from tsforecast.training.record import FILE, Record, examples
 from tsforecast.training.results import write_json
@@ -24,6 +25,26 @@ from tsforecast.types import Forecast
 
 if TYPE_CHECKING:
     from tsforecast.experiment import Experiment
+
+
+class Events(Epochs, Protocol):
+    """Who listens to an experiment: a tracker, a progress bar, a tuner that prunes."""
+
+    def update(self, result: Result) -> None:
+        """What is known so far: after the fit, the calibration and each score, and at the end."""
+
+
+class Keep:
+    """Keeps what is known so far, and passes epochs on to another listener."""
+
+    def __init__(self, other: Epochs | None = None) -> None:
+        self.epoch = (other or Silent()).epoch
+        self.result: Result | None = None
+
+    def update(self, result: Result) -> None:
+        """See `Events`."""
+        self.result = result
+
 
 # keys that decide no score
 UNCOMPARED = {"tracking", "report", "publish", "name", "backtest", "objective", "refit"}

@@ -57,7 +57,8 @@ def prepared(job: Job) -> tuple[Experiment, Prepared]:
 def finished(job: Job, planned: Experiment, data: Prepared) -> Result:
     """Fit and score; whatever goes wrong loses neither the weights nor the scores so far."""
     from tsforecast.bundle.provenance import FILE as PROVENANCE
-    from tsforecast.experiment import PARTS, Keep, run_experiment
+    from tsforecast.experiment import PARTS, run_experiment
+    from tsforecast.result import Keep
     from tsforecast.training.results import write_json
 
     cfg, out = job.cfg, job.out

@@ -90,15 +90,18 @@ def experiment(job: Job) -> Experiment:
             each.log_hyperparams(json.loads(without_password(json.dumps(config))))
         return built
 
+    scaler = build(cfg.scaler)
+    scalers = scaler if isinstance(scaler, Mapping) else {"": scaler}
     return Experiment(
         source=source or build(cfg.dataset),
         split=build(cfg.split),
-        features=FeatureSet(tuple(build(cfg.feature).values()), build(cfg.scaler)),
+        features=FeatureSet(tuple(build(cfg.feature).values()), next(iter(scalers.values()))),
+        scalers=scalers,
         model=model,
         trainer=trainer,
         calibration=build(cfg.calibration),
         baselines=build(cfg.evaluation.baselines),
-        lookback=cfg.lookback,
+        lookback=OmegaConf.to_object(cfg.lookback) if OmegaConf.is_list(cfg.lookback) else cfg.lookback,
         horizon=cfg.horizon,
         season=cfg.season,
         stride=cfg.evaluation.stride,

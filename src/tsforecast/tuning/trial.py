@@ -78,7 +78,7 @@ class Listener:
                 raise optuna.TrialPruned(f"at step {step}")
 
     def update(self, result: Result) -> None:
-        """Nothing to do: see `tsforecast.experiment.Events`."""
+        """Nothing to do: see `tsforecast.result.Events`."""
 
 
 def score(cfg: DictConfig, chosen: Mapping[str, str], listener: Any) -> Mapping[str, float]:
@@ -96,7 +96,7 @@ def _backtested(planned: Experiment, keys: Any, listener: Any) -> Mapping[str, f
     from tsforecast.backtesting.backtest import backtest
 
     planned, loaded = planned.reading()
-    panel, borders = planned.split(loaded.panel, planned.lookback, planned.horizon).kept(loaded.panel)
+    panel, borders = planned.split(loaded.panel, max(planned.lookbacks), planned.horizon).kept(loaded.panel)
     known = panel.rows(borders.begin, borders.val_end)
     first, end = known.offsets[:-1], known.offsets[1:]
     split = Fold(0, 0, Borders(first, end - (borders.val_end - borders.train_end), end, end))  # as many rows validate
