@@ -247,7 +247,7 @@ def test_a_dear_model_is_scored_on_some_windows_and_says_so_before(
     assert len(result.parts["test"].windows) == 20
     assert len(result.data.windows("cal")) <= 20
     assert "20 of 97 test windows are scored, every 5th; model.most=null takes all" in caplog.text
-    assert "s a window: about" in caplog.text
+    assert "s a window: at most about" in caplog.text
     assert result.bundle.metadata["evaluation"]["stride"] == 5
     assert result.metrics["test/mae"] < 0.2
 
@@ -267,3 +267,14 @@ def test_a_dear_model_is_scored_on_some_windows_and_says_so_before(
 def test_a_parameter_that_is_none_is_named(make: Any, where: str) -> None:
     with refused(ConfigError, where=where):
         make()
+
+
+def test_intervals_from_earlier_cutoffs_take_no_more_forecasts_than_are_asked_for() -> None:
+    rng = np.random.default_rng(0)
+    time = pd.date_range("2015", periods=80, freq="MS")
+    frames = [pd.DataFrame({"unique_id": f"s{i}", "ds": time, "y": 9 + rng.standard_normal(80)}) for i in range(7)]
+    sizes = ["lookback=24", "horizon=6", "split=tail", "split.val=6", "split.test=6", "model.most=30", "feature=[]"]
+    of = {"data": pd.concat(frames), "id": "unique_id", "time": "ds"}
+    result = tsf.train("dataset=long", "model=tsb", "tracking=none", "report=none", *sizes, **of)
+    assert 21 <= result.bundle.metadata["calibration"] <= 30  # of 7 series at 20 cutoffs
+    assert result.bundle.offsets is not None

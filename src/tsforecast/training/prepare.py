@@ -135,8 +135,9 @@ class Prepared:
         if self.most is not None:
             began = time.perf_counter()
             forecaster.predict(self.windows("train").window(slice(0, 1)))
-            each, count = time.perf_counter() - began, sum(len(self.windows(part)) for part in ("val", "cal", "test"))
-            log.info("%.3g s a window: about %.0f s for %d windows in one process", each, each * count, count)
+            each, counts = time.perf_counter() - began, [len(self.windows(part)) for part in ("val", "cal", "test")]
+            count = sum(counts) + (0 if counts[1] else self.most)  # at earlier cutoffs, if there are to be intervals
+            log.info("%.3g s a window: at most about %.0f s for %d in one process", each, each * count, count)
 
     @cached_property
     def scale(self) -> tuple[Float[np.ndarray, "N C"], Float[np.ndarray, "N C"]]:
