@@ -49,7 +49,7 @@ def _carried_out(job: Job) -> Backtest | None:
     from tsforecast.bundle.provenance import FILE as PROVENANCE
     from tsforecast.bundle.provenance import tags as about
     from tsforecast.data.folds import Folds, diagram
-    from tsforecast.training.results import check_objective, write_json
+    from tsforecast.training.results import write_json
 
     cfg, out = job.cfg, job.out
     keys: Any = OmegaConf.to_container(cfg.backtest)
@@ -58,11 +58,7 @@ def _carried_out(job: Job) -> Backtest | None:
     folds = Folds(**keys)
     planned = _experiments(job, models)
     first = next(iter(planned.values()))
-    check_objective(cfg.objective, first.quantiles, "backtest")
-    score = cfg.objective.partition("/")[2]
-    if first.refit == "all" and len(planned) > 1 and score.startswith(("r2", "coverage", "windows", "mase_skipped")):
-        what, allowed = "the bundle is that of the model with the lowest objective", "an error, a loss or a width"
-        raise ConfigError(what, where="objective", got=cfg.objective, allowed=allowed, fix="objective=backtest/mae")
+    score = _score(cfg.objective, first, len(planned))
     first, loaded = first.reading()
     planned = {name: each.reading(loaded)[0] for name, each in planned.items()}
     loaded, cutoffs = plan(first, folds, loaded)
@@ -107,6 +103,18 @@ def _carried_out(job: Job) -> Backtest | None:
     elif run.next_step:
         show(f"\nNext\n  {run.next_step}")
     return found
+
+
+def _score(objective: str, first: Experiment, models: int) -> str:
+    """The name of the score that judges the models; a ConfigError where there is none, or none to choose one by."""
+    from tsforecast.training.results import check_objective
+
+    check_objective(objective, first.quantiles, "backtest")
+    score = objective.partition("/")[2]
+    if first.refit == "all" and models > 1 and score.startswith(("r2", "coverage", "windows", "mase_skipped")):
+        what, allowed = "the bundle is that of the model with the lowest objective", "an error, a loss or a width"
+        raise ConfigError(what, where="objective", got=objective, allowed=allowed, fix="objective=backtest/mae")
+    return score
 
 
 def _track(found: Backtest, tracker: Any, run: Run, name: str, tags: dict[str, str], keys: Any, out: Path) -> None:

@@ -17,10 +17,10 @@ from jaxtyping import Float, Int
 from tsforecast.bundle import directory, golden
 from tsforecast.bundle.card import card
 from tsforecast.bundle.inputs import Inputs
-from tsforecast.bundle.request import Prediction, Request, predict_all
+from tsforecast.bundle.request import Prediction, Request, asked, predict_all
 from tsforecast.data.panel import Panel
 from tsforecast.data.schema import Schema
-from tsforecast.errors import BundleError, DataError, RequestError, TsforecastError, listed
+from tsforecast.errors import BundleError, DataError, TsforecastError, listed
 from tsforecast.features.base import Feature, FeatureSet
 from tsforecast.features.scaling import Scaler
 from tsforecast.models.base import Forecaster
@@ -102,13 +102,6 @@ class Bundle(Inputs):
             quantiles = None if quantiles is None else quantiles.clip(low[:, None], high[:, None])
         return Prediction(point, quantiles)
 
-    def scaled(self, found: Prediction, series: Int[np.ndarray, " B"]) -> Prediction:
-        """What `invert` gave, in the units of the model again: bounds hold in both."""
-        point, quantiles = self.features.scaler.transform(found.point, series), found.quantiles
-        if quantiles is not None:
-            quantiles = np.moveaxis(self.features.scaler.transform(np.moveaxis(quantiles, 3, 1), series), 1, 3)
-        return Prediction(point, quantiles)
-
     def forecast(
         self,
         history: pd.DataFrame | Panel,
@@ -176,20 +169,7 @@ class Bundle(Inputs):
         RequestError
             There is no such horizon, or no such interval.
         """
-        most = self.dims.horizon
-        if horizon is not None and (type(horizon) is not int or not 1 <= horizon <= most):
-            what, allowed = "the horizon is the number of steps to forecast", f"1 to {most}, the trained one"
-            raise RequestError(what, where="horizon", got=horizon, allowed=allowed)
-        if levels is None:
-            return horizon or most, None
-        by_percent = {float(name): name for name in self.intervals}
-        cells = levels[: len(by_percent) + 1] if isinstance(levels, list | tuple) else [None]
-        names = tuple(by_percent[q] for q in cells if type(q) in (int, float) and q in by_percent)
-        if len(set(names)) < len(cells):
-            what, allowed = "levels are the central intervals to answer with, in percent", listed(self.intervals)
-            allowed = f"a list of some of {allowed}" if allowed else "none: it has no intervals"
-            raise RequestError(what, where="levels", got=levels, allowed=allowed)
-        return horizon or most, names
+        return asked(horizon, levels, self.dims.horizon, tuple(self.intervals))
 
     def predictions(self, requests: Sequence[Request]) -> list[Prediction | TsforecastError]:
         """Forecasts of many requests in one call, each to the bit as if alone; or its error, of one that has none."""

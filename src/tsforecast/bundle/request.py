@@ -11,7 +11,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from tsforecast.data.panel import Panel
-from tsforecast.errors import DataError, TsforecastError
+from tsforecast.errors import DataError, RequestError, TsforecastError, listed
 
 
 class Prediction(NamedTuple):
@@ -49,6 +49,29 @@ class Request:
     horizon: int
     levels: tuple[str, ...] | None = None
     warnings: tuple[str, ...] = ()
+
+
+def asked(horizon: Any, levels: Any, most: int, intervals: tuple[str, ...]) -> tuple[int, tuple[str, ...] | None]:
+    """How many steps of at most so many, and which of the `intervals` by name, a caller asks for; None are all.
+
+    Raises
+    ------
+    RequestError
+        There is no such horizon, or no such interval.
+    """
+    if horizon is not None and (type(horizon) is not int or not 1 <= horizon <= most):
+        what, allowed = "the horizon is the number of steps to forecast", f"1 to {most}, the trained one"
+        raise RequestError(what, where="horizon", got=horizon, allowed=allowed)
+    if levels is None:
+        return horizon or most, None
+    by_percent = {float(name): name for name in intervals}
+    cells = levels[: len(by_percent) + 1] if isinstance(levels, list | tuple) else [None]
+    names = tuple(by_percent[q] for q in cells if type(q) in (int, float) and q in by_percent)
+    if len(set(names)) < len(cells):
+        what, allowed = "levels are the central intervals to answer with, in percent", listed(intervals)
+        allowed = f"a list of some of {allowed}" if allowed else "none: it has no intervals"
+        raise RequestError(what, where="levels", got=levels, allowed=allowed)
+    return horizon or most, names
 
 
 Infer = Callable[[Panel, Int[np.ndarray, " N"]], Prediction]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Int
 
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.bundle.request import Prediction
@@ -125,13 +126,21 @@ def evaluate(
         series, label = fitted[windows.series[index]], windows.label(index)[:, ahead]
         raw = panel.target[windows.origins[index][:, None] + steps]
         found = bundle.invert(scaled, series)
-        scaled = bundle.scaled(found, series) if bundle.schema.bounds else scaled
+        scaled = _scaled(bundle, found, series) if bundle.schema.bounds else scaled
         scores.seconds += time.perf_counter() - began
         scores.update(label, scaled.point[:, ahead], raw, found.point[:, ahead], windows.series[index])
         if scores.quantiles is not None and scaled.quantiles is not None and found.quantiles is not None:
             scores.quantiles.update(label, scaled.quantiles[:, ahead], raw, found.quantiles[:, ahead])
         sink(found)
     return scores
+
+
+def _scaled(bundle: Bundle, found: Prediction, series: Int[np.ndarray, " B"]) -> Prediction:
+    """Forecasts in original units in those of the model again: bounds hold in both."""
+    scale, quantiles = bundle.features.scaler.transform, found.quantiles
+    if quantiles is not None:
+        quantiles = np.moveaxis(scale(np.moveaxis(quantiles, 3, 1), series), 1, 3)
+    return Prediction(scale(found.point, series), quantiles)
 
 
 def check_labels(windows: Windows) -> None:
