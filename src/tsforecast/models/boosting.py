@@ -168,8 +168,9 @@ class XGBoost(BaseEstimator, Estimator):
         for designs in fed:
             boosters.append(self._boost(options, rounds[len(boosters)], *designs, progress=progress))
         grown = [booster.num_boosted_rounds() for booster in boosters]
-        log.info("%d boosters of %d to %d rounds", len(boosters), min(grown), max(grown))
-        forecaster.chosen = {**forecaster.chosen, "strategy": "shared" if shared else "direct", "rounds": grown}
+        strategy = "shared" if shared else "direct"
+        log.info("model.strategy=%s: %d boosters of %d to %d rounds", strategy, len(boosters), min(grown), max(grown))
+        forecaster.chosen = {**forecaster.chosen, "strategy": strategy, "rounds": grown}
         return forecaster.restore(forecaster.state())  # what was fitted predicts as what is loaded
 
     def _shared(self, train: Windows, dims: Dims) -> bool:
@@ -186,7 +187,7 @@ class XGBoost(BaseEstimator, Estimator):
             lowest, total, n = min(lowest, seen.min(initial=math.inf)), total + float(seen.sum()), n + len(seen)
         if lowest < 0:
             what, got = "this objective needs targets >= 0", f"{self.objective}, with {lowest:.4g} in the model's units"
-            fix = "scaler=none, if no target is negative; or model.objective=squarederror"
+            fix = "scaler=none scaler.scope=global, if no target is negative; or model.objective=squarederror"
             raise ConfigError(what, where="model.objective", got=got, allowed="targets of 0 and more", fix=fix)
         return max(total / max(n, 1) / 100, 1e-6)
 

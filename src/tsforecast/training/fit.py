@@ -79,9 +79,9 @@ class Fitted:
     note
         What a reader of the scores should know of the fit.
     chosen
-        What the fit chose on the validation windows, as JSON values: ridge's `lambda`, the `rounds` of each booster and
-        its `base`, the `epochs` of a network and its `warm_start`. `model.refitting(chosen)` is the model that takes
-        them as given: it chooses nothing and reads no validation windows.
+        What the fit chose on the validation windows, as JSON values: ridge's `lambda`, the `strategy` of
+        boosters, their `rounds` and `base`, the `epochs` of a network and its `warm_start`. `model.refitting(chosen)`
+        is the model that takes them as given: it chooses nothing and reads no validation windows.
     """
 
     forecaster: Forecaster
