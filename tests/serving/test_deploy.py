@@ -163,9 +163,13 @@ def queries() -> Iterator[tuple[str, str]]:
     for panel in [*board["panels"], *board["annotations"]["list"]]:
         for target in panel.get("targets", [panel]):
             yield panel.get("title") or panel["name"], target["expr"]
+    yield from ((alert, rule["expr"]) for alert, rule in alerts())
+
+
+def alerts() -> Iterator[tuple[str, dict[str, Any]]]:
+    """The alerts by their names."""
     for group in yaml.safe_load((DEPLOY / "alerts.yaml").read_text())["groups"]:
-        for rule in group["rules"]:
-            yield rule["alert"], rule["expr"]
+        yield from ((rule["alert"], rule) for rule in group["rules"])
 
 
 @pytest.fixture(scope="module")
@@ -197,6 +201,33 @@ def test_each_query_asks_for_what_a_server_tells(where: str, query: str, told: d
         labels = {matcher.name for matcher in selector.matchers.matchers}
         labels.update(*(group.split(", ") for group in re.findall(r"by \(([^)]*)\)", query)))
         assert labels <= {*told[selector.name], "job", "instance"}
+
+
+@pytest.mark.parametrize(
+    ("alert", "told"),
+    [
+        ("ForecasterDrifts", {'tsforecast_drift{model="a"}': "2 0 0 0 2 0 0 0 2 0"}),
+        (
+            "ForecasterServesTwoVersions",
+            {
+                'tsforecast_model{model="a",version="1"}': "1 stale stale stale 1 stale stale 1 1 1",
+                'tsforecast_model{model="a",version="2"}': "stale 1 1 1 stale 1 1 stale stale stale",
+            },
+        ),
+    ],
+)
+def test_when_one_of_two_workers_says_so_then_an_alert_comes(alert: str, told: dict[str, str], tmp_path: Path) -> None:
+    if shutil.which("promtool") is None:
+        pytest.skip("needs promtool, which is not installed")
+    series = [{"series": name, "values": " ".join([values] * 20)} for name, values in told.items()]
+    (rule,) = (rule for name, rule in alerts() if name == alert)
+    summary = rule["annotations"]["summary"].replace("{{ $labels.model }}", "a")
+    labels = {"exp_labels": {"model": "a", "severity": "ticket"}, "exp_annotations": {"summary": summary}}
+    asked = {"eval_time": "45m", "alertname": alert, "exp_alerts": [labels]}
+    case = {"interval": "15s", "input_series": series, "alert_rule_test": [asked]}
+    (tmp_path / "case.yaml").write_text(yaml.safe_dump({"rule_files": [str(DEPLOY / "alerts.yaml")], "tests": [case]}))
+    done = subprocess.run(["promtool", "test", "rules", str(tmp_path / "case.yaml")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def selectors(each: promql_parser.Expr, found: list[promql_parser.VectorSelector]) -> bool:

@@ -30,7 +30,11 @@ class Metrics:
         at: dict[str, Any] = {"registry": self.registry}
         self.requests = Counter("tsforecast_requests", "Requests answered.", ("path", "status", "model"), **at)
         self.seconds = Histogram(
-            "tsforecast_request_seconds", "From first byte to last.", ("path",), buckets=_SECONDS, **at
+            "tsforecast_request_seconds",
+            "From the head of a request to the end of its answer.",
+            ("path",),
+            buckets=_SECONDS,
+            **at,
         )
         self.series = Counter("tsforecast_series", "Series forecast.", **at)
         self.batch = Histogram("tsforecast_batch_requests", "Requests forecast in one call.", buckets=_SIZES, **at)
