@@ -56,7 +56,7 @@ def roles(frame: pd.DataFrame, given: dict[str, Any]) -> dict[str, Any]:
     """The `time`, `id` and `target` that the columns seem to be; those `given` stay."""
     time = given.get("time") or _time(frame, given)
     stamp = [time] if isinstance(time, str) else time
-    others = [name for name in frame.columns if name not in stamp]
+    others = [name for name in frame.columns if name not in stamp and not str(name).startswith("Unnamed: ")]
     key = given.get("id") or (_series(frame, stamp, others) if {*stamp} <= {*frame.columns} else None)
     taken = {key, *(name for role in ("past", "known", "static") for name in given.get(role, ()))}
     numbers = [name for name in others if name not in taken and _is_number(frame[name])]

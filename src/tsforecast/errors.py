@@ -111,7 +111,7 @@ def count(where: str, got: object, least: int = 1) -> None:
     """Raise a ConfigError when `got`, a number of things, is no whole number from `least` on."""
     if isinstance(got, bool) or not isinstance(got, int) or got < least:
         allowed = f"{least}, {least + 1}, ..."
-        raise ConfigError(f"{where.rpartition('.')[2]} is a number of things", where=where, got=got, allowed=allowed)
+        raise ConfigError(f"{where.rpartition('.')[2]} is a whole number", where=where, got=got, allowed=allowed)
 
 
 def listed(names: Iterable[object], most: int = 5) -> str:

@@ -292,6 +292,22 @@ def test_when_a_wide_frame_cannot_be_used_then_the_reason_is_named(frame, expect
     assert expected in complaint(frame)
 
 
+def test_when_a_long_frame_is_taken_for_a_wide_one_then_the_rows_of_one_series_are_not_what_is_offered():
+    frame = long(["s", "t", "u"]).rename(columns={"ds": "date"})
+    for schema in (Schema(freq="h"), Schema(freq="h", target=["y"])):
+        said = complaint(frame, schema)
+        assert "dataset=long dataset.id=COLUMN" in said
+        assert "duplicates=last" not in said
+
+
+@pytest.mark.parametrize("count", [10, 50])
+def test_when_no_timestamp_can_be_read_then_that_is_said_of_the_last_rows_too(count):
+    assert "cannot be read, such as 'soon'" in complaint(wide(["soon"] * 50), Schema(freq="MS"), tail=count)
+    one = long(["s", "t"]).astype({"ds": str})
+    one.loc[25:, "ds"] = "soon"
+    assert "cannot be read, such as 'soon' (25 rows" in complaint(one, Schema(id="unique_id", freq="h"), tail=count)
+
+
 def test_when_freq_cannot_be_inferred_then_it_is_asked_for():
     assert "dataset.freq=h" in complaint(wide(hours(2)), Schema())
 

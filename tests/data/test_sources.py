@@ -230,7 +230,29 @@ def test_when_float32_cannot_tell_the_values_apart_then_that_is_said(file):
 
 def test_when_dates_can_begin_with_the_day_or_the_month_then_that_is_said(file):
     days = [f"{month:02d}/01/2021,{month},{month * month}\n" for month in range(1, 13)]
-    assert "may begin with the day or the month" in complaint(file, HEADER + "".join(days))
+    assert "may begin with the day (%d) or the month (%m)" in complaint(file, HEADER + "".join(days))
+
+
+@pytest.mark.parametrize("form", ["%b %Y", "%B %Y", "%b-%y", "%m/%Y", "%Y/%m"])
+def test_months_are_read_as_spreadsheets_write_them(file, form):
+    months = pd.date_range("2021-05-01", periods=14, freq="MS")
+    file.write_text(HEADER + "".join(f"{month.strftime(form)},{i},{i * i}\n" for i, month in enumerate(months)))
+    panel = Dataset(path=str(file)).load().panel
+    assert list(panel.time) == list(months)
+    assert panel.freq == "MS"
+
+
+def test_an_index_that_pandas_wrote_without_a_name_is_no_channel_and_may_be_the_time(file):
+    frame = pd.read_csv(file)
+    frame.to_csv(file)
+    assert Dataset(path=str(file)).load().panel.channels == ("a", "b")
+    assert Dataset(path=str(file), target=["b", "Unnamed: 0"]).load().panel.target[3].tolist() == [16, 3]
+    frame.set_index("date").rename_axis(None).to_csv(file)
+    assert len(Dataset(path=str(file), time="Unnamed: 0", target=["a"]).load().panel.time) == 20
+
+
+def test_when_a_file_has_no_header_then_its_first_row_is_not_taken_for_names(file):
+    assert "the first row names no columns" in complaint(file, ROWS)
 
 
 def test_when_a_parquet_file_is_damaged_then_it_is_a_data_error(tmp_path):

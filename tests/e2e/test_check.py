@@ -70,6 +70,13 @@ def test_columns_that_the_printed_words_leave_out_are_named(cli: Cli, capsys: py
     assert "Not used" not in printed(cli, capsys, "x.csv", "dataset.known=[promo]")[0]
 
 
+def test_an_index_without_a_name_is_not_in_the_printed_words(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    WIDE.to_csv("x.csv")
+    out, panel = printed(cli, capsys, "x.csv")
+    assert panel.channels == ("load, MW", "temp")
+    assert "\nNot used: Unnamed: 0, kind\n" in out
+
+
 @pytest.mark.parametrize(
     "name", ["load", "a b", "a,b", "pm2.5", "2", "null", "Straße [m]", "it's", '5" pipe', "a\\b", "x=1", "-"]
 )

@@ -161,6 +161,7 @@ def test_series_and_covariates_are_checked_too(
         (b"date,load,load\n2024-01-01,1,2\n", "more than once"),
         (b"date,load,visits\n2024-01-01,1\n", "Expected 3 columns, got 2"),
         (b"date,load,visits\n2024-01-01,high,1\n", "not numbers"),
+        (b"date,load,visits\n" + b"soon,1,1\n" * 99, "cannot be read, such as 'soon'"),
         (b"date,load,visits\n2024-01-01,inf,1\n", "beyond 1e+18"),
     ],
 )

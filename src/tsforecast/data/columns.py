@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,7 @@ from tsforecast.data.arrays import Arrays, is_text
 from tsforecast.data.schema import Schema
 from tsforecast.errors import DataError, listed, nearest
 
+log = logging.getLogger(__name__)
 LARGEST = 1e18  # of a number: float32 holds its square
 SHOWN = 5  # rows or names listed in a message
 Categories = dict[str, tuple[str, ...]]  # column to its labels; the code of a label is its place
@@ -96,6 +98,9 @@ def channel_columns(frame: Arrays, schema: Schema, with_static: bool, problems: 
     if not len(frame):
         problems.add("there are no rows")
     others = [c for c in frame.columns if c not in {*named, *schema.static}]
+    if index := [c for c in others if c.startswith("Unnamed: ")]:  # as pandas calls a column without a name
+        log.info("%s: a column without a name is not read: %s", problems.where, listed(index))
+        others = [c for c in others if c not in index]
     if schema.target:
         if schema.closed:
             check_closed(others, problems)

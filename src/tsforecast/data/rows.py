@@ -98,5 +98,6 @@ def recent(time: pd.DatetimeIndex, codes: np.ndarray, count: int) -> np.ndarray:
     kept = order[left[:-1] - left[np.searchsorted(series, series, side="right")] <= count]
     first = np.full(codes.max(initial=0) + 1, len(time))
     np.minimum.at(first, codes[kept], kept)
+    first[first == len(time)] = 0  # nothing of the series can be read, which is to be told
     among = np.where(codes >= 0, row >= first[codes], ~np.asarray(time < time[kept].min()) if len(kept) else True)
     return np.sort(np.append(kept, row[~readable & among]))

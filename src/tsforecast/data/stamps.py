@@ -112,6 +112,7 @@ def _bounds(unit: Any) -> tuple[int, int]:
     return low, high
 
 
+_MONTHS = ("%b %Y", "%B %Y", "%b-%y", "%m/%Y", "%Y/%m")  # alone, as spreadsheets write them
 _OFFSET = r":\d\d(?:\.\d+)?\s*(?:Z|[+-]\d\d(?::?\d\d)?)\s*$"
 
 
@@ -141,9 +142,10 @@ def _parsed(source: pd.Series, timezone: str | None, problems: Problems) -> pd.S
     dayfirst = bool((numbers[0] > 12).any())
     if numbers.notna().all(axis=1).any() and not dayfirst and not (numbers[1] > 12).any():
         form = guess_datetime_format(str(source.loc[first]), dayfirst=True)
-        what = f"timestamps such as {str(source.loc[first])!r} may begin with the day or the month"
+        what = f"timestamps such as {str(source.loc[first])!r} may begin with the day (%d) or the month (%m)"
         problems.add(what, None, *([f"date_format={form}"] if form else []), column=str(source.name))
         return values
     form = guess_datetime_format(str(source.loc[first]), dayfirst=dayfirst)
     source = source.where(~source.astype(str).str.endswith("z"))  # which %z takes for Z, and ISO 8601 does not
-    return pd.to_datetime(source, errors="coerce", format=form, utc=utc) if form else values
+    read = (pd.to_datetime(source, errors="coerce", format=each, utc=utc) for each in ([form] if form else _MONTHS))
+    return max(read, key=lambda values: values.notna().sum())

@@ -70,6 +70,10 @@ def _header(raw: bytes, where: object, sep: str) -> list[str]:
         fix = f"say so: {' '.join(f'dataset.{key}' for key in keys)} (to predict: {' '.join(keys)})"
         raise DataError(f"the cells are separated by {other!r}, and {sep!r} is wanted", where=where, fix=fix)
     names = next(csv.reader([first.decode("utf-8-sig").rstrip("\r")], delimiter=sep), [])
+    names = [name or f"Unnamed: {i}" for i, name in enumerate(names)]  # as pandas calls them
+    if any(re.match(r"\d+[-/]\d", name) for name in names) and all(re.match(r"[-+.\d]", name) for name in names):
+        what, fix = "the first row names no columns", "write their names above it: date,sales"
+        raise DataError(what, where=where, got=listed(names), fix=fix)
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise DataError("columns are there more than once", where=where, got=listed(twice), fix="name each once")
     return names
