@@ -198,11 +198,11 @@ def test_when_a_row_has_a_cell_too_many_then_it_is_named(file):
         (HEADER.replace(",", ";") + ROWS.replace(",", ";"), "separated by ';'"),
         (
             HEADER.replace(",", ";") + ROWS.replace(",", ";"),
-            "say so: dataset.sep=semicolon (to predict: sep=semicolon)",
+            "save it so, or say dataset.sep=semicolon (to predict: sep=semicolon)",
         ),
         (
             HEADER.replace(",", ";") + "2021-01-01;1,5;2",
-            "say so: dataset.sep=semicolon dataset.decimal=comma (to predict",
+            "save it so, or say dataset.sep=semicolon dataset.decimal=comma (to predict",
         ),
         (HEADER.replace(",", "\t") + ROWS.replace(",", "\t"), r"separated by '\t'"),
         ((HEADER + ROWS).encode("utf-16"), "the file is UTF-16"),

@@ -148,7 +148,7 @@ def _distinct(rows: Rows, freq: str, schema: Schema, problems: Problems) -> Rows
         return rows
     if schema.duplicates == "error":
         if not schema.id and 2 * len(again) >= len(rows):  # keeping the last ones would drop all series but one
-            problems.add("most timestamps are there more than once, as in a file of several series", rows.place[again + 1])
+            problems.add("most timestamps are there more than once, as of several series", rows.place[again + 1])
             problems.stop(problems.keys and "say which column tells the series apart: dataset=long dataset.id=COLUMN")
         _note_changes("duplicate timestamps", again, "duplicates=last", rows, Axis.of(rows.time, parse(freq)), problems)
     log.info("%s: %d rows with a duplicate timestamp", problems.where, len(again))

@@ -16,7 +16,7 @@ from tsforecast.data.schema import Schema, mark_name
 from tsforecast.errors import DataError, listed
 
 MISSING = ("NA", "N/A", "NaN", "nan", "null", "None", "")
-_MAGIC = {b"\x1f\x8b": "gzip", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"PK": "zip"}
+_MAGIC = {b"\x1f\x8b": "gzip", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"PK": "zip or Excel"}
 
 
 def read_csv(raw: bytes, where: object, schema: Schema) -> pd.DataFrame:
@@ -67,8 +67,9 @@ def _header(raw: bytes, where: object, sep: str) -> list[str]:
     if other := next((mark for mark in ",;\t" if first.count(mark.encode()) > own), None):
         comma = ["decimal=comma"] if other != "," and re.search(rb"\d,\d", below[:4096]) else []
         keys = [f"sep={mark_name(other)}", *comma]
-        fix = f"say so: {' '.join(f'dataset.{key}' for key in keys)} (to predict: {' '.join(keys)})"
-        raise DataError(f"the cells are separated by {other!r}, and {sep!r} is wanted", where=where, fix=fix)
+        said = f"{' '.join(f'dataset.{key}' for key in keys)} (to predict: {' '.join(keys)})"
+        what = f"the cells are separated by {other!r}, and {sep!r} is wanted"
+        raise DataError(what, where=where, fix=f"save it so, or say {said}")
     names = next(csv.reader([first.decode("utf-8-sig").rstrip("\r")], delimiter=sep), [])
     names = [name or f"Unnamed: {i}" for i, name in enumerate(names)]  # as pandas calls them
     if any(re.match(r"\d+[-/]\d", name) for name in names) and all(re.match(r"[-+.\d]", name) for name in names):
