@@ -229,7 +229,7 @@ def run_experiment(
     """
     on = on or Keep()
     data = data or experiment.prepare()
-    train, val, held_out = (data.windows(part) for part in ("train", "val", "cal"))
+    train, held_out, val = data.windows("train"), data.windows("cal"), replace(data, most=None).windows("val")
     panel, dims, counts = data.panel, data.dims, (len(train), len(val), len(held_out), len(data.windows("test")))
     rows = f"{len(panel)} series, {len(panel.time)} rows, {' '.join(panel.channels)}"
     sizes = "windows of %d + %d rows: %d train, %d val, %d calibration, %d test"

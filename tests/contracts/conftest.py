@@ -66,9 +66,10 @@ def compose(name: str, *overrides: str) -> DictConfig:
 
 @cache
 def deep(model: str) -> bool:
-    """Whether a model is a network that stays one: features play no other part in it than in any other."""
-    backbone = _composed("train", (f"model={model}",)).model.get("backbone")
-    return backbone is not None and not str(backbone._target_).startswith("tsforecast.models.networks.")
+    """Whether a model is a network that stays one, or several models: features play no other part than in any other."""
+    own = _composed("train", (f"model={model}",)).model
+    backbone = own.get("backbone")
+    return "members" in own or backbone is not None and not str(backbone._target_).startswith("tsforecast.models.networks.")
 
 
 @cache
@@ -167,7 +168,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Trained]:
             cfg.model.family, cfg.model.refined = "AZN", 1
         if "candidates" in cfg.model:
             cfg.model.candidates, cfg.model.iterations = 1, 0
-        if deep(model):
+        if "members" in cfg.model:
+            cfg.model.members = ["ridge", "seasonal_naive"]
+        elif deep(model):
             cfg.model.backbone = small(cfg.model.backbone)
         experiment = Experiment(
             source=Read(loaded(dataset)),

@@ -35,7 +35,7 @@ from tsforecast.errors import BundleError, OutputError
 _T = TypeVar("_T")
 _REQUIREMENT = re.compile(r"[\w.-]+(==[\w.]+)?", re.ASCII)
 # What a bundle may name: its own parts, and the data and the split that it was trained on.
-_MODELS = "linear|naive|arima|classical|intermittent|onnx_runtime|trees"
+_MODELS = "linear|naive|ensemble|arima|classical|intermittent|onnx_runtime|trees"
 _OWN = re.compile(rf"tsforecast\.(features\.\w+|models\.({_MODELS})|data\.(sources|splits))")
 _AGAIN = "copy the whole directory again from where it was trained"
 
@@ -146,10 +146,13 @@ def decode(path: Path, raw: bytes) -> Any:
 
 
 def spec(component: Any, learned: Iterable[str] = ()) -> dict[str, Any]:
-    """A dataclass as `_target_` + parameters; what was `learned` is not among them."""
+    """A dataclass as `_target_` + parameters; what was `learned` is not among them. Its `members` are such too."""
     kept = [f.name for f in fields(component) if f.init and not f.name.startswith("_") and f.name not in learned]
     target = f"{type(component).__module__}.{type(component).__qualname__}"
-    return {"_target_": target, **{name: getattr(component, name) for name in kept}}
+    parts = {name: getattr(component, name) for name in kept}
+    if "members" in parts:
+        parts["members"] = {name: spec(each, each.state()) for name, each in parts["members"].items()}
+    return {"_target_": target, **parts}
 
 
 def allowed(*packages: str) -> tuple[str, ...]:
@@ -207,6 +210,7 @@ def build(
         what, own = "the bundle names a class that is not allowed", ("its own parts of tsforecast", *allowed[1:])
         trust = "" if package in ("", "tsforecast") else f"; if you trust it: TSFORECAST_ALLOW={package}"
         raise BundleError(what, where=where, got=target, allowed=own, fix=_AGAIN + trust)
+    members = parameters.pop("members", None)
     if '"_target_"' in json.dumps(parameters):
         what, fix = "the bundle names a class where there is to be none", f"do not trust it; {_AGAIN}"
         raise BundleError(what, where=where, got=str(parameters)[:300], fix=fix)
@@ -218,6 +222,10 @@ def build(
     if not (isinstance(cls, type) and issubclass(cls, kind) and cls.__module__ == module):
         what = "the bundle names something of the wrong kind"
         raise BundleError(what, where=where, got=target, allowed=kind.__qualname__)
+    if members is not None:  # by the same rules, and none of them has members
+        if any("members" in each for each in members.values()):
+            raise BundleError("a member of an ensemble is none itself", where=where, got=target, fix=_AGAIN)
+        parameters["members"] = {name: build(each, kind, allowed, requires) for name, each in members.items()}
     try:
         return cls(**parameters)
     except Exception as error:  # of a class of someone else's: anything

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.singleton import Singleton
 from hydra.errors import HydraException, InstantiationException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 from yaml import MarkedYAMLError
 
 from tsforecast.config.roots import ROOTS  # which makes the roots and resolvers known to Hydra
@@ -96,6 +97,21 @@ def spelled(command: str, words: Sequence[str]) -> list[str]:
     return [own.get(key, key) + equals + value for key, equals, value in cut]
 
 
+@cache
+def _model(name: str, place: Path) -> Any:
+    """What a file of `conf/model` has, with its references to keys beside it; `place` is where `conf/` may lie too."""
+    return OmegaConf.to_container(compose("train", [f"model={name}"])[0].model)
+
+
+def models(names: Sequence[str], *, _parent_: Any) -> DictConfig:
+    """The models of these names, for an ensemble: `${models:${.members}}`. They refer to keys of the whole, as alone."""
+    found = {name: _model(name, Path.cwd()) for name in names}
+    return DictConfig(found, key="models", parent=_parent_)
+
+
+OmegaConf.register_new_resolver("models", models, replace=True)
+
+
 def choices(hydra_cfg: DictConfig) -> dict[str, str]:
     """The option chosen in each config group."""
     return {key: str(value) for key, value in hydra_cfg.runtime.choices.items() if not key.startswith("hydra")}
@@ -110,12 +126,16 @@ def check_keys(cfg: DictConfig, command: str) -> None:
         return {} if "_target_" in node else {key: without_objects(value) for key, value in node.items()}
 
     OmegaConf.merge(ROOTS[command], without_objects(OmegaConf.to_container(cfg)))
+    OmegaConf.select(cfg, "model.models")  # whose names are files
 
 
 def explain(error: Exception, command: str, overrides: Sequence[str]) -> TsforecastError:
     """Any error as one of ours: those of a composition in Hydra's words, with the nearest key or option."""
-    if isinstance(error, TsforecastError):
-        return error
+    own: BaseException | None = error
+    while isinstance(own, InterpolationResolutionError):  # of the models of an ensemble
+        own = own.__cause__ or own.__context__
+    if isinstance(own, TsforecastError):
+        return own
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
         there, plus = options(group), "+" * any(each.startswith("+" + group) for each in overrides)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from tsforecast.errors import ConfigError
 from tsforecast.models.base import Estimator, Forecaster
+from tsforecast.models.ensemble import Ensemble
 from tsforecast.types import Dims
 from tsforecast.windows import Windows
 
@@ -133,3 +134,10 @@ def _(model: Estimator, train: Windows, val: Windows, fitting: Fitting) -> Fitte
         return {"importance": weights} if (weights := forecaster.importance()) else {}
 
     return Fitted(forecaster, explain=explain, chosen=forecaster.chosen)
+
+
+@fit.register
+def _(model: Ensemble, train: Windows, val: Windows, fitting: Fitting) -> Fitted:
+    from tsforecast.training.ensemble import fit_ensemble  # which fits the members by this very verb
+
+    return fit_ensemble(model, train, val, fitting)

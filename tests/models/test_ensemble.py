@@ -1,0 +1,212 @@
+"""Ensembles against a slow search, against members whose worth is known, and against what they may not see."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from itertools import product
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pandas as pd
+import pytest
+from tests.errors import has, refused
+
+import tsforecast as tsf
+from tsforecast.bundle.bundle import Bundle
+from tsforecast.data.frames import to_panel
+from tsforecast.data.schema import Schema
+from tsforecast.errors import BundleError, ConfigError
+from tsforecast.features.base import FeatureSet
+from tsforecast.features.scaling import StandardScaler
+from tsforecast.models.base import Estimator, Forecaster
+from tsforecast.models.ensemble import Ensemble, EnsembleForecaster, greedy
+from tsforecast.models.linear import Ridge
+from tsforecast.models.naive import SeasonalNaive
+from tsforecast.training.ensemble import fit_ensemble
+from tsforecast.training.fit import Fitting
+from tsforecast.types import Window
+from tsforecast.windows import Windows
+
+ROWS, TRAIN, LOOKBACK, HORIZON, SEASON = 700, 500, 48, 8, 24
+
+
+def frame() -> pd.DataFrame:
+    rng, t = np.random.default_rng(3), np.arange(ROWS)
+    wave = np.sin(2 * np.pi * t / SEASON)
+    return pd.DataFrame(
+        {"date": pd.date_range("2024-01-01", periods=ROWS, freq="h"), "load": wave + 0.3 * rng.standard_normal(ROWS)}
+    )
+
+
+def parts(rows: pd.DataFrame, *, poisoned: int = 0) -> tuple[Windows, Windows, Any]:
+    """Train and validation windows; the first `poisoned` rows hold nonsense, unknown to the scaler."""
+    panel = to_panel(rows, Schema(time="date", freq="h"))
+    features = FeatureSet((), StandardScaler()).fit(panel.rows(np.array([0]), np.array([TRAIN])))
+    target = panel.target.copy()
+    target[:poisoned] = 1e3
+    encoded = features.encode(replace(panel, target=target))
+    sizes: dict[str, Any] = {"lookback": LOOKBACK, "horizon": HORIZON}
+    train = Windows.over(encoded, begin=np.array([0]), end=np.array([TRAIN]), **sizes)
+    val = Windows.over(encoded, begin=np.array([TRAIN + LOOKBACK]), end=np.array([ROWS]), **sizes)
+    return train, val, Fitting(encoded.dims(LOOKBACK, HORIZON, SEASON), lambda **_: None)
+
+
+@dataclass
+class Remembered(Forecaster):
+    """Gives the label of the window that it was shown, and of any other that of a window chosen by chance."""
+
+    shown: Mapping[bytes, np.ndarray] = field(default_factory=dict)
+
+    def predict(self, window: Window) -> np.ndarray:
+        rest = list(self.shown.values())
+        found = [self.shown.get(row.tobytes(), rest[int(abs(row.sum()) * 1e6) % len(rest)]) for row in window.target]
+        return np.stack(found)
+
+    def state(self) -> dict[str, np.ndarray]:
+        return {}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> Self:
+        return self
+
+
+class Memory(Estimator):
+    """Remembers every train window: without an error there, and of no use elsewhere."""
+
+    uses: ClassVar[None] = None
+
+    def fit(self, train: Windows, val: Windows, dims: Any) -> Remembered:
+        window, label = train.batch(slice(None))
+        return Remembered({row.tobytes(): each for row, each in zip(window.target, label, strict=True)})
+
+
+@dataclass
+class Fixed(Estimator):
+    """A forecaster that is there already, so that a test may change the train rows behind it."""
+
+    forecaster: Forecaster
+    uses: ClassVar[None] = None
+
+    def fit(self, train: Windows, val: Windows, dims: Any) -> Forecaster:
+        return self.forecaster
+
+
+@pytest.mark.parametrize("loss", ["absolute", "squared"])
+def test_greedy_selection_comes_near_the_best_weights_of_a_slow_search(loss: str) -> None:
+    rng = np.random.default_rng(0)
+    label = rng.standard_normal((200, 3, 2))
+    forecasts = np.stack([label + sigma * rng.standard_normal(label.shape) + 0.1 for sigma in (0.5, 0.7, 3.0)])
+    label[:20, 0] = np.nan
+
+    def of(weights: tuple[float, ...]) -> float:
+        error = np.tensordot(weights, forecasts, axes=1) - label
+        return float(np.nanmean(np.abs(error) if loss == "absolute" else error**2))
+
+    grid = [(a, b, 1 - a - b) for a, b in product(np.linspace(0, 1, 51), repeat=2) if a + b <= 1]
+    best = min(map(of, grid))
+    weights, found = greedy(forecasts, label, loss, 50)
+    assert found == pytest.approx(of(tuple(weights)))
+    assert weights.sum() == pytest.approx(1)
+    assert found == pytest.approx(best, rel=0.01)
+    assert found < min(of(tuple(row)) for row in np.eye(3))
+
+
+def test_a_member_that_remembers_the_train_rows_has_no_weight() -> None:
+    train, val, fitting = parts(frame())
+    memory, label = Memory().fit(train, val, fitting.dims), train.batch(slice(None))[1]
+    np.testing.assert_array_equal(memory.predict(train.window(slice(None))), label)  # in-sample it would win
+    fitted = fit_ensemble(Ensemble(models={"memory": Memory(), "ridge": Ridge()}), train, val, fitting)
+    assert [*fitted.chosen["weights"]] == ["ridge"]
+
+
+def test_weights_are_the_same_whatever_the_train_rows_become_after_the_fit() -> None:
+    train, val, fitting = parts(frame())
+    models = {"ridge": Ridge(), "seasonal_naive": SeasonalNaive(), "naive": SeasonalNaive(1)}
+    first = fit_ensemble(Ensemble(models=models), train, val, fitting)
+    kept = {name: Fixed(model.fit(train, val, fitting.dims)) for name, model in models.items()}
+    poisoned = parts(frame(), poisoned=TRAIN)
+    again = fit_ensemble(Ensemble(models=kept), *poisoned)
+    assert first.chosen["weights"] == again.chosen["weights"]
+    assert len(first.chosen["weights"]) > 1
+
+
+def test_where_one_model_is_right_for_the_first_steps_and_another_for_the_last_each_block_has_weights_of_its_own() -> (
+    None
+):
+    train, val, fitting = parts(frame())
+    truth = val.batch(slice(None))[1]
+
+    @dataclass
+    class Half(Remembered):
+        good: int = 0
+
+        def predict(self, window: Window) -> np.ndarray:
+            out = np.full((len(window.target), HORIZON, 1), 9.0, np.float32)
+            steps = slice(self.good, self.good + 4)
+            out[:, steps] = truth[: len(out), steps]
+            return out
+
+    halves = {"first": Fixed(Half(good=0)), "second": Fixed(Half(good=4))}
+    fitted = fit_ensemble(Ensemble(models=halves), train, val, fitting)
+    assert fitted.chosen["weights"] == {"first": [1, 1, 0, 0], "second": [0, 0, 1, 1]}
+    np.testing.assert_array_equal(fitted.forecaster.predict(val.window(slice(None))), truth)
+
+
+def test_an_ensemble_is_the_weighted_mean_of_its_members_also_when_loaded_and_fitted_on_all_rows(
+    tmp_path: Path,
+) -> None:
+    words = ("model=ensemble", "lookback=48", "horizon=8", "feature=[]", "refit=all", "split.train=0.6", "split.val=0.2")
+    members = "members=[ridge,seasonal_naive,theta]"
+    result = tsf.train(*words, members, data=frame())
+    weights, forecaster = result.fitted.chosen["weights"], result.bundle.forecaster
+    assert isinstance(forecaster, EnsembleForecaster)
+    assert "ridge" in weights
+    assert [*forecaster.members] == [*weights]
+    loaded = Bundle.load(result.bundle.save(tmp_path / "bundle").path or "")
+    np.testing.assert_array_equal(loaded.forecast(frame()).values, result.bundle.forecast(frame()).values)
+    assert loaded.forecast(frame()).quantiles is not None
+    window = result.data.windows("test").window(slice(0, 5))
+    alone = [member.predict(window) for member in loaded.forecaster.members.values()]  # type: ignore[attr-defined]
+    mean = np.einsum("mh,mbhc->bhc", loaded.forecaster.weights, np.stack(alone))  # type: ignore[attr-defined]
+    np.testing.assert_allclose(loaded.forecaster.predict(window), mean, rtol=1e-6)
+
+
+def test_what_is_no_ensemble_is_refused() -> None:
+    nested = Ensemble(models={"ridge": Ridge()})
+    with refused(ConfigError, where="model.members", what=has("none of them is an ensemble")):
+        Ensemble(models={"ensemble": nested})
+    with refused(ConfigError, where="model.members", got="rigde", fix=has("ridge")):
+        Ensemble(models={"ridge": Ridge()}, members=["rigde"])
+    with refused(ConfigError, where="model.budget", got="5 days"):
+        Ensemble(models={"ridge": Ridge()}, budget="5 days")
+    with refused(ConfigError, got="rigde", allowed=has("ridge")):
+        tsf.train("model=ensemble", "members=[rigde]", data=frame())
+
+
+def test_a_member_of_a_bundle_is_built_by_the_rules_of_the_bundle(tmp_path: Path) -> None:
+    import hashlib
+    import json
+
+    bundle = tsf.train("model=ensemble", "members=[ridge,naive]", "lookback=48", "horizon=8", data=frame()).bundle
+    place = bundle.save(tmp_path / "bundle").path
+    assert place is not None
+    body = json.loads((place / "bundle.json").read_text())
+    inside = body["forecaster"]["members"]
+    for planted in ("os.system", "tsforecast.models.ensemble.EnsembleForecaster"):
+        inside[next(iter(inside))] = {"_target_": planted, "members": {}}
+        (place / "bundle.json").write_text(json.dumps(body))
+        manifest = json.loads((place / "manifest.json").read_text())
+        manifest["bundle.json"] = hashlib.sha256((place / "bundle.json").read_bytes()).hexdigest()
+        (place / "manifest.json").write_text(json.dumps(manifest))
+        with refused(BundleError, where="bundle.json"):
+            Bundle.load(place)
+
+
+def test_the_log_says_the_weights(caplog: pytest.LogCaptureFixture) -> None:
+    train, val, fitting = parts(frame())
+    with caplog.at_level(logging.INFO):
+        fitted = fit_ensemble(Ensemble(models={"ridge": Ridge(), "naive": SeasonalNaive(1)}), train, val, fitting)
+    assert "weights of 2 members learned on" in caplog.text
+    assert "the same command with model=ridge" in fitted.note
