@@ -69,7 +69,8 @@ def deep(model: str) -> bool:
     """Whether a model is a network that stays one, or several models: features play no other part than in any other."""
     own = _composed("train", (f"model={model}",)).model
     backbone = own.get("backbone")
-    return "members" in own or backbone is not None and not str(backbone._target_).startswith("tsforecast.models.networks.")
+    ours = backbone is None or str(backbone._target_).startswith("tsforecast.models.networks.")
+    return "members" in own or not ours
 
 
 @cache

@@ -157,9 +157,9 @@ def test_where_one_model_is_right_for_the_first_steps_and_another_for_the_last_e
 def test_an_ensemble_is_the_weighted_mean_of_its_members_also_when_loaded_and_fitted_on_all_rows(
     tmp_path: Path,
 ) -> None:
-    words = ("model=ensemble", "lookback=48", "horizon=8", "feature=[]", "refit=all", "split.train=0.6", "split.val=0.2")
-    members = "members=[ridge,seasonal_naive,theta]"
-    result = tsf.train(*words, members, data=frame())
+    words = ("model=ensemble", "lookback=48", "horizon=8", "feature=[]", "refit=all")
+    members = ("split.train=0.6", "split.val=0.2", "members=[ridge,seasonal_naive,theta]")
+    result = tsf.train(*words, *members, data=frame())
     weights, forecaster = result.fitted.chosen["weights"], result.bundle.forecaster
     assert isinstance(forecaster, EnsembleForecaster)
     assert "ridge" in weights

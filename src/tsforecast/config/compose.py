@@ -104,7 +104,7 @@ def _model(name: str, place: Path) -> Any:
 
 
 def models(names: Sequence[str], *, _parent_: Any) -> DictConfig:
-    """The models of these names, for an ensemble: `${models:${.members}}`. They refer to keys of the whole, as alone."""
+    """The models of these names, for an ensemble: `${models:${.members}}`. They refer to other keys as alone."""
     found = {name: _model(name, Path.cwd()) for name in names}
     return DictConfig(found, key="models", parent=_parent_)
 

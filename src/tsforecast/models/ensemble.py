@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -23,6 +24,9 @@ Weights = Mapping[str, Sequence[float]]  # by model, of each block of the horizo
 class Ensemble:
     """Models whose forecasts are combined: weights by greedy selection with replacement (Caruana et al., ICML 2004).
 
+    Windows are selected on in `bags`, parts that follow one another, and weights are the mean of theirs: what is best
+    in most of them, not what is by a hair best in all together.
+
     Parameters
     ----------
     models
@@ -35,7 +39,9 @@ class Ensemble:
     loss
         Of the mean that weights make as small as they can: `absolute` or `squared` error, in the units of the model.
     rounds
-        Selections, at most: weights are multiples of one over their number.
+        Selections on each bag, at most.
+    bags
+        Parts of the windows, at most: each has twenty and more.
     windows
         Validation windows that weights are learned on, evenly spaced.
     weights
@@ -46,7 +52,8 @@ class Ensemble:
     members: Sequence[str] = ()
     budget: str | float | None = None
     loss: str = "absolute"
-    rounds: int = 50
+    rounds: int = 20
+    bags: int = 16
     windows: int = 1000
     weights: Weights | None = None
     learns_quantiles: ClassVar[bool] = False
@@ -59,7 +66,7 @@ class Ensemble:
             what, got = "an ensemble has several models, each once, and none of them is an ensemble", list(self.members)
             raise ConfigError(what, where="model.members", got=got, fix="members=[ridge,xgboost]")
         one_of("model.loss", self.loss, LOSSES)
-        for name in ("rounds", "windows"):
+        for name in ("rounds", "bags", "windows"):
             count(f"model.{name}", getattr(self, name))
         _ = self.seconds
 
@@ -76,9 +83,9 @@ class Ensemble:
     @property
     def uses(self) -> frozenset[str] | None:
         """What any of its members reads besides the target."""
-        every = [getattr(self.models[name], "uses", frozenset()) for name in self.members]
-        read = [uses for uses in every if uses is not None]
-        return frozenset().union(*read) if read else None
+        every = [getattr(self.models[name], "uses", None) for name in self.members]
+        read: list[frozenset[str]] = [uses for uses in every if uses is not None]
+        return frozenset[str]().union(*read) if read else None
 
     @property
     def most(self) -> int | None:
@@ -174,7 +181,7 @@ class EnsembleForecaster(Forecaster):
 def blocks(horizon: int, number: int) -> list[slice]:
     """The horizon in so many parts of about the same length."""
     ends = [horizon * i // number for i in range(number + 1)]
-    return [slice(a, b) for a, b in zip(ends, ends[1:], strict=False)]
+    return [slice(a, b) for a, b in pairwise(ends)]
 
 
 def greedy(

@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from tsforecast.errors import ConfigError, DataError, TsforecastError
+from tsforecast.errors import ConfigError, DataError
 from tsforecast.models.ensemble import Ensemble, EnsembleForecaster, Weights, blocks, greedy
 from tsforecast.training.fit import Fitted, Fitting, Silent, fit
 from tsforecast.windows import Windows
 
 log = logging.getLogger(__name__)
 _BLOCKS = 4  # of the horizon
+_FEW = 20  # windows of a part
+_LEAST = 0.05  # of a weight
 _CELLS = 2_000_000  # values of a member's forecasts
 
 
@@ -115,8 +117,8 @@ def learned(
     steps, halves = label.shape[1], np.array_split(np.arange(len(label)), 2)
 
     def found(rows: Any, number: int) -> np.ndarray:
-        each = [greedy(forecasts[:, rows, b], label[rows, b], model.loss, model.rounds) for b in blocks(steps, number)]
-        return np.stack([weights for weights, _ in each], axis=1)
+        weights = [bagged(model, forecasts[:, rows, b], label[rows, b]) for b in blocks(steps, number)]
+        return np.stack(weights, axis=1)
 
     def judged(number: int) -> list[float]:
         losses = []
@@ -127,9 +129,20 @@ def learned(
         return losses
 
     number = 1
-    if steps >= _BLOCKS and all((~np.isnan(label[half])).any(axis=(0, 2)).all() for half in halves):
+    if steps >= _BLOCKS and all((~np.isnan(label[half])).any(axis=(0, 2)).all() for half in halves):  # none is unseen
         number = _BLOCKS if all(a < b for a, b in zip(judged(_BLOCKS), judged(1), strict=True)) else 1
     return [list(map(float, each)) for each in found(np.arange(len(label)), number)]
+
+
+def bagged(
+    model: Ensemble, forecasts: Float[np.ndarray, "M B H C"], label: Float[np.ndarray, "B H C"]
+) -> Float[np.ndarray, " M"]:
+    """The mean of the weights that successive parts of the windows select, without those that hardly any has."""
+    parts = np.array_split(np.arange(len(label)), max(1, min(model.bags, len(label) // _FEW)))
+    seen = [part for part in parts if not np.isnan(label[part]).all()]
+    mean = np.mean([greedy(forecasts[:, part], label[part], model.loss, model.rounds)[0] for part in seen], axis=0)
+    kept = np.where(mean < min(_LEAST, mean.max()), 0.0, mean)
+    return np.asarray(kept / kept.sum())
 
 
 def _labels(windows: Windows) -> Float[np.ndarray, "B H C"]:
