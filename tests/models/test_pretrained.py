@@ -21,6 +21,8 @@ from tsforecast.errors import ConfigError
 from tsforecast.models.pretrained import Pretrained, between, load
 from tsforecast.types import Dims, Window
 
+PUBLISHED = Path(__file__).parent / "published"
+
 
 def window(lookback: int, gaps: float = 0.1) -> tuple[Window, np.ndarray]:
     """Two windows of two channels with gaps, and the four series with NaN for these."""
@@ -41,6 +43,18 @@ def test_fracast_forecasts_what_its_package_does(lookback: int, horizon: int) ->
         found = Pretrained()(Dims(lookback, horizon, 2, quantiles=(0.1, 0.5, 0.9)))(read).numpy()
     published = FracastModel.from_pretrained(weights="fp32").forecast(series, horizon=horizon)[..., [0, 4, 8]]
     np.testing.assert_allclose(found, published.reshape(2, 2, horizon, 3).transpose(0, 2, 1, 3), rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("values", ["odd", "long", "short"])
+def test_chronos_bolt_forecasts_what_its_package_does(values: str) -> None:
+    """With drawn weights, gaps, and rows that are no whole patches; `published/make.py` has written them down."""
+    network, reference = load(PUBLISHED / "chronos_bolt"), np.load(PUBLISHED / "chronos_bolt" / "reference.npz")
+    series = reference[f"{values}_values"][:, -network.context :]
+    seen = np.isfinite(series)
+    given = (np.where(seen, series, -99).astype(np.float32), seen.astype(np.float32))
+    with torch.no_grad():
+        found = network(*map(torch.from_numpy, given)).numpy()
+    np.testing.assert_allclose(found, reference[f"{values}_quantiles"].transpose(0, 2, 1), rtol=0, atol=1e-4)
 
 
 def test_other_levels_are_interpolated_and_the_tails_are_normal() -> None:
@@ -68,23 +82,33 @@ def trained(frame: pd.DataFrame, weights: Path, *overrides: str) -> tsf.Result:
     return tsf.train(*given, *settings, "model=pretrained", *overrides, data=frame, target=["load"])
 
 
-def test_a_bundle_forecasts_in_original_units_what_the_network_does(frame: pd.DataFrame, weights: Path) -> None:
-    bundle = trained(frame, weights).bundle
+@pytest.fixture(scope="module")
+def zero_shot(frame: pd.DataFrame, weights: Path) -> tsf.Result:
+    return trained(frame, weights)
+
+
+@pytest.mark.parametrize("layout", ["fracast", "chronos_bolt"])
+def test_a_bundle_forecasts_in_original_units_what_the_network_does(
+    frame: pd.DataFrame, weights: Path, zero_shot: tsf.Result, layout: str
+) -> None:
+    weights = weights if layout == "fracast" else PUBLISHED / layout
+    bundle = (zero_shot if layout == "fracast" else trained(frame, weights)).bundle
     found = bundle.forecast(frame).values[0, :, 0]
     network, series = load(weights), torch.from_numpy(frame["load"].to_numpy(np.float32))[None]
     blocks: list[torch.Tensor] = []
     with torch.no_grad():
-        for _ in range(3):
+        for _ in range(4):
             blocks.append(network(series[:, -64:], torch.ones(1, 64))[..., 4])
             series = torch.cat([series, blocks[-1]], 1)
     np.testing.assert_allclose(found, torch.cat(blocks, 1)[0, :40], rtol=1e-5)
 
 
-def test_when_epochs_are_trained_then_the_weights_follow_the_rows(frame: pd.DataFrame, weights: Path) -> None:
-    zero = trained(frame, weights).metrics["val/mse"]
+def test_when_epochs_are_trained_then_the_weights_follow_the_rows(
+    frame: pd.DataFrame, weights: Path, zero_shot: tsf.Result
+) -> None:
     brief = ("trainer.max_epochs=1", "+trainer.limit_train_batches=15")
     tuned = trained(frame, weights, "model.epochs=null", "model.optimizer.lr=0.01", *brief)
-    assert tuned.metrics["val/mse"] < 0.7 * zero
+    assert tuned.metrics["val/mse"] < 0.7 * zero_shot.metrics["val/mse"]
 
 
 def test_what_is_no_release_is_refused(weights: Path, tmp_path: Path) -> None:

@@ -10,19 +10,9 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, nn
 
+from tsforecast.models.networks import RMSNorm
+
 _PERIODIC, _FOUND = "fracast._core.periodic", "significant_periods"
-
-
-class RMSNorm(nn.Module):
-    """Divided by its root mean square (Zhang & Sennrich, 2019), in operations that every exporter knows."""
-
-    def __init__(self, size: int, eps: float) -> None:
-        super().__init__()
-        self.weight, self.eps = nn.Parameter(torch.ones(size)), eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Along the last axis."""
-        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps) * self.weight
 
 
 class Fracast(nn.Module):

@@ -108,6 +108,18 @@ class DLinear(nn.Module):
         )
 
 
+class RMSNorm(nn.Module):
+    """Divided by its root mean square (Zhang & Sennrich, 2019), in operations that every exporter knows."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight, self.eps = nn.Parameter(torch.ones(size)), eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Along the last axis."""
+        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps) * self.weight
+
+
 def _steps(out: Tensor, quantiles: int) -> Tensor:
     """[B C H] to [B H C], or [B C H*Q] to [B H C Q]."""
     return out.unflatten(2, (-1, quantiles)).transpose(1, 2) if quantiles else out.transpose(1, 2)

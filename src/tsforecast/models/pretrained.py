@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from tsforecast.errors import ConfigError, listed
 from tsforecast.models.backbones import Univariate
+from tsforecast.models.chronos_bolt import ChronosBolt
 from tsforecast.models.dilated_conv import Fracast
 from tsforecast.types import Dims
 
@@ -29,7 +30,10 @@ _WHERE = "model.backbone.weights"
 _INSTALL = "pip install 'tsforecast[fracast]'"
 _FILES = ("config.json", "model.safetensors")
 _DAMAGED = (ValueError, LookupError, TypeError, AttributeError, RuntimeError, ImportError, OSError, SafetensorError)
-_LAYOUTS: dict[str, Callable[[Mapping[str, Any]], nn.Module]] = {"fracast": Fracast}
+_LAYOUTS: dict[str, Callable[[Mapping[str, Any]], nn.Module]] = {
+    "fracast": Fracast,
+    "ChronosBoltModelForForecasting": ChronosBolt,
+}
 
 
 @dataclass(frozen=True)
