@@ -49,6 +49,20 @@ def test_mase_is_the_mean_error_relative_to_each_series_scale() -> None:
     assert scores().summary()["mase"] == pytest.approx(expected, rel=1e-5)
 
 
+def test_bias_is_what_is_forecast_too_much_of_the_volume() -> None:
+    label = RAW.astype(np.float64)
+    each = (RAW_FORECAST - label).sum(axis=(0, 1)) / np.abs(label).sum(axis=(0, 1))
+    assert scores().summary()["bias"] == pytest.approx(each.mean(), rel=1e-4)
+    low = Scores(("a", "b", "c"), 6, SCALE, SCALE)
+    low.update(LABEL, FORECAST, RAW, RAW / 4, SERIES)
+    assert low.summary()["bias"] == pytest.approx(-0.75, rel=1e-5)
+    gone = RAW.copy()
+    gone[:, 1:] = np.nan  # what was not observed is neither error nor volume
+    some = Scores(("a", "b", "c"), 6, SCALE, SCALE)
+    some.update(np.where(np.isnan(gone), gone, LABEL), FORECAST, gone, RAW / 4, SERIES)
+    assert some.summary()["bias"] == pytest.approx(-0.75, rel=1e-5)
+
+
 @pytest.mark.parametrize("chunk", [1, 7, 50])
 def test_scores_of_chunks_are_the_scores_of_the_whole(chunk: int) -> None:
     whole, parts = scores().summary(), scores(chunk=chunk).summary()

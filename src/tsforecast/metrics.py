@@ -51,9 +51,9 @@ class Scores:
         self._sums, self._count = np.zeros((2, 4, *shape)), np.zeros(shape, dtype=np.int64)
         self._by_series = np.zeros((len(self.mase_scale), 3, channels))  # sums of |e| and e^2, number of labels
         self._relative = np.zeros(3)  # sums for sMAPE and MAPE, zero labels
-        self._size = np.zeros(channels)  # sums of |label| in original units
+        self._size, self._error = np.zeros((2, channels))  # sums of |label| and of error in original units
         self.totals = {"sums": self._sums, "count": self._count, "by_series": self._by_series}  # what is added to
-        self.totals |= {"relative": self._relative, "size": self._size}
+        self.totals |= {"relative": self._relative, "size": self._size, "error": self._error}
         spread = {} if self.quantiles is None else self.quantiles.totals
         self.totals |= {f"quantiles_{name}": total for name, total in spread.items()}
         self._shift: list[np.ndarray] = []
@@ -103,6 +103,7 @@ class Scores:
                 labels = np.full(len(series), absolute.shape[1]) if observed is None else observed.sum(axis=1)
                 losses += [ratio(absolute.sum(1), labels)]
                 losses += [ratio((error * error).sum(1), labels)] if unit == SCALED else []
+        self._error += (ones @ error).reshape(shape).sum(axis=1)
         self._count += len(series) if observed is None else observed.sum(axis=0).reshape(shape)
         there = np.ones_like(error) if observed is None else observed
         if len(self._by_series) > 1:
@@ -131,7 +132,8 @@ class Scores:
         Scaled units (what the literature's tables state): `mse, mae, rmse, r2`. Original units: the same with
         `_raw`; `smape` (2|e| / (|y| + |f|), in [0, 2], Makridakis 1993) and `mape` as fractions, the latter over
         the labels that are not 0, with `mape_zero_share` the share of those that are; `wape`, sum |e| over sum |y| of
-        each channel, averaged over channels as fev does; `mase` and `rmsse` (Hyndman & Koehler, 2006), the mean over
+        each channel, averaged over channels as fev does; `bias` likewise, the sum of forecast less label over sum |y|,
+        below 0 where forecasts are too low; `mase` and `rmsse` (Hyndman & Koehler, 2006), the mean over
         series and channels, of which `mase_skipped` have a scale of 0 and are left out.
         R² is taken per channel and averaged, as `sklearn.metrics.r2_score` does. `windows` is how many were scored.
         """
@@ -153,6 +155,7 @@ class Scores:
             "mape": float(ratio(self._relative[1], count - zeros)),
             "mape_zero_share": float(ratio(zeros, count)),
             "wape": _mean(ratio(self._sums[RAW, ABSOLUTE].sum(axis=1), self._size), self._size > 0),
+            "bias": _mean(ratio(self._error, self._size), self._size > 0),
             "mase": _mean(ratio(absolute, self.mase_scale), usable),
             "rmsse": _mean(ratio(np.sqrt(square), self.rmsse_scale), usable),
             "mase_skipped": float((seen & ~usable).sum()),

@@ -26,7 +26,7 @@ _HIDDEN = ("_target_", "_partial_")
 _UNKNOWN = "unknown"
 _NEEDS = {"past": "up to the last row", "known": "for the rows ahead too", "static": "one value a series"}
 _PARTS = {"train": "taught it", "val": "chose", "cal": "calibrated it", "test": "judged it"}
-_SCORES = {"mae_raw": "MAE", "rmse_raw": "RMSE", "mase": "MASE", "smape": "sMAPE"}
+_SCORES = {"mae_raw": "MAE", "rmse_raw": "RMSE", "mase": "MASE", "smape": "sMAPE", "bias": "bias"}
 _SCORES |= {"mae": "MAE, scaled", "mse": "MSE, scaled"}
 _NOTE = (
     "Lower is better. MAE and RMSE are in the units of the data, scaled ones in those that the model computes in; MASE"

@@ -18,7 +18,7 @@ from tsforecast.leaderboards.runs import Run, find
 from tsforecast.markdown import table
 from tsforecast.metrics import LOSSES
 
-SHOWN = ("mase", "mse", "mae", "mae_raw", "wape", "wql")  # of a score's standard error, only that which ranks
+SHOWN = ("mase", "mse", "mae", "mae_raw", "wape", "bias", "wql")  # a standard error only of the one that ranks
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from tsforecast.markdown import table
 from tsforecast.promotion.gate import Verdict
 
 FILE = "decision.json"
-SHOWN = r"^(mase|mae_raw|rmse_raw|smape|wql|coverage-[\d.]+)$"  # scores, side by side
+SHOWN = r"^(mase|mae_raw|rmse_raw|smape|bias|wql|coverage-[\d.]+)$"  # scores, side by side
 # Before an alias is moved; after; not to be; of a process that died before.
 DECIDED, DONE, REFUSED, CUT = "decided", "carried out", "refused", "cut off"
 VERBS = {DECIDED: "is to become", DONE: "becomes", REFUSED: "does not become", CUT: "was cut off before it became"}
