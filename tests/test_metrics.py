@@ -54,12 +54,12 @@ def test_bias_is_what_is_forecast_too_much_of_the_volume() -> None:
     each = (RAW_FORECAST - label).sum(axis=(0, 1)) / np.abs(label).sum(axis=(0, 1))
     assert scores().summary()["bias"] == pytest.approx(each.mean(), rel=1e-4)
     low = Scores(("a", "b", "c"), 6, SCALE, SCALE)
-    low.update(LABEL, FORECAST, RAW, RAW / 4, SERIES)
+    low.update(LABEL, FORECAST, volume := np.abs(RAW), volume / 4, SERIES)
     assert low.summary()["bias"] == pytest.approx(-0.75, rel=1e-5)
-    gone = RAW.copy()
+    gone = volume.copy()
     gone[:, 1:] = np.nan  # what was not observed is neither error nor volume
     some = Scores(("a", "b", "c"), 6, SCALE, SCALE)
-    some.update(np.where(np.isnan(gone), gone, LABEL), FORECAST, gone, RAW / 4, SERIES)
+    some.update(np.where(np.isnan(gone), gone, LABEL), FORECAST, gone, volume / 4, SERIES)
     assert some.summary()["bias"] == pytest.approx(-0.75, rel=1e-5)
 
 

@@ -47,6 +47,7 @@ UNSEEN = {"onnxscript", "uvicorn", "tqdm", "cmaes"}
 # What is imported by another name than it is installed by.
 NAMES = {"hydra": "hydra-core", "yaml": "pyyaml", "sklearn": "scikit-learn", "xgboost": "xgboost-cpu"}
 NAMES["opentelemetry"] = "opentelemetry-sdk"
+NAMES["circus"] = "kantoku"
 TRAINING = {"train", "xgboost-cpu", "stats", "ray"}
 
 
