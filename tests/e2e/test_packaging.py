@@ -48,7 +48,7 @@ UNSEEN = {"onnxscript", "uvicorn", "tqdm", "cmaes"}
 NAMES = {"hydra": "hydra-core", "yaml": "pyyaml", "sklearn": "scikit-learn", "xgboost": "xgboost-cpu"}
 NAMES["opentelemetry"] = "opentelemetry-sdk"
 NAMES["circus"] = "kantoku"
-TRAINING = {"train", "xgboost-cpu", "stats", "ray"}
+TRAINING = {"train", "xgboost-cpu", "stats", "ray", "fracast"}
 
 
 def extras(path: Path) -> set[str]:
