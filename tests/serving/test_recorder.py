@@ -80,6 +80,22 @@ def test_rows_of_requests_that_overlap_are_read_back_as_they_stood_in_the_data(
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
 
 
+def test_rows_between_and_before_those_that_are_known_are_kept_and_the_first_that_came_counts(
+    bundles: Bundles, serve: Serve, tmp_path: Path
+) -> None:
+    (data, _), bundle = SHAPES["wide"], bundles("wide")
+    client = serve(bundle, request_log=tmp_path)
+    later = data.assign(load=data["load"] + 1)
+    for begin, rows in ((60, data), (0, data), (30, data), (95, data), (50, later), (1, later)):
+        assert client("POST", "/forecast", body(rows, bundle, begin)).status == 200
+    client.app.state.server.close()
+    known = [*range(24), *range(30, 54), *range(60, 84), *range(95, 119)]
+    expected = pd.concat([data.iloc[known], later.iloc[[24, *range(54, 60)]]]).sort_values("date")
+    found = pd.read_parquet(next(tmp_path.rglob("*.parquet")))
+    assert list(found["date"]) == list(expected["date"])
+    np.testing.assert_array_equal(found["load"], expected["load"].astype(np.float32))
+
+
 def test_a_model_is_trained_on_the_folder_by_the_command(bundles: Bundles, serve: Serve, tmp_path: Path) -> None:
     (data, _), bundle = SHAPES["long"], bundles("long")
     client = serve(bundle, request_log=tmp_path / "kept")

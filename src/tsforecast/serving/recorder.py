@@ -106,9 +106,9 @@ class Recorder:
         for i, series in enumerate(panel.ids.tolist()):
             first, last = int(stamps[i, 0]), int(stamps[i, -1])
             since, until = known.get(series, (first, first - 1))
-            if since <= first:  # else it reaches further back than what is known
+            if goes_on := since <= first <= until:  # else rows between what is known and these would be lost
                 begin[i] += np.searchsorted(stamps[i], until, side="right")
-            known[series] = min(since, first), max(until, last)
+            known[series] = (since, max(until, last)) if goes_on else (first, last)
         end = panel.offsets[:-1] + context
         if (some := begin < end).any():
             fresh = panel.rows(begin, end).select(some)
@@ -121,7 +121,7 @@ class Recorder:
         """A file of each bundle, put in its place when it is on the disk; then the oldest go that are too many."""
         for (name, version, of_row), frames in self._frames.items():
             (place := self.folder / name).mkdir(exist_ok=True)
-            table = pd.concat(frames, ignore_index=True).drop_duplicates([*of_row], keep="last")
+            table = pd.concat(frames, ignore_index=True).drop_duplicates([*of_row])
             table = table.sort_values([*of_row], kind="stable")
             stem = f"{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}-{version}-{os.getpid()}"
             part = place / f".{stem}.part"  # readers of a folder pass over such names
