@@ -29,7 +29,7 @@ from tsforecast.training.crossfit import cross_errors, cutoffs
 from tsforecast.training.evaluate import baselines, check_labels, compare
 from tsforecast.training.fit import Fitting, fit
 from tsforecast.training.prepare import Prepared, Split, check_covariates
-from tsforecast.training.results import judged
+from tsforecast.training.results import judged, seen
 from tsforecast.training.selection import selected
 
 log = logging.getLogger(__name__)
@@ -240,7 +240,11 @@ def run_experiment(
     data.foretell(fitted.forecaster)
     until = str(data.panel.time[data.borders.val_end - 1].max())  # rows up to here chose something
     seconds = {"read": data.seconds, "fit": time.perf_counter() - began}
-    metadata: dict[str, Any] = {"name": experiment.name, "chosen_until": until}
+    metadata: dict[str, Any] = {
+        "name": experiment.name,
+        "chosen_until": until,
+        **seen(experiment.model, data.loaded),
+    }
     origin: dict[str, Any] = {**experiment.origin, "data": data.record, "seconds": seconds} if "test" in parts else {}
     bundle = replace(data.bundle(fitted.forecaster), metadata=metadata, provenance=origin)
     result = Result(experiment, data, fitted, bundle, metrics={"time/fit_seconds": seconds["fit"]})

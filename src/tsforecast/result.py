@@ -20,7 +20,7 @@ from tsforecast.training.fit import Events as Epochs
 from tsforecast.training.fit import Fitted, Silent
 from tsforecast.training.prepare import Prepared
 from tsforecast.training.record import FILE, Record, examples
-from tsforecast.training.results import write_json
+from tsforecast.training.results import pretrained, seen, write_json
 from tsforecast.types import Forecast
 
 if TYPE_CHECKING:
@@ -85,7 +85,8 @@ class Result:
 
     def table(self) -> str:
         """The scores as text, and how they compare."""
-        return "\n".join(filter(None, (list(self.parts.values())[-1].table(), self.fitted.note)))
+        said = pretrained(self.experiment.label, seen(self.experiment.model, self.data.loaded))
+        return "\n".join(filter(None, (list(self.parts.values())[-1].table(), self.fitted.note, *said)))
 
     def forecast(self) -> Forecast:
         """Of the rows after the last; with known covariates, which nobody has given for these, of the last rows."""
@@ -153,4 +154,5 @@ def facts_of(
     configs = {
         name: {k: v for k, v in each.config.items() if k not in UNCOMPARED} for name, each in experiments.items()
     }
-    return {"name": first.name, "data": loaded.record, **sizes, "rows": rows, "configs": configs}
+    known = {name: seen(each.model, loaded) for name, each in experiments.items()}
+    return {"name": first.name, "data": loaded.record, **sizes, "rows": rows, "configs": configs, "seen": known}

@@ -111,6 +111,25 @@ def test_when_epochs_are_trained_then_the_weights_follow_the_rows(
     assert tuned.metrics["val/mse"] < 0.7 * zero_shot.metrics["val/mse"]
 
 
+@pytest.mark.parametrize(("dataset", "stated", "said"), [("ETTh1", None, True), ("sales", None, None),
+                                                        ("ETTh1", False, False), ("sales", True, True)])  # fmt: skip
+def test_whether_it_was_pretrained_on_a_dataset_is_stated_or_told_by_its_name(
+    weights: Path, dataset: str, stated: bool | None, said: bool | None
+) -> None:
+    assert Pretrained(str(weights), stated).seen(dataset) is said
+
+
+def test_beside_its_scores_stands_whether_it_was_pretrained_on_the_dataset(
+    frame: pd.DataFrame, weights: Path, zero_shot: tsf.Result, tmp_path: Path
+) -> None:
+    assert zero_shot.table().endswith("not known (model.backbone.trained_on_this_dataset)")
+    zero_shot.save(tmp_path / "zero_shot")
+    assert "pretrained on this dataset is not known" in (tmp_path / "zero_shot/bundle/card.md").read_text()
+    board = tsf.leaderboard([tmp_path / "zero_shot"])
+    assert board.fev().set_index("model_name")["trained_on_this_dataset"]["pretrained"] is None
+    assert "pretrained on this dataset is not known" in board.table()
+
+
 def test_what_is_no_release_is_refused(weights: Path, tmp_path: Path) -> None:
     with refused(ConfigError, got=has("no directory"), what=has("config.json")):
         load(tmp_path / "nowhere")

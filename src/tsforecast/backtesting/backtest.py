@@ -26,7 +26,7 @@ from tsforecast.plotting import Fan, draw, shown
 from tsforecast.result import facts_of
 from tsforecast.training.calibrate import Errors
 from tsforecast.training.record import FILE, KEYS, Record
-from tsforecast.training.results import judged, table
+from tsforecast.training.results import judged, pretrained, seen, table
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +110,9 @@ class Backtest:
         errors = self.by_fold["mae"].unstack("fold")[sorted({each.fold for each in self.scored[first]})]
         shown = errors.loc[list(self.scored)].assign(**{"mean": errors.mean(axis=1), "se": errors.sem(axis=1)})
         by_fold = shown.to_string(float_format="{:.4f}".format, index_names=False)
-        return f"{table(self.pooled, first, f'{count} folds')}\n\nMAE by fold\n{by_fold}"
+        known = {name: seen(each.model, self.loaded) for name, each in self.experiments.items()}
+        said = [text for name, each in known.items() for text in pretrained(name, each)]
+        return "\n".join([table(self.pooled, first, f"{count} folds"), *said, f"\nMAE by fold\n{by_fold}"])
 
     def save(self, out: Path) -> None:
         """Write `scores.csv` (pooled), `folds.csv` (by fold), `forecasts.parquet` (`frame`), `scores.npz` (`record`).

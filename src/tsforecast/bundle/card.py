@@ -143,6 +143,10 @@ def _limits(bundle: Bundle) -> Iterable[str]:
     if refit := bundle.metadata.get("refit"):
         since, until = refit["scored_until"], bundle.metadata["chosen_until"]
         yield f"The scores are of a fit on rows up to {since}; what is here was fitted again, on all up to {until}."
+    if bundle.metadata.get("trained_on_this_dataset"):
+        yield "**The network was pretrained on this dataset: its scores say little about rows that it has not seen.**"
+    elif bundle.metadata.get("trained_on_this_dataset", False) is None:
+        yield "Whether the network was pretrained on this dataset is not known."
     if not mine:
         return
     apart = mine["windows"] * min(1, about["stride"] / horizon)

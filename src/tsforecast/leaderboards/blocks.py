@@ -43,6 +43,12 @@ class Entry:
         """Whether a run was made for it; else it is a baseline beside one."""
         return self.model in self.run.record.facts["configs"]
 
+    @property
+    def seen(self) -> Mapping[str, bool | None]:
+        """Of a pretrained network, `trained_on_this_dataset`."""
+        found: Mapping[str, bool | None] = self.run.record.facts.get("seen", {}).get(self.model, {})
+        return found
+
 
 @dataclass(frozen=True)
 class Block:

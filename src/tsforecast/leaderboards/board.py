@@ -17,6 +17,7 @@ from tsforecast.leaderboards.blocks import Block, apart, block_of, terms_of
 from tsforecast.leaderboards.runs import Run, find
 from tsforecast.markdown import table
 from tsforecast.metrics import LOSSES
+from tsforecast.training.results import pretrained
 
 SHOWN = ("mase", "mse", "mae", "mae_raw", "wape", "bias", "wql")  # a standard error only of the one that ranks
 
@@ -54,6 +55,8 @@ class Leaderboard:
         several = any(len({each.run.path for each in block.entries if each.fitted}) > 1 for block in self.blocks)
         if len(runs) > 1 and not several:
             said.append("No two of these runs can be compared.")
+        entries = {each.name: each.seen for block in self.blocks for each in block.entries}
+        said += [text for name, seen in entries.items() for text in pretrained(name, seen)]
         return said + [f"Left out: {path}: {reason}" for path, reason in self.left_out.items()]
 
     @property
@@ -97,7 +100,7 @@ class Leaderboard:
                     "training_time_s": each.scores["fit_seconds"],
                     "inference_time_s": pooled.seconds,
                     "dataset_fingerprint": facts["data"]["digest"][:16],
-                    "trained_on_this_dataset": each.fitted,
+                    "trained_on_this_dataset": each.seen.get("trained_on_this_dataset", each.fitted),
                     "MASE": means["mase"],
                     "WAPE": means["wape"],
                     "WQL": means["wql"] if levels else means["wape"],

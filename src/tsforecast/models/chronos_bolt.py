@@ -27,9 +27,12 @@ class ChronosBolt(nn.Module):
 
     Attributes
     ----------
-    context, horizon, levels
+    context, horizon, levels, corpus
         As of `Fracast`.
     """
+
+    corpus: tuple[str, ...] = ("electricity", "kddcup", "londonsmartmeters", "m4", "pedestrian", "rideshare", "taxi")
+    corpus += ("temperaturerain", "braziliancities", "mexicocitybikes", "solar", "spanishenergy", "uber", "ushcn")
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         own, width = config["chronos_config"], config["d_model"]

@@ -10,6 +10,7 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, nn
 
+from tsforecast.models.chronos_bolt import ChronosBolt
 from tsforecast.models.networks import RMSNorm
 
 _PERIODIC, _FOUND = "fracast._core.periodic", "significant_periods"
@@ -31,7 +32,23 @@ class Fracast(nn.Module):
         Steps that it forecasts at once.
     levels
         Of the quantiles that it forecasts.
+    corpus
+        How the names of datasets begin that are known to be in its corpora, those of Chronos and of fev among them.
     """
+
+    corpus = (
+        *ChronosBolt.corpus,
+        "ett",
+        "exchange",
+        "m1",
+        "m3",
+        "m5",
+        "nn5",
+        "tourism",
+        "traffic",
+        "walmart",
+        "weather",
+    )
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         from fracast._core.model import build_from_cfg

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
@@ -30,7 +31,7 @@ _WHERE = "model.backbone.weights"
 _INSTALL = "pip install 'tsforecast[fracast]'"
 _FILES = ("config.json", "model.safetensors")
 _DAMAGED = (ValueError, LookupError, TypeError, AttributeError, RuntimeError, ImportError, OSError, SafetensorError)
-_LAYOUTS: dict[str, Callable[[Mapping[str, Any]], nn.Module]] = {
+_LAYOUTS: Mapping[str, Any] = {
     "fracast": Fracast,
     "ChronosBoltModelForForecasting": ChronosBolt,
 }
@@ -44,8 +45,9 @@ class Pretrained:
     ----------
     weights
         A directory with `config.json` and `model.safetensors` as published; None: those inside the package `fracast`.
-    trained_on
-        Names of datasets that it was pretrained on, beside those that are known of its layout.
+    trained_on_this_dataset
+        Whether the rows that it is to forecast were among those that it was pretrained on; None: as far as the name of
+        the dataset tells.
 
     Raises
     ------
@@ -54,12 +56,19 @@ class Pretrained:
     """
 
     weights: str | None = None
-    trained_on: Sequence[str] = ()
+    trained_on_this_dataset: bool | None = None
     uses: ClassVar[None] = None  # it is defined without covariates
 
     def __call__(self, dims: Dims) -> nn.Module:
         """The network with its weights, over windows."""
         return _Channels(_Blocks(load(_directory(self.weights)), dims), dims, frozenset())
+
+    def seen(self, dataset: str) -> bool | None:
+        """Whether it was pretrained on the dataset of this name; None: that is not known."""
+        name = "".join(letter for letter in dataset.lower() if letter.isalnum())
+        if self.trained_on_this_dataset is None and name.startswith(_described(_directory(self.weights))[1].corpus):
+            return True
+        return self.trained_on_this_dataset
 
 
 class _Channels(Univariate):
@@ -112,6 +121,21 @@ def _directory(weights: str | None) -> Path:
     return Path(str(found.origin)).parent / "weights"
 
 
+def _described(directory: Path) -> tuple[Mapping[str, Any], Any]:
+    """What `config.json` says, and the class of its network."""
+    if missing := [name for name in _FILES if not (directory / name).is_file()]:
+        there = listed(sorted(path.name for path in directory.iterdir())) if directory.is_dir() else "no directory"
+        what, fix = f"there is no {listed(missing)}", "weights that are pickled have to be saved as safetensors first"
+        raise ConfigError(what, where=_WHERE, got=f"{directory}: {there}", allowed=_FILES, fix=fix)
+    with _readable(directory):
+        config = json.loads((directory / "config.json").read_text("utf-8"))
+        kind = (config.get("architectures") or [config.get("model", {}).get("family")])[0]
+    if kind not in _LAYOUTS:
+        what, got = "pretrained networks of this layout cannot be read", f"{kind} in {directory}"
+        raise ConfigError(what, where=_WHERE, got=got, allowed=sorted(_LAYOUTS))
+    return config, _LAYOUTS[kind]
+
+
 def load(directory: Path) -> nn.Module:
     """The network that `config.json` describes with the weights of `model.safetensors`.
 
@@ -120,30 +144,27 @@ def load(directory: Path) -> nn.Module:
     ConfigError
         A file is missing or damaged, the layout is not known, or tensors are missing, spare or of another shape.
     """
-    if missing := [name for name in _FILES if not (directory / name).is_file()]:
-        there = listed(sorted(path.name for path in directory.iterdir())) if directory.is_dir() else "no directory"
-        what, fix = f"there is no {listed(missing)}", "weights that are pickled have to be saved as safetensors first"
-        raise ConfigError(what, where=_WHERE, got=f"{directory}: {there}", allowed=_FILES, fix=fix)
-    try:
-        config = json.loads((directory / "config.json").read_text("utf-8"))
-        kind = (config.get("architectures") or [config.get("model", {}).get("family")])[0]
-        if kind not in _LAYOUTS:
-            what, got = "pretrained networks of this layout cannot be read", f"{kind} in {directory}"
-            raise ConfigError(what, where=_WHERE, got=got, allowed=sorted(_LAYOUTS))
+    config, network = _described(directory)
+    with _readable(directory), safe_open(directory / "model.safetensors", "pt") as file:
         with torch.device("meta"):  # sizes alone: a configuration may ask for more than the memory holds
-            expected = {name: tuple(each.shape) for name, each in _LAYOUTS[kind](config).state_dict().items()}
-        with safe_open(directory / "model.safetensors", "pt") as file:
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-            if odd := sorted(n for n in {*expected, *shapes} if expected.get(n) != shapes.get(n)):
-                got = listed([f"{n} {shapes.get(n, 'missing')}" for n in odd])
-                allowed = listed([f"{n} {expected.get(n, 'absent')}" for n in odd])
-                what, fix = "the weights are not those of the network in config.json", "use both files of one release"
-                raise ConfigError(what, where=f"{directory}/model.safetensors", got=got, allowed=allowed, fix=fix)
-            tensors = {name: file.get_tensor(name).float() for name in expected}
+            expected = {name: tuple(each.shape) for name, each in network(config).state_dict().items()}
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        if odd := sorted(n for n in {*expected, *shapes} if expected.get(n) != shapes.get(n)):
+            got = listed([f"{n} {shapes.get(n, 'missing')}" for n in odd])
+            allowed = listed([f"{n} {expected.get(n, 'absent')}" for n in odd])
+            what, fix = "the weights are not those of the network in config.json", "use both files of one release"
+            raise ConfigError(what, where=f"{directory}/model.safetensors", got=got, allowed=allowed, fix=fix)
+        made: nn.Module = network(config)
+        made.load_state_dict({name: file.get_tensor(name) for name in expected})
+    return made
+
+
+@contextmanager
+def _readable(directory: Path) -> Iterator[None]:
+    """What is damaged raises whatever its reader raises: it is a ConfigError."""
+    try:
+        yield
     except _DAMAGED as error:
         what, got = "the pretrained network cannot be read", f"{type(error).__name__}: {error}"
         fix = _INSTALL if isinstance(error, ImportError) else "use both files of one release, unchanged"
         raise ConfigError(what, where=str(directory), got=got, fix=fix) from error
-    network = _LAYOUTS[kind](config)
-    network.load_state_dict(tensors)
-    return network

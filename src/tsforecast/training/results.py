@@ -16,6 +16,7 @@ from tsforecast.files import strict, write
 from tsforecast.metrics import Scores
 
 if TYPE_CHECKING:
+    from tsforecast.data.sources import Loaded
     from tsforecast.training.prepare import Prepared
 
 
@@ -57,6 +58,22 @@ def score_names(quantiles: tuple[float, ...], part: str = "val") -> list[str]:
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write JSON, whole or not at all."""
     write(path, json.dumps(strict(value), indent=2, default=str) + "\n")
+
+
+def seen(model: Any, loaded: Loaded) -> dict[str, bool | None]:
+    """Of a pretrained network, `trained_on_this_dataset`: whether it was pretrained on these rows, None: unknown."""
+    ask = getattr(getattr(model, "backbone", None), "seen", None)
+    return {"trained_on_this_dataset": ask(loaded.name)} if ask else {}
+
+
+def pretrained(name: str, known: Mapping[str, bool | None]) -> list[str]:
+    """What to say of the scores of a pretrained network, as `seen` has it; nothing of another model."""
+    said = {
+        True: f"{name} was pretrained on this dataset: its scores say little about rows that it has not seen",
+        False: f"{name} was not pretrained on this dataset",
+        None: f"whether {name} was pretrained on this dataset is not known (model.backbone.trained_on_this_dataset)",
+    }
+    return [said[each] for each in known.values()]
 
 
 def table(scores: Mapping[str, Scores], model: str, part: str = "test") -> str:
