@@ -153,7 +153,6 @@ def test_a_ring_is_heard_once_by_each_process_that_is_there_and_not_by_one_that_
 
 @pytest.fixture
 def workers(link: Link, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    (tmp_path / "counted").mkdir()
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path / "counted"))
     monkeypatch.setitem(ADAPTERS, "two", [*ADAPTERS["asgi"][:-1], "--workers", "2", "--port"])
     with serving("two", link.path, tmp_path) as port:

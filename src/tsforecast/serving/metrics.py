@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
@@ -13,6 +14,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 from tsforecast.serving.drift import VERDICTS, Monitor
 
+_SHARED = "PROMETHEUS_MULTIPROC_DIR"  # a folder of all workers of a server
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 _OF_COLUMNS = {
@@ -26,6 +28,8 @@ class Metrics:
     """Counters of one app, in a registry of their own."""
 
     def __init__(self) -> None:
+        if folder := os.environ.get(_SHARED):
+            Path(folder).mkdir(parents=True, exist_ok=True)
         self.registry = CollectorRegistry()
         at: dict[str, Any] = {"registry": self.registry}
         self.requests = Counter("tsforecast_requests", "Requests answered.", ("path", "status", "model"), **at)
@@ -78,7 +82,7 @@ class Metrics:
     def text(self) -> tuple[bytes, str]:
         """The text, of all workers where there are several, and its media type."""
         registry = self.registry
-        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:  # BentoML's workers write there
+        if _SHARED in os.environ:  # BentoML's workers write there
             registry = CollectorRegistry()
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return generate_latest(registry) + generate_latest(self), CONTENT_TYPE_LATEST
