@@ -164,6 +164,7 @@ def changed(asked: dict[str, Any], where: str, value: Any) -> dict[str, Any]:
         ("inputs.0.type", "univariate_time_series", 400), ("inputs.0.type", "tensor", 400),
         ("inputs.0.series", [], 422), ("inputs.0.series", [[1.0, 2.0]], 422), ("inputs.0.series", [[1.0]] * 24, 400),
         ("inputs.0.series", [1.0] * 24, 400), ("inputs.0.series", [["1.0", 2.0]] * 24, 400),
+        ("inputs.0.series", [[]] * 24, 400), ("inputs.0.series", [1.0, [1.0, 2.0]], 400),
         ("inputs.0.series", [[True, 2.0]] * 24, 400), ("inputs.0.series", [[1.0, None]] * 24, 422),
         ("inputs.0.covariates", {"price": [1.0]}, 400), ("inputs", [], 400), ("inputs", ..., 400),
         ("options.horizon", 0, 400), ("options.horizon", 7, 400), ("options.horizon", "2", 400),
@@ -216,9 +217,17 @@ def test_series_that_are_not_those_of_the_bundle_are_refused(shops: Bundle, bund
     assert client("POST", PATH, asked | {"inputs": asked["inputs"][:1] * 2}).json["where"] == "inputs"
     found = client("POST", PATH, changed(asked, "inputs.1.name", "elsewhere"))
     assert (found.status, found.json["got"]) == (422, "elsewhere")
-    for body in (b"{", b"[]", b'{"model": NaN}', orjson.dumps(asked).replace(b'"model"', b'"model":"default","model"')):
+    for body in (
+        b"{",
+        b"[]",
+        b'{"model": NaN}',
+        orjson.dumps(asked).replace(b'"model"', b'"model":"default","model"'),
+        orjson.dumps(asked).replace(b'"name"', b'"name":"x","name"'),
+        orjson.dumps(asked | {"metadata": {"x": "y"}}).replace(b'"x"', b'"x":"z","x"'),
+    ):
         assert client("POST", PATH, body).status == 400, body
     assert client("POST", f"{PATH}?horizon=2", asked).status == 400
+    assert client("POST", PATH, bytes(2**23 + 1)).status == 413
 
 
 def test_a_body_of_many_series_is_parsed_while_others_are_answered(shops: Bundle, serve: Serve) -> None:

@@ -15,7 +15,7 @@ import uuid
 from collections import defaultdict
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import numpy as np
 import orjson
@@ -43,6 +43,7 @@ _STEPS |= {"ME": "M", "QE": "Q", "YE": "Y"}
 _NAMES = dict(zip(get_args(Long), get_args(Short), strict=True))
 _LARGE = 64 * 1024  # bytes of a body that is parsed in a thread
 _BODY: Any = Body(None)
+_Values = Annotated[list[float | None], Field(fail_fast=True)]  # of very many the first error is told
 
 
 class _Closed(BaseModel):
@@ -56,7 +57,7 @@ class TimeSeriesInput(_Closed):
 
     type: Kind
     name: str
-    series: list[float | None] | list[list[float | None]]
+    series: _Values | Annotated[list[_Values], Field(fail_fast=True)]
     frequency: Long | Short
     start_timestamp: str
 
@@ -119,7 +120,9 @@ def parsed(body: bytes) -> ForecastRequest:
         where = ".".join(str(part) for part in first["loc"] if "[" not in str(part)) or "body"
         what, got = "this is no request of KServe's time series protocol", repr(first["input"])[:100]
         raise RequestError(what, where=where, got=got, allowed=first["msg"]) from None
-    check_once(body)
+    keys = sum(len(each.model_fields_set) for each in (found, found.options, *found.inputs))
+    if found.metadata or body.count(b'"') != 2 * (keys + 1 + 4 * len(found.inputs)):  # see `check_keys`
+        check_once(body)
     return found
 
 
@@ -149,13 +152,14 @@ def read(engine: Engine, given: ForecastRequest) -> Asked:
         if _NAMES.get(each.frequency, each.frequency) != unit:
             what = "the bundle has another frequency"
             raise RequestError(what, where=f"{where}.frequency", got=each.frequency, allowed=unit)
-        one = each.type == "univariate_time_series"
-        rows: list[Any] = [[cell] for cell in each.series] if one else each.series
-        if any(not isinstance(row, list) or len(row) != width or isinstance(row[0], list) for row in rows):
+        rows, one = each.series, each.type == "univariate_time_series"
+        widths = {len(row) if isinstance(row, list) else -1 for row in rows}
+        if widths - {-1 if one else width} or (one and width > 1):
             what, allowed = "the rows are not as wide as the bundle", f"{width} in a row: {', '.join(bundle.channels)}"
             raise RequestError(what, where=f"{where}.series", got=each.type, allowed=allowed)
         columns[schema.stamp] += _stamps(f"{where}.start_timestamp", each.start_timestamp, len(rows), engine)
-        for channel, cells in zip(bundle.channels, zip(*rows, strict=True), strict=True) if rows else ():
+        by_channel = [rows] if one else zip(*rows, strict=True)
+        for channel, cells in zip(bundle.channels, by_channel, strict=True) if rows else ():
             columns[channel] += cells
         if schema.id:
             columns[schema.id] += [each.name] * len(rows)

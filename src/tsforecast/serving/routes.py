@@ -51,7 +51,7 @@ ROUTES = {
     "/ui": _PAGE,
     "/ui/": _PAGE,
     "/ui/{file}": _PAGE,
-    "/v1/timeseries/forecast": Route(takes=("application/json",), bundle=False),  # which one, its body says
+    "/v1/timeseries/forecast": Route(takes=("application/json",), bundle=False, most=8),  # which one, its body says
     "/v2/health/live": Route(key="never", bundle=False),
     "/v2/health/ready": Route(key="never", bundle=False),
     "/v2/models/{name}": Route(key="told"),
