@@ -216,6 +216,10 @@ LAMBDAS = {"where": "model.lambdas", "what": has("non-negative, finite")}
     [
         ("horizn=24", {"where": "horizn", "fix": "did you mean horizon?"}),
         ("serving=bento", {"where": "serving", "fix": "did you mean publish?"}),
+        ("path=x.csv", {"where": "path", "fix": "did you mean dataset.path?"}),
+        ("max_epochs=3", {"where": "max_epochs", "fix": "did you mean trainer.max_epochs?"}),
+        ("input=x.csv", {"where": "input", "what": "Could not override 'input'."}),
+        ("dataset=x.csv", {"got": "x.csv", "fix": "a file of your own is dataset=wide dataset.path=x.csv"}),
         ("+horizn=24", {"where": "horizn", "fix": "did you mean horizon?"}),
         ("evaluation.strid=2", {"where": "evaluation.strid", "fix": "did you mean evaluation.stride?"}),
         ("+evaluation.strid=2", {"where": "evaluation.strid", "fix": "did you mean evaluation.stride?"}),
@@ -270,7 +274,7 @@ def test_a_wrong_argument_gives_one_message_with_the_fix_and_no_traceback(
     ("text", "parts"),
     [
         ("lokback: 10", {"what": has("'experiment/mine'"), "fix": "did you mean lookback?"}),
-        ("lookback: ten", {"what": has("'experiment/mine'", "'ten'")}),
+        ("seed: ten", {"what": has("'experiment/mine'", "'ten'")}),
         ("lookback: [10", {"what": has('mine.yaml", line 3', "flow sequence")}),
     ],
 )

@@ -141,6 +141,8 @@ def explain(error: Exception, command: str, overrides: Sequence[str]) -> Tsforec
         there, plus = options(group), "+" * any(each.startswith("+" + group) for each in overrides)
         near, where = nearest(option, there), group or "--config-name"
         meant = near and f"did you mean {plus}{where}={near}?"
+        if group == "dataset" and "." in option:
+            meant = f"a file of your own is dataset=wide dataset.path={option}"
         return ConfigError(f"there is no such {where}", where=where, got=option, allowed=there, fix=meant)
     if isinstance(error, OSError):
         fix = "check the path, its permissions and the free space"
@@ -153,17 +155,26 @@ def explain(error: Exception, command: str, overrides: Sequence[str]) -> Tsforec
         return TsforecastError(str(error), got=type(error).__name__, fix=fix)
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__ or error.__context__ or error
     key = getattr(cause, "full_key", None) or ""
-    last, known = key.rpartition(".")[2], [str(each) for each in getattr(cause, "parent_node", None) or ()]
+    last, parent = key.rpartition(".")[2], getattr(cause, "parent_node", None) or {}
+    known = [str(each) for each in parent]
     what, got = (" ".join(str(each).partition("\n    full_key")[0].split()) for each in (error, cause))
     if isinstance(cause, MissingMandatoryValue):
         said = {own: word for word, own in getattr(ROOTS[command], "spelled", {}).items()}
         fix = f"add {said.get(key, key)}=... to the command"
-    elif key and last not in known and (near := nearest(RENAMED.get(last, last), known)):
-        what, fix = what.partition(" To append")[0], f"did you mean {key.removesuffix(last)}{near}?"
+    elif key and last not in known:
+        parts = [each for each in known if isinstance(parent, DictConfig) and last in _keys(parent, each)]
+        near = f"{parts[0]}.{last}" if parts else nearest(RENAMED.get(last, last), known)
+        what = what.partition(" To append")[0] if near or "." not in key else what
+        fix = f"did you mean {key.removesuffix(last)}{near}?" if near else fix
     if key.startswith("model.") and any(each.startswith("backtest.models=") for each in overrides):
         fix = "what is said of model is said of model=NAME, the first of them, and of all of backtest.models"
     where = key or f"the configuration of {command}"
     return ConfigError(what, where=where, got=None if got in what else got, fix=fix)
+
+
+def _keys(cfg: DictConfig, name: str) -> list[str]:
+    node = OmegaConf.select(cfg, name)
+    return [str(each) for each in node] if isinstance(node, DictConfig) else []
 
 
 def build(node: Any, **arguments: Any) -> Any:

@@ -99,7 +99,8 @@ def channel_columns(frame: Arrays, schema: Schema, with_static: bool, problems: 
         problems.add("there are no rows")
     others = [c for c in frame.columns if c not in {*named, *schema.static}]
     if index := [c for c in others if c.startswith("Unnamed: ")]:  # as pandas calls a column without a name
-        log.info("%s: a column without a name is not read: %s", problems.where, listed(index))
+        if problems.keys == "dataset." and not problems.found:
+            log.info("%s: a column without a name is not read: %s", problems.where, listed(index))
         others = [c for c in others if c not in index]
     if schema.target:
         if schema.closed:
