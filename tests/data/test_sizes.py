@@ -45,6 +45,13 @@ def test_sizes_follow_the_frequency_as_far_as_there_are_rows(freq: str, rows: in
     split(panel, back, ahead)  # which refuses what does not fit
 
 
+@pytest.mark.parametrize(("freq", "rows"), [("D", 74), ("D", 99), ("MS", 41), ("MS", 64), ("W", 90), ("h", 171)])
+def test_sizes_of_many_short_series_leave_rows_to_choose_and_to_judge_on(freq: str, rows: int) -> None:
+    many = pd.concat([frame(freq, rows).assign(unique_id=f"s{i}") for i in range(20)])
+    panel, split = to_panel(many, Schema(id="unique_id", time="date", freq=freq)), FractionSplit()
+    split(panel, *sizes(panel, split, "auto", "auto", None))  # which refuses what does not fit
+
+
 def test_a_size_that_is_stated_stays_and_the_other_fits_to_it() -> None:
     panel = to_panel(frame("MS", 100), Schema(freq="MS"))
     assert sizes(panel, FractionSplit(), "auto", 30, None)[1] == 30

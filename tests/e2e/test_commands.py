@@ -242,7 +242,7 @@ LAMBDAS = {"where": "model.lambdas", "what": has("non-negative, finite")}
         ("dataset=csv dataset.path=x.csv", {"where": "dataset", "got": "csv", "allowed": has("long", "wide")}),
         ("trainer=null", {"what": has("Config group", "NoneType"), "fix": HELP}),
         ("horizon=0", {"where": "horizon", "got": "0", "allowed": "1, 2, ..."}),
-        ("horizon=abc", {"where": "horizon", "got": has("'abc'", "Integer")}),
+        ("horizon=abc", {"where": "horizon", "got": "abc", "allowed": "1, 2, ..."}),
         ("season=0", {"where": "season", "got": "0", "allowed": "1, 2, ..."}),
         ("threads=0", {"where": "threads", "got": "0", "allowed": "1, 2, ..."}),
         ("seed=-1", {"where": "seed", "got": "-1", "allowed": "0 to 2**32 - 1"}),

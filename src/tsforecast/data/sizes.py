@@ -50,7 +50,7 @@ def _fitting(panel: Panel, split: Any, most: int, horizon: int, season: int) -> 
     drop = getattr(split, "short", "error") == "drop"
     for back in dict.fromkeys([*range(most, season - 1, -season), *range(season, 0, -1)]):
         borders = getattr(split, "borders", split)(panel, back, horizon)
-        windows = np.diff([borders.begin, borders.train_end], axis=0)[0] - back - horizon + 1
-        if (drop or windows.min() > 0) and bool(2 * windows.clip(0).sum() >= back):
+        windows = np.diff([borders.begin, *borders.ends], axis=0) - np.array([[back], [0], [0]]) - horizon + 1
+        if (drop or windows.min() > 0) and bool(2 * windows[0].clip(0).sum() >= back):
             return int(back)
     return 1
