@@ -75,6 +75,7 @@ ONLY_IN = {
         "models.pretrained",
         "models.chronos_bolt",
         "models.dilated_conv",
+        "models.timesfm",
         "models.neural",
         "models.backbones",
         "training",

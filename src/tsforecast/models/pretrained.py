@@ -25,6 +25,7 @@ from tsforecast.errors import ConfigError, listed
 from tsforecast.models.backbones import Univariate
 from tsforecast.models.chronos_bolt import ChronosBolt
 from tsforecast.models.dilated_conv import Fracast
+from tsforecast.models.timesfm import TimesFM
 from tsforecast.types import Dims
 
 _WHERE = "model.backbone.weights"
@@ -34,6 +35,7 @@ _DAMAGED = (ValueError, LookupError, TypeError, AttributeError, RuntimeError, Im
 _LAYOUTS: Mapping[str, Any] = {
     "fracast": Fracast,
     "ChronosBoltModelForForecasting": ChronosBolt,
+    "TimesFmModelForPrediction": TimesFM,
 }
 
 
@@ -83,6 +85,7 @@ class _Blocks(nn.Module):
     def __init__(self, network: Any, dims: Dims) -> None:
         super().__init__()
         self.network, self.horizon = network, dims.horizon
+        network.season = dims.season
         wanted = between(network.levels, [0.5, *(dims.quantiles or [0.5])])
         self.register_buffer("wanted", torch.from_numpy(wanted), persistent=False)
 

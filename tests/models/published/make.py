@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from chronos.chronos_bolt import ChronosBoltModelForForecasting
-from transformers import T5Config
+from transformers import T5Config, TimesFmConfig, TimesFmModelForPrediction
 
 HERE = Path(__file__).parent
 RNG = np.random.default_rng(7)
@@ -53,5 +53,24 @@ def chronos_bolt() -> None:
     np.savez_compressed(HERE / "chronos_bolt" / "reference.npz", **arrays)
 
 
+def timesfm() -> None:
+    """`timesfm/`: no gaps, since the package takes none; a series that begins late is a shorter one."""
+    torch.manual_seed(8)
+    sizes = {"patch_length": 4, "context_length": 48, "horizon_length": 10, "num_hidden_layers": 2, "hidden_size": 8}
+    sizes |= {"intermediate_size": 12, "head_dim": 4, "num_attention_heads": 2}
+    network = drawn(TimesFmModelForPrediction(TimesFmConfig(**sizes, use_positional_embedding=True)))
+    network.save_pretrained(HERE / "timesfm")
+    arrays = {}
+    for name, rows in (("odd", 30), ("long", 90), ("short", 5)):
+        values = np.where(np.isnan(found := series(rows)), np.float32(20), found)
+        values[2, : rows // 3] = np.nan
+        with torch.no_grad():
+            given = [torch.from_numpy(row[~np.isnan(row)]) for row in values]
+            full = network(past_values=given, freq=[1, 1, 1]).full_predictions
+        arrays |= {f"{name}_values": values, f"{name}_quantiles": full[..., 1:].transpose(1, 2).numpy()}
+    np.savez_compressed(HERE / "timesfm" / "reference.npz", **arrays)
+
+
 if __name__ == "__main__":
     chronos_bolt()
+    timesfm()
