@@ -30,7 +30,7 @@ from tsforecast.training.evaluate import baselines, check_labels, compare
 from tsforecast.training.fit import Fitting, fit
 from tsforecast.training.prepare import Prepared, Split, check_covariates
 from tsforecast.training.results import judged, seen
-from tsforecast.training.selection import selected
+from tsforecast.training.selection import selected, with_spare_covariates
 
 log = logging.getLogger(__name__)
 PARTS = ("val", "test")
@@ -58,11 +58,13 @@ class Experiment:
         Scored beside the model on the test windows, by name.
     lookback, horizon, stride
         Rows a forecast sees, rows ahead, rows between two test origins; the first two may be `auto`, see `reading`.
-        Of several lookbacks one is chosen, see `tsforecast.training.selection`.
+        Of several lookbacks one is chosen (`training.selection`).
     scalers
         By name, those to choose from instead of the one of `features`; none: that one.
     season
         Rows of one season; None: that of the frequency.
+    covariates
+        Whether those are named, once scored, without which a ridge errs less on validation.
     quantiles
         Levels in (0, 1) to forecast beside the point.
     refit
@@ -95,6 +97,7 @@ class Experiment:
     baselines: Mapping[str, Estimator] = field(default_factory=dict)
     season: int | None = None
     stride: int = 1
+    covariates: bool = False
     quantiles: tuple[float, ...] = ()
     refit: str = "none"
     unused_covariates: str = "error"
@@ -131,9 +134,8 @@ class Experiment:
     @property
     def lookbacks(self) -> Sequence[int]:
         """Those to choose from on validation: one where it is stated, none where the data decides."""
-        if self.lookback == AUTO:
-            return []
-        return self.lookback if isinstance(self.lookback, list) else [self.lookback]
+        several = [] if self.lookback == AUTO else self.lookback
+        return several if isinstance(several, list) else [several]
 
     def reading(self, loaded: Loaded | None = None) -> tuple[Experiment, Loaded]:
         """What the source gives, and the experiment with the sizes that it leaves to the data."""
@@ -240,13 +242,11 @@ def run_experiment(
     data.foretell(fitted.forecaster)
     until = str(data.panel.time[data.borders.val_end - 1].max())  # rows up to here chose something
     seconds = {"read": data.seconds, "fit": time.perf_counter() - began}
-    metadata: dict[str, Any] = {
-        "name": experiment.name,
-        "chosen_until": until,
-        **seen(experiment.model, data.loaded),
-    }
+    metadata: dict[str, Any] = {"name": experiment.name, "chosen_until": until} | seen(experiment.model, data.loaded)
     origin: dict[str, Any] = {**experiment.origin, "data": data.record, "seconds": seconds} if "test" in parts else {}
     bundle = replace(data.bundle(fitted.forecaster), metadata=metadata, provenance=origin)
+    if experiment.covariates and "test" in parts:
+        fitted = with_spare_covariates(fitted, data, getattr(experiment.model, "uses", None) or ())
     result = Result(experiment, data, fitted, bundle, metrics={"time/fit_seconds": seconds["fit"]})
     on.update(result)
     errors = experiment.errors(data, bundle, fitted.chosen, "cal")

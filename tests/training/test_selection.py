@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,10 @@ from tsforecast.data.sources import FrameSource, Loaded
 from tsforecast.errors import ConfigError, DataError
 from tsforecast.experiment import Experiment, run_experiment
 from tsforecast.features.scaling import LogScaler, StandardScaler
+from tsforecast.models.design import covariate_columns, design
+from tsforecast.models.moments import Moments, Solved
 from tsforecast.training.selection import Selection, selected
+from tsforecast.types import Dims, Window
 
 SMALL = ("horizon=4", "tracking=none", "report=none")
 RNG = np.random.default_rng(0)
@@ -127,3 +131,92 @@ def test_what_was_chosen_is_served_refitted_and_rerun(tmp_path: Path, monkeypatc
 def test_a_lookback_to_choose_from_that_is_none_is_refused(got: str) -> None:
     with refused(ConfigError, where="lookback", allowed="1, 2, ...", got={"[]": [], "[7,0]": 0, "[soon]": "soon"}[got]):
         planned(shops(), f"lookback={got}")
+
+
+def noisy(rows: int = 260, noise: int = 3) -> pd.DataFrame:
+    """A series that a known covariate moves, beside some that do nothing, and too few rows to see that they do not."""
+    rng = np.random.default_rng(1)
+    cause = rng.standard_normal(rows)
+    frame = pd.DataFrame({"date": pd.date_range("2024-01-01", periods=rows, freq="D"), "cause": cause})
+    for i in range(noise):
+        frame[f"noise{i}"] = rng.standard_normal(rows).cumsum()
+    kind = np.array(["red", "green"])[rng.integers(0, 2, rows)]
+    return frame.assign(kind=kind, y=3 * cause + 2 * (kind == "red") + rng.standard_normal(rows))
+
+
+COVARIATES = {"target": ["y"], "past": ["noise0"], "known": ["cause", "noise1", "noise2", "kind"],
+              "categorical": ["kind"]}  # fmt: skip
+DAYS = ("lookback=14", "horizon=7", "quantiles=[]")
+
+
+def note(frame: pd.DataFrame, *overrides: str, **dataset: list[str]) -> tuple[list[str], float]:
+    """The words that leave out what is named, and the error on validation."""
+    result = tsf.train(*DAYS, *overrides, data=frame, **{**COVARIATES, **dataset})
+    last = result.table().splitlines()[-2:]
+    named = last[0].startswith("left out, these lower the squared error of a ridge on validation:")
+    return [*shlex.split(last[1])] * named, result.metrics["val/mse"]
+
+
+def test_covariates_that_worsen_the_validation_score_are_named_with_what_to_type() -> None:
+    words, with_all = note(noisy())
+    keys = {key: set(names[1:-1].split(",")) - {""} for key, _, names in (word.partition("=") for word in words)}
+    assert keys["feature"] == set()  # of days drawn at random
+    assert {"cause", "kind"} <= keys["dataset.known"] < set(COVARIATES["known"])
+    kept = {key.partition(".")[2]: [each for each in COVARIATES[key.partition(".")[2]] if each in names]
+            for key, names in keys.items() if key != "feature"}  # fmt: skip
+    assert note(noisy(), "feature=[]", **kept)[1] < 0.98 * with_all
+    assert note(noisy(), "model.lambdas=[0.1]")[0]  # it has chosen nothing, and so solved nothing that is kept
+    assert not note(noisy(), "evaluation.covariates=false")[0]
+    assert not note(noisy(), "model=naive")[0]
+    assert not note(noisy(noise=0), "feature=[]", past=[], known=["cause", "kind"])[0]
+
+
+def test_rows_behind_validation_name_no_covariate() -> None:
+    data = noisy()
+    borders = tsf.train(*DAYS, data=data, **COVARIATES).data.borders
+    later = data.copy()
+    later.loc[int(borders.val_end[0]) :, ["y", "cause", "noise0", "noise1", "noise2"]] *= 1000.0
+    assert note(data)[0] == note(later)[0] != []
+
+
+def test_on_beijing_what_is_named_is_better_left_out() -> None:
+    first = tsf.train()
+    words = shlex.split(first.table().splitlines()[-1])
+    assert words == ["dataset.past=[DEWP,TEMP,PRES,Is,Ir]"]
+    assert tsf.train(*words).metrics["val/mse"] < 0.99 * first.metrics["val/mse"]
+
+
+def test_a_solution_without_columns_is_that_of_the_other_columns_alone() -> None:
+    x, y = RNG.standard_normal((200, 9)), RNG.standard_normal((200, 3))
+    x[:, 4] = 0.0  # as a feature that never moves
+    xx, xy = x[:150].T @ x[:150] + 5 * np.eye(9), x[:150].T @ y[:150]
+    late, label = x[150:], y[150:]
+    judge = Moments(50, late.T @ late, late.T @ label, float((label**2).sum()), late.sum(0), label.sum(0), 1e-12)
+    whole = Solved(np.linalg.inv(xx), np.linalg.solve(xx, xy), judge)
+    kept = [0, 2, 5, 7, 8]
+    for found in (whole.without(np.array([1, 3, 4, 6])),
+                  whole.without(np.array([3]), whole=True).without(np.array([1, 4, 6]))):  # fmt: skip
+        weight = np.linalg.solve(xx[np.ix_(kept, kept)], xy[kept])
+        np.testing.assert_allclose(found.weight[kept], weight, atol=1e-12)
+        np.testing.assert_allclose(found.error, ((late[:, kept] @ weight - label) ** 2).sum())
+
+
+def test_a_covariate_is_found_in_the_columns_of_the_design_that_it_fills() -> None:
+    cardinality = {"past": (0, 3), "known": (2, 0, 0), "static": (0, 4)}
+    dims = Dims(5, 2, 1, past=2, known=3, static=2, tabular=1, cardinality=cardinality)
+    shapes = {"past": (1, 5, 2), "known": (1, 7, 3), "static": (1, 2)}
+    base = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    for group, columns in covariate_columns(dims).items():
+        for j, own in enumerate(columns):
+            moved = {name: values.copy() for name, values in base.items()}
+            moved[group][..., j] = 1.0
+            rows = [
+                design(
+                    Window(np.zeros((1, 5, 1), np.float32), tabular=np.zeros((1, 1, 1), np.float32), **values),
+                    cardinality,
+                )[0]
+                for values in (base, moved)
+            ]
+            changed = set(np.flatnonzero(rows[0][0] != rows[1][0]))
+            assert changed <= set(own)
+            assert len(own) == len(changed) * (max(cardinality[group][j], 2) / 2 if cardinality[group][j] else 1)

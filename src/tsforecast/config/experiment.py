@@ -105,6 +105,7 @@ def experiment(job: Job) -> Experiment:
         horizon=cfg.horizon,
         season=cfg.season,
         stride=cfg.evaluation.stride,
+        covariates=cfg.evaluation.covariates,
         quantiles=tuple(cfg.quantiles),
         refit=cfg.refit,
         unused_covariates=cfg.unused_covariates,

@@ -19,6 +19,7 @@ class Evaluation:
     """How test rows are scored."""
 
     stride: int = MISSING
+    covariates: bool = MISSING
     baselines: dict[str, Any] = MISSING
 
 

@@ -26,6 +26,8 @@ class Forecaster(ABC):
         What has to be installed beside `tsforecast[serve]` to forecast.
     chosen
         What its fit chose on the validation windows, as JSON values for `Estimator.refitting`; not saved.
+    solved
+        Of a ridge with covariates that chose its penalty: what these can be left out of, a `moments.Solved`; not saved.
     probes
         Drawn histories whose forecasts tell its weights from others; fewer where there is little to tell.
     """
@@ -33,6 +35,7 @@ class Forecaster(ABC):
     requires: ClassVar[tuple[str, ...]] = ()
     probes: ClassVar[int] = 512
     chosen: Mapping[str, Any] = MappingProxyType({})
+    solved: Any = None
 
     @abstractmethod
     def predict(self, window: Window) -> Float[np.ndarray, "B H C *Q"]:

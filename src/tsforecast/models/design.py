@@ -60,6 +60,18 @@ def design_size(dims: Dims) -> int:
     return dims.lookback * (1 + past) + dims.horizon * known + static + dims.tabular
 
 
+def covariate_columns(dims: Dims) -> dict[str, list[Int[np.ndarray, " X"]]]:
+    """By group, which columns of the design each covariate fills: of all rows, and of all its categories."""
+    found, begin = {}, dims.lookback
+    for group, rows in (("past", dims.lookback), ("known", dims.horizon), ("static", 1)):
+        sizes = np.maximum(dims.cardinality.get(group, (0,) * getattr(dims, group)), 1)
+        ends = np.cumsum(sizes, dtype=np.int64)
+        starts = begin + np.arange(rows)[:, None] * sizes.sum(dtype=np.int64)
+        found[group] = [(starts + np.arange(end - size, end)).ravel() for end, size in zip(ends, sizes, strict=True)]
+        begin += rows * int(sizes.sum())
+    return found
+
+
 LAGS, SEASONS = 14, 4  # rows at the end of the window, and rows at the season, that trees of all steps see
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from tsforecast.errors import ConfigError
 from tsforecast.models.base import Estimator, Forecaster
 from tsforecast.models.design import design
-from tsforecast.models.moments import Moments
+from tsforecast.models.moments import Moments, Solved
 from tsforecast.types import Dims, Window
 from tsforecast.windows import Windows
 
@@ -144,6 +144,7 @@ class Ridge(Estimator):
         varies = spectrum > moments.rounding * spectrum[-1]
         spectrum, basis = spectrum[varies], basis[:, varies]
         xy = basis.T @ moments.xy
+        judge = None
         if self.lambdas is not None and len(self.lambdas) == 1:
             penalty = float(self.lambdas[0])
         else:
@@ -160,6 +161,9 @@ class Ridge(Estimator):
         weight, bias = np.ascontiguousarray(weight, dtype=np.float32), (mean_y - mean_x @ weight).astype(np.float32)
         forecaster = LinearForecaster(cardinality=dims.cardinality, weight=weight, bias=bias)
         forecaster.chosen = {"lambda": penalty}
+        if judge is not None and len(weight) > dims.lookback + dims.tabular:
+            inverse = (basis / (spectrum + penalty * moments.n)) @ basis.T
+            forecaster.solved = Solved(inverse, inverse @ moments.xy, judge)
         return forecaster
 
     def refitting(self, chosen: Mapping[str, Any]) -> Ridge:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from tsforecast.models.base import check_labels
 from tsforecast.models.design import by_row, design, design_size
@@ -102,3 +102,33 @@ class Moments:
             self.y - self.n * y,
             self.rounding,
         )
+
+
+@dataclass(frozen=True)
+class Solved:
+    """A solution of least squares from which columns of the design can be left out, without a pass over the data.
+
+    Attributes
+    ----------
+    inverse
+        Of the moments that were solved, with their penalty.
+    judge
+        Moments of the windows that judge, about the means of those that were fitted.
+    """
+
+    inverse: Float[np.ndarray, "D D"]
+    weight: Float[np.ndarray, "D H"]
+    judge: Moments
+
+    @property
+    def error(self) -> float:
+        """Squared errors on the windows that judge."""
+        w = self.weight
+        return float(self.judge.yy - 2 * np.sum(w * self.judge.xy) + np.sum(w * (self.judge.xx @ w)))
+
+    def without(self, columns: Int[np.ndarray, " X"], *, whole: bool = False) -> Solved:
+        """As solved anew without these; with `whole`, others can be left out of what it gives."""
+        cross = self.inverse[:, columns]
+        step = cross @ np.linalg.pinv(cross[columns], hermitian=True)
+        inverse = self.inverse - step @ cross.T if whole else self.inverse
+        return Solved(inverse, self.weight - step @ self.weight[columns], self.judge)

@@ -9,18 +9,22 @@ A few rows of validation are one cutoff, whose weather is that of all series: ea
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import shlex
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from tsforecast.data.folds import Fold
+from tsforecast.data.panel import GROUPS, Panel
 from tsforecast.data.sources import Loaded
 from tsforecast.data.splits import Borders
 from tsforecast.errors import DataError
+from tsforecast.models.design import covariate_columns
 from tsforecast.models.linear import Ridge
 from tsforecast.training.evaluate import evaluate
+from tsforecast.training.fit import Fitted
 from tsforecast.training.prepare import Prepared
 
 log = logging.getLogger(__name__)
@@ -100,11 +104,18 @@ def _judging(data: Prepared) -> tuple[Loaded, list[Fold]]:
     while len(found) < -(-CUTOFFS * horizon // int(size.max())):
         later = np.maximum(end - len(found) * size, first)
         train_end = np.maximum(later - size, first)
+        fold = Fold(0, 0, Borders(first, train_end, later, end))
         windows = np.maximum(train_end - first - data.dims.lookback - horizon + 1, 0).sum()
-        if found and 2 * windows < data.dims.lookback:
+        if found and (2 * windows < data.dims.lookback or not _categories_are_known(data, known, fold)):
             break
-        found.append(Fold(0, 0, Borders(first, train_end, later, end)))
+        found.append(fold)
     return data.loaded.keeping(known), found
+
+
+def _categories_are_known(data: Prepared, known: Panel, fold: Fold) -> bool:
+    """Whether the train rows of a fold hold those of the rows behind them."""
+    train = known.rows(fold.borders.begin, fold.borders.train_end)
+    return data.features.fit(train).categories == data.features.categories
 
 
 def _mase(data: Prepared) -> float:
@@ -113,3 +124,69 @@ def _mase(data: Prepared) -> float:
     fitted = Ridge().fit(data.windows("train"), val, data.dims)
     scores = evaluate(data.bundle(fitted), data.panel, val, data.scale).summary()
     return scores["mase"] if np.isfinite(scores["mase"]) else scores["mae_raw"]
+
+
+def with_spare_covariates(fitted: Fitted, data: Prepared, uses: Collection[str]) -> Fitted:
+    """With a note of the covariates and features that a ridge forecasts the validation windows better without, if any.
+
+    One after another, each time that without which the squared error is lowest, as long as it falls clearly; the
+    penalty stays. What the forecaster has solved is not solved again.
+
+    Parameters
+    ----------
+    uses
+        The groups that are used: of others none is named.
+    """
+    if not (groups := _named(data, uses)):
+        return fitted
+    loaded, folds = _judging(data)
+    earlier = [replace(data, loaded=loaded).fitted_on(fold.borders) for fold in folds[1:]]
+    try:
+        found = [fitted.forecaster.solved or _solved(data), *map(_solved, earlier)]
+    except DataError as error:
+        log.info("covariates are not judged: %s", error)
+        return fitted
+    first, share, left = [each.error for each in found], 1.0, dict[str, float]()
+    while groups:
+        rest = {
+            name: float(np.mean([each.without(columns).error / of for each, of in zip(found, first, strict=True)]))
+            for name, columns in groups.items()
+        }
+        best = min(rest, key=rest.__getitem__)
+        if not rest[best] < share - CLEAR:
+            break
+        columns, left[best], share = groups.pop(best), share - rest[best], rest[best]
+        found = [each.without(columns, whole=True) for each in found]
+    told = ", then ".join(f"{name} by {fall:.1%}" for name, fall in left.items())
+    note = f"left out, these lower the squared error of a ridge on validation: {told}\n  {_words(data, left)}"
+    return replace(fitted, note="\n".join(filter(None, (fitted.note, note * bool(left)))))
+
+
+def _solved(data: Prepared) -> Any:
+    return Ridge().fit(data.windows("train"), data.windows("val"), data.dims).solved
+
+
+def _named(data: Prepared, uses: Collection[str]) -> dict[str, np.ndarray]:
+    """The design's columns of each covariate and each row feature that is used, by name."""
+    columns, found = covariate_columns(data.dims), dict[str, np.ndarray]()
+    for group in [each for each in columns if each in uses]:
+        found |= dict(zip(getattr(data.panel, GROUPS[group]), columns[group], strict=False))
+    begin = len(data.panel.known_names)
+    for feature in data.features.rows if "known" in uses else ():
+        end = begin + len(feature.names())
+        found[_key(feature)] = np.concatenate(columns["known"][begin:end])
+        begin = end
+    return found
+
+
+def _key(feature: object) -> str:
+    return type(feature).__name__.lower()
+
+
+def _words(data: Prepared, left: Collection[str]) -> str:
+    """What to type so that these are left out."""
+    panel, features = data.panel, [_key(each) for each in data.features.features]
+    stated = {f"dataset.{group}": getattr(panel, key) for group, key in GROUPS.items() if group != "target"}
+    stated |= {"dataset.categorical": [*panel.categories], "feature": features}
+    kept = {key: [each for each in names if each not in left] for key, names in stated.items()}
+    return shlex.join(f"{key}=[{','.join(kept[key])}]" for key, names in stated.items() if {*names} & {*left})
