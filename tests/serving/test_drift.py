@@ -91,6 +91,22 @@ def test_a_channel_one_standard_deviation_off_is_acted_upon_with_what_it_was_and
     assert f'tsforecast_drift_psi{{column="visits",model=""}} {told["columns"]["visits"]["psi"]["got"]}' in text
 
 
+def test_of_several_series_of_one_column_reasons_have_a_unit_and_name_no_other_columns(
+    serve: Serve, tmp_path: Path
+) -> None:
+    data = frame(3, rows=HOURS).drop(columns="visits")
+    schema = Schema("date", "shop", ("load",), freq="h")
+    client = serve(trained(data.groupby("shop").head(1000), schema, tmp_path / "bundle"))
+    later = data.assign(date=data["date"].astype(str), load=data["load"] + 9).groupby("shop")
+    for cutoff in range(HOURS - 100, HOURS, L // 2):
+        rows = pd.concat([each[cutoff - L : cutoff] for _, each in later]).to_dict("list")
+        assert client("POST", "/forecast", {"history": rows}).status == 200
+    told = [each["what"] for each in drift(client)["reasons"]]
+    assert "the 50 % quantile of the last 96 rows (in standard deviations from the mean of each series)" in told, told
+    assert "the population stability index of the last 96 rows" in told, told
+    assert not any("other columns" in each for each in told), told
+
+
 def test_rows_that_were_sent_before_and_are_others_now_are_told(hours: Bundle, serve: Serve) -> None:
     client = serve(hours)
     for cutoff in range(1000, 1010):

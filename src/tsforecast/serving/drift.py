@@ -130,10 +130,11 @@ class Monitor:
         below = (low - told) / np.maximum(middle - low, _LEAST)
         below[:, [reference.PSI, reference.MISSING]] = np.nan  # an index, or a share missing, is never too small
         beyond = np.fmax(above, below) if whole else np.full(told.shape, np.nan)
-        beyond[:, reference.BESIDE] /= _LOOSE
+        beyond[:, reference.BESIDE] /= _LOOSE if len(self.names) > 1 else np.inf  # there are no other columns
         beyond[len(self.bundle.channels) :] /= _LOOSE
         outside = self._outside(raw, places)
         columns, reasons = dict[str, dict[str, Any]](), list[dict[str, Any]]()
+        unit = " (in standard deviations from the mean of each series)" * (len(known["center"]) > 1)
         for j, name in enumerate(self.names):
             spread = [told[j].copy(), low[j].copy(), high[j].copy()]
             for each in spread if len(known["center"]) == 1 else ():  # in the units of the column
@@ -144,7 +145,9 @@ class Monitor:
             for f, each in enumerate(told_of):
                 if step := _step(beyond[j, f], (most / 3, most)):
                     usual = f"{each['least']:.4g} to {each['most']:.4g}"
-                    own.append(reason(step, name, f"the {_TOLD[f]} of the last {w} rows", each["got"], usual))
+                    what = f"the {_TOLD[f]} of the last {w} rows"
+                    what += unit if f not in (reference.PSI, reference.MISSING) else ""
+                    own.append(reason(step, name, what, each["got"], usual))
             if step := _step(outside[j], _OUTSIDE):
                 own.append(reason(step, name, "the share outside the range of training", float(outside[j]), "0"))
             columns[name] = {"verdict": max((each["verdict"] for each in own), key=VERDICTS.index, default="ok")}
