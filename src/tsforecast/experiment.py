@@ -243,6 +243,7 @@ def run_experiment(
     until = str(data.panel.time[data.borders.val_end - 1].max())  # rows up to here chose something
     seconds = {"read": data.seconds, "fit": time.perf_counter() - began}
     metadata: dict[str, Any] = {"name": experiment.name, "chosen_until": until} | seen(experiment.model, data.loaded)
+    metadata |= fitted.shown
     origin: dict[str, Any] = {**experiment.origin, "data": data.record, "seconds": seconds} if "test" in parts else {}
     bundle = replace(data.bundle(fitted.forecaster), metadata=metadata, provenance=origin)
     if experiment.covariates and "test" in parts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -25,7 +26,7 @@ from tsforecast.models.base import Estimator, Forecaster
 from tsforecast.models.ensemble import Ensemble, EnsembleForecaster, greedy
 from tsforecast.models.linear import Ridge
 from tsforecast.models.naive import SeasonalNaive
-from tsforecast.training.ensemble import fit_ensemble
+from tsforecast.training.ensemble import earlier, fit_ensemble
 from tsforecast.training.fit import Fitting
 from tsforecast.types import Window
 from tsforecast.windows import Windows
@@ -158,12 +159,12 @@ def test_an_ensemble_is_the_weighted_mean_of_its_members_also_when_loaded_and_fi
     tmp_path: Path,
 ) -> None:
     words = ("model=ensemble", "lookback=48", "horizon=8", "feature=[]", "refit=all")
-    members = ("split.train=0.6", "split.val=0.2", "members=[ridge,seasonal_naive,theta]")
+    members = ("split.train=0.6", "split.val=0.2", "members=[theta,seasonal_naive,ridge]")
     result = tsf.train(*words, *members, data=frame())
     weights, forecaster = result.fitted.chosen["weights"], result.bundle.forecaster
     assert isinstance(forecaster, EnsembleForecaster)
     assert "ridge" in weights
-    assert [*forecaster.members] == [*weights]
+    assert [*forecaster.members] == sorted(weights)
     loaded = Bundle.load(result.bundle.save(tmp_path / "bundle").path or "")
     np.testing.assert_array_equal(loaded.forecast(frame()).values, result.bundle.forecast(frame()).values)
     assert loaded.forecast(frame()).quantiles is not None
@@ -210,3 +211,64 @@ def test_the_log_says_the_weights(caplog: pytest.LogCaptureFixture) -> None:
         fitted = fit_ensemble(Ensemble(models={"ridge": Ridge(), "naive": SeasonalNaive(1)}), train, val, fitting)
     assert "weights of 2 members learned on" in caplog.text
     assert "the same command with model=ridge" in fitted.note
+
+
+class Slow(Estimator):
+    """Is fitted in rounds of a tenth of a second, without end."""
+
+    uses: ClassVar[None] = None
+
+    def fit(self, train: Windows, val: Windows, dims: Any, on: Any = None) -> Forecaster:
+        for number in range(100):
+            time.sleep(0.1)
+            on(number, 1.0)
+        raise AssertionError("nobody has ended it")
+
+
+def test_within_a_budget_what_takes_too_long_or_cannot_be_fitted_is_left_out_and_told() -> None:
+    train, val, fitting = parts(frame())
+    models = {"ridge": Ridge(), "long_season": SeasonalNaive(LOOKBACK + 1), "slow": Slow(), "naive": SeasonalNaive(1)}
+    began = time.monotonic()
+    fitted = fit_ensemble(Ensemble(models=models, budget="3s"), train, val, fitting)
+    assert time.monotonic() - began < 3
+    assert "ridge" in fitted.chosen["weights"]
+    assert "left out: slow, it takes more than" in fitted.note
+    assert "left out: long_season, " in fitted.note
+    with refused(ConfigError, where="model.season"):  # without a budget each was asked for
+        fit_ensemble(Ensemble(models=models), train, val, fitting)
+    with refused(ConfigError, where="model.budget", what=has("no candidate")):
+        fit_ensemble(Ensemble(models={"slow": Slow()}, budget=1), train, val, fitting)
+
+
+def test_where_validation_has_one_cutoff_earlier_ones_are_forecast_by_fits_that_have_not_seen_them() -> None:
+    series = [
+        frame().assign(unique_id=name, load=lambda rows, k=k: rows["load"] * k) for k, name in enumerate("abc", 1)
+    ]
+    panel = to_panel(pd.concat(series), Schema(time="date", id="unique_id", target=("load",), freq="h"))
+    features = FeatureSet((), StandardScaler()).fit(panel)
+    first, sizes = panel.offsets[:-1], {"lookback": LOOKBACK, "horizon": HORIZON}
+    train, val = (
+        Windows.over(features.encode(panel), begin=first + begin, end=first + end, **sizes)
+        for begin, end in ((0, TRAIN), (TRAIN, TRAIN + HORIZON))
+    )
+    ((early, late),) = earlier(train, val, Ensemble(models={"ridge": Ridge()}))
+    assert len(late) == 9
+    for name in range(3):
+        last, judged = early.origins[early.series == name].max(), late.origins[late.series == name]
+        assert last + HORIZON == judged.min()  # labels of the one end where those of the other begin
+        assert [*judged - first[name]] == [TRAIN - 3 * HORIZON, TRAIN - 2 * HORIZON, TRAIN - HORIZON]
+    assert earlier(train, train, Ensemble(models={"ridge": Ridge()})) == []
+
+
+def test_auto_ends_with_a_board_of_its_candidates_and_what_trains_the_best_alone() -> None:
+    words = ("model=auto", "members=[seasonal_naive,ridge,theta]", "budget=5m", "lookback=48", "horizon=8")
+    result = tsf.train(*words, "feature=[]", data=frame())
+    board = result.table()
+    for name in ("ensemble", "seasonal_naive", "ridge", "theta"):
+        assert f"\n{name} " in board
+    assert board.rsplit("=", 1)[1] == min(("ridge", "seasonal_naive", "theta"), key=lambda n: _error(board, n))
+    assert result.bundle.metadata["weights"] == result.fitted.chosen["weights"]
+
+
+def _error(board: str, name: str) -> float:
+    return float(next(line for line in board.splitlines()[::-1] if line.startswith(f"{name} ")).split()[1])

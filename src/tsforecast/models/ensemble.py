@@ -34,8 +34,8 @@ class Ensemble:
     members
         Which of them take part, in the order in which they are fitted; of two that are alike the first is kept.
     budget
-        What the fit may take at most: `90s`, `5m`, `1h`, or seconds. A member that does not fit into what is left, or
-        that cannot be fitted, is left out, and told; None: all are fitted, and what one refuses is an error.
+        Of the run: `90s`, `5m`, `1h`, or seconds. A member that would take more than a sixth of what is left, or that
+        cannot be fitted, is left out, and told; None: all are fitted, and what one refuses is an error.
     loss
         Of the mean that weights make as small as they can: `absolute` or `squared` error, in the units of the model.
     rounds
@@ -120,12 +120,9 @@ class EnsembleForecaster(Forecaster):
 
     @classmethod
     def of(cls, members: Mapping[str, Forecaster], weights: Weights, horizon: int) -> Self:
-        """With the weights of blocks as those of steps."""
-        by_step = np.zeros((len(members), horizon), np.float32)
-        for row, name in zip(by_step, members, strict=True):
-            for block, weight in zip(blocks(horizon, len(weights[name])), weights[name], strict=True):
-                row[block] = weight
-        return cls(members, by_step)
+        """In the order of names, which JSON keeps."""
+        ordered = {name: members[name] for name in sorted(members)}
+        return cls(ordered, by_step([weights[name] for name in ordered], horizon))
 
     @property
     def requires(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -182,6 +179,12 @@ def blocks(horizon: int, number: int) -> list[slice]:
     """The horizon in so many parts of about the same length."""
     ends = [horizon * i // number for i in range(number + 1)]
     return [slice(a, b) for a, b in pairwise(ends)]
+
+
+def by_step(weights: Any, horizon: int) -> Float[np.ndarray, "M H"]:
+    """The weights of blocks as those of steps."""
+    sizes = [block.stop - block.start for block in blocks(horizon, len(weights[0]))]
+    return np.repeat(np.asarray(weights, np.float32), sizes, axis=1)
 
 
 def greedy(

@@ -22,6 +22,7 @@ from tsforecast.training.fit import Fitting, fit
 from tsforecast.training.prepare import Prepared
 
 MOST = 20  # cutoffs
+_FEW = 5  # of many series, where a forecast is dear
 
 
 def cutoffs(panel: Panel, lookback: int, horizon: int) -> list[Fold]:
@@ -46,6 +47,8 @@ def cross_errors(model: Any, data: Prepared, rows: Panel, trainer: Callable[...,
     """
     loaded, found = replace(data.loaded, panel=rows), []
     folds = cutoffs(rows, data.dims.lookback, data.dims.horizon)
+    if data.most is not None:  # whose members may be dear to fit, too
+        folds = folds[:: max(1, len(folds) // max(_FEW, -(-data.most // len(rows))))]
     step = 1 if data.most is None else -(-len(rows) * len(folds) // data.most)
     for k, fold in enumerate(folds):
         own = replace(data, loaded=loaded).fitted_on(fold.borders)

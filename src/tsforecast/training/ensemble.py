@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from tsforecast.errors import ConfigError, DataError
-from tsforecast.models.ensemble import Ensemble, EnsembleForecaster, Weights, blocks, greedy
+from tsforecast.errors import ConfigError, DataError, TsforecastError
+from tsforecast.models.ensemble import Ensemble, EnsembleForecaster, Weights, blocks, by_step, greedy
 from tsforecast.training.fit import Fitted, Fitting, Silent, fit
 from tsforecast.windows import Windows
 
@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 _BLOCKS = 4  # of the horizon
 _FEW = 20  # windows of a part
 _LEAST = 0.05  # of a weight
+_CUTOFFS = 4  # that windows to learn weights on are of, at least
+_SHARE = 6  # of the time that is left, what a candidate may take
 _CELLS = 2_000_000  # values of a member's forecasts
 
 
@@ -49,21 +51,38 @@ def fit_ensemble(model: Ensemble, train: Windows, val: Windows, fitting: Fitting
     if model.weights is not None:
         fits = {name: fit(model.models[name], train, val, own) for name in model.members}
         return _joined(fits, model.weights, horizon)
-    held_out = thinned(val, model)
-    found = dict(_candidates(model, train, val, held_out, own))
-    label = _labels(held_out)
+    held_out = [(train, thinned(val, model)), *earlier(train, val, model)]
+    found, left_out = dict[str, Candidate](), dict[str, str]()
+    label = np.concatenate([_labels(windows) for _, windows in held_out])
+    for name, candidate in _candidates(model, val, held_out, own):
+        if isinstance(candidate, str):
+            log.warning("%s is left out: %s", name, candidate)
+            left_out[name] = candidate
+        else:
+            log.info("%s: fitted and judged in %.1f s", name, candidate.seconds)
+            found[name] = candidate
+    if not found:
+        what, fix = "no candidate could be fitted within the budget", "a longer budget, or other members"
+        raise ConfigError(what, where="model.budget", got=left_out, fix=fix)
+    return _combined(model, found, label, horizon, left_out)
+
+
+def _combined(
+    model: Ensemble, found: Mapping[str, Candidate], label: np.ndarray, horizon: int, left_out: Mapping[str, str]
+) -> Fitted:
+    """The weighted mean of the candidates, and a board of all of them."""
     forecasts = np.stack([each.forecasts for each in found.values()])
     weights = dict(zip(found, learned(model, forecasts, label), strict=True))
     kept = {name: each.fitted for name, each in found.items() if any(weights[name])}
     losses = [greedy(each[None], label, model.loss, 1)[1] for each in forecasts]
-    combined = EnsembleForecaster.of({name: each.fitted.forecaster for name, each in found.items()}, weights, horizon)
-    mean = np.einsum("mh,mbhc->bhc", combined.weights, forecasts)
-    log.info("weights of %d members learned on %d windows: %s", len(found), len(held_out), told(weights))
+    mean = np.einsum("mh,mbhc->bhc", by_step([*weights.values()], horizon), forecasts)
+    log.info("weights of %d members learned on %d windows: %s", len(found), len(label), told(weights))
     rows = [("ensemble", greedy(mean[None], label, model.loss, 1)[1], "", sum(each.seconds for each in found.values()))]
     rows += [(n, loss, _shares(weights[n]), found[n].seconds) for n, loss in zip(found, losses, strict=True)]
     lines = [f"{'validation':<20}{model.loss + ' error':>16}{'weight':>28}{'seconds':>10}"]
     lines += [f"{name:<20}{loss:>16.4f}{share:>28}{took:>10.1f}" for name, loss, share, took in _sorted(rows)]
     best = min(zip(losses, found, strict=True))[1]
+    lines += [f"left out: {name}, {reason}" for name, reason in left_out.items()]
     lines += [f"the best of its members alone: the same command with model={best}"]
     return replace(_joined(kept, {name: weights[name] for name in kept}, horizon), note="\n".join(lines))
 
@@ -107,6 +126,28 @@ def thinned(val: Windows, model: Ensemble) -> Windows:
     return found
 
 
+def earlier(train: Windows, val: Windows, model: Ensemble) -> list[tuple[Windows, Windows]]:
+    """Earlier windows to train on, and later ones of the train windows to judge by: where validation has few cutoffs.
+
+    | = = = = = = = = = = # # # | # # # | # # # |     = trained on once more, # forecast: the last horizons of the train
+    | train                             | val   |     rows, as many as leave half of the windows to train on
+
+    One cutoff of many series is one month that all of them share.
+    """
+    if len(val) > _CUTOFFS * len(np.unique(val.series)):
+        return []
+    last = np.zeros(len(train.encoded.offsets), dtype=np.int64)
+    np.maximum.at(last, train.series, train.origins)
+    behind = last[train.series] - train.origins
+    for count in range(_CUTOFFS - 1, 0, -1):
+        early = train.subset(behind >= count * train.horizon)
+        if 2 * len(early) >= len(train):
+            late = train.subset((behind < count * train.horizon) & (behind % train.horizon == 0))
+            log.info("few validation windows: weights are learned on %d earlier cutoffs of the train rows too", count)
+            return [(early, thinned(late, model))]
+    return []
+
+
 def learned(
     model: Ensemble, forecasts: Float[np.ndarray, "M B H C"], label: Float[np.ndarray, "B H C"]
 ) -> list[list[float]]:
@@ -123,8 +164,7 @@ def learned(
     def judged(number: int) -> list[float]:
         losses = []
         for here, there in (halves, halves[::-1]):
-            weights = found(here, number).repeat([b.stop - b.start for b in blocks(steps, number)], axis=1)
-            mean = np.einsum("mh,mbhc->bhc", weights, forecasts[:, there])
+            mean = np.einsum("mh,mbhc->bhc", by_step(found(here, number), steps), forecasts[:, there])
             losses.append(greedy(mean[None], label[there], model.loss, 1)[1])
         return losses
 
@@ -149,12 +189,61 @@ def _labels(windows: Windows) -> Float[np.ndarray, "B H C"]:
     return np.concatenate([windows.batch(index)[1] for index in windows.batches(1024)])
 
 
+class LateError(Exception):
+    """A candidate has taken its share of the time."""
+
+
+class Deadline:
+    """Ends a fit that takes longer: of a network with the best epoch so far, of others without a result."""
+
+    def __init__(self, until: float) -> None:
+        self.until = until
+
+    def epoch(self, record: Mapping[str, float]) -> bool:
+        """Whether this one is the last."""
+        return time.monotonic() > self.until
+
+    def step(self, number: int, loss: float) -> None:
+        """After a round of a model that is fitted in rounds, or a part of its forecasts."""
+        if time.monotonic() > self.until:
+            raise LateError
+
+
 def _candidates(
-    model: Ensemble, train: Windows, val: Windows, held_out: Windows, fitting: Fitting
-) -> Iterator[tuple[str, Candidate]]:
-    """Each member, fitted."""
+    model: Ensemble, val: Windows, held_out: Sequence[tuple[Windows, Windows]], fitting: Fitting
+) -> Iterator[tuple[str, Candidate | str]]:
+    """Each member, fitted; or why it is left out, where there is a budget."""
+    until = time.monotonic() + model.seconds
     for name in model.members:
         began = time.monotonic()
-        fitted = fit(model.models[name], train, val, fitting)
-        parts = [fitted.forecaster.predict(held_out.window(index)) for index in held_out.batches(1024)]
-        yield name, Candidate(fitted, np.concatenate(parts), time.monotonic() - began)
+        # what is kept is fitted again for intervals, and forecasts all that is scored: that takes the rest
+        share = (until - began) / _SHARE
+        on = Deadline(began + share)
+        try:
+            on.step(0, 0.0)
+            fitted = fit(model.models[name], held_out[0][0], val, replace(fitting, on=on))
+            if getattr(fitted.forecaster, "most", None) is not None and share < np.inf:
+                _estimate(fitted, held_out[0][1], share / len(held_out))
+            parts = list[np.ndarray]()
+            for i, (train, windows) in enumerate(held_out):
+                own = fitted
+                if i:  # of earlier rows alone, with what was chosen
+                    own = fit(model.models[name].refitting(fitted.chosen), train, val.subset(slice(0)), fitting)
+                for index in windows.batches(32 if share < np.inf else 1024):
+                    parts.append(own.forecaster.predict(windows.window(index)))
+                    on.step(len(parts), 0.0)
+        except (TsforecastError, LateError) as error:
+            if model.budget is None:
+                raise
+            yield name, error.what if isinstance(error, TsforecastError) else f"it takes more than {share:.0f} s"
+        else:
+            yield name, Candidate(fitted, np.concatenate(parts), time.monotonic() - began)
+
+
+def _estimate(fitted: Fitted, windows: Windows, share: float) -> None:
+    """Raise a LateError where a model that is fitted on each window would take too long for them, by three of them."""
+    began, some = time.monotonic(), np.unique(np.linspace(0, len(windows) - 1, 3).astype(np.int64))
+    for place in some:
+        fitted.forecaster.predict(windows.window(slice(place, place + 1)))
+    if (time.monotonic() - began) / len(some) * len(windows) > share:
+        raise LateError

@@ -91,6 +91,11 @@ class Fitted:
     note: str = ""
     chosen: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def shown(self) -> dict[str, Any]:
+        """What of the choice a bundle says of itself: the weights of an ensemble."""
+        return {name: each for name, each in self.chosen.items() if name == "weights"}
+
     @cached_property
     def insights(self) -> dict[str, Any]:
         """See above."""
