@@ -87,8 +87,8 @@ def served(where: str | None = None, into: Path | None = None) -> Located:
     alone = parent_process() is None or os.environ.get(RELOAD)  # uvicorn starts a worker anew after a crash
     if where != found.exact and not alone:
         what = "each worker would find out for itself which bundle that is, and they could serve two"
-        place, fix = SEVERAL if os.environ.get(SEVERAL) else VARIABLE, f"say exactly which: {found.exact}"
-        raise BundleError(what, where=place, got=where, fix=fix)
+        place = SEVERAL if os.environ.get(SEVERAL) else VARIABLE
+        raise BundleError(what, where=place, got=where, fix=f"say exactly which: {found.exact}, or set {RELOAD}")
     return found
 
 
