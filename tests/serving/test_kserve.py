@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
@@ -18,6 +19,7 @@ from tests.serving.document import Document
 from tests.serving.test_document import places
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.data.schema import Schema
+from tsforecast.serving.memory import unfolded
 
 Bundles = Callable[[str], Bundle]
 Serve = Callable[..., Client]
@@ -228,6 +230,25 @@ def test_series_that_are_not_those_of_the_bundle_are_refused(shops: Bundle, bund
         assert client("POST", PATH, body).status == 400, body
     assert client("POST", f"{PATH}?horizon=2", asked).status == 400
     assert client("POST", PATH, bytes(2**23 + 1)).status == 413
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"inputs":[' + b"{}," * 50_000 + b"{}]}",
+        b'{"inputs":[{"series":[' + b'"",' * 50_000 + b"{}]}]}",
+        b'{"inputs":[{"series":[[' + b'"",' * 50_000 + b"{}]]}]}",
+        b'{"options":{"quantiles":[' + b'"",' * 50_000 + b"{}]}}",
+        b"{" + b",".join(b'"%x":1' % i for i in range(50_000)) + b"}",
+    ],
+)
+def test_a_body_that_is_wrong_everywhere_takes_not_many_times_what_it_counts_for(client: Client, body: bytes) -> None:
+    tracemalloc.start()
+    try:
+        assert client("POST", PATH, body).status == 400
+        assert tracemalloc.get_traced_memory()[1] < 4 * unfolded(body)
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_body_of_many_series_is_parsed_while_others_are_answered(shops: Bundle, serve: Serve) -> None:

@@ -10,6 +10,7 @@ https://kserve.github.io/website/docs/reference/time_series/api
 from __future__ import annotations
 
 import asyncio
+import reprlib
 import time
 import uuid
 from collections import defaultdict
@@ -43,7 +44,8 @@ _STEPS |= {"ME": "M", "QE": "Q", "YE": "Y"}
 _NAMES = dict(zip(get_args(Long), get_args(Short), strict=True))
 _LARGE = 64 * 1024  # bytes of a body that is parsed in a thread
 _BODY: Any = Body(None)
-_Values = Annotated[list[float | None], Field(fail_fast=True)]  # of very many the first error is told
+_FIRST: Any = Field(fail_fast=True)  # an error takes a kilobyte, and a body has room for millions
+_Values = Annotated[list[float | None], _FIRST]
 
 
 class _Closed(BaseModel):
@@ -57,7 +59,7 @@ class TimeSeriesInput(_Closed):
 
     type: Kind
     name: str
-    series: _Values | Annotated[list[_Values], Field(fail_fast=True)]
+    series: _Values | Annotated[list[_Values], _FIRST]
     frequency: Long | Short
     start_timestamp: str
 
@@ -66,14 +68,14 @@ class ForecastOptions(_Closed):
     """How many steps, and which quantiles beside the point."""
 
     horizon: int = Field(ge=1)
-    quantiles: list[float] | None = None
+    quantiles: Annotated[list[float], _FIRST] | None = None
 
 
 class ForecastRequest(_Closed):
     """A request to the bundle that is served by the name in `model`; `metadata` is not read."""
 
     model: str
-    inputs: list[TimeSeriesInput] = Field(min_length=1)
+    inputs: list[TimeSeriesInput] = Field(min_length=1, fail_fast=True)
     options: ForecastOptions
     metadata: dict[str, Any] | None = None
 
@@ -116,9 +118,10 @@ def parsed(body: bytes) -> ForecastRequest:
     try:
         found = ForecastRequest.model_validate_json(body)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
+        many = {"loc": (), "input": f"{error.error_count()} errors", "msg": "other keys than those of the protocol"}
+        first = many if error.error_count() > 1000 else error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"] if "[" not in str(part)) or "body"
-        what, got = "this is no request of KServe's time series protocol", repr(first["input"])[:100]
+        what, got = "this is no request of KServe's time series protocol", reprlib.repr(first["input"])[:100]
         raise RequestError(what, where=where, got=got, allowed=first["msg"]) from None
     keys = sum(len(each.model_fields_set) for each in (found, found.options, *found.inputs))
     if found.metadata or body.count(b'"') != 2 * (keys + 1 + 4 * len(found.inputs)):  # see `check_keys`
