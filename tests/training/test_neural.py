@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -368,10 +369,13 @@ def test_when_a_network_forgets_the_quantiles_then_the_error_says_so(tmp_path: P
         trained(Neural(Point, learns_quantiles=True), encoded(), tmp_path, epochs=1, quantiles=LEVELS)
 
 
-def test_learned_quantiles_cover_what_they_say_more_or_less(tmp_path: Path) -> None:
+def test_learned_quantiles_cover_what_they_say_more_or_less(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     backbone = NeuralForecast(partial(NHITS, mlp_units=[[16, 16]] * 3))
     e = encoded()
-    fitted = trained(Neural(backbone, learns_quantiles=True, patience=9), e, tmp_path, epochs=8, quantiles=LEVELS)
+    logging.getLogger("pytorch_lightning").setLevel(logging.INFO)  # as its import does
+    with caplog.at_level(logging.INFO):
+        fitted = trained(Neural(backbone, learns_quantiles=True, patience=9), e, tmp_path, epochs=8, quantiles=LEVELS)
+    assert not [each for each in caplog.records if "lightning" in each.name], "of devices that are not there"
     shown, label = windows(e, 300, 400).batch(slice(None))
     forecast = fitted.forecaster.predict(shown)
     assert forecast.shape == (*label.shape, 3)

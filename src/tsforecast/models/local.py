@@ -70,7 +70,8 @@ class Local(Estimator, Forecaster):
             if getattr(self, name, None) is not None:
                 count(f"model.{name}", getattr(self, name))
         if season > 1 and dims.lookback < 2 * season:
-            log.warning("lookback %d is shorter than two seasons of %d rows: forecast without", dims.lookback, season)
+            what = "lookback %d is shorter than two seasons of %d rows: forecast without a season (lookback=%d has one)"
+            log.warning(what, dims.lookback, season, 2 * season)
         fitted = replace(self, season=season, horizon=dims.horizon, n_jobs=1)
         fitted.jobs = self.n_jobs
         return fitted

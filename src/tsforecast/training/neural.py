@@ -162,7 +162,9 @@ class ForecastModule(pl.LightningModule):
 @fit.register
 def _(model: Neural, train: Windows, val: Windows, fitting: Fitting) -> Fitted:
     dims, best = fitting.dims, Best(model.patience)
-    for name in ("lightning.pytorch", "lightning.fabric"):  # hints about devices and paid services
+    # Of devices and paid services; the last one takes over once a network of NeuralForecast is imported.
+    hints = "lightning.pytorch", "lightning.fabric", "pytorch_lightning.utilities.rank_zero"
+    for name in hints:
         logging.getLogger(name).setLevel(logging.WARNING)
     callbacks: list[pl.Callback] = [best] if model.epochs is None else []
     settings: dict[str, Any] = {} if model.epochs is None else {"max_epochs": model.epochs}
