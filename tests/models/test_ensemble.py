@@ -17,6 +17,7 @@ from tests.errors import has, refused
 
 import tsforecast as tsf
 from tsforecast.bundle.bundle import Bundle
+from tsforecast.bundle.card import card
 from tsforecast.data.frames import to_panel
 from tsforecast.data.schema import Schema
 from tsforecast.errors import BundleError, ConfigError
@@ -268,6 +269,8 @@ def test_auto_ends_with_a_board_of_its_candidates_and_what_trains_the_best_alone
         assert f"\n{name} " in board
     assert board.rsplit("=", 1)[1] == min(("ridge", "seasonal_naive", "theta"), key=lambda n: _error(board, n))
     assert result.bundle.metadata["weights"] == result.fitted.chosen["weights"]
+    for name, weights in result.fitted.chosen["weights"].items():
+        assert f"{np.mean(weights):.2f} {name}, " in card(result.bundle)
 
 
 def _error(board: str, name: str) -> float:

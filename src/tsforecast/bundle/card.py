@@ -57,7 +57,7 @@ def card(bundle: Bundle) -> str:
         intervals=_intervals(bundle),
         limits="\n".join(f"- {each}" for each in _limits(bundle)),
         data=_data(bundle),
-        model=_words(model or directory.spec(bundle.forecaster, learned=bundle.forecaster.state())),
+        model=_weights(bundle) or _words(model or directory.spec(bundle.forecaster, learned=bundle.forecaster.state())),
         features="; ".join(_words(directory.spec(each)) for each in features.features) or "none",
         scaler=_words(directory.spec(features.scaler, learned=features.scaler.state())),
         inputs=", known_future" * bool(schema.known) + ", static=static" * bool(schema.static),
@@ -190,6 +190,14 @@ def _each(freq: str) -> str:
     offset = parse(freq)
     unit = re.sub(r"(?<!^)(?=[A-Z])", " ", type(offset).__name__).lower()
     return f"each {unit}" if offset.n == 1 else f"every {offset.n} {unit}s"
+
+
+def _weights(bundle: Bundle) -> str:
+    """Of an ensemble: the mean weight of each member, with the settings that it was fitted with."""
+    models = ((bundle.provenance.get("config") or {}).get("model") or {}).get("models", {})
+    weights = bundle.metadata.get("weights", {}).items()
+    each = [f"{np.mean(own):.2f} {name}, {_words(models.get(name, name))}" for name, own in weights]
+    return "the weighted mean of " + "; ".join(each) if each else ""
 
 
 def _words(value: Any) -> str:

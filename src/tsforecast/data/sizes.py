@@ -39,6 +39,7 @@ def sizes(panel: Panel, split: Any, lookback: int | str, horizon: int | str, sea
     ahead = min(season, _MOST[0]) if is_clock(step) else max(1, _AHEAD.get(name, season) // step.n)
     ahead = min(ahead, max(1, rows // 8)) if horizon == AUTO else int(horizon)
     most = min(7 * season, max(season, _MOST[1])) if is_clock(step) else _BACK.get(name, 3) * season
+    most += most == 2 * season  # of two seasons and no row more none can be taken apart from trend
     back = _fitting(panel, split, most, ahead, season) if lookback == AUTO else int(lookback)
     chosen = [f"lookback={back}"] * (lookback == AUTO) + [f"horizon={ahead}"] * (horizon == AUTO)
     log.info("%s, for rows of freq %r, %d of a series", " ".join(chosen), panel.freq, rows)
