@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import gzip
+import re
 import time
 import tracemalloc
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -20,7 +22,7 @@ from tsforecast.bundle.bundle import Bundle
 from tsforecast.serving.front import check_head
 from tsforecast.serving.memory import unfolded
 from tsforecast.serving.refusals import RequestError
-from tsforecast.serving.settings import Settings
+from tsforecast.serving.settings import Settings, misspelt
 
 Bundles = Callable[[str], Bundle]
 Serve = Callable[..., Client]
@@ -336,3 +338,20 @@ def test_after_a_reload_the_metrics_tell_of_one_model(bundles: Bundles, serve: S
     models = [line for line in client("GET", "/metrics").body.decode().splitlines() if "tsforecast_model{" in line]
     assert len(models) == 1
     assert before not in models[0]
+
+
+def test_a_variable_that_is_misspelt_is_told_with_the_one_it_may_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("KEYS_FORALL", "EXPOS", "MAX_BODY", "SOMETHING_ELSE"):
+        monkeypatch.setenv(f"TSFORECAST_{name}", "1")
+    assert misspelt() == [
+        ("TSFORECAST_EXPOS", "TSFORECAST_EXPOSE"),
+        ("TSFORECAST_KEYS_FORALL", "TSFORECAST_KEYS_FOR_ALL"),
+    ]
+
+
+def test_every_variable_that_the_pages_name_is_one_that_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    root = Path(__file__).parents[2]
+    pages = [root / "README.md", *(root / "docs").glob("*.md"), *(root / "deploy").glob("*.*")]
+    for name in set(re.findall(r"TSFORECAST_[A-Z_]*[A-Z]", " ".join(page.read_text() for page in pages))):
+        monkeypatch.setenv(name, "1")
+    assert not misspelt()

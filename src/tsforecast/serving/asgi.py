@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -39,7 +40,7 @@ from tsforecast.serving.page import add_page
 from tsforecast.serving.rates import Rates
 from tsforecast.serving.recorder import Recorder
 from tsforecast.serving.refusals import as_json, check_parameters, no_route, refused
-from tsforecast.serving.settings import CORS, OTLP, Settings, names
+from tsforecast.serving.settings import CORS, OTLP, Settings, misspelt, names
 from tsforecast.serving.shelf import Shelf
 from tsforecast.serving.slot import Factory, Live, Slot
 from tsforecast.serving.watch import Watch
@@ -78,6 +79,8 @@ class Server:
             There is nothing to serve, or a setting is not one.
         """
         log_as_json()
+        for name, near in misspelt():
+            logging.getLogger(__name__).warning("%s is set, and nothing reads it: did you mean %s?", name, near)
         self.settings, self.keys = Settings.from_environment(), Keys.from_environment()
         self.keys.check_address(listening())
         self.memory, self.bell = Memory(self.settings), Bell()

@@ -9,13 +9,15 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from tsforecast.errors import ConfigError, one_of
+from tsforecast.errors import ConfigError, nearest, one_of
 
 ADMIN_KEY, RELOAD = "TSFORECAST_ADMIN_KEY", "TSFORECAST_RELOAD"  # who may have another bundle served; when it is
 WEBHOOK_SECRET = "TSFORECAST_WEBHOOK_SECRET"  # with which MLflow signs what it tells
 OTLP = "OTEL_EXPORTER_OTLP_ENDPOINT"  # where traces and metrics are sent
 CORS = "TSFORECAST_CORS"  # origins whose pages may ask from a browser; `*` is any, and none where it is not set
 EXPOSE, REQUEST_LOG = "TSFORECAST_EXPOSE", "TSFORECAST_REQUEST_LOG"
+PREFIX = "TSFORECAST_"
+_OTHERS = "BUNDLE BUNDLES KEYS KEYS_FOR_ALL OPEN RATE CORS ADMIN_KEY WEBHOOK_SECRET EXPOSE METRICS SWEEP DATA_DIR"
 _ORIGIN = re.compile(r"\*|[a-z][a-z\d+.-]*://[^/\s?#@]+")
 
 
@@ -102,6 +104,14 @@ class Settings:
                 what, allowed = "this setting is a positive number", "a number above 0"
                 raise ConfigError(what, where=variable, got=repr(text), allowed=allowed) from None
         return cls(**found)
+
+
+def misspelt() -> list[tuple[str, str]]:
+    """Variables that nothing reads, such as TSFORECAST_EXPOS, each with the nearest one that is read."""
+    known = [*_OTHERS.split(), *(each.name.upper() for each in fields(Settings))]
+    given = [name.removeprefix(PREFIX) for name in sorted(os.environ) if name.startswith(PREFIX)]
+    wrong = [(name, nearest(name, known)) for name in given if name not in known]
+    return [(PREFIX + name, PREFIX + near) for name, near in wrong if near]
 
 
 def names(variable: str) -> tuple[str, ...]:
