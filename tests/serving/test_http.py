@@ -183,6 +183,7 @@ def test_a_wrong_parameter_path_or_method_has_the_same_shape(client: Client) -> 
         found = client(method, path, b"x")
         assert found.status == status
         assert set(found.json) == SHAPE
+    assert "/ui is the page" in client("GET", "/").json["fix"], "the address of a server, as a person types it"
 
 
 def test_a_file_of_very_many_columns_is_refused_in_few_words(client: Client) -> None:

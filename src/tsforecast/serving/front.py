@@ -156,7 +156,8 @@ class Exchange:
         self.close = False
         if self.place.path is None:  # to the router a path with a line feed behind it is the one without
             where, got = self.scope["path"], self.scope["method"]
-            raise RequestError("Not Found", status=404, code="not_found", where=where, got=got)
+            fix = "GET /ui is the page for people, GET /openapi.json tells every path"
+            raise RequestError("Not Found", status=404, code="not_found", where=where, got=got, fix=fix)
 
     async def _read(self) -> bytes:
         memory, settings, body, more = self.server.memory, self.server.settings, self._place(), True
