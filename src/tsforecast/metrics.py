@@ -218,7 +218,7 @@ class Scores:
         scores._shift = list(state["shift"])
         scores._losses = [state["losses"]] if len(state["losses"]) else []
         for name, total in scores.totals.items():
-            total += state[name]
+            total += state.get(name, np.asarray(np.nan))  # not known of a run from before it was summed
         return scores
 
     def _each_series(self) -> Float[np.ndarray, "N 3 C"]:

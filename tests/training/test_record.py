@@ -35,6 +35,18 @@ def test_a_record_is_read_as_it_was_written(frame: pd.DataFrame, tmp_path: Path)
     assert read.seconds["ridge"] > 0 < read.scores["ridge"].seconds
 
 
+def test_of_a_run_from_before_a_score_was_there_only_that_score_is_unknown(frame: pd.DataFrame, tmp_path: Path) -> None:
+    scores = tsf.train(*SMALL, data=frame, out=tmp_path / "run").record().scores["ridge"].summary()
+    with np.load(tmp_path / "run" / FILE) as stored:
+        older = {name: array for name, array in stored.items() if not name.endswith("/error")}
+    assert len(older) < len(stored.files)
+    np.savez(tmp_path / "run" / FILE, **older)
+    read = Record.load(tmp_path / "run" / FILE).scores["ridge"].summary()
+    unknown = {name for name, score in read.items() if score != scores[name]}
+    assert unknown == {"bias"}
+    assert np.isnan(read["bias"])
+
+
 def test_losses_of_windows_are_the_scores(frame: pd.DataFrame) -> None:
     record = tsf.train(*SMALL, data=frame).record()
     for loss in ("mse", "mae", "mase", "mae_raw"):
