@@ -42,6 +42,7 @@ SMOKE = {
         ["--drawn", "--overrides", "model=auto", "budget=1m", "members=[seasonal_naive,ridge]"],
         "| drawn | 6 of 6",
     ),
+    "choosing": (["--cases", "demo"], "| demo | scaler=auto | "),
     "rerun": (["--short", "--models", "ridge", "nlinear"], "the same digests"),
 }
 
