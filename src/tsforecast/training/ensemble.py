@@ -196,12 +196,12 @@ class LateError(Exception):
 class Deadline:
     """Ends a fit that takes longer: of a network with the best epoch so far, of others without a result."""
 
-    def __init__(self, until: float) -> None:
-        self.until = until
+    def __init__(self, epochs: float, until: float) -> None:
+        self.epochs, self.until = epochs, until
 
     def epoch(self, record: Mapping[str, float]) -> bool:
-        """Whether this one is the last."""
-        return time.monotonic() > self.until
+        """Whether this one is the last: it is to be exported, to forecast and perhaps to be trained again, too."""
+        return time.monotonic() > self.epochs
 
     def step(self, number: int, loss: float) -> None:
         """After a round of a model that is fitted in rounds, or a part of its forecasts."""
@@ -218,7 +218,7 @@ def _candidates(
         began = time.monotonic()
         # what is kept is fitted again for intervals, and forecasts all that is scored: that takes the rest
         share = (until - began) / _SHARE
-        on = Deadline(began + share)
+        on = Deadline(began + share / (len(held_out) + 1), began + share)
         try:
             on.step(0, 0.0)
             fitted = fit(model.models[name], held_out[0][0], val, replace(fitting, on=on))
