@@ -43,6 +43,7 @@ SMOKE = {
         "| drawn | 6 of 6",
     ),
     "choosing": (["--cases", "demo"], "| demo | scaler=auto | "),
+    "pretrained": (["--files", "data/panel.parquet", "--series", "3", "--windows", "1", "--lookback", "60"], "WAPE"),
     "rerun": (["--short", "--models", "ridge", "nlinear"], "the same digests"),
 }
 

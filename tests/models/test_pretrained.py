@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,8 +20,12 @@ from tests.pretrained import small_fracast
 
 import tsforecast as tsf
 from tsforecast.errors import ConfigError
+from tsforecast.models.ensemble import Ensemble
+from tsforecast.models.linear import Ridge
+from tsforecast.models.neural import Neural
 from tsforecast.models.pretrained import Pretrained, between, load
 from tsforecast.training.export import to_onnx
+from tsforecast.training.results import seen
 from tsforecast.types import Dims, Window
 
 PUBLISHED = Path(__file__).parent / "published"
@@ -128,6 +134,16 @@ def test_whether_it_was_pretrained_on_a_dataset_is_stated_or_told_by_its_name(
     weights: Path, dataset: str, stated: bool | None, said: bool | None
 ) -> None:
     assert Pretrained(str(weights), stated).seen(dataset) is said
+
+
+def test_an_ensemble_has_seen_what_a_member_has(weights: Path) -> None:
+    models: dict[str, Any] = {
+        name: Neural(Pretrained(str(weights), known)) for name, known in (("a", True), ("b", None), ("c", False))
+    }
+    loaded = SimpleNamespace(name="sales")
+    models["ridge"] = Ridge()
+    found = [seen(Ensemble(models=models, members=each), loaded) for each in ("ca", "cb", "c", ["ridge"])]
+    assert found == [{"trained_on_this_dataset": known} for known in (True, None, False)] + [{}]
 
 
 def test_beside_its_scores_stands_whether_it_was_pretrained_on_the_dataset(

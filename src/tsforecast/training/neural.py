@@ -195,7 +195,8 @@ def _(model: Neural, train: Windows, val: Windows, fitting: Fitting) -> Fitted:
     if fitting.ckpt_path is not None:
         for record in check_checkpoint(fitting.ckpt_path, module, driver.max_epochs):  # the last may not have been told
             module.tell(record, driver)
-    _train(driver, module, loaders, fitting.ckpt_path)
+    if model.epochs != 0:  # Lightning would forecast validation windows first
+        _train(driver, module, loaders, fitting.ckpt_path)
     if best.weights:
         network.load_state_dict(best.weights)
     epochs, note = len(module.history), ""

@@ -61,9 +61,11 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def seen(model: Any, loaded: Loaded) -> dict[str, bool | None]:
-    """Of a pretrained network, `trained_on_this_dataset`: whether it was pretrained on these rows, None: unknown."""
-    ask = getattr(getattr(model, "backbone", None), "seen", None)
-    return {"trained_on_this_dataset": ask(loaded.name)} if ask else {}
+    """Of a pretrained network, or a member of an ensemble: whether it was pretrained on these rows, None: unknown."""
+    models = [model.models[name] for name in model.members] if hasattr(model, "members") else [model]
+    asked = (getattr(getattr(each, "backbone", None), "seen", None) for each in models)
+    found = [ask(loaded.name) for ask in asked if ask]
+    return {"trained_on_this_dataset": True if True in found else None if None in found else False} if found else {}
 
 
 def pretrained(name: str, known: Mapping[str, bool | None]) -> list[str]:
