@@ -6,6 +6,7 @@ import csv
 import gzip
 import os
 import tempfile
+import tracemalloc
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from tsforecast.config.compose import build, compose
 from tsforecast.data.frames import to_panel
 from tsforecast.data.schema import Schema
 from tsforecast.data.sources import Dataset, read_frame
+from tsforecast.data.tables import read_csv
 from tsforecast.errors import ConfigError, DataError
 
 ROOT = Path(__file__).parents[2]
@@ -207,10 +209,22 @@ def test_when_a_row_has_a_cell_too_many_then_it_is_named(file):
         (HEADER.replace(",", "\t") + ROWS.replace(",", "\t"), r"separated by '\t'"),
         ((HEADER + ROWS).encode("utf-16"), "the file is UTF-16"),
         (gzip.compress((HEADER + ROWS).encode()), "the file is gzip"),
+        ("," * 200_000 + "\n", "there are too many columns"),
     ],
 )
 def test_when_a_file_is_no_csv_then_the_reason_is_named(file, content, expected):
     assert expected in complaint(file, content)
+
+
+@pytest.mark.parametrize("content", [b"," * 300_000, b"12\n" * 100_000 + b"\xff"], ids=["columns", "rows"])
+def test_a_file_that_is_refused_takes_little_more_than_its_own_length(content):
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError):
+            read_csv(content, "file", Schema())
+        assert tracemalloc.get_traced_memory()[1] < 4 * len(content)
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("form", ["%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%Y/%m/%d"])

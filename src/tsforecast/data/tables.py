@@ -16,6 +16,7 @@ from tsforecast.data.schema import Schema, mark_name
 from tsforecast.errors import DataError, listed
 
 MISSING = ("NA", "N/A", "NaN", "nan", "null", "None", "")
+_COLUMNS = 100_000  # a file of commas alone has millions, whose names would take a hundred times its length
 _MAGIC = {b"\x1f\x8b": "gzip", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"PK": "zip or Excel"}
 
 
@@ -46,8 +47,8 @@ def read_csv(raw: bytes, where: object, schema: Schema) -> pd.DataFrame:
         frame: pd.DataFrame = pd.read_csv(io.BytesIO(raw), usecols=wanted, low_memory=False, **marks, **text)
         return frame
     except UnicodeDecodeError as error:
-        row = raw.count(b"\n", 0, error.start)
-        what, got = f"the file is not UTF-8: row {row + 1}", raw.splitlines()[row].decode("latin-1")[:80]
+        row, begin = raw.count(b"\n", 0, error.start), raw.rfind(b"\n", 0, error.start) + 1
+        what, got = f"the file is not UTF-8: row {row + 1}", raw[begin : begin + 80].splitlines()[0].decode("latin-1")
         fix = "save it as UTF-8: pandas.read_csv(path, encoding='cp1252').to_csv(path, index=False)"
         raise DataError(what, where=where, got=got, fix=fix) from error
     except (ValueError, csv.Error) as error:  # the parse errors of pandas and pyarrow are ValueErrors
@@ -63,7 +64,8 @@ def unreadable(where: object, error: object) -> DataError:
 def _header(raw: bytes, where: object, sep: str) -> list[str]:
     """The names of the columns, each there once, separated by the mark that is wanted."""
     first, _, below = raw.partition(b"\n")
-    own = first.count(sep.encode())
+    if (own := first.count(sep.encode())) > _COLUMNS:
+        raise DataError("there are too many columns", where=where, got=own + 1, allowed=f"{_COLUMNS} or fewer")
     if other := next((mark for mark in ",;\t" if first.count(mark.encode()) > own), None):
         comma = ["decimal=comma"] if other != "," and re.search(rb"\d,\d", below[:4096]) else []
         keys = [f"sep={mark_name(other)}", *comma]
