@@ -229,8 +229,7 @@ def run_experiment(
     TsforecastError
         The parts of the experiment do not fit together, or the fit fails; what was found until then was told to `on`.
     """
-    on = on or Keep()
-    data = data or experiment.prepare()
+    on, data = on or Keep(), data or experiment.prepare()
     train, held_out, val = data.windows("train"), data.windows("cal"), replace(data, most=None).windows("val")
     panel, dims, counts = data.panel, data.dims, (len(train), len(val), len(held_out), len(data.windows("test")))
     rows = f"{len(panel)} series, {len(panel.time)} rows, {' '.join(panel.channels)}"

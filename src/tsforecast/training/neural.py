@@ -163,8 +163,7 @@ class ForecastModule(pl.LightningModule):
 def _(model: Neural, train: Windows, val: Windows, fitting: Fitting) -> Fitted:
     dims, best = fitting.dims, Best(model.patience)
     # Of devices and paid services; the last one takes over once a network of NeuralForecast is imported.
-    hints = "lightning.pytorch", "lightning.fabric", "pytorch_lightning.utilities.rank_zero"
-    for name in hints:
+    for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.WARNING)
     callbacks: list[pl.Callback] = [best] if model.epochs is None else []
     settings: dict[str, Any] = {} if model.epochs is None else {"max_epochs": model.epochs}
@@ -266,8 +265,8 @@ def _probe(network: nn.Module, train: Windows, dims: Dims, strides: Mapping[str,
         raise ConfigError(what, where="model.backbone", got=error, allowed=allowed, fix=fix) from error
     finally:
         network.train(training)
-    wanted, quantiles = [2, dims.horizon, dims.channels], len(dims.quantiles)
-    wanted += [quantiles] if quantiles else []
+    quantiles = len(dims.quantiles)
+    wanted = [2, dims.horizon, dims.channels, *[quantiles] * bool(quantiles)]
     got = list(out.shape) if isinstance(out, Tensor) else type(out).__name__
     if got != wanted:
         what = "the network gives forecasts of another shape than asked for"
@@ -283,8 +282,7 @@ def _insights(network: nn.Module, val: Windows) -> dict[str, Any]:
     if explain is None or not len(val):
         return {}
     index = np.unique(np.linspace(0, len(val) - 1, min(len(val), _EXPLAINED)).astype(np.int64))
-    found: dict[str, Any] = explain(_tensors(val.window(index)), val.encoded.names)
-    return found
+    return dict(explain(_tensors(val.window(index)), val.encoded.names))
 
 
 def _built(where: str, constructor: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
