@@ -46,8 +46,7 @@ Error: there is no such file
   fix:     did you mean x.csv?
 """,
     (*TINY, "dataset=long"): """
-Error: 2 problems in the data
-  - column 'ds' is missing
+Error: 1 problem in the data
   - column 'unique_id' is missing
   where:   x.csv
   fix:     say which column is what: dataset.time=, dataset.target=, dataset.id=; there are date, y
