@@ -49,10 +49,12 @@ def cross_errors(model: Any, data: Prepared, rows: Panel, trainer: Callable[...,
     folds = cutoffs(rows, data.dims.lookback, data.dims.horizon)
     if data.most is not None:  # whose members may be dear to fit, too
         folds = folds[:: max(1, len(folds) // max(_FEW, -(-data.most // len(rows))))]
-    step = 1 if data.most is None else -(-len(rows) * len(folds) // data.most)
+    every = len(rows) * len(folds)
+    share = np.arange(every + 1) * (min(1.0, data.most / every) if data.most else 1.0)
+    kept = np.diff(np.floor(share + 1e-9)).reshape(len(folds), -1) > 0
     for k, fold in enumerate(folds):
         own = replace(data, loaded=loaded).fitted_on(fold.borders)
         fitted = fit(model, own.windows("train"), own.windows("val"), Fitting(own.dims, trainer, seed))
-        if len(windows := own.windows("test").subset(slice(k % step, None, step))):
+        if len(windows := own.windows("test").subset(np.roll(kept[k], k))):  # other series at each cutoff
             found.append(Errors.of(own.bundle(fitted.forecaster), windows))
     return Errors.joined(found)
