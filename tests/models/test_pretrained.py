@@ -97,7 +97,7 @@ def frame() -> pd.DataFrame:
 
 
 def trained(frame: pd.DataFrame, weights: Path, *overrides: str) -> tsf.Result:
-    given = (f"model.backbone.weights={weights}", "lookback=100", "horizon=40", "quantiles=[]", "calibration=none")
+    given = (f"weights={weights}", "lookback=100", "horizon=40", "quantiles=[]", "calibration=none")
     settings = ("feature=[]", "tracking=none", "report=none", "evaluation.baselines={}", "model.most=20")
     return tsf.train(*given, *settings, "model=pretrained", *overrides, data=frame, target=["load"])
 

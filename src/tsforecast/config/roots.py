@@ -36,7 +36,7 @@ class Paths:
 class TrainConfig:
     """Root of `train`. Groups are checked by the constructors they name."""
 
-    spelled: ClassVar = {"members": "model.members", "budget": "model.budget"}
+    spelled: ClassVar = {"members": "model.members", "budget": "model.budget", "weights": "model.backbone.weights"}
     dataset: Any = MISSING
     split: Any = MISSING
     feature: dict[str, Any] = field(default_factory=dict)

@@ -9,12 +9,15 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from tsforecast.models.networks import RMSNorm
+from tsforecast.models.networks import ResidualBlock, RMSNorm
+
+_block = partial(ResidualBlock, first="hidden_layer", activation=nn.functional.relu)
 
 
 class ChronosBolt(nn.Module):
@@ -43,10 +46,10 @@ class ChronosBolt(nn.Module):
         self.patch, self.start = own["input_patch_size"], config.get("decoder_start_token_id", 0)
         self.reg = int(own.get("use_reg_token", False))
         self.shared = nn.Embedding(1 + self.reg, width)
-        self.input_patch_embedding = _Residual(2 * self.patch, config["d_ff"], width)
+        self.input_patch_embedding = _block(2 * self.patch, config["d_ff"], width)
         self.encoder = _Stack(config, config["num_layers"])
         self.decoder = _Stack(config, config.get("num_decoder_layers") or config["num_layers"], decoder=True)
-        self.output_patch_embedding = _Residual(width, config["d_ff"], len(self.levels) * self.horizon)
+        self.output_patch_embedding = _block(width, config["d_ff"], len(self.levels) * self.horizon)
 
     def forward(self, values: Tensor, observed: Tensor) -> Tensor:
         """Quantiles [B H Q] in the units of `values` [B L], of which those not `observed` are not read."""
@@ -66,19 +69,6 @@ class ChronosBolt(nn.Module):
         found = self.decoder(self.shared.weight[self.start].expand(len(tokens), 1, -1), 0.0, memory, hidden)
         steps = self.output_patch_embedding(found)[:, 0].unflatten(1, (-1, self.horizon)).transpose(1, 2)
         return steps * scale[..., None] + mean[..., None]
-
-
-class _Residual(nn.Module):
-    """Two layers beside a linear map."""
-
-    def __init__(self, inputs: int, hidden: int, outputs: int) -> None:
-        super().__init__()
-        self.hidden_layer, self.output_layer = nn.Linear(inputs, hidden), nn.Linear(hidden, outputs)
-        self.residual_layer = nn.Linear(inputs, outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[... inputs] to [... outputs]."""
-        return self.output_layer(self.hidden_layer(x).relu()) + self.residual_layer(x)
 
 
 class _Attention(nn.Module):

@@ -6,6 +6,7 @@ codes; any other gets them embedded.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -106,6 +107,23 @@ class DLinear(nn.Module):
         return LinearForecaster(self.quantiles, self.cardinality).restore(
             {"weight": weight, "bias": bias, "level": level}
         )
+
+
+class ResidualBlock(nn.Module):
+    """Two layers beside a linear map; the `first` is called as in the weights that are published for it."""
+
+    def __init__(
+        self, inputs: int, hidden: int, outputs: int, *, first: str, activation: Callable[[Tensor], Tensor]
+    ) -> None:
+        super().__init__()
+        self.first, self.activation = first, activation
+        self.add_module(first, nn.Linear(inputs, hidden))
+        self.output_layer, self.residual_layer = nn.Linear(hidden, outputs), nn.Linear(inputs, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[... inputs] to [... outputs]."""
+        hidden: Tensor = self.activation(self.get_submodule(self.first)(x))
+        return self.output_layer(hidden) + self.residual_layer(x)
 
 
 class RMSNorm(nn.Module):

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from tsforecast.models.networks import RMSNorm
+from tsforecast.models.networks import ResidualBlock, RMSNorm
+
+_block = partial(ResidualBlock, first="input_layer", activation=nn.functional.silu)
 
 
 class TimesFM(nn.Module):
@@ -41,13 +44,13 @@ class TimesFM(nn.Module):
         width, inner, self.levels = config["hidden_size"], config["intermediate_size"], config["quantiles"]
         self.context, self.horizon, self.season = config["context_length"], config["horizon_length"], 24
         self.patch, self.least = config["patch_length"], config["tolerance"]
-        parts: dict[str, nn.Module] = {"input_ff_layer": _Residual(2 * self.patch, inner, width)}
+        parts: dict[str, nn.Module] = {"input_ff_layer": _block(2 * self.patch, inner, width)}
         parts["freq_emb"] = nn.Embedding(config["freq_size"], width)
         parts["layers"] = nn.ModuleList(_Layer(config) for _ in range(config["num_hidden_layers"]))
         if config["use_positional_embedding"]:
             parts["position_emb"] = _Positions(width, config["min_timescale"], config["max_timescale"])
         self.decoder = nn.ModuleDict(parts)
-        self.horizon_ff_layer = _Residual(width, inner, self.horizon * (1 + len(self.levels)))
+        self.horizon_ff_layer = _block(width, inner, self.horizon * (1 + len(self.levels)))
 
     def forward(self, values: Tensor, observed: Tensor) -> Tensor:
         """Quantiles [B H Q] in the units of `values` [B L]."""
@@ -76,19 +79,6 @@ class TimesFM(nn.Module):
             x = layer(x, hidden, blank[..., None])
         steps = self.horizon_ff_layer(x[:, -1]).unflatten(1, (self.horizon, -1))[..., 1:]  # the first is the mean
         return steps * scale + mean
-
-
-class _Residual(nn.Module):
-    """Two layers beside a linear map."""
-
-    def __init__(self, inputs: int, hidden: int, outputs: int) -> None:
-        super().__init__()
-        self.input_layer, self.output_layer = nn.Linear(inputs, hidden), nn.Linear(hidden, outputs)
-        self.residual_layer = nn.Linear(inputs, outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[... inputs] to [... outputs]."""
-        return self.output_layer(nn.functional.silu(self.input_layer(x))) + self.residual_layer(x)
 
 
 class _Positions(nn.Module):
