@@ -30,6 +30,9 @@ class Dims:
     cardinality
         `past`, `known` or `static` to the number of categories of each of its columns, 0 for a column of numbers;
         a group without categorical columns is not there. A categorical column holds codes 0, 1, ...
+    least
+        Rows of its series that a window holds at least, at most `lookback` (which 0 stands for); those before the first
+        row of the series are missing rows.
     """
 
     lookback: int
@@ -42,8 +45,10 @@ class Dims:
     season: int = 1
     quantiles: tuple[float, ...] = ()
     cardinality: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    least: int = 0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "least", self.least or self.lookback)
         object.__setattr__(self, "quantiles", tuple(self.quantiles))
         object.__setattr__(self, "cardinality", {name: tuple(sizes) for name, sizes in self.cardinality.items()})
 

@@ -60,8 +60,13 @@ class Inputs:
 
     @property
     def context(self) -> int:
-        """Rows of history a forecast needs and reads."""
+        """Rows of history a forecast reads."""
         return self.dims.lookback
+
+    @property
+    def least(self) -> int:
+        """Rows of history that every series of a request needs, at most `context`; it cannot be forecast from fewer."""
+        return self.dims.least
 
     def panel(
         self,
@@ -87,7 +92,7 @@ class Inputs:
         ------
         DataError
             A column is missing, unknown or unreadable, the frequency is another one, or a series is shorter
-            than `context`.
+            than `least`.
         """
         one_of("short", short, ("error", "drop"))
         if static is not None:
@@ -102,12 +107,12 @@ class Inputs:
             raise DataError("a panel holds its static covariates", where="static", fix="leave static out")
         if panel.freq != self.freq:
             raise _other("frequency", panel.freq, self.freq)
-        few = panel.lengths < self.context
+        few = panel.lengths < self.least
         left = few | (self.features.places(panel.ids) < 0) if short == "drop" else few
         rows = zip(panel.ids[left], panel.lengths[left], strict=True)
-        why = [f"{i} ({f'{n} rows' if n < self.context else 'not trained on'})" for i, n in rows]
+        why = [f"{i} ({f'{n} rows' if n < self.least else 'not trained on'})" for i, n in rows]
         if why and (short == "error" or left.all()):
-            what, allowed = f"{len(why)} series cannot be forecast", f"{self.context} rows or more, up to the cutoff"
+            what, allowed = f"{len(why)} series cannot be forecast", f"{self.least} rows or more, up to the cutoff"
             fix = "give more history" + ", or leave these out: short=drop of predict and forecast" * (len(panel) > 1)
             raise DataError(what, where="history", got=listed(why), allowed=allowed, fix=fix)
         if why:
