@@ -6,10 +6,12 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,7 @@ from tsforecast.features.window import Lags
 from tsforecast.models import tree_json, trees
 from tsforecast.models.boosting import XGBoost
 from tsforecast.models.design import design, step_names, step_rows
+from tsforecast.models.feed import Part, Store
 from tsforecast.models.linear import LinearForecaster, Ridge
 from tsforecast.models.trees import TreeForecaster
 from tsforecast.types import Dims, Encoded, Window
@@ -219,17 +222,85 @@ def test_beyond_five_hundred_boosters_one_is_shared() -> None:
 
 def test_a_shared_booster_reads_no_more_rows_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
-    matrix = xgb.QuantileDMatrix
-    monkeypatch.setattr(xgb, "QuantileDMatrix", lambda rows, **k: [read.append(len(rows)), matrix(rows, **k)][1])
+    matrix = Store.matrix
+    monkeypatch.setattr(Store, "matrix", lambda *a: [made := matrix(*a), read.append(made.num_row())][0])
     _, train, val, dims = problem(channels=3)
     counts = []
-    for rows in (100, 1000, 10**6):
+    for rows in (100, 1000, 10**6, "all"):
         read.clear()
         first = XGBoost(strategy="shared", rounds=2, rows=rows).fit(train, val, dims)
         counts.append(read[-2])
         again = XGBoost(strategy="shared", rounds=2, rows=rows).fit(train, val, dims)
         np.testing.assert_array_equal(first.predict(whole(val)), again.predict(whole(val)))
-    assert counts == [99, 855, len(train) * 3 * H]  # 33 windows of 3 channels, 285 of one step each, all there is
+    everything = len(train) * 3 * H
+    assert counts == [99, 855, everything, everything]  # 33 windows of 3 channels, 285 of one step each, all there is
+
+
+# --- more rows than memory holds -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where temporary folders lie in a test."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("strategy", ["direct", "shared"])
+def test_rows_that_lie_in_files_give_the_bytes_of_those_in_memory_and_leave_no_file(
+    strategy: str, empty: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    e, _, _, dims = problem(channels=2, past=1, known=2)
+    e.target[40:90] = np.nan  # whole pages of windows without a label
+    train, val = windows(e, 0, 300), windows(e, 300, 400)
+    monkeypatch.setattr("tsforecast.models.feed._ROWS", 16)
+    files, matrix = [], Store.matrix
+    monkeypatch.setattr(Store, "matrix", lambda *a: [matrix(*a), files.extend(empty.glob("*/*.page"))][0])
+    model = XGBoost(strategy=strategy, rows="all", base=Ridge(), rounds=8, min_child_weight=1.0)
+    held = model.fit(train, val, dims).state()
+    assert not files
+    stored = replace(model, memory=0.0).fit(train, val, dims).state()
+    assert {file.name.partition("-")[0] for file in files} == {"training", "validation"}
+    assert held.keys() == stored.keys()
+    assert all(np.array_equal(held[key], stored[key]) for key in held)
+    assert not [*empty.iterdir()]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("when", ["rows are read", "trees grow"])
+@pytest.mark.parametrize("memory", [0.0, 1.0])
+def test_an_interrupt_ends_the_fit_and_leaves_no_file(
+    when: str, memory: float, empty: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, train, val, dims = problem(channels=2)
+    model, stop = XGBoost(strategy="direct", rounds=3, memory=memory), {}
+    if when == "rows are read":
+        calls, pages = [0], Part.pages
+
+        def stopped(self: Part, step: int) -> Iterator[Any]:
+            for page in pages(self, step):
+                calls[0] += 1
+                if calls[0] == 3:  # the third time that XGBoost passes over them
+                    raise KeyboardInterrupt
+                yield page
+
+        monkeypatch.setattr(Part, "pages", stopped)
+    else:
+        stop["on"] = lambda *a: (_ for _ in ()).throw(KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(train, val, dims, **stop)
+    assert not [*empty.iterdir()]
+
+
+def test_rows_that_the_disk_has_no_room_for_are_refused_before_any_is_read(
+    empty: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, train, val, dims = problem(channels=1)
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=1000))
+    with refused(ConfigError, where=f"model.rows, in {empty}", fix=has("TMPDIR=")):
+        XGBoost(rows="all", memory=0.0).fit(train, val, dims)
+    assert not [*empty.iterdir()]
 
 
 def test_a_direct_fit_that_would_take_long_says_so_before_it_begins(caplog: pytest.LogCaptureFixture) -> None:
@@ -601,6 +672,9 @@ def test_a_fit_leaves_the_parameters_alone_and_a_clone_fits_the_same() -> None:
         ({"strategy": "stacked"}, "model.strategy", "stacked"),
         ({"objective": "huber"}, "model.objective", "huber"),
         ({"rows": 0}, "model.rows", 0),
+        ({"rows": "most"}, "model.rows", "most"),
+        ({"memory": -1}, "model.memory", -1),
+        ({"memory": "2GB"}, "model.memory", "2GB"),
         ({"strategy": "shared", "rounds": [3, 4]}, "model.rounds", "2 numbers"),
         ({"rounds": 0}, "model.rounds", 0),
         ({"rounds": 2.5}, "model.rounds", 2.5),

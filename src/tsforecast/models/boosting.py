@@ -7,6 +7,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -59,7 +60,7 @@ class XGBoost(BaseEstimator, Estimator):
 
     Trees cannot extrapolate: on raw levels they lose to repeating the last value, so the last value is subtracted and
     the forecast counted from it. Windows with a missing label are left out, and no design is in memory as floats
-    while XGBoost boosts: its quantised matrix has one byte an entry. XGBoost uses OMP_NUM_THREADS threads, which
+    while XGBoost boosts: its quantised matrix has two bytes an entry. XGBoost uses OMP_NUM_THREADS threads, which
     `threads` sets.
 
     Parameters
@@ -74,7 +75,10 @@ class XGBoost(BaseEstimator, Estimator):
         there are none. `tweedie` and `poisson` are for targets of 0 and more, many of them 0: a forecast is a multiple
         of the window's mean, never negative, and `base` is not used.
     rows
-        Rows that a shared booster reads at most, drawn at random where there are more.
+        Rows that a shared booster reads at most, drawn at random where there are more; `all` of them.
+    memory
+        GB of rows, as floats, that are held in memory. What is larger lies quantised in a temporary folder (of TMPDIR)
+        until the fit ends, and is read from there once for each level of a tree.
     base
         A ridge regression whose residual is boosted (XGBoost's `base_margin`), fitted on the window without covariates
         where boosters are shared; None boosts what the last value leaves.
@@ -96,7 +100,8 @@ class XGBoost(BaseEstimator, Estimator):
 
     strategy: str = "auto"
     objective: str = "squarederror"
-    rows: int = 300_000
+    rows: int | str = 300_000
+    memory: float = 1.0
     base: Ridge | None = None
     rounds: int | Sequence[int] = 300
     patience: int | None = 10
@@ -157,19 +162,22 @@ class XGBoost(BaseEstimator, Estimator):
         if base is not None:
             forecaster.base = _base(base, train, val, dims, shared)
             forecaster.chosen = {"base": forecaster.base.chosen}
-        boosters, rounds = forecaster.boosters, self._rounds(forecaster.count)
+        rounds = self._rounds(forecaster.count)
         progress = [Progress(on, len(rounds))] if on else []
         read = {"training": train} if self.patience is None else {"training": train, "validation": val}
-        self._tell(len(columns(train, dims, forecaster)["feature_names"]), train, rounds, shared=shared)
-        if shared:
-            fed = feed.shared(read, dims, forecaster, self.max_bin, self.rows, self.seed)
-        else:
-            fed = feed.direct(read, dims, forecaster, self.max_bin)
-        for designs in fed:
-            boosters.append(self._boost(options, rounds[len(boosters)], *designs, progress=progress))
-        grown = [booster.num_boosted_rounds() for booster in boosters]
+        rows, width = max(map(len, read.values())), len(columns(train, dims, forecaster)["feature_names"])
+        most = rows * dims.channels * dims.horizon if self.rows == "all" else int(self.rows)
+        rows = min(rows * dims.channels * dims.horizon, most) if shared else rows
+        self._tell(width, rows, rounds, shared=shared)
+        fed = partial(feed.shared, most=most, seed=self.seed) if shared else feed.direct
+        with feed.Store.of(rows * width, self.memory, self.max_bin) as store:
+            forecaster.boosters = [
+                self._boost(options, trees, *designs, progress=progress)
+                for trees, designs in zip(rounds, fed(read, dims, forecaster, store), strict=True)
+            ]
+        grown = [booster.num_boosted_rounds() for booster in forecaster.boosters]
         strategy = "shared" if shared else "direct"
-        log.info("model.strategy=%s: %d boosters of %d to %d rounds", strategy, len(boosters), min(grown), max(grown))
+        log.info("model.strategy=%s: %d boosters of %d to %d rounds", strategy, len(grown), min(grown), max(grown))
         forecaster.chosen = {**forecaster.chosen, "strategy": strategy, "rounds": grown}
         return forecaster.restore(forecaster.state())  # what was fitted predicts as what is loaded
 
@@ -191,11 +199,9 @@ class XGBoost(BaseEstimator, Estimator):
             raise ConfigError(what, where="model.objective", got=got, allowed="targets of 0 and more", fix=fix)
         return max(total / max(n, 1) / 100, 1e-6)
 
-    def _tell(self, width: int, train: Windows, rounds: Sequence[int], *, shared: bool) -> None:
+    def _tell(self, width: int, rows: int, rounds: Sequence[int], *, shared: bool) -> None:
         """A word before a fit that may take long."""
-        rows, trees, fewer = len(train), sum(rounds), "model.strategy=shared"
-        if shared:
-            rows, fewer = min(rows * train.label(slice(1)).size, self.rows), "a smaller model.rows"
+        trees, fewer = sum(rounds), "a smaller model.rows" if shared else "model.strategy=shared"
         # measured on one thread: an entry of the matrix takes a level of a tree 1 ns, a tree itself 1 ms
         minutes = trees * (1e-3 + 1e-9 * rows * width * self.colsample_bytree * self.max_depth) / 60
         if minutes > LONG:
@@ -234,7 +240,10 @@ class XGBoost(BaseEstimator, Estimator):
         """XGBoost's parameters, tried out on two rows."""
         one_of("model.strategy", self.strategy, STRATEGIES)
         one_of("model.objective", self.objective, OBJECTIVES)
-        count("model.rows", self.rows)
+        if self.rows != "all":
+            count("model.rows", self.rows)
+        if not (isinstance(self.memory, int | float) and self.memory >= 0):
+            raise ConfigError("these are no GB", where="model.memory", got=self.memory, allowed="0, 0.5, 1, 16, ...")
         for rounds in [self.rounds] if isinstance(self.rounds, int | float) else self.rounds:
             count("model.rounds", rounds, 1 if self.base is None else 0)
         if self.patience is not None:

@@ -2,38 +2,88 @@
 
 from __future__ import annotations
 
+import logging
+import shutil
+import tempfile
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xgboost as xgb
 from jaxtyping import Float
 
+from tsforecast.errors import ConfigError
 from tsforecast.models.base import check_labels
 from tsforecast.models.design import by_row, design, step_names
 from tsforecast.models.trees import TreeForecaster, seen
 from tsforecast.types import Dims
 from tsforecast.windows import Windows
 
-_ROWS = 8192  # design rows gathered at a time
+log = logging.getLogger(__name__)
+_ENTRY = 2.4  # bytes of an entry of a quantised matrix
+_ROWS, _PAGE = 8192, 2**18  # windows of one channel gathered at a time, and rows of all their steps
 _PLAIN = str.maketrans("[]<", "()‹")  # XGBoost refuses these in the name of a feature
 Read = Mapping[str, Windows]  # windows by what they are called, those of training first
+Page = Sequence[np.ndarray]  # rows, and then their labels and margins, as far as these are not set later
 
 
-def direct(read: Read, dims: Dims, forecaster: TreeForecaster, max_bin: int) -> Iterator[list[xgb.QuantileDMatrix]]:
+@dataclass(frozen=True)
+class Store:
+    """Where the rows of one fit are held: in memory, or beyond it in files of a `folder`."""
+
+    max_bin: int
+    folder: str | None = None
+
+    @classmethod
+    @contextmanager
+    def of(cls, entries: int, memory: float, max_bin: int) -> Iterator[Store]:
+        """In `memory`, GB of floats, if that holds the entries; else in a folder that goes, whatever ends the fit."""
+        if 4e-9 * entries <= memory:
+            yield cls(max_bin)
+            return
+        with tempfile.TemporaryDirectory(prefix="tsforecast-") as folder:
+            needed, free = 1e-9 * entries * _ENTRY, 1e-9 * shutil.disk_usage(folder).free
+            if needed > free:
+                what, got = "the disk has no room for the rows", f"{free:.1f} GB free for {needed:.1f} GB"
+                fix = "a smaller model.rows, or TMPDIR=FOLDER where there is room"
+                raise ConfigError(what, where=f"model.rows, in {Path(folder).parent}", got=got, fix=fix)
+            log.info("%.1f GB of rows lie in %s until the fit ends, by model.memory=%g", needed, folder, memory)
+            try:
+                yield cls(max_bin, folder)
+            except BaseException as error:
+                traceback.clear_frames(error.__traceback__)  # matrices remove files of theirs, and warn of those gone
+                raise
+
+    def matrix(
+        self, name: str, pages: Callable[[], Iterator[Page]], about: Mapping[str, list[str]], ref: xgb.DMatrix | None
+    ) -> xgb.DMatrix:
+        """The rows of pages, which are read several times; with the bins of `ref`."""
+        feed = _Feed(pages, about, self.folder and f"{self.folder}/{name}")
+        kind = xgb.ExtMemQuantileDMatrix if self.folder else xgb.QuantileDMatrix
+        try:
+            return kind(feed, max_bin=self.max_bin, ref=ref, enable_categorical=True)
+        finally:
+            if feed.interrupt:
+                raise KeyboardInterrupt
+
+
+def direct(read: Read, dims: Dims, forecaster: TreeForecaster, store: Store) -> Iterator[list[xgb.DMatrix]]:
     """What each booster reads of each of `read`, all with the bins of the first: channel by channel, step by step."""
     for channel in range(dims.channels):
         parts = [Part.of(windows, channel, forecaster, name) for name, windows in read.items()]
         names = columns(next(iter(read.values())), dims, forecaster, channel)
-        designs: list[xgb.QuantileDMatrix] = []
+        designs: list[xgb.DMatrix] = []
         for step in range(dims.horizon):
             if step == 0 or dims.known:  # else the boosters differ in their labels alone
                 designs = []
-                for part in parts:
-                    feed, ref = _Feed(part, step, names), designs[0] if designs else None
-                    designs.append(xgb.QuantileDMatrix(feed, max_bin=max_bin, ref=ref, enable_categorical=True))
+                for name, part in zip(read, parts, strict=True):
+                    designs.append(store.matrix(name, partial(part.pages, step), names, next(iter(designs), None)))
             for matrix, part in zip(designs, parts, strict=True):
                 matrix.set_info(label=part.label[:, step])
                 if part.margin is not None:
@@ -42,30 +92,29 @@ def direct(read: Read, dims: Dims, forecaster: TreeForecaster, max_bin: int) -> 
 
 
 def shared(
-    read: Read, dims: Dims, forecaster: TreeForecaster, max_bin: int, most: int, seed: int
-) -> Iterator[list[xgb.QuantileDMatrix]]:
+    read: Read, dims: Dims, forecaster: TreeForecaster, store: Store, *, most: int, seed: int
+) -> Iterator[list[xgb.DMatrix]]:
     """What the one booster of all channels and steps reads: at most about `most` rows, drawn at random."""
-    designs: list[xgb.QuantileDMatrix] = []
+    designs: list[xgb.DMatrix] = []
     about = columns(next(iter(read.values())), dims, forecaster)
     for name, windows in read.items():
         check_labels(len(windows), windows, name)
-        cells = [np.concatenate(each) for each in zip(*_drawn(windows, dims, forecaster, most, seed), strict=True)]
-        rows, label, *start = cells
-        check_labels(len(rows), windows, name)
-        options = {"max_bin": max_bin, "enable_categorical": True, "ref": designs[0] if designs else None, **about}
-        designs.append(xgb.QuantileDMatrix(rows, label=label, base_margin=start[0] if start else None, **options))
+        pages = partial(_drawn, windows, dims, forecaster, most, seed)
+        check_labels(any(len(rows) for rows, *_ in pages()), windows, name)
+        if store.folder is None:
+            held = [[np.concatenate(each) for each in zip(*pages(), strict=True)]]
+            pages = partial(iter, held)
+        designs.append(store.matrix(name, pages, about, next(iter(designs), None)))
     yield designs
 
 
-def _drawn(
-    windows: Windows, dims: Dims, forecaster: TreeForecaster, most: int, seed: int
-) -> Iterator[list[np.ndarray]]:
+def _drawn(windows: Windows, dims: Dims, forecaster: TreeForecaster, most: int, seed: int) -> Iterator[Page]:
     """Rows, labels and margins of windows at random where there are too many, else of steps of every window."""
     rng, c, h = np.random.default_rng(seed), dims.channels, dims.horizon
     if len(windows) * c > most:
         windows = windows.subset(np.sort(rng.choice(len(windows), max(1, most // c), replace=False)))
     kept = int(np.clip(most // (len(windows) * c), 1, h))
-    for index in windows.batches(max(1, _ROWS // c)):
+    for index in windows.batches(max(1, min(_ROWS, _PAGE // kept) // c)):
         window, label = windows.batch(index)
         steps = np.sort(np.argsort(rng.random((len(label), c, h)), axis=2)[..., :kept], axis=2)
         values = [each for each in (forecaster.label(window, label), forecaster.margin(window)) if each is not None]
@@ -98,30 +147,33 @@ class Part:
         label, *margins = (np.concatenate(each) for each in zip(*found, strict=True))
         return cls(windows, label, margins[0] if margins else None, kept)
 
-    def rows(self, step: int) -> Iterator[np.ndarray]:
+    def pages(self, step: int) -> Iterator[Page]:
         """The design for the booster of a step, batch by batch."""
         for index, kept in zip(self.windows.batches(_ROWS), self.kept, strict=True):
-            yield design(seen(self.windows.window(index), 0, step))[0][kept]
+            yield [design(seen(self.windows.window(index), 0, step))[0][kept]]
 
 
 class _Feed(xgb.DataIter):
-    """Batches of rows for XGBoost, which passes over them several times."""
+    """Pages for XGBoost, which passes over them several times."""
 
-    def __init__(self, part: Part, step: int, about: Mapping[str, list[str]]) -> None:
-        self.part, self.step, self.about = part, step, about
-        super().__init__()
+    def __init__(self, pages: Callable[[], Iterator[Page]], about: Mapping[str, list[str]], cache: str | None) -> None:
+        self.pages, self.about, self.interrupt = pages, about, False
+        super().__init__(cache_prefix=cache)
         self.reset()
 
     def next(self, input_data: Callable[..., Any]) -> bool:
-        """Hand over one batch."""
-        rows = next(self.pending, None)
-        if rows is not None:
-            input_data(data=rows, **self.about)
-        return rows is not None
+        """Hand over one page."""
+        try:
+            page = None if self.interrupt else next((each for each in self.pending if len(each[0])), None)
+            if page is not None:
+                input_data(**dict(zip(("data", "label", "base_margin"), page, strict=False)), **self.about)
+        except KeyboardInterrupt:  # which would not get past XGBoost: it would go on with the rows it has
+            self.interrupt, page = True, None
+        return page is not None
 
     def reset(self) -> None:
-        """From the first batch on again."""
-        self.pending = self.part.rows(self.step)
+        """From the first page on again."""
+        self.pending = self.pages()
 
 
 def columns(windows: Windows, dims: Dims, forecaster: TreeForecaster, channel: int = 0) -> dict[str, list[str]]:
