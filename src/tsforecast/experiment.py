@@ -18,6 +18,7 @@ from tsforecast.data.sizes import AUTO, sizes
 from tsforecast.data.sources import Loaded, Source
 from tsforecast.data.splits import Borders
 from tsforecast.errors import ConfigError, count, one_of
+from tsforecast.fallback import Fallback
 from tsforecast.features.base import FeatureSet
 from tsforecast.features.scaling import Scaler
 from tsforecast.models.base import Estimator
@@ -192,6 +193,14 @@ class Experiment:
         # too short for calibration rows of its own: all validation rows choose, and errors come from earlier cutoffs
         return apart if len(apart.windows("cal")) >= self.calibration.needed(self.quantiles) else data
 
+    def calibrated(self, bundle: Bundle, errors: Errors | None, data: Prepared) -> Bundle:
+        """The bundle with its quantiles, and with what forecasts series that are too short where the split says so."""
+        bundle = self.calibration(bundle, errors, self.quantiles)
+        if getattr(self.split, "short", "error") != "naive":
+            return bundle
+        of = data.windows("train"), data.dims.season, data.loaded.left_out, bundle.quantile_levels
+        return replace(bundle, fallback=Fallback.of(*of))
+
     def errors(self, data: Prepared, bundle: Bundle, chosen: Mapping[str, Any], *parts: str) -> Errors | None:
         """Out of sample: of the bundle on `parts`, or of earlier cutoffs; None where no interval needs them."""
         if not self.calibration.needed(self.quantiles):
@@ -250,7 +259,7 @@ def run_experiment(
     result = Result(experiment, data, fitted, bundle, metrics={"time/fit_seconds": seconds["fit"]})
     on.update(result)
     errors = experiment.errors(data, bundle, fitted.chosen, "cal")
-    bundle = experiment.calibration(bundle, errors, experiment.quantiles)
+    bundle = experiment.calibrated(bundle, errors, data)
     rivals = baselines(bundle, experiment.baselines, train) if "test" in parts else {}
     result = replace(result, bundle=bundle)
     on.update(result)
@@ -297,4 +306,4 @@ def on_all_rows(
     about = {**metadata, "chosen_until": until, "refit": refit}
     bundle = replace(whole.bundle(fitted.forecaster), metadata=about, provenance=origin)
     log.info("fitted once more on all %d rows, up to %s", len(data.panel.time), until)
-    return golden.with_golden(experiment.calibration(bundle, errors, experiment.quantiles), whole.rows("train"))
+    return golden.with_golden(experiment.calibrated(bundle, errors, whole), whole.rows("train"))

@@ -157,6 +157,8 @@ class Forecast:
         What is stale in the history, and what is far from the rows of training.
     units
         Unit of each channel that has one, as the dataset states them.
+    fallback
+        Which series were too short for the model and are forecast by seasonal naive, [N]; None: none.
     """
 
     ids: np.ndarray
@@ -169,6 +171,7 @@ class Forecast:
     quantiles: Float[np.ndarray, "N H C Q"] | None = None
     warnings: tuple[str, ...] = ()
     units: Mapping[str, str] = field(default_factory=dict)
+    fallback: Bool[np.ndarray, " N"] | None = None
 
     def __repr__(self) -> str:
         notes = "".join(f"\n{each}" for each in self.warnings)
@@ -199,8 +202,17 @@ class Forecast:
             named.pop("-median", None)
         return named
 
+    def _flagged(self, rows: int) -> dict[str, np.ndarray]:
+        """Column `fallback` of so many rows a series: how it is forecast where it was too short; where any is."""
+        if self.fallback is None or not self.fallback.any():
+            return {}
+        return {"fallback": np.repeat(np.array([None, "seasonal_naive"], dtype=object)[self.fallback * 1], rows)}
+
     def to_frame(self) -> pd.DataFrame:
-        """The long frame `unique_id, ds, cutoff, channel, y_hat, y_hat-lo-90, ...`: a row per series, channel, step."""
+        """The long frame `unique_id, ds, cutoff, channel, y_hat, y_hat-lo-90, ...`: a row per series, channel, step.
+
+        Where a series was too short for the model a column `fallback` says `seasonal_naive` of it.
+        """
         n, h, c = self.values.shape
         rows = np.repeat(np.arange(n * h).reshape(n, 1, h), c, axis=1).reshape(-1)
         return pd.DataFrame(
@@ -210,6 +222,7 @@ class Forecast:
                 "cutoff": self.cutoff.repeat(h * c),
                 "channel": np.tile(np.repeat(np.asarray(self.channels, dtype=object), h), n),
                 **{f"y_hat{key}": value.transpose(0, 2, 1).reshape(-1) for key, value in self._columns().items()},
+                **self._flagged(h * c),
             }
         )
 
@@ -220,4 +233,4 @@ class Forecast:
         cells[time] = self.time
         for (j, channel), (key, value) in itertools.product(enumerate(self.channels), self._columns().items()):
             cells[f"{channel}{key}"] = value[..., j].reshape(-1)
-        return pd.DataFrame(cells)
+        return pd.DataFrame(cells | self._flagged(h))

@@ -126,6 +126,10 @@ class Windows:
         filled, seen = fill_forward(rows)
         return np.where(seen.any(axis=1, keepdims=True), filled, np.nan)
 
+    def observations(self) -> Any:
+        """Targets of all windows and, behind them, their labels in original units, [B L+H C]; NaN where missing."""
+        return _slices(self.encoded.raw, self.origins - self.lookback, self.lookback + self.horizon)
+
     def label(self, index: Any) -> Any:
         """What the forecasts of the windows at `index` are scored on, [B H C]; NaN where missing."""
         return _slices(self.encoded.target, self.origins[index], self.horizon)

@@ -14,7 +14,19 @@ ROOT = Path(__file__).parents[2] / "src" / "tsforecast"
 FILES = sorted(ROOT.rglob("*.py"))
 
 # room -> the rooms its modules may import; a room may always import itself
-BUNDLE = {"errors", "files", "markdown", "types", "quantiles", "spread", "windows", "data", "features", "models"}
+BUNDLE = {
+    "errors",
+    "files",
+    "markdown",
+    "types",
+    "quantiles",
+    "spread",
+    "fallback",
+    "windows",
+    "data",
+    "features",
+    "models",
+}
 LAYERS = {
     "errors": set(),
     "files": {"errors"},
@@ -22,6 +34,7 @@ LAYERS = {
     "cluster": {"errors"},
     "quantiles": {"errors"},
     "spread": {"types"},
+    "fallback": {"quantiles", "windows", "features"},
     "types": {"errors", "data", "plotting"},  # for `Forecast.plot`, once it is called; plotting imports no types
     "plotting": {"errors", "quantiles"},
     "windows": {"errors", "types", "features"},  # the fill inside a window is a feature, shared with serving

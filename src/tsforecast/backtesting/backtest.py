@@ -18,6 +18,7 @@ from tsforecast.bundle.bundle import Bundle
 from tsforecast.data.folds import Fold, Folds
 from tsforecast.data.panel import seasonality
 from tsforecast.data.sources import Loaded
+from tsforecast.data.splits import LEAVING_OUT
 from tsforecast.errors import ConfigError, DataError, listed
 from tsforecast.experiment import Experiment, on_all_rows
 from tsforecast.files import atomic, write
@@ -235,7 +236,7 @@ def plan(experiment: Experiment, folds: Folds, loaded: Loaded) -> tuple[Loaded, 
         what, allowed = "the validation rows of a fold do not hold one window", f"{least} or more"
         fix = f"backtest.val={least}{', or a smaller backtest.gap' * bool(folds.gap)}"
         raise ConfigError(what, where="backtest.val", got=fewest, allowed=allowed, fix=fix)
-    if getattr(experiment.split, "short", "error") == "drop":
+    if getattr(experiment.split, "short", "error") in LEAVING_OUT:
         fits = folds.fitting(panel, val, *size) >= folds.windows
         if fits.any():
             panel, val = panel.select(fits), val[fits]

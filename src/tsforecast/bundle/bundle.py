@@ -21,6 +21,7 @@ from tsforecast.bundle.request import Prediction, Request, asked, predict_all
 from tsforecast.data.panel import Panel
 from tsforecast.data.schema import Schema
 from tsforecast.errors import BundleError, DataError, TsforecastError, listed
+from tsforecast.fallback import Fallback
 from tsforecast.features.base import Feature, FeatureSet
 from tsforecast.features.scaling import Scaler
 from tsforecast.models.base import Forecaster
@@ -96,6 +97,9 @@ class Bundle(Inputs):
         if found.rows is not None:  # scaled and back, a 0 would be a tiny number
             point = np.where(np.isnan(found.rows), point, found.rows)
             quantiles = None if quantiles is None else ordered(quantiles, point, self.quantile_levels)
+        return self._bounded(point, quantiles)
+
+    def _bounded(self, point: Float[np.ndarray, "B H C"], quantiles: Float[np.ndarray, "B H C Q"] | None) -> Prediction:
         if self.schema.bounds:
             low, high = self.schema.limits(self.channels)
             point = point.clip(low, high)
@@ -111,14 +115,15 @@ class Bundle(Inputs):
         horizon: int | None = None,
         levels: Sequence[float] | None = None,
         stale: str = "warn",
-        short: str = "error",
+        short: str | None = None,
     ) -> Forecast:
         """Forecast the steps after the last row of every series.
 
         Parameters
         ----------
         history
-            At least `context` rows of every series, laid out as `schema` says; only the last `context` are read.
+            At least `least` rows of every series, or one where there is a `fallback`, laid out as `schema` says; only
+            the last `context` are read.
         known_future
             Timestamps and known covariates of all `dims.horizon` rows ahead; needed when the bundle has known ones.
         static
@@ -130,7 +135,8 @@ class Bundle(Inputs):
         stale
             `warn` of series that end before others and of channels whose last rows are empty, or `error`, or `ignore`.
         short
-            `error`, or `drop` the series with too few rows and those that were not trained on, and log which.
+            Of series with too few rows: `error`, or `drop` them and those that were not trained on, and log which, or
+            `naive`, the default where the bundle was trained with `split.short=naive`: seasonal naive, with a warning.
 
         Returns
         -------
@@ -183,8 +189,12 @@ class Bundle(Inputs):
         panel
             As `with_future` gives it; the same series may be there more than once.
         series
-            Fitted position of each (`features.series(ids)`).
+            Fitted position of each (`features.series(ids)`); -1: the fallback forecasts it, and no other one knows.
         """
+        if self.fallback and (short := series < 0).any():
+            rows = panel.target.reshape(len(panel), -1, len(self.channels))[short, : self.context]
+            found = self._bounded(*self.fallback(rows, self.quantile_levels))
+            return found if short.all() else found.between(self.infer(panel.select(~short), series[~short]), short)
         encoded, horizon, ends = self.features.encode(panel, series), self.dims.horizon, panel.offsets[1:]
         ahead: dict[str, Any] = {"begin": ends - horizon, "end": ends, "forecast": True}
         windows = Windows.over(encoded, lookback=self.context, horizon=horizon, **ahead)
@@ -214,6 +224,7 @@ class Bundle(Inputs):
             quantiles=found.quantiles[:, steps, :, kept] if found.quantiles is not None and kept else None,
             units=self.schema.units,
             warnings=request.warnings,
+            fallback=request.series < 0,
         )
 
     def save(self, path: str | os.PathLike[str], *, replace: bool = False) -> Bundle:
@@ -237,7 +248,8 @@ class Bundle(Inputs):
             "requires": self.forecaster.requires,
         }
         arrays = features.state() | ({} if self.offsets is None else {_OFFSETS: self.offsets})
-        arrays |= {} if self.spread is None else self.spread.state()
+        for part in (self.spread, self.fallback):
+            arrays |= {} if part is None else part.state()
         files: dict[str, Any] = {name: state.pop(name) for name in list(state) if directory.is_raw(name)}
         files |= zip(_FILES, (body, self.metadata, self.provenance, arrays, state), strict=True)
         beside = {"golden.json": self.golden, "reference.npz": dict(self.reference)}
@@ -284,6 +296,7 @@ class Bundle(Inputs):
                 quantile_levels=tuple(body["quantile_levels"]),
                 offsets=arrays.get(_OFFSETS),
                 spread=Spread.restore(arrays),
+                fallback=Fallback.restore(arrays),
                 metadata=metadata,
                 provenance=origin,
                 golden=files.get("golden.json"),

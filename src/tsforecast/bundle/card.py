@@ -139,7 +139,8 @@ def _limits(bundle: Bundle) -> Iterable[str]:
     for name, most in bundle.missing.items():
         yield f"{name} has gaps: in training up to {most} of {bundle.context} rows were missing; beyond that it warns."
     if left := about.get("left_out"):
-        yield f"Series that were too short are left out, {left}."
+        instead = ", and forecast by seasonal naive" * (bundle.fallback is not None)
+        yield f"Series that were too short are left out{instead}, {left}."
     if refit := bundle.metadata.get("refit"):
         since, until = refit["scored_until"], bundle.metadata["chosen_until"]
         yield f"The scores are of a fit on rows up to {since}; what is here was fitted again, on all up to {until}."

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from tsforecast.bundle.request import Request
 from tsforecast.data.arrays import Arrays, as_frame
@@ -19,6 +19,7 @@ from tsforecast.data.frequency import Axis, parse
 from tsforecast.data.panel import GROUPS, Panel
 from tsforecast.data.schema import Schema
 from tsforecast.errors import DataError, listed, one_of
+from tsforecast.fallback import NAME, Fallback
 from tsforecast.features.base import FeatureSet
 from tsforecast.types import Dims
 
@@ -41,12 +42,15 @@ class Inputs:
         Fitted.
     missing
         Column to the most missing values that `lookback` rows of the train rows hold; other columns had none.
+    fallback
+        What forecasts the series that are too short for the model; None: they are refused.
     """
 
     schema: Schema
     dims: Dims
     features: FeatureSet
     missing: Mapping[str, int] = field(default_factory=dict)
+    fallback: Fallback | None = None
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -73,7 +77,7 @@ class Inputs:
         history: pd.DataFrame | Arrays | Panel,
         *,
         static: pd.DataFrame | Arrays | None = None,
-        short: str = "error",
+        short: str | None = None,
         keys: str | None = None,
         first_row: int | np.ndarray = 2,
     ) -> Panel:
@@ -84,7 +88,8 @@ class Inputs:
         static
             Static covariates, one row a series; needed when there are some, unless `history` has them.
         short
-            `error`, or `drop` the series with too few rows and those that were not trained on, and log which.
+            `error`, or `drop` the series with too few rows and those that were not trained on, and log which, or
+            `naive`, which keeps those that `fallback` forecasts; None: `naive` where there is one, else `error`.
         keys, first_row
             As in `tsforecast.data.columns.Problems`.
 
@@ -94,7 +99,8 @@ class Inputs:
             A column is missing, unknown or unreadable, the frequency is another one, or a series is shorter
             than `least`.
         """
-        one_of("short", short, ("error", "drop"))
+        short = short or ("naive" if self.fallback else "error")
+        one_of("short", short, ("error", "drop", "naive") if self.fallback else ("error", "drop"))
         if static is not None:
             static = as_frame(static, "static")
             self.check_covariates(static=static.columns)
@@ -107,13 +113,13 @@ class Inputs:
             raise DataError("a panel holds its static covariates", where="static", fix="leave static out")
         if panel.freq != self.freq:
             raise _other("frequency", panel.freq, self.freq)
-        few = panel.lengths < self.least
+        few = panel.lengths < (1 if short == "naive" else self.least)
         left = few | (self.features.places(panel.ids) < 0) if short == "drop" else few
-        rows = zip(panel.ids[left], panel.lengths[left], strict=True)
-        why = [f"{i} ({f'{n} rows' if n < self.least else 'not trained on'})" for i, n in rows]
+        why = self._why(panel.ids[left], panel.lengths[left])
         if why and (short == "error" or left.all()):
             what, allowed = f"{len(why)} series cannot be forecast", f"{self.least} rows or more, up to the cutoff"
             fix = "give more history" + ", or leave these out: short=drop of predict and forecast" * (len(panel) > 1)
+            fix += ", or train with split.short=naive, which forecasts them by seasonal naive" * (self.fallback is None)
             raise DataError(what, where="history", got=listed(why), allowed=allowed, fix=fix)
         if why:
             log.warning("%d of %d series are left out: %s", len(why), len(panel), ", ".join(why))
@@ -149,6 +155,8 @@ class Inputs:
     ) -> Panel:
         """`context` rows a series with the `horizon` rows to forecast behind them: all that a forecast is made from.
 
+        A shorter series has missing rows in front.
+
         `first_row` is what messages call the first row of `known_future`, or each of them.
         """
         future = None  # which `extend` refuses when there are known covariates
@@ -157,7 +165,8 @@ class Inputs:
             self.check_covariates(known_future.columns)
             future, categories = read_known_future(known_future, panel, self.schema, self.dims.horizon, first_row)
             panel = replace(panel, categories=categories)
-        return panel.extend(self.dims.horizon, future)
+        panel = panel.tail(self.context)
+        return panel.padded(self.context - panel.lengths).extend(self.dims.horizon, future)
 
     def check_covariates(self, known_future: Iterable[str] | None = None, static: Iterable[str] | None = None) -> None:
         """Raise a DataError when columns are given of a kind that there are none of, and would not be read."""
@@ -184,8 +193,17 @@ class Inputs:
         DataError
             A series was not trained on, or `remarks` refuses the rows.
         """
-        series = self.features.series(panel.ids)
+        naive = self._naive(panel)
+        series = np.full(len(panel), -1)
+        series[~naive] = self.features.series(panel.ids[~naive])
         return Request(panel, series, horizon, levels, self.remarks(panel, series, stale, lacking))
+
+    def _naive(self, panel: Panel) -> Bool[np.ndarray, " N"]:
+        """Which series of a panel `with_future` the fallback forecasts: too short, or too short to be trained on."""
+        if self.fallback is None:
+            return np.zeros(len(panel), dtype=bool)
+        unknown = (self.features.places(panel.ids) < 0) & np.isin(panel.ids, [*self.fallback.left_out])
+        return unknown | (self._held(panel) < self.least)
 
     def remarks(
         self, panel: Panel, series: Int[np.ndarray, " N"], stale: str = "warn", lacking: str = "warn"
@@ -197,7 +215,7 @@ class Inputs:
         panel
             As `with_future` gives it.
         series
-            Fitted position of each (`features.series(ids)`).
+            Fitted position of each (`features.series(ids)`); -1 where the fallback forecasts it.
         stale
             `warn` of series that end before others and of channels whose last rows are empty, or `error`, or `ignore`.
         lacking
@@ -209,7 +227,10 @@ class Inputs:
             A channel has nothing to forecast from, or something is to be an error.
         """
         one_of("stale", stale, ("warn", "error", "ignore"))
-        gone = self._lacking(panel)
+        naive = series < 0
+        short = self._why(panel.ids[naive], self._held(panel)[naive])
+        own = panel if not short else panel.select(~naive)  # what the model sees, if anything
+        gone = self._lacking(own) if len(own) else []
         if gone and lacking == "error":
             raise DataError(LACKING, where="history", got=listed(gone), fix="fill them in")
         self._check_observed(panel)
@@ -217,8 +238,17 @@ class Inputs:
         if old and stale == "error":
             fix = "give the latest rows, leave these out, or stale=ignore"
             raise DataError("; ".join(old), where="history", fix=fix)
-        odd = {LACKING: gone, "unlike the rows of training": self._unlike(panel, series)}
+        odd = {f"too short for the model, forecast by {NAME}": short, LACKING: gone}
+        odd["unlike the rows of training"] = self._unlike(own, series[~naive]) if len(own) else []
         return (*old, *(f"{what}: {listed(found)}" for what, found in odd.items() if found))
+
+    def _why(self, ids: np.ndarray, rows: Int[np.ndarray, " N"]) -> list[str]:
+        """Series of so many rows that the model cannot forecast, each with the reason."""
+        return [f"{i} ({f'{n} rows' if n < self.least else 'not trained on'})" for i, n in zip(ids, rows, strict=True)]
+
+    def _held(self, panel: Panel) -> Int[np.ndarray, " N"]:
+        """How many rows of its own each series of a panel `with_future` has."""
+        return np.asarray(panel.offsets[:-1] + self.context - panel.first)
 
     def _check_observed(self, panel: Panel) -> None:
         recent = self._rows(panel, "target")

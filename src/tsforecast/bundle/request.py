@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from tsforecast.data.panel import Panel
 from tsforecast.errors import DataError, RequestError, TsforecastError, listed
@@ -25,6 +25,14 @@ class Prediction(NamedTuple):
         """Point and quantiles of the windows at `index`."""
         return Prediction(self.point[index], None if self.quantiles is None else self.quantiles[index])
 
+    def between(self, others: Prediction, mask: Bool[np.ndarray, " N"]) -> Prediction:
+        """Point and quantiles of these windows, where the mask is true, and of others where it is not."""
+        order = np.argsort(np.concatenate([np.flatnonzero(mask), np.flatnonzero(~mask)]))
+        point = np.concatenate([self.point, others.point])[order]
+        if self.quantiles is None or others.quantiles is None:
+            return Prediction(point)
+        return Prediction(point, np.concatenate([self.quantiles, others.quantiles])[order])
+
 
 @dataclass(frozen=True)
 class Request:
@@ -35,7 +43,7 @@ class Request:
     panel
         `context` rows a series with the horizon's rows behind them, as `Bundle.with_future` gives it.
     series
-        Fitted position of each series, [N].
+        Fitted position of each series, [N]; -1: it is too short for the model, and the fallback forecasts it.
     horizon
         Steps to answer with, at most the trained ones.
     levels
@@ -108,4 +116,4 @@ def _back_to_back(panels: Sequence[Panel]) -> Panel:
     rows: dict[str, Any] = {name: np.concatenate([getattr(panel, name) for panel in panels]) for name in names}
     offsets = np.concatenate([[0], np.cumsum(np.concatenate([panel.lengths for panel in panels]))])
     time = pd.DatetimeIndex(first.time.append([panel.time for panel in panels[1:]]))
-    return replace(first, offsets=offsets, time=time, **rows)
+    return replace(first, offsets=offsets, time=time, padding=None, **rows)

@@ -124,7 +124,7 @@ class PredictConfig:
     horizon: int | None = MISSING
     levels: Any = MISSING
     stale: str = MISSING
-    short: str = MISSING
+    short: str | None = MISSING
     sep: str | None = MISSING
     decimal: str | None = MISSING
     thousands: str | None = MISSING

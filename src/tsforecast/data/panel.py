@@ -53,6 +53,8 @@ class Panel:
         A pandas offset alias such as `h`, `15min`, `D`, `MS`, `QS-OCT`.
     categories
         Labels of each categorical covariate; its cells hold their places, 0, 1, ...
+    padding
+        How many rows in front of each series are none of its own, [N], as `padded` put them there; None: none are.
     """
 
     ids: np.ndarray
@@ -68,11 +70,17 @@ class Panel:
     static_names: tuple[str, ...]
     freq: str
     categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    padding: Int[np.ndarray, " N"] | None = None
 
     @property
     def lengths(self) -> Int[np.ndarray, " N"]:
         """Rows of each series."""
         return np.diff(self.offsets)
+
+    @property
+    def first(self) -> Int[np.ndarray, " N"]:
+        """The first row of each series that is its own."""
+        return np.asarray(self.offsets[:-1] + (0 if self.padding is None else self.padding))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -95,7 +103,7 @@ class Panel:
         else:
             take = np.repeat(np.asarray(begin) - offsets[:-1], lengths) + np.arange(offsets[-1])
         taken: dict[str, Any] = {name: getattr(self, name)[take] for name in ("time", "target", "past", "known")}
-        return replace(self, offsets=offsets, **taken)
+        return replace(self, offsets=offsets, padding=None, **taken)
 
     def select(self, series: Bool[np.ndarray, " N"]) -> Panel:
         """The series where the mask is true."""
@@ -123,14 +131,25 @@ class Panel:
 
     def future_time(self, horizon: int) -> pd.DatetimeIndex:
         """The `horizon` timestamps after each series' last row, back to back, [N*horizon]."""
-        step, ends = parse(self.freq), self.offsets[1:] - 1
+        return self._beyond(self.offsets[1:] - 1, horizon)
+
+    def _beyond(self, rows: Int[np.ndarray, " R"], steps: int) -> pd.DatetimeIndex:
+        """The timestamps of the `steps` rows after each of `rows`, or before it where they are negative, in order."""
+        step, places = parse(self.freq), np.arange(abs(steps))
         if (nanos := length(step)) and (self.time.tz is None or is_clock(step)):
-            stamps = self.time.as_unit("ns").asi8[ends][:, None] + np.arange(1, horizon + 1) * nanos
+            stamps = self.time.as_unit("ns").asi8[rows][:, None] + (places + (1 if steps > 0 else steps)) * nanos
             return pd.DatetimeIndex(stamps.ravel(), tz=self.time.tz).as_unit(self.time.unit)
-        codes, last = pd.factorize(self.time[ends])
-        first, *others = [ahead(stamp, horizon, step) for stamp in last]
-        rows = (codes[:, None] * horizon + np.arange(horizon)).ravel()
-        return pd.DatetimeIndex(first.append(others)[rows])
+        codes, found = pd.factorize(self.time[rows])
+        first, *others = [ahead(stamp, steps, step) for stamp in found]
+        return pd.DatetimeIndex(first.append(others)[(codes[:, None] * len(places) + places).ravel()])
+
+    def padded(self, rows: Int[np.ndarray, " N"]) -> Panel:
+        """With so many rows of NaN target and past before each series, their `known` that of its first row."""
+        if not (most := int(rows.max(initial=0))):
+            return self
+        at, there = np.repeat(self.offsets[:-1], rows), np.arange(most) >= most - rows[:, None]
+        longer = self.insert(at, self._beyond(self.offsets[:-1], -most)[there.ravel()], self.known[at])
+        return replace(longer, offsets=self.offsets + np.concatenate([[0], np.cumsum(rows)]), padding=rows)
 
     def extend(self, horizon: int, known_future: Float[np.ndarray, "N*H K"] | None = None) -> Panel:
         """The panel with `horizon` future rows appended to each series: NaN target and past, `known` as given.

@@ -9,6 +9,7 @@ import numpy as np
 
 from tsforecast.data.frequency import is_clock, parse
 from tsforecast.data.panel import Panel, seasonality
+from tsforecast.data.splits import LEAVING_OUT
 
 log = logging.getLogger(__name__)
 AUTO = "auto"
@@ -33,7 +34,7 @@ def sizes(panel: Panel, split: Any, lookback: int | str, horizon: int | str, sea
     if AUTO not in (lookback, horizon):
         return int(lookback), int(horizon)
     step = parse(panel.freq)
-    rows = int(np.median(panel.lengths) if getattr(split, "short", "error") == "drop" else panel.lengths.min())
+    rows = int(np.median(panel.lengths) if getattr(split, "short", "error") in LEAVING_OUT else panel.lengths.min())
     season = season or seasonality(panel.freq)
     name = (step.rule_code.removeprefix("B") or "B")[0]
     ahead = min(season, _MOST[0]) if is_clock(step) else max(1, _AHEAD.get(name, season) // step.n)
@@ -48,7 +49,7 @@ def sizes(panel: Panel, split: Any, lookback: int | str, horizon: int | str, sea
 
 def _fitting(panel: Panel, split: Any, most: int, horizon: int, season: int) -> int:
     """The most rows back, whole seasons where one fits, for which the train rows hold windows enough."""
-    drop = getattr(split, "short", "error") == "drop"
+    drop = getattr(split, "short", "error") in LEAVING_OUT
     for back in dict.fromkeys([*range(most, season - 1, -season), *range(season, 0, -1)]):
         borders = getattr(split, "borders", split)(panel, back, horizon)
         windows = np.diff([borders.begin, *borders.ends], axis=0) - np.array([[back], [0], [0]]) - horizon + 1

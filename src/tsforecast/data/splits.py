@@ -24,6 +24,7 @@ from tsforecast.data.panel import Panel, seasonality
 from tsforecast.errors import ConfigError, DataError, count, listed, one_of
 
 log = logging.getLogger(__name__)
+LEAVING_OUT = ("drop", "naive")  # ways with series that are too short by which these are neither trained on nor scored
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Borders:
         }[part]
 
     def check(self, panel: Panel, lookback: int, horizon: int, short: str = "error") -> Borders:
-        """Itself, when every series has a train, a validation and a test window; `short` series may be dropped.
+        """Itself, when every series has a window in every part; without those that lack one, as `short` says.
 
         Raises
         ------
@@ -70,9 +71,10 @@ class Borders:
         lacking = few.any(axis=0)
         if not lacking.any():
             return self
-        if short == "drop" and not lacking.all():
+        if short in LEAVING_OUT and not lacking.all():
             names = listed(panel.ids[lacking])
-            log.info("%d of %d series are too short and left out: %s", lacking.sum(), len(panel), names)
+            behind = ", and will be forecast by seasonal naive" * (short == "naive")
+            log.info("%d of %d series are too short and left out: %s%s", lacking.sum(), len(panel), names, behind)
             return Borders(self.begin, *[np.where(lacking, self.begin, end) for end in self.ends])
         problems = []
         for (part, need), has, which in zip(needs.items(), rows, few, strict=True):
@@ -86,7 +88,8 @@ class Borders:
             where=f"split, with lookback {lookback} and horizon {horizon}",
             fix=(f"{fits}, say, fit into rows of freq {panel.freq!r}" if fits else "give more rows")
             + ", or change the split"
-            + (", or leave short series out: split.short=drop" if len(panel) > 1 else ""),
+            + (", or leave short series out: split.short=drop, or =naive, by which they are forecast all the same")
+            * (len(panel) > 1),
         )
 
     def fitting(self, panel: Panel) -> str:
@@ -122,13 +125,14 @@ class Split:
     Parameters
     ----------
     short
-        `error`, or `drop` the series without a window in every part.
+        `error`, or `drop` the series without a window in every part; of `naive`, which does, the bundle forecasts such
+        series all the same: by seasonal naive, and says so.
     """
 
-    short: Literal["error", "drop"] = "error"
+    short: Literal["error", "drop", "naive"] = "error"
 
     def __post_init__(self) -> None:
-        one_of("split.short", self.short, ("error", "drop"))
+        one_of("split.short", self.short, ("error", "drop", "naive"))
 
     def ends(self, panel: Panel, lookback: int, horizon: int) -> Sequence[np.ndarray]:
         """Rows of each series before the end of train, of validation and of test, [N] each; cut to what it has."""

@@ -61,7 +61,7 @@ class Monitor:
             self.requests += 1
             self.kept.add(request, found)
             if self.bundle.reference:
-                self._look(request.panel)
+                self._look(request.panel.select(request.series >= 0))  # of a short series no window is there to compare
 
     def _look(self, panel: Panel) -> None:
         """Add the new rows of the history of each series, and compare those that are there already."""

@@ -31,6 +31,7 @@ from tsforecast.data.frames import to_panel
 from tsforecast.data.panel import Panel
 from tsforecast.data.tables import read_csv
 from tsforecast.errors import BundleError, RequestError, TsforecastError, nearest
+from tsforecast.fallback import NAME
 from tsforecast.serving.body import Table, check_keys
 
 log = logging.getLogger(__name__)
@@ -128,6 +129,7 @@ class Engine:
             "digest": bundle.digest,
             "tsforecast": tsforecast.__version__,
             "context": bundle.context,
+            "short": NAME if bundle.fallback else "error",
             "horizon": bundle.dims.horizon,
             "channels": bundle.channels,
             **{name: getattr(schema, name) for name in columns},
@@ -243,6 +245,7 @@ class Engine:
                 "timestamps": stamps[i][1:],
                 "point": point[i],
                 "intervals": {level: {"lower": low[i], "upper": high[i]} for level, (low, high) in spread.items()},
+                **({"fallback": NAME} if request.series[i] < 0 else {}),
             }
             for i, name in enumerate(panel.ids)
         ]

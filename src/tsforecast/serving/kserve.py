@@ -28,6 +28,7 @@ from tsforecast.bundle.request import Prediction
 from tsforecast.bundle.request import Request as Asked
 from tsforecast.data.frequency import ahead, parse
 from tsforecast.errors import RequestError
+from tsforecast.fallback import NAME
 from tsforecast.serving.body import Table, check_once
 from tsforecast.serving.engine import Engine
 from tsforecast.serving.openapi import REFUSED
@@ -89,6 +90,7 @@ class TimeSeriesForecast(BaseModel):
     frequency: str
     start_timestamp: str
     quantiles: dict[str, list[float] | list[list[float]]] | None = None
+    fallback: str | None = None
 
 
 class ForecastOutput(BaseModel):
@@ -209,6 +211,8 @@ def write(engine: Engine, given: ForecastRequest, request: Asked, found: Predict
             "frequency": each.frequency,
             "start_timestamp": panel.time[panel.offsets[i] + engine.bundle.context].isoformat(),
         }
+        if request.series[i] < 0:
+            content["fallback"] = NAME
         if found.quantiles is not None and given.options.quantiles:
             told = quantiles(engine, given).items()
             content["quantiles"] = {level: shown(found.quantiles[i, ..., q]) for level, q in told}

@@ -27,13 +27,14 @@ class Interval(BaseModel):
 
 
 class SeriesForecast(BaseModel):
-    """Of one series; intervals by their level, `90`."""
+    """Of one series; intervals by their level, `90`; `fallback` says what stood in where it was too short."""
 
     series: str | None
     cutoff: str
     timestamps: list[str]
     point: Numbers
     intervals: dict[str, Interval]
+    fallback: str | None = None
 
 
 class Answer(BaseModel):
@@ -61,13 +62,17 @@ class Error(BaseModel):
 
 
 class Description(BaseModel):
-    """What is served: `layout`, `time`, `id` and what follows are columns, `context` the rows that a request needs."""
+    """What is served: `layout`, `time`, `id` and what follows are columns, `context` the rows that a request needs.
+
+    `short` is what forecasts a series with fewer; `error`: it is refused.
+    """
 
     model: str | None
     version: str
     digest: str
     tsforecast: str
     context: int
+    short: str
     horizon: int
     channels: list[str]
     layout: str

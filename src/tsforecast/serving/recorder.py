@@ -101,13 +101,13 @@ class Recorder:
         bundle, schema = live.engine.bundle, live.engine.bundle.schema
         name = re.sub(r"[^\w.@-]+", "-", str(live.about["model"])).strip(".") or "bundle"
         key = (name, live.engine.version, (*schema.key, schema.stamp))
-        known, begin, context = self._known[key], panel.offsets[:-1].copy(), bundle.context
+        known, begin, context = self._known[key], panel.first.copy(), bundle.context
         stamps = panel.time.asi8.reshape(len(panel), -1)[:, :context]
         for i, series in enumerate(panel.ids.tolist()):
-            first, last = int(stamps[i, 0]), int(stamps[i, -1])
+            first, last = int(panel.time.asi8[begin[i]]), int(stamps[i, -1])
             since, until = known.get(series, (first, first - 1))
             if goes_on := since <= first <= until:  # else rows between what is known and these would be lost
-                begin[i] += np.searchsorted(stamps[i], until, side="right")
+                begin[i] = panel.offsets[i] + np.searchsorted(stamps[i], until, side="right")
             known[series] = (since, max(until, last)) if goes_on else (first, last)
         end = panel.offsets[:-1] + context
         if (some := begin < end).any():

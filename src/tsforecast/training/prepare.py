@@ -19,7 +19,7 @@ from tsforecast.bundle.bundle import Bundle
 from tsforecast.bundle.provenance import DATA_DIR, FILE, PLACES
 from tsforecast.data.panel import Panel
 from tsforecast.data.sources import Dataset, Loaded
-from tsforecast.data.splits import Borders
+from tsforecast.data.splits import LEAVING_OUT, Borders
 from tsforecast.errors import BundleError, ConfigError, one_of
 from tsforecast.features.base import FeatureSet
 from tsforecast.metrics import seasonal_scale
@@ -76,7 +76,7 @@ class Prepared:
             The bundle cannot read them, or they are too few.
         """
         dims, features = bundle.dims, bundle.features
-        panel = bundle.panel(loaded.panel, short=getattr(split, "short", "error"))
+        panel = bundle.panel(loaded.panel, short="drop" if getattr(split, "short", "error") in LEAVING_OUT else "error")
         panel, borders = split(panel, dims.lookback, dims.horizon).kept(panel)
         data = cls(replace(loaded, panel=panel), borders, features, features.encode(panel), dims, stride)
         return data.at_most(getattr(bundle.forecaster, "most", None))
