@@ -1,5 +1,7 @@
 """Whether a server sees drift, and only drift: the test parts of ETTh1, Beijing and the panel, asked row by row.
 
+What they are held against is of the rows before them, as if the data had ended there: a bundle knows all rows it saw.
+
     python benchmarks/drift.py [--weeks 40] [--only etth1]
 
 Quiet weeks are as they are: a monitor of its own looks on at each, actuals are posted as they come, and the worst that
@@ -24,6 +26,7 @@ from statistics import median
 
 import numpy as np
 
+from tsforecast.bundle import reference
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.bundle.request import Prediction, Request
 from tsforecast.data.panel import Panel
@@ -41,14 +44,16 @@ LIMIT, LOOK, BEFORE, TURN = 200, 10, 25, 25  # requests after a shift, between l
 
 
 def trained(name: str, folder: Path) -> tuple[Bundle, Prepared]:
-    """A bundle, and the rows that it was trained and judged on."""
+    """A bundle that has not seen the test rows, and the rows that it was trained and judged on."""
     command = [sys.executable, "-m", "tsforecast.train", *KINDS[name], "tracking=none", "report=none"]
     subprocess.run([*command, f"hydra.run.dir={folder}/{name}"], check=True, stdout=subprocess.DEVNULL, cwd=folder)
     bundle = Bundle.load(folder / name / "bundle")
     config = bundle.provenance["config"]["dataset"]
     place = {"path": config["path"].replace("${paths.data_dir}", os.environ.get("TSFORECAST_DATA_DIR", f"{HERE}/data"))}
     found = [trained_on(bundle, "dataset", place, ""), trained_on(bundle, "split", {}, "")]
-    return bundle, Prepared.of(bundle, found[0].load(), found[1])
+    data = Prepared.of(bundle, found[0].load(), found[1])
+    before = reference.of_columns(bundle, data.panel.rows(data.borders.begin, data.borders.val_end))
+    return replace(bundle, reference={**bundle.reference, **before}), data
 
 
 def asked(bundle: Bundle, data: Prepared, start: int, count: int) -> Iterator[Panel]:

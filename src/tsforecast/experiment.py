@@ -276,7 +276,9 @@ def run_experiment(
         errors = experiment.errors(data, bundle, fitted.chosen, "cal", "test")
         bundle = on_all_rows(experiment, data, fitted.chosen, errors, metadata, origin)
     elif "test" in parts:
-        bundle = golden.with_golden(replace(bundle, metadata={**bundle.metadata, **metadata}), data.rows("train"))
+        told = panel.rows(data.borders.begin, data.borders.test_end)
+        bundle = replace(bundle, metadata={**bundle.metadata, **metadata})
+        bundle = golden.with_golden(bundle, data.rows("train"), seen=told)
     if "test" in parts:
         bundle = reference.with_errors(bundle, result.parts["test"].scores[experiment.label], data.windows("test"))
     result = replace(result, bundle=bundle)

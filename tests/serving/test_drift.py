@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import tsforecast as tsf
 from tests.errors import refused
 from tests.serving.conftest import SHAPES, Client, H, L, frame, request, trained
 from tests.serving.document import Document
@@ -70,6 +71,22 @@ def test_what_is_asked_as_in_training_is_ok_and_rows_that_come_again_count_once(
             wanted = last[name].quantile(float(level) / 100)
             assert each["got"] == pytest.approx(wanted, rel=1e-4)
             assert each["least"] < each["most"]
+
+
+@pytest.mark.parametrize("slope", [3.0, 10.0, -2.0])
+def test_the_file_that_was_trained_on_is_no_drift_though_it_trends(serve: Serve, tmp_path: Path, slope: float) -> None:
+    months, rng = np.arange(48), np.random.default_rng(0)
+    sales = 200 + slope * months + 10 * np.sin(months / 6 * np.pi) + rng.normal(size=48) * 4
+    data = pd.DataFrame({"date": pd.date_range("2022-01-01", periods=48, freq="MS"), "sales": sales})
+    client = serve(tsf.train("tracking=none", "report=none", data=data).bundle.save(tmp_path / "bundle"))
+    answer = client("POST", "/forecast_csv", data.to_csv(index=False).encode(), {"content-type": "text/csv"})
+    assert answer.status == 200, answer.json
+    told = drift(client)
+    assert told["rows"] == told["window"] == 12
+    assert (told["verdict"], told["columns"]["sales"]["outside"]["got"]) == ("ok", 0), told["reasons"]
+    beyond = data.assign(sales=data["sales"] + 3 * data["sales"].std())
+    client("POST", "/forecast_csv", beyond.to_csv(index=False).encode(), {"content-type": "text/csv"})
+    assert drift(client)["verdict"] == "act"
 
 
 def test_a_channel_one_standard_deviation_off_is_acted_upon_with_what_it_was_and_what_is_usual(

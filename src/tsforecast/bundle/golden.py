@@ -110,10 +110,18 @@ def joined(tables: Mapping[str, pd.DataFrame], id: str | None) -> pd.DataFrame:
     return frame.merge(static, on=id) if id else frame.assign(**static.iloc[0])
 
 
-def with_golden(bundle: Bundle, train: Panel, probes: int = 512) -> Bundle:
-    """The bundle with what a server holds requests and itself against, of train rows: `missing`, `golden`, `reference`.
+def with_golden(bundle: Bundle, train: Panel, probes: int = 512, seen: Panel | None = None) -> Bundle:
+    """The bundle with what a server holds requests and itself against: `missing`, `golden` and `reference`.
 
-    `probes` is how many drawn histories the golden means are of, at most.
+    Parameters
+    ----------
+    train
+        The rows that it was fitted on.
+    probes
+        How many drawn histories the golden means are of, at most.
+    seen
+        Those that `reference` is of: with the train rows those that have chosen and judged it, or a server would
+        take the end of its own data for drift. None: the train rows.
     """
     bundle = replace(bundle, missing=train.missing_rows(bundle.context))
     history, future, static = split(bundle, example(bundle, train))
@@ -126,7 +134,8 @@ def with_golden(bundle: Bundle, train: Panel, probes: int = 512) -> Bundle:
     for name, array in (("values", answer.values), ("quantiles", answer.quantiles)):
         golden[name] = None if array is None else array.astype(str).astype(float).tolist()
     golden["probe"] = means(bundle, probes).tolist()
-    return replace(bundle, golden=golden, reference={**bundle.reference, **reference.of_columns(bundle, train)})
+    known = reference.of_columns(bundle, train if seen is None else seen)
+    return replace(bundle, golden=golden, reference={**bundle.reference, **known})
 
 
 def check(bundle: Bundle) -> None:

@@ -1,4 +1,4 @@
-"""What a bundle keeps of training to hold later rows against: how columns were spread, and how far forecasts were off.
+"""What a bundle keeps of its rows to hold later ones against: how columns were spread, and how far forecasts were off.
 
 Columns are channels, past and known covariates, X of them, each less its mean and over its standard deviation: of a
 series where there are several, of all rows for a covariate. A quiet week never looks like the whole of training, so
@@ -52,37 +52,37 @@ def rows_of(bundle: Bundle, panel: Panel, index: slice = slice(None)) -> Float[n
     return values
 
 
-def of_columns(bundle: Bundle, train: Panel) -> dict[str, np.ndarray]:
-    """How the columns of the rows that a bundle was fitted on are spread, as arrays.
+def of_columns(bundle: Bundle, seen: Panel) -> dict[str, np.ndarray]:
+    """How the columns of the rows that a bundle was fitted, chosen and judged on are spread, as arrays.
 
     Returns
     -------
     dict
-        `rows` (W), `center` and `scale` [N X] (N is 1 where all series share them), `edges` [X 9] (deciles; of a
-        category between its codes), `shares` [X 10] of the rows between them, `others` and `weights` [X 6] (which
-        columns let expect one), `sizes` and `windows` [S] (series pooled; how many there are) and `usual` [3 S X F]:
-        least, median and greatest of what windows of that many series tell.
+        `rows` (W), `center` and `scale` [N X] (N is 1 where all series share them), `range` [2 N X] (least and
+        greatest), `edges` [X 9] (deciles; of a category between its codes), `shares` [X 10] of the rows between them,
+        `others` and `weights` [X 6] (which columns let expect one), `sizes` and `windows` [S] (series pooled; how many
+        there are) and `usual` [3 S X F]: least, median and greatest of what windows of that many series tell.
     """
-    season, length = bundle.dims.season, int(np.median(train.lengths))
+    season, length = bundle.dims.season, int(np.median(seen.lengths))
     w = max(1, min(season * int(np.clip(length // (10 * season), 1, _LONGEST)), length))
-    values, labels = rows_of(bundle, train), [name in bundle.features.categories for name in names(bundle)]
-    bounds = train.offsets if len(train) > 1 else np.array([0, len(values)])
-    center, scale = _moments(values, bounds)
-    whole, spread = _moments(values, np.array([0, len(values)]))
+    values, labels = rows_of(bundle, seen), [name in bundle.features.categories for name in names(bundle)]
+    whole = np.array([0, len(values)])
+    bounds = seen.offsets if len(seen) > 1 else whole
     shared = np.arange(values.shape[1]) >= len(bundle.channels)
-    center, scale = (np.where(shared, *pair).astype(np.float32) for pair in ((whole, center), (spread, scale)))
+    pairs = zip(_moments(values, whole), _moments(values, bounds), strict=True)
+    center, scale, *reach = (np.where(shared, *pair).astype(np.float32) for pair in pairs)
     center[:, labels], scale[:, labels] = 0, 1
     z = (values - np.repeat(center, np.diff(bounds), axis=0)) / np.repeat(scale, np.diff(bounds), axis=0)
-    known: dict[str, np.ndarray] = {"rows": np.int64(w), "center": center, "scale": scale}  # type: ignore[dict-item]
+    known: dict[str, np.ndarray] = {"rows": np.array(w), "center": center, "scale": scale, "range": np.array(reach)}
     thin = z[:: len(z) // 200_000 + 1].T
     known["edges"] = np.nan_to_num(_quantiles(np.sort(thin, axis=1), np.arange(1, 10) / 10)).astype(np.float32)
     known["edges"][labels] = np.arange(9) + 0.5
     known["shares"] = _shares(thin, known["edges"]).astype(np.float32)
     known["others"], known["weights"] = _others(thin, np.array(labels))
-    known["sizes"] = np.array([1] + [k for k in (8, 64) if k <= len(train) and k * w <= _POOLED])
+    known["sizes"] = np.array([1] + [k for k in (8, 64) if k <= len(seen) and k * w <= _POOLED])
     found, counts = [], []
     for k in known["sizes"]:
-        each = [tell(block, known) for block in _windows(z, train.offsets, int(k), w)]
+        each = [tell(block, known) for block in _windows(z, seen.offsets, int(k), w)]
         told = np.concatenate(each) if each else np.full((1, values.shape[1], BESIDE + 1), np.nan)
         counts.append(len(told) if each else 0)
         told[:, labels, :PSI], told[:, labels, BESIDE] = np.nan, np.nan  # a code is no number
@@ -154,6 +154,7 @@ def check(bundle: Bundle) -> None:
     shapes: dict[str, tuple[int, ...]] = {"rows": (), "windows": (s,), "usual": (3, s, x, BESIDE + 1)}
     shapes |= {"edges": (x, 9), "shares": (x, 10), "others": (x, _BESIDE), "weights": (x, _BESIDE)}
     shapes |= {name: (1 if len(found[name]) == 1 else n, x) for name in ("center", "scale")}
+    shapes |= {"range": (2, *found["center"].shape)} if "range" in found else {}  # an older bundle has none
     if "mae" in found:
         shapes |= {"mae": (min(4, h), c), "mase": (3,), "covered": (i, 3), "coverage": (i, h)}
         shapes["mase.scale"] = (1 if len(found["mase.scale"]) == 1 else n, c)
@@ -196,15 +197,16 @@ def _others(z: Float[np.ndarray, "X T"], labels: Bool[np.ndarray, " X"]) -> tupl
     return others, weights
 
 
-def _moments(values: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of the rows between bounds; 0 and 1 where there is nothing to take them of."""
+def _moments(values: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Mean, standard deviation, least and greatest of the rows between bounds; the first two 0 and 1 of none."""
     there, counted = ~np.isnan(values), bounds[:-1]
     count = np.maximum(np.add.reduceat(there, counted, axis=0, dtype=np.int64), 1)
     filled = np.where(there, values, 0).astype(np.float64)
     center = np.add.reduceat(filled, counted, axis=0) / count
     off = np.where(there, filled - np.repeat(center, np.diff(bounds), axis=0), 0)
     scale = np.sqrt(np.add.reduceat(off**2, counted, axis=0) / count)
-    return center, np.where(scale > 1e-6 * np.abs(center) + 1e-12, scale, 1.0)
+    reach = (reduce.reduceat(values, counted, axis=0) for reduce in (np.fmin, np.fmax))
+    return center, np.where(scale > 1e-6 * np.abs(center) + 1e-12, scale, 1.0), *reach
 
 
 def _quantiles(ranked: Float[np.ndarray, "*B R"], levels: Float[np.ndarray, " Q"]) -> Float[np.ndarray, "*B Q"]:

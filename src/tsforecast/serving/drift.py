@@ -160,11 +160,11 @@ class Monitor:
 
     def _outside(self, raw: list[np.ndarray], places: list[int]) -> Float[np.ndarray, " X"]:
         """Share of the values of each column that training never reached; NaN for categories."""
-        found = self.bundle.features.ranges
+        known = self.bundle.reference
+        reach = known.get("range", np.full((2, *known["center"].shape), np.nan))  # of a bundle that has none: unknown
         count, total = np.zeros(len(self.names)), np.zeros(len(self.names))
         for rows, place in zip(raw, places, strict=True):
-            bounds = [found[group][:2, place if found[group].shape[1] > 1 else 0] for group in reference.GROUPS]
-            least, most = np.concatenate(bounds, axis=1)
+            least, most = reach[:, place]
             count += ((rows < least) | (rows > most)).sum(axis=0)
             total += (~np.isnan(rows)).sum(axis=0)
         total[[name in self.bundle.features.categories for name in self.names]] = np.nan
