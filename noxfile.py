@@ -42,6 +42,7 @@ SMOKE = {
         ["--drawn", "--overrides", "model=auto", "budget=1m", "members=[seasonal_naive,ridge]"],
         "| drawn | 6 of 6",
     ),
+    "short": (["--panels", "panel", "--series", "20"], "| panel | 14 | "),
     "choosing": (["--cases", "demo"], "| demo | scaler=auto | "),
     "pretrained": (["--files", "data/panel.parquet", "--series", "3", "--windows", "1", "--lookback", "60"], "WAPE"),
     "rerun": (["--short", "--models", "ridge", "nlinear"], "the same digests"),

@@ -109,7 +109,10 @@ def test_evaluate_finds_the_score_that_train_found(run: Run, demo: Path) -> None
     assert again["baseline/naive/test/mae"] == trained["baseline/naive/test/mae"]
 
 
-def test_what_train_prints_runs_on_the_file_it_read_when_short_series_are_dropped(run: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("short", ["drop", "naive"])
+def test_what_train_prints_runs_on_the_file_it_read_when_short_series_are_left_out(
+    run: Run, tmp_path: Path, short: str
+) -> None:
     rng = np.random.default_rng(0)
     sizes = {"a": 150, "b": 150, "tiny": 9, "retired": 40}
     parts = [
@@ -119,15 +122,23 @@ def test_what_train_prints_runs_on_the_file_it_read_when_short_series_are_droppe
     pd.concat(parts).to_csv(tmp_path / "sales.csv", index=False)
     done = run(
         tmp_path, "train", *QUIET, "dataset=long", "dataset.path=sales.csv", "model=ridge", "lookback=14", "horizon=7",
-        "split=tail", "split.val=14", "split.test=14", "split.short=drop", "calibration=none", "quantiles=[]",
+        "split=tail", "split.val=14", "split.test=14", f"split.short={short}", "calibration=none", "quantiles=[]",
         "hydra.run.dir=run",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     commands = {line.split()[2]: line.split()[3:] for line in done.stdout.splitlines() if "-m tsforecast." in line}
     predicted = run(tmp_path, "predict", *commands["tsforecast.predict"])
     assert predicted.returncode == 0, predicted.stderr
-    assert "2 of 4 series are left out: tiny (9 rows), retired (not trained on)" in predicted.stderr
-    assert set(pd.read_csv(tmp_path / "forecast.csv")["unique_id"]) == {"a", "b"}
+    said = {"drop": "2 of 4 series are left out", "naive": "too short for the model, forecast by seasonal_naive"}
+    assert f"{said[short]}: tiny (9 rows), retired (not trained on)" in predicted.stderr
+    forecast = pd.read_csv(tmp_path / "forecast.csv")
+    if short == "naive":
+        naive = forecast[forecast["fallback"] == "seasonal_naive"]
+        wanted = np.concatenate([part["y"].tail(7) for part in parts[2:]])
+        assert naive["unique_id"].tolist() == ["tiny"] * 7 + ["retired"] * 7
+        np.testing.assert_allclose(naive["y_hat"], wanted, rtol=1e-6)
+        forecast = forecast[forecast["fallback"].isna()]
+    assert set(forecast["unique_id"]) == {"a", "b"}
     evaluated = run(tmp_path, "evaluate", *commands["tsforecast.evaluate"], "report=none", "hydra.run.dir=again")
     assert evaluated.returncode == 0, evaluated.stderr
     trained, again = (json.loads((tmp_path / d / "metrics.json").read_text()) for d in ("run", "again"))

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import orjson
 import pandas as pd
 import pytest
 
+from tests.conftest import ROOT
 from tests.errors import has, refused
-from tests.serving.conftest import Client
+from tests.serving.conftest import SHAPES, Client
+from tests.serving.document import Document
 from tsforecast import load_bundle, train
 from tsforecast.bundle.bundle import Bundle
+from tsforecast.data.frames import to_panel
 from tsforecast.errors import ConfigError, DataError
+from tsforecast.fallback import Fallback
+from tsforecast.windows import Windows
 
 L, H, SEASON = 48, 12, 24
 WORDS = ("dataset=long", "model=ridge", f"lookback={L}", f"horizon={H}", "feature=[calendar]")
@@ -43,14 +48,20 @@ def bundle(data: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Bund
     return load_bundle(train(*WORDS, "split.short=naive", data=data).bundle.save(place).path)
 
 
+@pytest.fixture(scope="module")
+def items() -> tuple[Bundle, pd.DataFrame]:
+    """Trained on fifty items of the panel, and fifty others."""
+    long = pd.read_parquet(ROOT / "data" / "panel.parquet", columns=["unique_id", "ds", "y"])
+    names = long["unique_id"].unique()[:100]
+    first, second = (long[long["unique_id"].isin(names[i::2])] for i in (0, 1))
+    words = ("dataset=long", "model=ridge", "lookback=21", "horizon=14", "feature=[]", "split.short=naive")
+    return train(*words, "dataset.gaps=fill", data=first).bundle, second
+
+
 def repeated(y: np.ndarray) -> np.ndarray:
     """The last season over and over, or the last value."""
     last = y[-SEASON:] if len(y) >= SEASON else y[-1:]
     return np.array([last[h % len(last)] for h in range(H)], dtype=np.float32)
-
-
-def ends(data: pd.DataFrame) -> pd.DataFrame:
-    return data.groupby("unique_id").tail(L)
 
 
 def test_short_series_are_left_out_of_training_named_and_forecast_by_what_they_repeat(
@@ -104,6 +115,16 @@ def test_a_series_of_training_that_is_short_in_a_request_is_forecast_likewise(
         bundle.forecast(few, short="error")
 
 
+def test_a_series_whose_train_rows_are_all_missing_is_too_short_as_well(data: pd.DataFrame) -> None:
+    late = (data["unique_id"] == "OT") & (data["ds"] < data["ds"].max() - pd.Timedelta(hours=30))
+    holes = data.assign(y=data["y"].mask(late))
+    made = train(*WORDS, "split.short=naive", data=holes).bundle
+    assert list(made.features.ids) == ["HUFL", "MUFL", "LUFL"]
+    found = made.forecast(holes)
+    y = data.loc[data["unique_id"] == "OT", "y"].to_numpy()
+    np.testing.assert_array_equal(found.values[list(found.ids).index("OT"), :, 0], repeated(y))
+
+
 def test_without_it_short_series_are_refused_with_the_word_that_forecasts_them(data: pd.DataFrame) -> None:
     with refused(DataError, what=has("too few rows"), fix=has("split.short=drop", "=naive")):
         train(*WORDS, data=data)
@@ -114,20 +135,97 @@ def test_without_it_short_series_are_refused_with_the_word_that_forecasts_them(d
         plain.forecast(data, short="naive")
 
 
-def test_all_channels_give_the_same_forecasts_and_flag_the_same_series(
-    data: pd.DataFrame, bundle: Bundle, serve: Callable[..., Client]
+def test_all_routes_give_the_same_forecasts_and_flag_the_same_series_as_their_document_says(
+    data: pd.DataFrame, bundle: Bundle, serve: Callable[..., Client], tmp_path: Path
 ) -> None:
     expected = bundle.forecast(data)
-    client = serve(bundle)
-    cells = ends(data).assign(ds=lambda f: f["ds"].astype(str)).to_dict("list")
-    answer = client("POST", "/forecast", {"history": cells}, {"content-type": "application/json"})
-    assert answer.status == 200, answer.body
-    assert answer.json["warnings"] == list(expected.warnings)
-    flagged = {each["series"]: each.get("fallback") for each in answer.json["forecasts"]}
-    assert flagged == dict(zip(expected.ids, np.where(expected.fallback, "seasonal_naive", None), strict=True))
-    points = np.array([each["point"]["y"] for each in answer.json["forecasts"]], dtype=np.float32)
+    assert expected.fallback is not None
+    flags = dict(zip(expected.ids, np.where(expected.fallback, "seasonal_naive", None), strict=True))
+    client, rows = serve(bundle, request_log=tmp_path), data.groupby("unique_id").tail(L)
+    document = Document(client("GET", "/openapi.json").json)
+    asked = {"history": rows.assign(ds=rows["ds"].map(pd.Timestamp.isoformat)).to_dict("list")}
+    ours = client("POST", "/forecast", asked)
+    document.check("POST", "/forecast", ours.status, ours.headers, ours.body)
+    assert ours.json["warnings"] == list(expected.warnings)
+    assert {each["series"]: each.get("fallback") for each in ours.json["forecasts"]} == flags
+    points = [each["point"]["y"] for each in ours.json["forecasts"]]
     np.testing.assert_allclose(points, expected.values[..., 0], rtol=1e-6)
-    csv = client("POST", "/forecast_csv", ends(data).to_csv(index=False).encode(), {"content-type": "text/csv"})
-    frame = pd.read_csv(io.BytesIO(csv.body))
-    pd.testing.assert_frame_equal(frame[["unique_id", "fallback"]], expected.to_frame()[["unique_id", "fallback"]])
-    assert orjson.loads(client("GET", "/model").body)["short"] == "seasonal_naive"
+    csv = client("POST", "/forecast_csv", rows.to_csv(index=False).encode())
+    frame, wanted = pd.read_csv(io.BytesIO(csv.body)), expected.to_frame()
+    assert frame["fallback"].where(frame["fallback"].notna(), None).tolist() == wanted["fallback"].tolist()
+    np.testing.assert_allclose(frame["y_hat-hi-90"], wanted["y_hat-hi-90"], rtol=1e-6)
+    each = {"type": "univariate_time_series", "frequency": "H"}
+    inputs = [
+        {**each, "name": name, "series": part["y"].tolist(), "start_timestamp": part["ds"].iloc[0].isoformat()}
+        for name, part in rows.groupby("unique_id")
+    ]
+    told = client("POST", "/v1/timeseries/forecast", {"model": "default", "inputs": inputs, "options": {"horizon": H}})
+    document.check("POST", "/v1/timeseries/forecast", told.status, told.headers, told.body)
+    found = {each["content"][0]["name"]: each["content"][0] for each in told.json["outputs"]}
+    assert {name: content.get("fallback") for name, content in found.items()} == flags
+    assert [found[name]["mean_forecast"] for name in expected.ids] == points
+    described = client("GET", "/model")
+    document.check("GET", "/model", described.status, described.headers, described.body)
+    assert described.json["short"] == "seasonal_naive"
+    client.app.state.server.close()
+    kept = pd.read_parquet(next(tmp_path.rglob("*.parquet")))
+    assert kept.groupby("unique_id").size().to_dict() == rows.groupby("unique_id").size().to_dict()
+
+
+@pytest.mark.parametrize("shape", ["covariates", "monthly", "zoned"])
+def test_a_history_of_any_shape_may_be_as_short_as_a_row(bundles: Callable[[str], Bundle], shape: str) -> None:
+    """With covariates, categories that training has never seen, months, and a change to summer time before the row."""
+    (frame, schema), made = SHAPES[shape], bundles(shape)
+    rows = to_panel(frame, made.schema)
+    encoded = made.features.encode(rows)
+    sizes = {"lookback": made.context, "horizon": made.dims.horizon}
+    windows = Windows.over(encoded, **sizes, begin=rows.offsets[:-1], end=rows.offsets[1:])
+    able = replace(made, fallback=Fallback.of(windows, 24, (), made.quantile_levels))
+    if shape == "zoned":
+        frame = frame.assign(date=frame["date"] + pd.Timedelta(days=90))
+    own = [column for column in frame if column not in schema.static]
+    known = [*schema.stamp_columns, *schema.key, *schema.known]
+    static = frame[[*schema.key, *schema.static]].drop_duplicates() if schema.static else None
+    groups = [part for _, part in frame.groupby(schema.id)] if schema.id else [frame]
+    ends = [40, *[24] * (len(groups) - 1)]
+    for held in (1, 23):
+        parts = [
+            part.iloc[end - (held if i == 0 else 24) : end]
+            for i, (part, end) in enumerate(zip(groups, ends, strict=True))
+        ]
+        ahead = [part.iloc[end : end + made.dims.horizon][known] for part, end in zip(groups, ends, strict=True)]
+        if shape == "covariates":
+            parts[0] = parts[0].assign(weather="hail")
+        future = pd.concat(ahead) if schema.known else None
+        found = able.forecast(pd.concat(parts)[own], future, static=static, stale="ignore")
+        assert found.fallback is not None
+        assert found.fallback.tolist() == [True] + [False] * (len(groups) - 1)
+        wanted = groups[0][[*made.channels]].to_numpy(np.float32)[39]
+        np.testing.assert_array_equal(found.values[0], np.tile(wanted, (made.dims.horizon, 1)))
+        assert list(found.time[: made.dims.horizon]) == list(groups[0][schema.stamp].iloc[40 : 40 + made.dims.horizon])
+        if len(groups) > 1:
+            others = [pd.concat(each) if schema.known else None for each in (parts[1:], ahead[1:])]
+            alone = able.forecast(others[0][own], others[1], static=static[1:], stale="ignore")
+            np.testing.assert_array_equal(alone.quantiles, found.quantiles[1:])
+
+
+@pytest.mark.parametrize("held", [1, 3, 7, 20])
+def test_intervals_cover_what_they_say_of_series_that_nothing_was_fitted_or_calibrated_on(
+    items: tuple[Bundle, pd.DataFrame], held: int
+) -> None:
+    """Of fifty items and four places each: .90 less or more three standard deviations, were places of an item one."""
+    bundle, others = items
+    rng, parts, labels = np.random.default_rng(held), [], []
+    for name, rows in others.groupby("unique_id"):
+        for k in range(4):
+            at = int(rng.integers(held, len(rows) - 14))
+            if rows["ds"].iloc[at + 13] - rows["ds"].iloc[at - held] != pd.Timedelta(days=held + 13):
+                continue  # days are missing there
+            if rows["y"].iloc[at - held : at].isna().all():
+                continue
+            parts.append(rows.iloc[at - held : at].assign(unique_id=f"{name} {k}"))
+            labels.append(rows["y"].iloc[at : at + 14].to_numpy())
+    found = bundle.forecast(pd.concat(parts), stale="ignore")
+    y, (low, high) = np.stack(labels), np.moveaxis(found.quantiles[:, :, 0][..., [0, -1]], -1, 0)
+    inside = np.mean(((low <= y) & (y <= high))[~np.isnan(y)])
+    assert 0.9 - 3 * 0.3 / 50**0.5 < inside < 0.9 + 3 * 0.3 / 50**0.5
