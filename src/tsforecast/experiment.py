@@ -60,6 +60,9 @@ class Experiment:
     lookback, horizon, stride
         Rows a forecast sees, rows ahead, rows between two test origins; the first two may be `auto`, see `reading`.
         Of several lookbacks one is chosen (`training.selection`).
+    least
+        Rows of its series that a window holds at least, the rest of the lookback lies before the first; 0: as `reading`
+        decides.
     scalers
         By name, those to choose from instead of the one of `features`; none: that one.
     season
@@ -92,6 +95,7 @@ class Experiment:
     trainer: Callable[..., Any]
     lookback: Any
     horizon: Any
+    least: int = 0
     features: FeatureSet = field(default_factory=FeatureSet)
     scalers: Mapping[str, Scaler] = field(default_factory=dict)
     calibration: Calibration = field(default_factory=NoCalibration)
@@ -138,12 +142,18 @@ class Experiment:
         several = [] if self.lookback == AUTO else self.lookback
         return several if isinstance(several, list) else [several]
 
+    @property
+    def needed(self) -> int:
+        """Rows of its series that a window holds at least."""
+        return self.least or max(self.lookbacks)
+
     def reading(self, loaded: Loaded | None = None) -> tuple[Experiment, Loaded]:
         """What the source gives, and the experiment with the sizes that it leaves to the data."""
         loaded = loaded or self.source.load()
         longest = max(self.lookbacks, default=AUTO)
-        back, ahead = sizes(loaded.panel, self.split, longest, self.horizon, self.season)
-        return replace(self, lookback=back if self.lookback == AUTO else self.lookback, horizon=ahead), loaded
+        back, ahead, least = sizes(loaded.panel, self.split, longest, self.horizon, self.season)
+        back = back if self.lookback == AUTO else self.lookback
+        return replace(self, lookback=back, horizon=ahead, least=self.least or least), loaded
 
     def prepare(self, loaded: Loaded | None = None, *, like: Prepared | None = None) -> Prepared:
         """Read, split, fit the features on the train rows, encode, and check all that can be before a fit.
@@ -172,7 +182,7 @@ class Experiment:
             check_observed(data.windows("cal").observed)
         elif needed := self.calibration.needed(self.quantiles):
             rows = data.panel.rows(data.borders.begin, data.borders.val_end)
-            found = len(rows) * len(cutoffs(rows, data.dims.lookback, data.dims.horizon)) * data.dims.horizon
+            found = len(rows) * len(cutoffs(rows, data.dims.least, data.dims.horizon)) * data.dims.horizon
             log.info("few rows: intervals come from the errors at earlier cutoffs, not from calibration rows")
             if found < needed:
                 log.warning("too few rows for all quantiles: %d errors, and the outermost needs %d", found, needed)
@@ -184,9 +194,10 @@ class Experiment:
 
     def encoded(self, loaded: Loaded) -> Prepared:
         """Split, features fitted on the train rows, encoded rows."""
-        panel, borders = self.split(loaded.panel, self.lookback, self.horizon).kept(loaded.panel)
+        least = min(self.needed, self.lookback)
+        panel, borders = self.split(loaded.panel, least, self.horizon).kept(loaded.panel)
         features = self.features.fit(panel.rows(borders.begin, borders.train_end))
-        encoded = features.encode(panel)
+        encoded = features.encode(panel, pad=self.lookback - least)
         dims = encoded.dims(self.lookback, self.horizon, self.season or seasonality(panel.freq))
         data = Prepared(loaded.keeping(panel), borders, features, encoded, dims, self.stride)
         apart = replace(data, borders=replace(borders, calibration=self.calibration.fraction if self.quantiles else 0))

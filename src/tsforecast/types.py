@@ -81,6 +81,8 @@ class Encoded:
         The target in original units.
     zero
         What 0 in original units is in model space, by series.
+    pad
+        Missing rows in front of each series, which `offsets` do not count: windows reach back into them.
     """
 
     offsets: Int[np.ndarray, " N+1"]
@@ -94,13 +96,14 @@ class Encoded:
     local: bool = False
     raw: Float[np.ndarray, "T C"] | None = None
     zero: Float[np.ndarray, "N C"] | None = None
+    pad: int = 0
 
     def dims(self, lookback: int, horizon: int, season: int, quantiles: Sequence[float] = ()) -> Dims:
         """Sizes as measured."""
         channels, past, known, static = (a.shape[1] for a in (self.target, self.past, self.known, self.static))
         tabular = sum(len(feature.names(lookback)) for feature in self.window_features)
-        levels = tuple(quantiles)
-        return Dims(lookback, horizon, channels, past, known, static, tabular, season, levels, self.cardinality)
+        sizes = (lookback, horizon, channels, past, known, static, tabular, season, tuple(quantiles))
+        return Dims(*sizes, self.cardinality, least=lookback - self.pad)
 
 
 @dataclass(frozen=True)

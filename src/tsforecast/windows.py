@@ -26,7 +26,7 @@ class Windows:
     Attributes
     ----------
     origins
-        Row number of the first row to be forecast, [B].
+        Row of the panel, its padding not counted, that is forecast first, [B].
     series
         Series of each window, [B].
     """
@@ -52,11 +52,12 @@ class Windows:
     ) -> Windows:
         """All windows whose targets lie inside rows `begin[i]:end[i]` of series i.
 
-        The lookback may reach back across `begin`, never before the first row of the series. The last origin
-        of a segment is always `end - horizon` when stride is 1; a longer stride counts from the first origin.
+        The lookback may reach back across `begin`, and before the first row of the series as far as it is padded,
+        never into the one before. The last origin of a segment is always `end - horizon` when stride is 1; a longer
+        stride counts from the first origin.
         With `forecast`, the rows from each origin on lie in the future: they hold no targets to look for gaps in.
         """
-        first = np.maximum(begin, encoded.offsets[:-1] + lookback)
+        first = np.maximum(begin, encoded.offsets[:-1] + lookback - encoded.pad)
         count = np.maximum(0, (end - horizon - first) // stride + 1)
         series = np.repeat(np.arange(len(count), dtype=np.int32), count)
         start = np.concatenate([[0], np.cumsum(count)])
@@ -104,7 +105,7 @@ class Windows:
 
     def window(self, index: Any) -> Window:
         """What a model may see of the windows at `index`: one gather for the whole batch."""
-        e, starts = self.encoded, self.origins[index] - self.lookback
+        e, starts = self.encoded, self._encoded(index) - self.lookback
         target, past = (_slices(values, starts, self.lookback) for values in (e.target, e.past))
         observed = center = scale = None
         zero = None if e.zero is None else e.zero[self.series[index]][:, None]
@@ -120,7 +121,7 @@ class Windows:
 
     def raw(self, index: Any) -> Any:
         """Targets of the windows at `index` in original units, [B L C], filled as the model's are; NaN if all are."""
-        rows = _slices(self.encoded.raw, self.origins[index] - self.lookback, self.lookback)
+        rows = _slices(self.encoded.raw, self._encoded(index) - self.lookback, self.lookback)
         if not self.missing:
             return rows
         filled, seen = fill_forward(rows)
@@ -128,11 +129,15 @@ class Windows:
 
     def observations(self) -> Any:
         """Targets of all windows and, behind them, their labels in original units, [B L+H C]; NaN where missing."""
-        return _slices(self.encoded.raw, self.origins - self.lookback, self.lookback + self.horizon)
+        return _slices(self.encoded.raw, self._encoded(slice(None)) - self.lookback, self.lookback + self.horizon)
 
     def label(self, index: Any) -> Any:
         """What the forecasts of the windows at `index` are scored on, [B H C]; NaN where missing."""
-        return _slices(self.encoded.target, self.origins[index], self.horizon)
+        return _slices(self.encoded.target, self._encoded(index), self.horizon)
+
+    def _encoded(self, index: Any) -> Any:
+        """Rows of the encoded arrays that the windows at `index` forecast first."""
+        return self.origins[index] + (self.series[index] + 1) * self.encoded.pad
 
     def batch(self, index: Any) -> tuple[Window, Any]:
         """What a model is fitted on: windows, and labels in the units of the model."""

@@ -144,7 +144,7 @@ def check(bundle: Bundle, asked: dict[str, Any], answered: bytes) -> None:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Trained]:
-    """`trained(dataset, feature, model, *overrides)`."""
+    """`trained(dataset, feature, model, *overrides, least=0)`."""
     root = tmp_path_factory.mktemp("contracts")
 
     @cache
@@ -155,7 +155,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Trained]:
         return replace(found, panel=found.panel.select(few).tail(ROWS))
 
     @cache
-    def train(dataset: str, feature: str, model: str, *overrides: str) -> Trained:
+    def train(dataset: str, feature: str, model: str, *overrides: str, least: int = 0) -> Trained:
         quick = ("trainer.enable_progress_bar=false", "trainer.max_epochs=1", "trainer.limit_train_batches=2")
         cfg = compose("train", f"model={model}", *quick, *overrides)
         made = build(compose("train", f"feature=[{feature}]").feature)
@@ -182,6 +182,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Trained]:
             calibration=Conformal(0.6),  # 19 windows and more tell the outermost level apart
             lookback=LOOKBACK,
             horizon=HORIZON,
+            least=least,
             season=24,
             quantiles=LEVELS,
             unused_covariates="ignore",

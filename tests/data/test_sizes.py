@@ -40,7 +40,7 @@ def frame(freq: str, rows: int) -> pd.DataFrame:
 )
 def test_sizes_follow_the_frequency_as_far_as_there_are_rows(freq: str, rows: int, wanted: tuple[int, int]) -> None:
     panel, split = to_panel(frame(freq, rows), Schema(freq=freq)), FractionSplit()
-    back, ahead = sizes(panel, split, "auto", "auto", None)
+    back, ahead, _ = sizes(panel, split, "auto", "auto", None)
     assert (back, ahead) == wanted
     split(panel, back, ahead)  # which refuses what does not fit
 
@@ -49,14 +49,15 @@ def test_sizes_follow_the_frequency_as_far_as_there_are_rows(freq: str, rows: in
 def test_sizes_of_many_short_series_leave_rows_to_choose_and_to_judge_on(freq: str, rows: int) -> None:
     many = pd.concat([frame(freq, rows).assign(unique_id=f"s{i}") for i in range(20)])
     panel, split = to_panel(many, Schema(id="unique_id", time="date", freq=freq)), FractionSplit()
-    split(panel, *sizes(panel, split, "auto", "auto", None))  # which refuses what does not fit
+    _, ahead, least = sizes(panel, split, "auto", "auto", None)
+    split(panel, least, ahead)  # which refuses what does not fit
 
 
 def test_a_size_that_is_stated_stays_and_the_other_fits_to_it() -> None:
     panel = to_panel(frame("MS", 100), Schema(freq="MS"))
     assert sizes(panel, FractionSplit(), "auto", 30, None)[1] == 30
-    assert sizes(panel, FractionSplit(), 7, "auto", None) == (7, 12)
-    assert sizes(panel, FractionSplit(), 7, 5, None) == (7, 5)
+    assert sizes(panel, FractionSplit(), 7, "auto", None) == (7, 12, 7)
+    assert sizes(panel, FractionSplit(), 7, 5, None) == (7, 5, 7)
 
 
 def test_where_short_series_are_dropped_sizes_are_those_of_the_others() -> None:
@@ -65,7 +66,7 @@ def test_where_short_series_are_dropped_sizes_are_those_of_the_others() -> None:
     )
     panel = to_panel(both, Schema(time="date", id="shop", freq="MS"))
     assert sizes(panel, FractionSplit(), "auto", "auto", None)[1] == 2
-    assert sizes(panel, FractionSplit(short="drop"), "auto", "auto", None) == (36, 18)
+    assert sizes(panel, FractionSplit(short="drop"), "auto", "auto", None) == (36, 18, 36)
 
 
 def test_a_newcomers_file_of_48_months_has_forecasts_with_intervals_and_nothing_said(

@@ -223,7 +223,7 @@ def plan(experiment: Experiment, folds: Folds, loaded: Loaded) -> tuple[Loaded, 
     DataError
         The folds do not fit into the data, or one of them has nothing to score.
     """
-    panel, size, least = loaded.panel, (max(experiment.lookbacks), experiment.horizon), experiment.horizon + folds.gap
+    panel, size, least = loaded.panel, (experiment.needed, experiment.horizon), experiment.horizon + folds.gap
     if folds.gap >= (longest := int(panel.lengths.max())):
         what, allowed = "the gap is longer than the data", f"less than {longest} rows"
         raise ConfigError(what, where="backtest.gap", got=folds.gap, allowed=allowed)

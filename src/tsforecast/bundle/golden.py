@@ -39,7 +39,7 @@ def frame_of(bundle: Bundle, panel: Panel) -> pd.DataFrame:
 
 
 def example(bundle: Bundle, panel: Panel) -> pd.DataFrame:
-    """The shortest frame that can be forecast from: the last `context` rows in which every channel was observed.
+    """A frame that can be forecast from: the last `context` rows, or all there are, with a value of every channel.
 
     Of the first series that has such rows. With known covariates the horizon's rows follow, their targets and past
     covariates empty.
@@ -52,20 +52,22 @@ def example(bundle: Bundle, panel: Panel) -> pd.DataFrame:
     ahead = bundle.dims.horizon if bundle.schema.known else 0
     for begin, end in itertools.pairwise(panel.offsets):
         observed = pd.DataFrame(~np.isnan(panel.target[begin : max(begin, end - ahead)]))
-        usable = observed.rolling(bundle.context).sum().gt(0).all(axis=1)  # of the last row of a history
+        usable = (
+            observed.rolling(bundle.context, min_periods=bundle.least).sum().gt(0).all(axis=1)
+        )  # of the last row of a history
         usable &= observed.any(axis=1)
         if usable.any():
             complete = usable & observed.all(axis=1)  # better: its last row has all
-            cutoff = begin + 1 + np.flatnonzero(complete if complete.any() else usable)[-1]
+            cutoff = 1 + np.flatnonzero(complete if complete.any() else usable)[-1]
             break
     else:
-        what = f"no {bundle.context} rows of a series hold a value of every channel, so no forecast can be made"
+        what = f"no {bundle.least} rows of a series hold a value of every channel, so no forecast can be made"
         fix = "a longer lookback, or leave out the rarest channel"
         raise DataError(what, where=", ".join(bundle.channels), fix=fix)
     first = panel.select(panel.offsets[:-1] == begin)
-    first = first.rows(*(np.array([cutoff - begin + rows]) for rows in (-bundle.context, ahead)))
-    target, past = first.target.copy(), first.past.copy()
-    target[bundle.context :], past[bundle.context :] = np.nan, np.nan
+    first = first.rows(np.array([max(0, cutoff - bundle.context)]), np.array([cutoff + ahead]))
+    target, past, rows = first.target.copy(), first.past.copy(), len(first.time) - ahead
+    target[rows:], past[rows:] = np.nan, np.nan
     return frame_of(bundle, replace(first, target=target, past=past))
 
 
@@ -123,7 +125,7 @@ def with_golden(bundle: Bundle, train: Panel, probes: int = 512, seen: Panel | N
         Those that `reference` is of: with the train rows those that have chosen and judged it, or a server would
         take the end of its own data for drift. None: the train rows.
     """
-    bundle = replace(bundle, missing=train.missing_rows(bundle.context))
+    bundle = replace(bundle, missing=train.missing_rows(bundle.context, bundle.least))
     history, future, static = split(bundle, example(bundle, train))
     answer = bundle.forecast(history, future, static=static, stale="ignore")
     golden: dict[str, Any] = {
@@ -208,7 +210,8 @@ def rehearse(bundle: Bundle, train: Panel) -> None:
 
 
 def _encoded(bundle: Bundle, rows: Panel) -> list[np.ndarray]:
-    window = np.random.default_rng(0).standard_normal((1, *rows.target.shape)).astype(np.float32)
+    size = (1, bundle.context, len(bundle.channels))
+    window = np.random.default_rng(0).standard_normal(size).astype(np.float32)
     return [bundle.features.encode(rows).known, *(feature.transform(window) for feature in bundle.features.windows)]
 
 

@@ -238,7 +238,9 @@ class Inputs:
         if old and stale == "error":
             fix = "give the latest rows, leave these out, or stale=ignore"
             raise DataError("; ".join(old), where="history", fix=fix)
+        padded = [f"{i} ({n})" for i, n in zip(own.ids, self._held(own), strict=True) if n < self.context]
         odd = {f"too short for the model, forecast by {NAME}": short, LACKING: gone}
+        odd[f"fewer rows than the {self.context} that a forecast reads"] = padded
         odd["unlike the rows of training"] = self._unlike(own, series[~naive]) if len(own) else []
         return (*old, *(f"{what}: {listed(found)}" for what, found in odd.items() if found))
 
@@ -259,12 +261,13 @@ class Inputs:
             raise DataError(what, where="history", got=got, fix="leave these series out, or give rows with values")
 
     def _lacking(self, panel: Panel) -> list[str]:
-        """Columns with more missing values than `context` rows of training had."""
+        """Columns with more missing values than as many rows of training had."""
         found = []
         for group in ("target", "past"):
             recent, names = self._rows(panel, group), self._names(group)
             if np.isnan(recent.sum(dtype=np.float64)):
-                count, most = np.isnan(recent).sum(axis=1), [self.missing.get(name, 0) for name in names]
+                count = np.isnan(recent).sum(axis=1) - (self.context - self._held(panel))[:, None]
+                most = [self.missing.get(name, 0) for name in names]
                 cells = np.argwhere(count > most)
                 found += [f"{self._name(panel, i, names[j])} ({count[i, j]}, {most[j]} at most)" for i, j in cells]
         return found
@@ -286,7 +289,7 @@ class Inputs:
 
     def _unlike(self, panel: Panel, series: Int[np.ndarray, " N"]) -> list[str]:
         """Columns far outside the range of training (by half of it), or constant for longer than ever there."""
-        found = []
+        found, there = [], self._held(panel)[:, None]
         for group, ranges in self.features.ranges.items():
             if not (names := self._names(group)):
                 continue
@@ -295,7 +298,7 @@ class Inputs:
             least, most, run = ranges[:, series] if ranges.shape[1] > 1 else ranges
             reach = (most - least) / 2
             floor = np.where(least < 0, least - reach, np.maximum(least - reach, -reach / 5))  # what never was below 0
-            still = (low == high) & (run < (values.shape[1] if group in ("target", "past") else 0))
+            still = (low == high) & (run < (there if group in ("target", "past") else 0))
             odd = (low < floor) | (high > most + reach) | still
             if self.features.categories:
                 odd[:, [name in self.features.categories for name in names]] = False

@@ -165,7 +165,7 @@ class Axis:
 
 
 def ahead(stamp: pd.Timestamp, steps: int, step: BaseOffset) -> pd.DatetimeIndex:
-    """The `steps` timestamps after one, or before it where they are negative, as far from the step's as it is."""
+    """The `steps` timestamps after one, before it if they are negative, as far from those of the step as it is."""
     start = stamp if step.is_on_offset(stamp) else step.rollback(stamp)
     if steps > 0:
         found = pd.date_range(start, periods=steps + 1, freq=step)[1:]

@@ -110,7 +110,8 @@ class Panel:
         begin, end = self.offsets[:-1], self.offsets[1:]
         kept = self.rows(begin, np.where(series, end, begin))
         offsets = np.concatenate([[0], np.cumsum(self.lengths[series])])
-        return replace(kept, ids=self.ids[series], offsets=offsets, static=self.static[series])
+        padding = None if self.padding is None else self.padding[series]
+        return replace(kept, ids=self.ids[series], offsets=offsets, static=self.static[series], padding=padding)
 
     def tail(self, rows: int) -> Panel:
         """The last `rows` rows of each series (all of a shorter one)."""
@@ -118,15 +119,15 @@ class Panel:
             return self
         return self.rows(np.maximum(self.offsets[1:] - rows, self.offsets[:-1]), self.offsets[1:])
 
-    def missing_rows(self, rows: int) -> dict[str, int]:
-        """The most missing values that any `rows` rows of a series hold, of each column that has any."""
-        most = {}
+    def missing_rows(self, rows: int, least: int) -> dict[str, int]:
+        """The most missing values in any `rows` rows of a series, or its first `least` or more, of columns with any."""
+        most, ends = {}, np.arange(1, len(self.time) + 1)
+        first = np.repeat(self.offsets[:-1], self.lengths)
+        begin, inside = np.maximum(ends - rows, first), ends - first >= least
         for names, values in ((self.channels, self.target), (self.past_names, self.past)):
             for j in np.flatnonzero(np.isnan(values.sum(axis=0))):
                 count = np.concatenate([[0], np.cumsum(np.isnan(values[:, j]))])
-                ends = np.arange(rows, len(count))
-                inside = np.repeat(self.offsets[:-1], self.lengths)[ends - 1] <= ends - rows
-                most[names[j]] = int((count[rows:] - count[:-rows])[inside].max(initial=0))
+                most[names[j]] = int((count[ends] - count[begin])[inside].max(initial=0))
         return most
 
     def future_time(self, horizon: int) -> pd.DatetimeIndex:

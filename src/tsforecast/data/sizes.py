@@ -19,8 +19,10 @@ _BACK = {"D": 8, "B": 8, "W": 2, "M": 3, "Q": 4, "Y": 10}  # seasons
 _MOST = 96, 700  # rows ahead and back, of steps of the clock
 
 
-def sizes(panel: Panel, split: Any, lookback: int | str, horizon: int | str, season: int | None) -> tuple[int, int]:
-    """Lookback and horizon, each as given or, where it is `auto`, as the data asks for; told in the log.
+def sizes(
+    panel: Panel, split: Any, lookback: int | str, horizon: int | str, season: int | None
+) -> tuple[int, int, int]:
+    """Lookback and horizon, each as given or, where it is `auto`, as the data asks for, and the least rows of a window.
 
     Ahead a day of steps of the clock, else as far as the M4 competition, and no more than an eighth of the shortest
     series (of the median one, where short ones are dropped). Back several seasons; fewer where the train rows would
@@ -32,7 +34,7 @@ def sizes(panel: Panel, split: Any, lookback: int | str, horizon: int | str, sea
         Rows of a season; None: that of the frequency.
     """
     if AUTO not in (lookback, horizon):
-        return int(lookback), int(horizon)
+        return int(lookback), int(horizon), _least(panel, split, int(lookback), int(horizon), season)
     step = parse(panel.freq)
     rows = int(np.median(panel.lengths) if getattr(split, "short", "error") in LEAVING_OUT else panel.lengths.min())
     season = season or seasonality(panel.freq)
@@ -44,7 +46,19 @@ def sizes(panel: Panel, split: Any, lookback: int | str, horizon: int | str, sea
     back = _fitting(panel, split, most, ahead, season) if lookback == AUTO else int(lookback)
     chosen = [f"lookback={back}"] * (lookback == AUTO) + [f"horizon={ahead}"] * (horizon == AUTO)
     log.info("%s, for rows of freq %r, %d of a series", " ".join(chosen), panel.freq, rows)
-    return back, ahead
+    return back, ahead, _least(panel, split, back, ahead, season)
+
+
+def _least(panel: Panel, split: Any, back: int, horizon: int, season: int | None) -> int:
+    """Rows of its series that a window holds at least: all where each series has a train window, or none may be padded.
+
+    Else a season, or what the shortest has.
+    """
+    if getattr(split, "short", "error") != "pad":
+        return back
+    borders = getattr(split, "borders", split)(panel, 1, horizon)
+    rows = int((borders.train_end - borders.begin).min()) - horizon
+    return back if rows >= back else max(1, min(back, rows, season or seasonality(panel.freq)))
 
 
 def _fitting(panel: Panel, split: Any, most: int, horizon: int, season: int) -> int:

@@ -91,6 +91,7 @@ class Borders:
             where=f"split, with lookback {lookback} and horizon {horizon}",
             fix=(f"{fits}, say, fit into rows of freq {panel.freq!r}" if fits else "give more rows")
             + ", or change the split"
+            + ", or let windows reach back before the first row: split.short=pad" * (short != "pad")
             + (", or leave short series out: split.short=drop, or =naive, by which they are forecast all the same")
             * (len(panel) > 1),
         )
@@ -129,13 +130,13 @@ class Split:
     ----------
     short
         `error`, or `drop` the series without a window in every part; of `naive`, which does, the bundle forecasts such
-        series all the same: by seasonal naive, and says so.
+        series all the same: by seasonal naive, and says so. `pad`: their windows reach back before their first row.
     """
 
-    short: Literal["error", "drop", "naive"] = "error"
+    short: Literal["error", "drop", "naive", "pad"] = "error"
 
     def __post_init__(self) -> None:
-        one_of("split.short", self.short, ("error", "drop", "naive"))
+        one_of("split.short", self.short, ("error", "drop", "naive", "pad"))
 
     def ends(self, panel: Panel, lookback: int, horizon: int) -> Sequence[np.ndarray]:
         """Rows of each series before the end of train, of validation and of test, [N] each; cut to what it has."""

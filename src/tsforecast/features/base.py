@@ -153,12 +153,18 @@ class FeatureSet:
             raise DataError(what, where="history", got=listed(unseen), allowed=listed(self.ids), fix=fix)
         return found
 
-    def encode(self, panel: Panel, series: Int[np.ndarray, " N"] | None = None) -> Encoded:
-        """Model-space arrays, row by row: no row's encoding depends on another row.
+    def encode(self, panel: Panel, series: Int[np.ndarray, " N"] | None = None, *, pad: int = 0) -> Encoded:
+        """Model-space arrays, row by row: no row's encoding depends on another row but for those of the padding.
 
-        `series` are the fitted positions of the panel's series, where they are known already.
+        Parameters
+        ----------
+        series
+            The fitted positions of the panel's series, where they are known already.
+        pad
+            Missing rows to put in front of each series, for windows that reach back before its first.
         """
-        series = self.series(panel.ids) if series is None else series
+        series, offsets = self.series(panel.ids) if series is None else series, panel.offsets
+        panel = panel.padded(np.full(len(panel), pad))
         of_row = np.repeat(series, panel.lengths)
         past, own, static = (self._encoded(panel, group) for group in _COVARIATES)
         parts = [own, *(feature.transform(panel.time, panel.freq) for feature in self.rows)]
@@ -166,7 +172,8 @@ class FeatureSet:
         names = {group: getattr(panel, key) for group, key in GROUPS.items()} | {"known": self.known_names(panel)}
         sizes = {group: tuple(len(self.categories.get(name, ())) for name in names[group]) for group in _COVARIATES}
         return Encoded(
-            offsets=panel.offsets,
+            offsets=offsets,
+            pad=pad,
             target=np.ascontiguousarray(self.scaler.transform(panel.target, of_row)),
             past=np.ascontiguousarray(past),
             known=np.ascontiguousarray(known),

@@ -101,7 +101,8 @@ def compared(
     if champion and theirs:  # of one source, read alike: its rows are the same, and so are the borders
         panel, features = theirs.select(np.isin(theirs.ids, data.panel.ids)), champion.features
         sizes = replace(champion.dims, season=dims.season)  # of MASE there is one scale
-        alike = Prepared(replace(loaded, panel=panel), data.borders, features, features.encode(panel), sizes)
+        encoded = features.encode(panel, pad=sizes.lookback - sizes.least)
+        alike = Prepared(replace(loaded, panel=panel), data.borders, features, encoded, sizes)
         rivals[CHAMPION] = champion, alike
     a_season = replace(candidate, dims=replace(dims, lookback=max(dims.lookback, dims.season)))
     naive = baselines(a_season, {NAIVE: SeasonalNaive()}, data.windows(part))[NAIVE]

@@ -78,7 +78,7 @@ class Monitor:
             if (last := int(stamps[i, -1])) < mark:
                 continue  # an earlier cutoff, asked for once more
             end = int(panel.offsets[i]) + context
-            rows = reference.rows_of(self.bundle, panel, slice(end - min(w, context), end))
+            rows = reference.rows_of(self.bundle, panel, slice(max(end - w, int(panel.first[i])), end))
             there = int(np.searchsorted(stamps[i, -len(rows) :], mark, side="right"))  # rows that are not new
             both = min(there, len(old))
             before, now = old[len(old) - both :], rows[there - both : there]

@@ -219,7 +219,7 @@ class Engine:
         parts = {name: table for name, table in tables.items() if table is not None}
         first = {name: t.index.to_numpy() + 2 if isinstance(t, pd.DataFrame) else 0 for name, t in parts.items()}
         history, future = parts["history"], parts.get("known_future")
-        panel = bundle.panel(history, static=parts.get("static"), first_row=first["history"]).tail(bundle.context)
+        panel = bundle.panel(history, static=parts.get("static"), first_row=first["history"])
         return bundle.with_future(panel, future, first_row=first.get("known_future", 0))
 
     def write(self, request: Request, found: Prediction) -> bytes:

@@ -46,7 +46,7 @@ def cross_errors(model: Any, data: Prepared, rows: Panel, trainer: Callable[...,
         What is cut: its sizes and features.
     """
     loaded, found = replace(data.loaded, panel=rows), []
-    folds = cutoffs(rows, data.dims.lookback, data.dims.horizon)
+    folds = cutoffs(rows, data.dims.least, data.dims.horizon)
     if data.most is not None:  # whose members may be dear to fit, too
         folds = folds[:: max(1, len(folds) // max(_FEW, -(-data.most // len(rows))))]
     every = len(rows) * len(folds)

@@ -38,7 +38,7 @@ class Split(Protocol):
     """Where the parts of each series begin and end."""
 
     def __call__(self, panel: Panel, lookback: int, horizon: int) -> Borders:
-        """The borders of a panel."""
+        """The borders of a panel; `lookback` is what a window has at least of its rows."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,9 @@ class Prepared:
         """
         dims, features = bundle.dims, bundle.features
         panel = bundle.panel(loaded.panel, short="drop" if getattr(split, "short", "error") in LEAVING_OUT else "error")
-        panel, borders = split(panel, dims.lookback, dims.horizon).kept(panel)
-        data = cls(replace(loaded, panel=panel), borders, features, features.encode(panel), dims, stride)
+        panel, borders = split(panel, dims.least, dims.horizon).kept(panel)
+        encoded = features.encode(panel, pad=dims.lookback - dims.least)
+        data = cls(replace(loaded, panel=panel), borders, features, encoded, dims, stride)
         return data.at_most(getattr(bundle.forecaster, "most", None))
 
     @property
@@ -105,7 +106,8 @@ class Prepared:
     def fitted_on(self, borders: Borders) -> Prepared:
         """The same with other borders, and features fitted on the train rows of these."""
         features = self.features.fit(self.panel.rows(borders.begin, borders.train_end))
-        return replace(self, borders=borders, features=features, encoded=features.encode(self.panel))
+        encoded = features.encode(self.panel, pad=self.dims.lookback - self.dims.least)
+        return replace(self, borders=borders, features=features, encoded=encoded)
 
     def rows(self, part: str) -> Panel:
         """The `train`, `val`, `cal` or `test` rows."""

@@ -105,7 +105,7 @@ def _judging(data: Prepared) -> tuple[Loaded, list[Fold]]:
         later = np.maximum(end - len(found) * size, first)
         train_end = np.maximum(later - size, first)
         fold = Fold(0, 0, Borders(first, train_end, later, end))
-        windows = np.maximum(train_end - first - data.dims.lookback - horizon + 1, 0).sum()
+        windows = np.maximum(train_end - first - data.dims.least - horizon + 1, 0).sum()
         if found and (2 * windows < data.dims.lookback or not _categories_are_known(data, known, fold)):
             break
         found.append(fold)

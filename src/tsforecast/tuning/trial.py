@@ -96,7 +96,7 @@ def _backtested(planned: Experiment, keys: Any, listener: Any) -> Mapping[str, f
     from tsforecast.backtesting.backtest import backtest
 
     planned, loaded = planned.reading()
-    panel, borders = planned.split(loaded.panel, max(planned.lookbacks), planned.horizon).kept(loaded.panel)
+    panel, borders = planned.split(loaded.panel, planned.needed, planned.horizon).kept(loaded.panel)
     known = panel.rows(borders.begin, borders.val_end)
     first, end = known.offsets[:-1], known.offsets[1:]
     split = Fold(0, 0, Borders(first, end - (borders.val_end - borders.train_end), end, end))  # as many rows validate

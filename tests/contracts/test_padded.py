@@ -1,0 +1,148 @@
+"""Windows that reach back before the first row of their series: what lies there is missing, and nobody else's rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.contracts.conftest import HORIZON, LOOKBACK, Trained, changed, deep, local, options
+from tests.errors import has, refused
+from tests.serving.conftest import Client
+from tsforecast.bundle import golden
+from tsforecast.bundle.bundle import Bundle, Prediction
+from tsforecast.data.panel import Panel
+from tsforecast.errors import DataError
+from tsforecast.serving.asgi import create_app
+from tsforecast.types import Dims
+from tsforecast.windows import Windows
+
+Train = Callable[..., Trained]
+LEAST = 12
+ROWS = (LEAST, 31, LOOKBACK - 1)  # of a history that is shorter than the lookback
+# one network of a package sees the mask as all of them do, one local model drops rows as all of them do
+SEEN = [*(model for model in options("model") if not deep(model) and not local(model)), "nhits", "ets"]
+MODELS = [("panel", "calendar", model) for model in SEEN]
+MODELS += [("beijing_pm25", "lags", "ridge"), ("panel", "calendar", "ridge", "scaler.scope=window")]
+
+
+def early(case: Trained, panel: Panel, rows: int) -> Windows:
+    """Of each series, the window with so many rows before its origin."""
+    encoded = case.bundle.features.encode(panel, pad=LOOKBACK - LEAST)
+    begin = panel.offsets[:-1] + rows
+    return Windows.over(encoded, lookback=LOOKBACK, horizon=HORIZON, begin=begin, end=begin + HORIZON)
+
+
+def predicted(case: Trained, panel: Panel, rows: int) -> Prediction:
+    windows = early(case, panel, rows)
+    assert len(windows) == len(panel)
+    found = case.bundle.predict(windows, slice(None))
+    return case.bundle.invert(found, case.bundle.features.series(panel.ids))
+
+
+def asked(case: Trained, rows: int) -> dict[str, pd.DataFrame]:
+    """What a caller has who knows so many rows of each series, the first of them."""
+    first = case.panel.offsets[:-1]
+    found = {"history": golden.frame_of(case.bundle, case.panel.rows(first, first + rows))}
+    if case.bundle.schema.known:
+        ahead = case.panel.rows(first + rows, first + rows + HORIZON)
+        known = golden.frame_of(case.bundle, ahead)
+        found["known_future"] = known[[*case.bundle.schema.key, case.bundle.schema.stamp, *case.bundle.schema.known]]
+    return found
+
+
+@pytest.mark.parametrize("key", MODELS, ids="-".join)
+def test_a_short_history_is_forecast_as_the_padded_window_is_scored_to_the_bit(trained: Train, key: Any) -> None:
+    case = trained(*key, least=LEAST)
+    assert case.bundle.least == case.data.dims.least == LEAST
+    for rows in ROWS:
+        alone, scored = case.bundle.forecast(**asked(case, rows)), predicted(case, case.panel, rows)
+        np.testing.assert_array_equal(alone.values, scored.point)
+        np.testing.assert_array_equal(alone.quantiles, scored.quantiles)
+        assert np.isfinite(alone.values).all()
+        told = f"fewer rows than the {LOOKBACK} that a forecast reads: {case.panel.ids[0]} ({rows})"
+        assert any(each.startswith(told) for each in alone.warnings), alone.warnings
+
+
+@pytest.mark.parametrize("key", MODELS, ids="-".join)
+def test_a_padded_window_reads_neither_the_future_nor_the_series_before(trained: Train, key: Any) -> None:
+    case = trained(*key, least=LEAST)
+    first = case.panel.offsets[:-1]
+    own = predicted(case, case.panel, 20)
+    for found in (predicted(case, changed(case.panel, first + 20), 20), others_changed(case, 20)):
+        np.testing.assert_array_equal(found.point, own.point)
+        np.testing.assert_array_equal(found.quantiles, own.quantiles)
+
+
+def others_changed(case: Trained, rows: int) -> Prediction:
+    """Each series' forecast where every other series is another one."""
+    point, quantiles, panel = [], [], case.panel
+    for i in range(len(panel)):
+        begin = np.where(np.arange(len(panel)) == i, panel.offsets[1:], panel.offsets[:-1])
+        found = predicted(case, changed(panel, begin), rows)
+        point.append(found.point[i])
+        quantiles.append(found.quantiles[i])
+    return Prediction(np.array(point), np.array(quantiles))
+
+
+def test_train_windows_start_where_a_series_has_the_least_rows_and_scores_know_of_no_other_rows(trained: Train) -> None:
+    padded, whole = trained("panel", "calendar", "ridge", least=LEAST).data, trained("panel", "calendar", "ridge").data
+    first = padded.panel.offsets[:-1]
+    windows = padded.windows("train")
+    assert [windows.origins[windows.series == i].min() for i in range(len(first))] == [*first + LEAST]
+    np.testing.assert_array_equal(windows.label(slice(None)), [
+        padded.encoded.target[row + (i + 1) * (LOOKBACK - LEAST) :][:HORIZON]
+        for row, i in zip(windows.origins, windows.series, strict=True)
+    ])  # fmt: skip
+    for part in ("val", "test"):  # which begin further behind than a lookback: they are as ever
+        found, known = padded.windows(part), whole.windows(part)
+        np.testing.assert_array_equal(found.origins, known.origins)
+        np.testing.assert_array_equal(found.window(slice(0, 9)).target, known.window(slice(0, 9)).target)
+        np.testing.assert_array_equal(found.window(slice(0, 9)).known, known.window(slice(0, 9)).known)
+
+
+def test_a_loaded_bundle_and_a_server_answer_short_histories_alike_and_refuse_shorter_ones(
+    trained: Train, tmp_path: Any
+) -> None:
+    case = trained("panel", "calendar", "ridge", least=LEAST)
+    loaded = case.saved(tmp_path / "bundle")
+    assert Bundle.load(tmp_path / "bundle").least == LEAST
+    (app := create_app()).state.server.start(str(loaded.path))
+    given = asked(case, 20)
+    body = {name: table.astype({loaded.schema.stamp: str}).to_dict("list") for name, table in given.items()}
+    found = Client(app)("POST", "/forecast", body)
+    assert found.status == 200, found.body
+    expected = loaded.forecast(**given)
+    np.testing.assert_array_equal(expected.values, case.bundle.forecast(**given).values)
+    for i, one in enumerate(found.json["forecasts"]):
+        values = np.array([one["point"][name] for name in loaded.channels], np.float32).T
+        np.testing.assert_array_equal(values, expected.values[i])
+        assert one["cutoff"] == expected.cutoff[i].isoformat()
+    assert found.json["warnings"] == [*expected.warnings]
+    watched = app.state.server.slot.live.monitor.report()
+    assert watched["rows"] == 20 * len(case.panel)  # what lies before a series is not among what came
+    with refused(DataError, where="history", got=has(f"({LEAST - 1} rows)"), allowed=has(f"{LEAST} rows or more")):
+        loaded.forecast(**asked(case, LEAST - 1))
+
+
+def test_rows_before_the_first_are_those_of_the_frequency_with_the_first_known_covariates(trained: Train) -> None:
+    panel = trained("panel", "calendar", "ridge", least=LEAST).panel
+    padded = panel.padded(np.arange(len(panel)))
+    assert padded.lengths.tolist() == (panel.lengths + np.arange(len(panel))).tolist()
+    for i, (begin, end) in enumerate(zip(padded.offsets, padded.offsets[1:], strict=False)):
+        own = padded.time[begin:end]
+        assert (own == pd.date_range(end=own[-1], periods=len(own), freq=panel.freq)).all()
+        assert np.isnan(padded.target[begin : begin + i]).all()
+        np.testing.assert_array_equal(
+            padded.target[begin + i : end], panel.target[panel.offsets[i] : panel.offsets[i + 1]]
+        )
+        np.testing.assert_array_equal(padded.known[begin : begin + i], panel.known[[panel.offsets[i]] * i])
+
+
+def test_a_bundle_of_before_needs_all_of_its_lookback() -> None:
+    assert Dims(lookback=48, horizon=8, channels=1).least == 48
+    assert replace(Dims(lookback=48, horizon=8, channels=1, least=12), lookback=60).least == 12
