@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.serving.conftest import Client, request
+from tests.serving.document import Document
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.serving.asgi import create_app
 from tsforecast.serving.routes import ROUTES, Place
@@ -38,6 +39,26 @@ def test_what_the_table_does_not_know_is_answered_by_no_route(
         for method in ("GET", "POST"):
             found = client(method, f"{path}\n", asked)
             assert (found.status, found.json["code"]) == (404, "not_found"), (method, path)
+
+
+def test_a_parameter_that_no_route_reads_is_refused_and_told_but_of_probes(
+    bundles: Callable[[str], Bundle], serve: Callable[..., Client]
+) -> None:
+    client = serve(bundles("wide"))
+    document = Document(client("GET", "/openapi.json").json)
+    lenient = {"/livez", "/readyz", "/v2/health/live", "/v2/health/ready", "/v2/models/{name}/ready"}
+    for path, operations in document.told["paths"].items():
+        for method, asked in ((name.upper(), each) for name, each in operations.items()):
+            found = client(method, f"{path.format(name='default')}?verbose=1", b"")
+            declared = {each["name"] for each in asked.get("parameters", ()) if each["in"] == "query"}
+            assert (found.status == 400) == (path not in lenient), (method, path)
+            assert declared == ({"horizon", "levels"} if path == "/forecast_csv" else set())
+            document.check(method, path, found.status, found.headers, found.body)
+            if found.status == 400:
+                assert (found.json["where"], found.json["got"]) == ("query", "verbose")
+    twice = client("POST", "/forecast_csv?horizon=1&horizon=2", b"x", {"content-type": "text/csv"})
+    assert (twice.status, twice.json["allowed"]) == (400, "horizon, levels")
+    assert client("GET", "/ui?utm=1").status == 200
 
 
 def test_behind_a_prefix_the_limits_and_the_document_are_the_same(

@@ -10,7 +10,7 @@ from fastapi import FastAPI, Request, Response
 
 from tsforecast.serving.bell import Ring
 from tsforecast.serving.keys import Keys
-from tsforecast.serving.refusals import as_json, check_parameters
+from tsforecast.serving.refusals import as_json, check_query
 from tsforecast.serving.settings import ADMIN_KEY, WEBHOOK_SECRET, flag
 from tsforecast.serving.webhook import add_webhook
 
@@ -30,7 +30,7 @@ def add_admin(app: FastAPI, server: Server) -> None:
     async def reload(request: Request) -> Response:
         """Serve what TSFORECAST_BUNDLE, or one name of several, stands for now; 422 says why the old one stays."""
         own.named(dict(request.scope["headers"]))
-        check_parameters(request, ("allow_schema_change", "model"))
+        check_query(request.scope, ("allow_schema_change", "model"))
         allow = flag("allow_schema_change", request.query_params.get("allow_schema_change", ""))
         name = server.shelf.named(request.query_params.get("model"))
         swapped, live = await server.shelf.reload(name, allow=allow)

@@ -39,7 +39,7 @@ from tsforecast.serving.openapi import CSV, REFUSED, Answer, Matched, Plain
 from tsforecast.serving.page import add_page
 from tsforecast.serving.rates import Rates
 from tsforecast.serving.recorder import Recorder
-from tsforecast.serving.refusals import as_json, check_parameters, no_route, refused
+from tsforecast.serving.refusals import as_json, no_route, refused
 from tsforecast.serving.settings import CORS, OTLP, Settings, misspelt, names
 from tsforecast.serving.shelf import Shelf
 from tsforecast.serving.slot import Factory, Live, Slot
@@ -184,7 +184,6 @@ def create_app(answers: Factory = Batcher) -> FastAPI:
     @app.post("/forecast", operation_id="forecast", responses=REFUSED | {200: {"model": Answer}})
     async def forecast(request: Request) -> Response:
         """Forecast one or many series from their latest rows."""
-        check_parameters(request, ())
         live: Live = request.scope["live"]
         content = await server.forecast(live, live.engine.read, live.engine.write, await request.body())
         return Response(content, media_type="application/json")
@@ -193,7 +192,6 @@ def create_app(answers: Factory = Batcher) -> FastAPI:
     async def forecast_csv(request: Request) -> Response:
         """A CSV file in, as the body or as the form field `file`; a CSV file out."""
         live, query = cast(Live, request.scope["live"]), request.query_params
-        check_parameters(request, ("horizon", "levels"))
         horizon = _number(query["horizon"]) if "horizon" in query else None
         parts = query["levels"].split(",") if query.get("levels") else []
         levels = [_number(part) for part in parts] if "levels" in query else None
@@ -211,7 +209,6 @@ def create_app(answers: Factory = Batcher) -> FastAPI:
     @app.post("/actuals", operation_id="actuals", responses=REFUSED | {200: {"model": Matched}})
     async def actuals(request: Request) -> Response:
         """What came true, laid out as a history: held against what was forecast of it."""
-        check_parameters(request, ())
         live, body = cast(Live, request.scope["live"]), await request.body()
         return as_json(await asyncio.to_thread(lambda: live.monitor.kept.match(live.engine.read_actuals(body))))
 

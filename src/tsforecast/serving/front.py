@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tsforecast.errors import RequestError, TsforecastError
 from tsforecast.serving.memory import SMALL
-from tsforecast.serving.refusals import refusal, refused
+from tsforecast.serving.refusals import check_query, refusal, refused
 from tsforecast.serving.routes import Place
 from tsforecast.serving.settings import Settings
 
@@ -141,6 +141,8 @@ class Exchange:
         route = self.place.route
         self.key = self.server.keys.check(self.place, self.headers)
         check_head(self.scope, self.headers, self.server.settings, route.takes)
+        if route.query is not None and self.scope["query_string"]:
+            check_query(self.scope, route.query)
         if self.counted and route.key != "own" and (rate := self.server.keys.rate(self.key)):
             self.server.rates.take(self.key, rate)
         if route.bundle and route.loads:

@@ -32,7 +32,6 @@ from tsforecast.fallback import NAME
 from tsforecast.serving.body import Table, check_once
 from tsforecast.serving.engine import Engine
 from tsforecast.serving.openapi import REFUSED
-from tsforecast.serving.refusals import check_parameters
 
 if TYPE_CHECKING:
     from tsforecast.serving.asgi import Server
@@ -241,7 +240,6 @@ def add_kserve(app: FastAPI, server: Server) -> None:
     )
     async def timeseries_forecast(request: Request, _body: ForecastRequest = _BODY) -> Response:
         """KServe's time series protocol: the same forecasts, of bundles without covariates."""
-        check_parameters(request, ())
         body = await request.body()
         given = await asyncio.to_thread(parsed, body) if len(body) > _LARGE else parsed(body)
         await server.take(request.scope, given.model)

@@ -154,9 +154,15 @@ def _headers(**told: str) -> dict[str, Any]:
     return {name.replace("_", "-"): {"description": text, "schema": {"type": "string"}} for name, text in told.items()}
 
 
+_WRONG = {
+    400: "the body, its length or a parameter is none that is described here",
+    422: "the data cannot be forecast from: all that is wrong with it",
+}
+
+
 def _refused(status: int) -> dict[str, Any]:
     """A refusal as the document has it; what is not HTTP is refused by the server below, in plain text."""
-    _, what, _ = KINDS.get(status, ("", "the data cannot be forecast from: all that is wrong with it", None))
+    what = _WRONG.get(status) or KINDS[status][1]
     content: dict[str, Any] = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
     content |= {"text/plain": {"schema": {"type": "string"}}} if status == 400 else {}
     wait = _headers(Retry_After="seconds to wait")

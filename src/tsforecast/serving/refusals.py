@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 from fastapi import Request, Response
+from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
@@ -71,9 +72,9 @@ def no_route(request: Request, error: Exception) -> Response:
     return answer
 
 
-def check_parameters(request: Request, allowed: Sequence[str]) -> None:
-    """Refuse what would not be read: `/forecast?horizon=2` is not a shorter forecast."""
-    names = [name for name, _ in request.query_params.multi_items()]
+def check_query(scope: Scope, allowed: Sequence[str]) -> None:
+    """Refuse parameters that would not be read: `/forecast?horizon=2` is not a shorter forecast."""
+    names = [name for name, _ in QueryParams(scope["query_string"]).multi_items()]
     if wrong := [name for name in names if name not in allowed or names.count(name) > 1]:
-        what, told = "there is no such parameter, or it is there twice", allowed or "none: the body says it all"
-        raise RequestError(what, where="query", got=wrong[0], allowed=told)
+        what = "there is no such parameter, or it is there twice"
+        raise RequestError(what, where="query", got=wrong[0], allowed=allowed or "none")

@@ -25,6 +25,8 @@ class Route:
         It is there for each of several bundles, too: `/models/NAME/forecast`.
     loads
         Whether that bundle has to be in memory; a page need not wait for it.
+    query
+        Parameters that it has, each at most once; None: none is read, and any passes, as probes and links bring them.
     most
         Largest body, in MiB, where TSFORECAST_MAX_BODY is not smaller.
     """
@@ -33,33 +35,34 @@ class Route:
     key: str = "always"
     bundle: bool = True
     loads: bool = True
+    query: tuple[str, ...] | None = ()
     most: float = math.inf
 
 
-_PAGE = Route(key="never", loads=False)
+_PAGE = Route(key="never", loads=False, query=None)
 ROUTES = {
     "/forecast": Route(takes=("application/json",)),
-    "/forecast_csv": Route(takes=("text/csv", "multipart/form-data")),
+    "/forecast_csv": Route(takes=("text/csv", "multipart/form-data"), query=("horizon", "levels")),
     "/actuals": Route(takes=("application/json",)),
     "/drift": Route(),  # it tells what callers have sent
     "/model": Route(key="told"),
     "/models": Route(key="told", bundle=False),
-    "/livez": Route(key="never", bundle=False),
-    "/readyz": Route(key="never"),
+    "/livez": Route(key="never", bundle=False, query=None),
+    "/readyz": Route(key="never", query=None),
     "/metrics": Route(key="told", bundle=False),
     "/openapi.json": Route(key="told"),
     "/ui": _PAGE,
     "/ui/": _PAGE,
     "/ui/{file}": _PAGE,
     "/v1/timeseries/forecast": Route(takes=("application/json",), bundle=False, most=8),  # which one, its body says
-    "/v2/health/live": Route(key="never", bundle=False),
-    "/v2/health/ready": Route(key="never", bundle=False),
+    "/v2/health/live": Route(key="never", bundle=False, query=None),
+    "/v2/health/ready": Route(key="never", bundle=False, query=None),
     "/v2/models/{name}": Route(key="told"),
-    "/v2/models/{name}/ready": Route(),
-    "/admin/reload": Route(key="own", bundle=False),
-    "/admin/mlflow": Route(takes=("application/json",), key="own", bundle=False, most=1),
+    "/v2/models/{name}/ready": Route(query=None),
+    "/admin/reload": Route(key="own", bundle=False, query=None),  # it looks at the key first
+    "/admin/mlflow": Route(takes=("application/json",), key="own", bundle=False, query=None, most=1),
 }
-NOWHERE = Route(bundle=False)  # needs a key, too: it is not told which paths there are
+NOWHERE = Route(bundle=False, query=None)  # needs a key, too: it is not told which paths there are
 _SHAPES = {path: re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path)) for path in ROUTES if "{" in path}
 
 
