@@ -18,6 +18,7 @@ def main(cfg: DictConfig) -> None:
     from dataclasses import replace
     from pathlib import Path
 
+    from tsforecast.bundle import golden
     from tsforecast.data.schema import READING
     from tsforecast.data.sources import read_frame
     from tsforecast.errors import ConfigError, one_of
@@ -39,7 +40,10 @@ def main(cfg: DictConfig) -> None:
     reading = {name: cfg[name] for name in READING if cfg[name] is not None}
     bundle = replace(bundle, schema=replace(bundle.schema, **reading))
     static, future = (read_frame(x, bundle.schema) if x else None for x in (cfg.static, cfg.known_future))
-    panel = bundle.panel(read_frame(input_path, bundle.schema), static=static, short=cfg.short, keys="")
+    frame = read_frame(input_path, bundle.schema)
+    if cfg.stale != "ignore":
+        golden.check_ended(bundle, frame, golden.ENDED, "leave these rows out, or stale=ignore if they are history")
+    panel = bundle.panel(frame, static=static, short=cfg.short, keys="")
     used = panel.tail(bundle.context)
     read = "Read %d rows of %d series; used the last %d of each, %s to %s."
     log.info(read, len(panel.time), len(panel), bundle.context, used.time.min(), used.time.max())

@@ -101,6 +101,19 @@ def test_predict_writes_the_bundles_forecast(run: Run, demo: Path) -> None:
     assert written["pm2.5"].to_numpy() == pytest.approx(expected["pm2.5"].to_numpy(), rel=1e-6)
 
 
+def test_a_file_that_ends_without_targets_is_refused_unless_they_are_said_to_be_history(run: Run, demo: Path) -> None:
+    frame = pd.read_csv(demo / "data" / "beijing_pm25.csv").tail(200)
+    frame.loc[frame.index[-3:], "pm2.5"] = None
+    frame.to_csv(demo / "open.csv", index=False)
+    words = ("bundle=run/bundle", "input=open.csv", "output=open_end.csv")
+    done = run(demo, "predict", *words)
+    assert done.returncode == 1
+    assert "have no targets: are they history, or to be forecast?" in done.stderr
+    assert "stale=ignore" in done.stderr
+    assert not (demo / "open_end.csv").exists()
+    assert run(demo, "predict", *words, "stale=ignore").returncode == 0
+
+
 def test_evaluate_finds_the_score_that_train_found(run: Run, demo: Path) -> None:
     done = run(demo, "evaluate", "bundle=run/bundle", "hydra.run.dir=again")
     assert done.returncode == 0, done.stderr

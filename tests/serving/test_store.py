@@ -28,6 +28,7 @@ from tsforecast.errors import BundleError
 from tsforecast.models.boosting import XGBoost
 from tsforecast.registry import Registry
 from tsforecast.serving import store
+from tsforecast.serving.asgi import create_app
 from tsforecast.serving.store import BentoStore, served
 
 Bundles = Callable[[str], Bundle]
@@ -229,6 +230,13 @@ def test_one_of_several_uvicorn_workers_is_told_an_exact_version(
     assert caught.value.where == "TSFORECAST_BUNDLE"
     exact = in_mlflow if where and "/" in where else tag
     assert caught.value.fix == f"say exactly which: {exact}, or set TSFORECAST_RELOAD"
+    first, later = str(bundles("wide").path), where or "asked"  # and so is whatever stands behind a later name
+    monkeypatch.delenv("TSFORECAST_BUNDLE", raising=False)
+    monkeypatch.setenv("TSFORECAST_BUNDLES", f"one={first},two={later}")
+    with refused(BundleError, where="TSFORECAST_BUNDLES", fix=caught.value.fix):
+        create_app().state.server.start()
+    monkeypatch.setenv("TSFORECAST_BUNDLES", f"one={first},two={exact}")
+    create_app().state.server.start()
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tsforecast.bundle.bundle import Bundle
 
 _CELLS = 2**28  # more values than one forecast reads
+ENDED = "a table that ends with an observation"
 _DRAWN = 2**20  # values of the histories that are drawn
 
 
@@ -93,15 +94,20 @@ def split(bundle: Bundle, frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFra
             raise DataError(what, where=", ".join(bundle.channels), allowed=allowed, fix=fix)
         frame = frame.drop(index=future.index)
         future = future.drop(columns=[*bundle.channels, *bundle.schema.past], errors="ignore")
+    ahead = f"the {bundle.dims.horizon} rows to forecast without targets" if bundle.schema.known else ENDED
+    check_ended(bundle, frame, ahead, "leave the other rows without targets out")
+    return frame, future, static
+
+
+def check_ended(bundle: Bundle, frame: pd.DataFrame, allowed: str, fix: str) -> None:
+    """Raise a DataError where the last row of a series has no target: in a file null is no word for "not observed"."""
+    key = [bundle.schema.id] if bundle.schema.id else []
     last = (frame.groupby(key, sort=False) if set(key) & set(frame) else frame).tail(1)
     blank = last.filter(bundle.channels).isna().all(axis=1) & bool(set(bundle.channels) & set(last))
-    if blank.any():  # in a frame of several tables, null is no word for what was not observed
+    if blank.any():
         what = f"the last rows of {blank.sum()} series have no targets: are they history, or to be forecast?"
-        ahead = f"the {bundle.dims.horizon} rows to forecast without targets"
-        allowed = ahead if bundle.schema.known else "a table that ends with an observation"
-        names, fix = last[blank].filter(key).to_numpy().ravel(), "leave the other rows without targets out"
-        raise DataError(what, where=", ".join(bundle.channels), got=listed(names) or None, allowed=allowed, fix=fix)
-    return frame, future, static
+        got = listed(last[blank].filter(key).to_numpy().ravel()) or None
+        raise DataError(what, where=", ".join(bundle.channels), got=got, allowed=allowed, fix=fix)
 
 
 def joined(tables: Mapping[str, pd.DataFrame], id: str | None) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from tsforecast.serving.metrics import Metrics
 from tsforecast.serving.refusals import refused
 from tsforecast.serving.settings import Settings
 from tsforecast.serving.slot import Factory, Live, Slot
-from tsforecast.serving.store import asked, shelved
+from tsforecast.serving.store import asked, check_exact, newest, shelved
 from tsforecast.serving.watch import give_back
 
 log = logging.getLogger(__name__)
@@ -64,6 +64,8 @@ class Shelf:
         self._loading: dict[str, asyncio.Task[Slot | None]] = {}
         self._failed: dict[str, tuple[float, str]] = {}
         self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="bundle")
+        for each in self.several.values():  # of those that nobody has asked for yet, too
+            check_exact(newest(each))
         self._keep(self.default, self._open(self.default))
         said = where or asked()
         if settings.reload and not self.several and self.slots[self.default].live.exact == said:

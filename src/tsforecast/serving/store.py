@@ -13,12 +13,13 @@ from typing import Any
 
 from tsforecast.bundle import directory
 from tsforecast.errors import BundleError, ConfigError, OutputError
-from tsforecast.registry import Located, Registry, in_mlflow
+from tsforecast.registry import Located, Registry, in_bento, in_mlflow
 from tsforecast.serving.settings import RELOAD, entries
 
 VARIABLE, SEVERAL = "TSFORECAST_BUNDLE", "TSFORECAST_BUNDLES"
 _SERVED = re.compile(r"[\w.@-]{1,64}")
 _ALLOWED = "a file with a line name=bundle for each, or name=bundle,name=bundle; a name has letters, digits, . @ - _"
+_MOVES = re.compile(r"models:/[^/@]+(@.*|/\D.*)|runs:/[^/]+|[0-9a-f]{32}|.*:latest")  # may stand for another one
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 _LABELS = {"framework": "tsforecast"}
 
@@ -81,15 +82,22 @@ def served(where: str | None = None, into: Path | None = None) -> Located:
     Raises
     ------
     BundleError
-        There is nothing to serve, or one of several workers is to find out for itself what is newest, once.
+        There is nothing to serve, or `check_exact` refuses.
     """
-    found = Registry().resolve(where := newest(where) or asked(), into)
+    check_exact(where := newest(where) or asked())
+    return Registry().resolve(where, into)
+
+
+def check_exact(where: str | None) -> None:
+    """Raise a BundleError where one of several workers is to find out for itself what a reference stands for, once."""
     alone = parent_process() is None or os.environ.get(RELOAD)  # uvicorn starts a worker anew after a crash
-    if where != found.exact and not alone:
-        what = "each worker would find out for itself which bundle that is, and they could serve two"
-        place = SEVERAL if os.environ.get(SEVERAL) else VARIABLE
-        raise BundleError(what, where=place, got=where, fix=f"say exactly which: {found.exact}, or set {RELOAD}")
-    return found
+    if alone or not _MOVES.fullmatch(where or ":latest") or not (in_mlflow(where) or in_bento(where)):
+        return
+    what = "each worker would find out for itself which bundle that is, and they could serve two"
+    place = SEVERAL if os.environ.get(SEVERAL) else VARIABLE
+    raise BundleError(
+        what, where=place, got=where, fix=f"say exactly which: {Registry().exact(where)}, or set {RELOAD}"
+    )
 
 
 class BentoStore:
