@@ -275,3 +275,30 @@ def test_auto_ends_with_a_board_of_its_candidates_and_what_trains_the_best_alone
 
 def _error(board: str, name: str) -> float:
     return float(next(line for line in board.splitlines()[::-1] if line.startswith(f"{name} ")).split()[1])
+
+
+def test_each_cutoff_has_its_say_whatever_the_others_prefer() -> None:
+    series = [frame().assign(unique_id=f"s{k:02}", load=lambda rows, k=k: rows["load"] * (1 + k)) for k in range(20)]
+    panel = to_panel(pd.concat(series), Schema(time="date", id="unique_id", target=("load",), freq="h"))
+    encoded = FeatureSet((), StandardScaler()).fit(panel).encode(panel)
+    first, sizes = panel.offsets[:-1], {"lookback": LOOKBACK, "horizon": HORIZON}
+    train, val = (
+        Windows.over(encoded, begin=first + begin, end=first + end, **sizes)
+        for begin, end in ((0, TRAIN), (TRAIN - LOOKBACK, TRAIN + HORIZON))
+    )
+    val = val.subset(val.origins == first[val.series] + TRAIN)
+
+    @dataclass
+    class Once(Remembered):
+        def predict(self, window: Window) -> np.ndarray:
+            return np.stack([self.shown.get(row.tobytes(), np.full((HORIZON, 1), 9.0)) for row in window.target])
+
+    members = {}
+    for cutoffs in range(4):  # each is right at one of them, and nowhere else
+        own = val if cutoffs == 0 else train.subset(train.origins == first[train.series] + TRAIN - cutoffs * HORIZON)
+        window, label = own.batch(slice(None))
+        shown = {row.tobytes(): each for row, each in zip(window.target, label, strict=True)}
+        members[f"at {cutoffs}"] = Fixed(Once(shown))
+    fitting = Fitting(encoded.dims(LOOKBACK, HORIZON, SEASON), lambda **_: None)
+    fitted = fit_ensemble(Ensemble(models=members), train, val, fitting)
+    assert fitted.chosen["weights"] == {name: [0.25] for name in members}

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from tsforecast.errors import ConfigError, DataError, TsforecastError
 from tsforecast.models.ensemble import Ensemble, EnsembleForecaster, Weights, blocks, by_step, greedy
@@ -54,17 +54,18 @@ def fit_ensemble(model: Ensemble, train: Windows, val: Windows, fitting: Fitting
     held_out = [(train, thinned(val, model)), *earlier(train, val, model)]
     found, left_out = dict[str, Candidate](), dict[str, str]()
     label = np.concatenate([_labels(windows) for _, windows in held_out])
+    order = np.argsort(np.concatenate([_behind(windows) for _, windows in held_out]), kind="stable")
     for name, candidate in _candidates(model, val, held_out, own):
         if isinstance(candidate, str):
             log.warning("%s is left out: %s", name, candidate)
             left_out[name] = candidate
         else:
             log.info("%s: fitted and judged in %.1f s", name, candidate.seconds)
-            found[name] = candidate
+            found[name] = replace(candidate, forecasts=candidate.forecasts[order])
     if not found:
         what, fix = "no candidate could be fitted within the budget", "a longer budget, or other members"
         raise ConfigError(what, where="model.budget", got=left_out, fix=fix)
-    return _combined(model, found, label, horizon, left_out)
+    return _combined(model, found, label[order], horizon, left_out)
 
 
 def _combined(
@@ -130,7 +131,7 @@ def earlier(train: Windows, val: Windows, model: Ensemble) -> list[tuple[Windows
     """Earlier windows to train on, and later ones of the train windows to judge by: where validation has few cutoffs.
 
     | = = = = = = = = = = # # # | # # # | # # # |     = trained on once more, # forecast: the last horizons of the train
-    | train                             | val   |     rows, as many as leave half of the windows to train on
+    | train                             | val   |     rows, as many as leave a third of the windows to train on
 
     One cutoff of many series is one month that all of them share.
     """
@@ -141,11 +142,16 @@ def earlier(train: Windows, val: Windows, model: Ensemble) -> list[tuple[Windows
     behind = last[train.series] - train.origins
     for count in range(_CUTOFFS - 1, 0, -1):
         early = train.subset(behind >= count * train.horizon)
-        if 2 * len(early) >= len(train):
+        if 3 * len(early) >= len(train):
             late = train.subset((behind < count * train.horizon) & (behind % train.horizon == 0))
             log.info("few validation windows: weights are learned on %d earlier cutoffs of the train rows too", count)
             return [(early, thinned(late, model))]
     return []
+
+
+def _behind(windows: Windows) -> Int[np.ndarray, " B"]:
+    """How many rows of its series lie behind the cutoff of each window: one number at a cutoff of many series."""
+    return np.asarray(windows.encoded.offsets[windows.series + 1] - windows.origins)
 
 
 def learned(
