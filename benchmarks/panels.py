@@ -2,7 +2,7 @@
 
 The panels are not part of the repository: long frames (unique_id, ds, y) in Parquet, of M3 monthly (200 series), NN5
 daily (100) and Walmart weekly (45), in --data. Each is trained by the command line with its defaults but for what a
-panel needs: its horizon, no covariates, the season of Walmart, and for M3 a lookback that the longer series have.
+panel needs: its horizon, no covariates, and the season of Walmart.
 The last rows are the test; the scale of a series is the error of its seasonal naive on all rows before them.
 
 python benchmarks/panels.py [--panels nn5_daily_100] [--series 100] [--overrides model=auto budget=5m]
@@ -22,7 +22,7 @@ import pandas as pd
 from tsforecast import load_bundle
 
 PANELS = {
-    "m3_monthly_200": (18, 12, ["lookback=36", "split.short=drop"], 0.90),
+    "m3_monthly_200": (18, 12, [], 0.90),
     "nn5_daily_100": (28, 7, [], 0.73),
     "walmart_weekly_45": (8, 52, ["season=52", "dataset.target=[y]"], 0.50),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import tsforecast as tsf
 from tsforecast.data.frames import to_panel
 from tsforecast.data.schema import Schema
 from tsforecast.data.sizes import sizes
-from tsforecast.data.splits import FractionSplit
+from tsforecast.data.splits import FractionSplit, TailSplit
 from tsforecast.errors import ConfigError, DataError
 
 RNG = np.random.default_rng(0)
@@ -26,23 +27,26 @@ def frame(freq: str, rows: int) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("freq", "rows", "wanted"),
     [
-        ("h", 43_824, (168, 24)),
-        ("15min", 50_000, (672, 96)),
-        ("min", 50_000, (1440, 96)),
-        ("D", 1_500, (168, 14)),
-        ("W", 520, (105, 13)),
-        ("MS", 240, (36, 18)),
-        ("MS", 48, (12, 6)),
-        ("QS", 80, (16, 8)),
-        ("YS", 60, (10, 6)),
-        ("YS", 8, (3, 1)),
+        ("h", 43_824, (168, 24, 168)),
+        ("15min", 50_000, (672, 96, 672)),
+        ("min", 50_000, (1440, 96, 1440)),
+        ("D", 1_500, (168, 14, 168)),
+        ("W", 520, (105, 13, 105)),
+        ("MS", 360, (120, 18, 120)),
+        ("MS", 240, (120, 18, 12)),
+        ("MS", 48, (38, 6, 12)),
+        ("QS", 80, (40, 8, 4)),
+        ("YS", 60, (20, 6, 20)),
+        ("YS", 8, (6, 1, 4)),
     ],
 )
-def test_sizes_follow_the_frequency_as_far_as_there_are_rows(freq: str, rows: int, wanted: tuple[int, int]) -> None:
+def test_sizes_follow_the_frequency_as_far_as_there_are_rows(
+    freq: str, rows: int, wanted: tuple[int, int, int]
+) -> None:
     panel, split = to_panel(frame(freq, rows), Schema(freq=freq)), FractionSplit()
-    back, ahead, _ = sizes(panel, split, "auto", "auto", None)
-    assert (back, ahead) == wanted
-    split(panel, back, ahead)  # which refuses what does not fit
+    back, ahead, least = sizes(panel, split, "auto", "auto", None)
+    assert (back, ahead, least) == wanted
+    split(panel, least, ahead)  # which refuses what does not fit
 
 
 @pytest.mark.parametrize(("freq", "rows"), [("D", 74), ("D", 99), ("MS", 41), ("MS", 64), ("W", 90), ("h", 171)])
@@ -66,7 +70,19 @@ def test_where_short_series_are_dropped_sizes_are_those_of_the_others() -> None:
     )
     panel = to_panel(both, Schema(time="date", id="shop", freq="MS"))
     assert sizes(panel, FractionSplit(), "auto", "auto", None)[1] == 2
-    assert sizes(panel, FractionSplit(short="drop"), "auto", "auto", None) == (36, 18, 36)
+    assert sizes(panel, FractionSplit(short="drop"), "auto", "auto", None) == (120, 18, 12)
+
+
+def test_short_series_get_the_lookback_of_the_others_and_windows_as_short_as_they_need_where_none_is_stated() -> None:
+    lengths = (36, 130, 140, 150)
+    both = pd.concat([frame("MS", rows).assign(shop=f"s{rows}") for rows in lengths])
+    panel, split = to_panel(both, Schema(time="date", id="shop", freq="MS")), TailSplit(val=4, test=4)
+    assert sizes(panel, split, "auto", "auto", None) == (120, 4, 12)
+    assert sizes(panel, split, 60, 4, None) == (60, 4, 60)  # which the split refuses, as ever
+    assert sizes(panel, replace(split, short="pad"), 60, 4, None) == (60, 4, 12)
+    assert sizes(panel, replace(split, short="pad"), 20, 4, None) == (20, 4, 20)
+    shorter = panel.select(panel.lengths < 100).tail(16)
+    assert sizes(shorter, split, "auto", 4, None) == (12, 4, 4)
 
 
 def test_a_newcomers_file_of_48_months_has_forecasts_with_intervals_and_nothing_said(
@@ -77,10 +93,14 @@ def test_a_newcomers_file_of_48_months_has_forecasts_with_intervals_and_nothing_
     pd.DataFrame({"Month": months, "Sales": wave.round(1)}).to_csv(tmp_path / "sales.csv", index=False)
     caplog.set_level("INFO", logger="tsforecast")
     found = tsf.train("dataset=wide", f"dataset.path={tmp_path / 'sales.csv'}").bundle
-    assert (found.dims.lookback, found.dims.horizon, found.channels) == (12, 6, ("Sales",))
+    assert (found.dims.lookback, found.dims.horizon, found.channels) == (38, 6, ("Sales",))
+    assert not [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
     assert [*found.intervals] == ["90", "80"]
     assert "dataset.time=Month" in caplog.text
-    assert "lookback=12 horizon=6" in caplog.text
+    assert "lookback=38 horizon=6" in caplog.text
+    assert found.least == 12  # a year that is known is forecast from, with a word
+    known = pd.DataFrame({"Month": months, "Sales": wave.round(1)}).tail(12)
+    assert found.forecast(known).warnings[0] == "fewer rows than the 38 that a forecast reads: 12"
 
 
 def test_a_long_table_is_known_by_the_names_of_its_columns_and_ids_stay_text(tmp_path: Path) -> None:

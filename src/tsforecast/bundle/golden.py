@@ -133,13 +133,14 @@ def with_golden(bundle: Bundle, train: Panel, probes: int = 512, seen: Panel | N
     """
     bundle = replace(bundle, missing=train.missing_rows(bundle.context, bundle.least))
     history, future, static = split(bundle, example(bundle, train))
-    answer = bundle.forecast(history, future, static=static, stale="ignore")
+    panel = bundle.with_future(bundle.panel(history, static=static), future)
+    answer = bundle.infer(panel, bundle.features.series(panel.ids))
     golden: dict[str, Any] = {
         name: {column: _cells(frame[column]) for column in frame}
         for name, frame in (("history", history), ("known_future", future), ("static", static))
         if frame is not None
     }
-    for name, array in (("values", answer.values), ("quantiles", answer.quantiles)):
+    for name, array in (("values", answer.point), ("quantiles", answer.quantiles)):
         golden[name] = None if array is None else array.astype(str).astype(float).tolist()
     golden["probe"] = means(bundle, probes).tolist()
     known = reference.of_columns(bundle, train if seen is None else seen)

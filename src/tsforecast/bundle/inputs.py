@@ -238,7 +238,8 @@ class Inputs:
         if old and stale == "error":
             fix = "give the latest rows, leave these out, or stale=ignore"
             raise DataError("; ".join(old), where="history", fix=fix)
-        padded = [f"{i} ({n})" for i, n in zip(own.ids, self._held(own), strict=True) if n < self.context]
+        held = zip(own.ids, self._held(own), strict=True)
+        padded = [f"{i} ({n})" if self.schema.id else str(n) for i, n in held if n < self.context]
         odd = {f"too short for the model, forecast by {NAME}": short, LACKING: gone}
         odd[f"fewer rows than the {self.context} that a forecast reads"] = padded
         odd["unlike the rows of training"] = self._unlike(own, series[~naive]) if len(own) else []
