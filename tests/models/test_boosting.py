@@ -268,28 +268,28 @@ def test_rows_that_lie_in_files_give_the_bytes_of_those_in_memory_and_leave_no_f
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("when", ["rows are read", "trees grow"])
 @pytest.mark.parametrize("memory", [0.0, 1.0])
+@pytest.mark.parametrize("at", [1, 3, 8, 13, 20, 22, 100])  # five pages in each of some passes, then trees
 def test_an_interrupt_ends_the_fit_and_leaves_no_file(
-    when: str, memory: float, empty: Path, monkeypatch: pytest.MonkeyPatch
+    at: int, memory: float, empty: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, train, val, dims = problem(channels=2)
-    model, stop = XGBoost(strategy="direct", rounds=3, memory=memory), {}
-    if when == "rows are read":
-        calls, pages = [0], Part.pages
+    read, pages = [0], Part.pages
 
-        def stopped(self: Part, step: int) -> Iterator[Any]:
-            for page in pages(self, step):
-                calls[0] += 1
-                if calls[0] == 3:  # the third time that XGBoost passes over them
-                    raise KeyboardInterrupt
-                yield page
+    def stopped(self: Part, step: int) -> Iterator[Any]:
+        for page in pages(self, step):
+            read[0] += 1
+            if read[0] == at:
+                raise KeyboardInterrupt
+            yield page
 
-        monkeypatch.setattr(Part, "pages", stopped)
-    else:
-        stop["on"] = lambda *a: (_ for _ in ()).throw(KeyboardInterrupt)
+    def stop(step: int, loss: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tsforecast.models.feed._ROWS", 64)
+    monkeypatch.setattr(Part, "pages", stopped)
     with pytest.raises(KeyboardInterrupt):
-        model.fit(train, val, dims, **stop)
+        XGBoost(strategy="direct", rounds=3, memory=memory).fit(train, val, dims, on=stop)
     assert not [*empty.iterdir()]
 
 

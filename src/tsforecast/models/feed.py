@@ -26,7 +26,7 @@ from tsforecast.types import Dims
 from tsforecast.windows import Windows
 
 log = logging.getLogger(__name__)
-_ENTRY = 2.4  # bytes of an entry of a quantised matrix
+_ENTRY = 3.7  # bytes of an entry in a file at most: 2.4 where no column has more than 256 bins or categories
 _ROWS, _PAGE = 8192, 2**18  # windows of one channel gathered at a time, and rows of all their steps
 _PLAIN = str.maketrans("[]<", "()‹")  # XGBoost refuses these in the name of a feature
 Read = Mapping[str, Windows]  # windows by what they are called, those of training first
@@ -53,7 +53,7 @@ class Store:
                 what, got = "the disk has no room for the rows", f"{free:.1f} GB free for {needed:.1f} GB"
                 fix = "a smaller model.rows, or TMPDIR=FOLDER where there is room"
                 raise ConfigError(what, where=f"model.rows, in {Path(folder).parent}", got=got, fix=fix)
-            log.info("%.1f GB of rows lie in %s until the fit ends, by model.memory=%g", needed, folder, memory)
+            log.info("up to %.1f GB of rows lie in %s until the fit ends, by model.memory=%g", needed, folder, memory)
             try:
                 yield cls(max_bin, folder)
             except BaseException as error:
@@ -154,26 +154,36 @@ class Part:
 
 
 class _Feed(xgb.DataIter):
-    """Pages for XGBoost, which passes over them several times."""
+    """Pages for XGBoost, which passes over them repeatedly and crashes where a pass is shorter than the first."""
 
     def __init__(self, pages: Callable[[], Iterator[Page]], about: Mapping[str, list[str]], cache: str | None) -> None:
         self.pages, self.about, self.interrupt = pages, about, False
+        self.shapes: list[list[tuple[int, ...]]] = []  # of the pages that the first pass has handed over
         super().__init__(cache_prefix=cache)
         self.reset()
 
     def next(self, input_data: Callable[..., Any]) -> bool:
-        """Hand over one page."""
+        """Hand over one page; after an interrupt, which must not leave here, one of zeros."""
         try:
             page = None if self.interrupt else next((each for each in self.pending if len(each[0])), None)
             if page is not None:
-                input_data(**dict(zip(("data", "label", "base_margin"), page, strict=False)), **self.about)
-        except KeyboardInterrupt:  # which would not get past XGBoost: it would go on with the rows it has
-            self.interrupt, page = True, None
-        return page is not None
+                self._give(input_data, page)
+                self.shapes += [[each.shape for each in page]] * (not self.again)
+        except KeyboardInterrupt:
+            self.interrupt = True
+        if not self.interrupt:
+            return page is not None
+        if zeros := [np.zeros(shape, dtype=np.float32) for each in self.ahead[:1] for shape in each]:
+            self._give(input_data, zeros)
+        return bool(zeros)
 
     def reset(self) -> None:
         """From the first page on again."""
-        self.pending = self.pages()
+        self.pending, self.again, self.ahead = self.pages(), bool(self.shapes), [*self.shapes]
+
+    def _give(self, input_data: Callable[..., Any], page: Page) -> None:
+        input_data(**dict(zip(("data", "label", "base_margin"), page, strict=False)), **self.about)
+        del self.ahead[:1]
 
 
 def columns(windows: Windows, dims: Dims, forecaster: TreeForecaster, channel: int = 0) -> dict[str, list[str]]:
