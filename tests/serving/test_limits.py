@@ -264,7 +264,7 @@ def test_whoever_looks_on_sees_each_request_that_is_forecast_from_and_its_foreca
     bundles: Bundles, serve: Serve
 ) -> None:
     client, asked, seen = serve(bundles("wide")), request(bundles("wide")), list[tuple[Any, Any]]()
-    client.app.state.server.slot.live.answers.seen = lambda *each: seen.append(each)
+    client.app.state.server.slot.live.monitor.seen = lambda *each: seen.append(each)
 
     async def crowd() -> list[Any]:
         return await asyncio.gather(*(client.send("POST", "/forecast", body) for body in (asked, b"{", asked)))

@@ -173,9 +173,8 @@ engine = Engine(Bundle.load(Path(sys.argv[1])), True)
 live = types.SimpleNamespace(engine=engine, about={"model": "load"})
 asked = engine.read(orjson.dumps(engine.example))
 recorder = Recorder(Path(sys.argv[2]), 64)
-write = recorder.around(live, lambda *_: b"")
 while True:
-    write(asked, None)
+    recorder.add(live, asked)
     recorder.step(now=True)
     print("one more", flush=True)
 """

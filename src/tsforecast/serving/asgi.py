@@ -48,6 +48,7 @@ from tsforecast.serving.watch import Watch
 if TYPE_CHECKING:
     from tsforecast.serving.telemetry import Telemetry
 
+log = logging.getLogger(__name__)
 _CORS: dict[str, Any] = {
     "allow_methods": ("GET", "POST"),
     "allow_headers": ("Authorization", "Content-Type", "X-Request-ID", "traceparent", "tracestate"),
@@ -80,7 +81,7 @@ class Server:
         """
         log_as_json()
         for name, near in misspelt():
-            logging.getLogger(__name__).warning("%s is set, and nothing reads it: did you mean %s?", name, near)
+            log.warning("%s is set, and nothing reads it: did you mean %s?", name, near)
         self.settings, self.keys = Settings.from_environment(), Keys.from_environment()
         self.keys.check_address(listening())
         self.memory, self.bell = Memory(self.settings), Bell()
@@ -157,11 +158,19 @@ class Server:
         """
         self.admit(live)  # again: others that came with it may have taken the last place
         reading: Read = partial(read, body)
-        if self.recorder:
-            write = self.recorder.around(live, write)
-        if self.telemetry:
-            reading, write = self.telemetry.parts(reading, write)
-        return await live.answers.forecast(reading, write, large=len(body) > SMALL)  # then in a thread
+
+        def told(request: Asked, found: Prediction) -> bytes:
+            answer = write(request, found)
+            try:
+                live.monitor.seen(request, found)
+            except Exception:
+                log.exception("whoever looks on at forecasts failed")
+            if self.recorder:
+                self.recorder.add(live, request)
+            return answer
+
+        parts = self.telemetry.parts(reading, told) if self.telemetry else (reading, told)
+        return await live.answers.forecast(*parts, large=len(body) > SMALL)  # then in a thread
 
 
 def create_app(answers: Factory = Batcher) -> FastAPI:

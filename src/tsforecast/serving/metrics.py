@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.process_collector import ProcessCollector
 
-from tsforecast.serving.drift import VERDICTS, Monitor
+from tsforecast.serving.drift import VERDICTS
+
+if TYPE_CHECKING:
+    from tsforecast.serving.slot import Slot
 
 _SHARED = "PROMETHEUS_MULTIPROC_DIR"  # a folder of all workers of a server
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -25,7 +28,13 @@ _OF_COLUMNS = {
 
 
 class Metrics:
-    """Counters of one app, in a registry of their own."""
+    """Counters of one app, in a registry of their own.
+
+    Attributes
+    ----------
+    slots
+        The bundles in memory; its `Shelf` says which.
+    """
 
     def __init__(self) -> None:
         if folder := os.environ.get(_SHARED):
@@ -45,29 +54,20 @@ class Metrics:
         swaps = "Times that another bundle was to be served: done, or failed, where the old one stayed."
         self.swaps = Counter("tsforecast_swaps", swaps, ("outcome", "model"), **at)
         self.loads = Counter("tsforecast_loads", "Bundles loaded when asked for: done, or failed.", ("outcome",), **at)
-        self.served: dict[str, tuple[str, str]] = {}
-        self.monitors: dict[str, Monitor] = {}
-        self.held = 0
+        self.slots: Mapping[str, Slot] = {}
         self._process = ProcessCollector(registry=None)
-
-    def model(self, name: str, description: Mapping[str, Any] | None, monitor: Monitor | None = None) -> None:
-        """Which model a name is, instead of the one before, and who looks on; None: it is not in memory any more."""
-        if description is None:
-            self.served.pop(name, None)
-            self.monitors.pop(name, None)
-        else:
-            self.served[name] = str(description["model"]), str(description["version"])
-            self.monitors |= {name: monitor} if monitor else {}
 
     def collect(self) -> Iterator[Metric]:
         """What this process serves and takes, told as it is now: what is counted in a file would outlive a reload."""
         info = GaugeMetricFamily("tsforecast_model", "What is served.", labels=("model", "version"))
-        for served in self.served.values():
-            info.add_metric(served, 1)
+        served = [slot.live for slot in [*self.slots.values()]]
+        for live in served:
+            info.add_metric((str(live.about["model"]), str(live.about["version"])), 1)
         yield info
-        yield GaugeMetricFamily("tsforecast_bundles_bytes", "What the bundles in memory are counted as.", self.held)
+        held = sum(live.size for live in served)
+        yield GaugeMetricFamily("tsforecast_bundles_bytes", "What the bundles in memory are counted as.", held)
         yield from (each for each in self._process.collect() if each.name == "process_resident_memory_bytes")
-        yield from _drift({name: each.report() for name, each in [*self.monitors.items()]})
+        yield from _drift({live.name: live.monitor.report() for live in served})
 
     def request(self, path: str, status: int, seconds: float, model: str = "") -> None:
         """One request is done; of one bundle of several, by its name."""

@@ -6,7 +6,6 @@ proxy of Ray | -> Ingress: keys, limits, reading | -> Model: batches of one bund
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import tempfile
 import time
@@ -27,7 +26,7 @@ from ray.serve.context import _get_global_client
 from tsforecast.bundle.request import Prediction, Request
 from tsforecast.errors import BundleError, ConfigError, TsforecastError, each_of
 from tsforecast.serving.asgi import create_app
-from tsforecast.serving.batching import Read, Seen, Write
+from tsforecast.serving.batching import Read, Write
 from tsforecast.serving.engine import Engine
 from tsforecast.serving.metrics import Metrics
 from tsforecast.serving.refusals import refused
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
     from starlette.types import Message, Receive, Scope, Send
 
-log = logging.getLogger(__name__)
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a Ray that `serve run` starts tells its makers nothing
 _OURS = ("TSFORECAST_", "BENTOML_", "MLFLOW_", "OTEL_")  # variables of whoever deploys, which a cluster does not have
 _STARTING = 60.0  # seconds after which a replica of a model that could run should have been there
@@ -201,7 +199,6 @@ class Remote:
 
     def __init__(self, model: Any, wait: float, engine: Engine, _: Settings, metrics: Metrics) -> None:
         self.metrics, self.waiting, self._took = metrics, 0, 0.0
-        self.seen: Seen | None = None
         files = {file.name: file.read_bytes() for file in Path(str(engine.bundle.path)).iterdir() if file.is_file()}
         self.files = [ray.put(files)]  # in a list it is handed on as it is, and fetched by whoever has no such bundle
         self.model = model.options(multiplexed_model_id=engine.bundle.digest)
@@ -235,11 +232,6 @@ class Remote:
             self.metrics.forecasts(*told)
         if isinstance(found, TsforecastError):
             raise found
-        if self.seen is not None:
-            try:
-                self.seen(request, found)
-            except Exception:
-                log.exception("whoever looks on at forecasts failed")
         return await asyncio.to_thread(write, request, found) if large else write(request, found)
 
     async def _predicted(self, request: Request) -> Any:

@@ -9,7 +9,6 @@ import tempfile
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from tsforecast.bundle.request import Prediction, Request
+from tsforecast.bundle.request import Request
 from tsforecast.data.panel import Panel
 from tsforecast.errors import ConfigError
 from tsforecast.serving.settings import REQUEST_LOG
@@ -29,7 +28,6 @@ log = logging.getLogger(__name__)
 _SECONDS, _BYTES = 600, 2**26  # what is written at once: a kill loses no more of it
 _WAITING = 2**12  # requests that wait, for a second, to be looked at; beyond them the first are left out
 _Of = tuple[str, str, tuple[str, ...]]  # model, version, and the columns that tell rows apart
-Write = Callable[[Request, Prediction], bytes]
 _OURS, _BEGUN = "*/*T*Z-*-*.parquet", "*/.*T*Z-*-*.part"
 
 
@@ -68,15 +66,9 @@ class Recorder:
         self._frames: dict[_Of, list[pd.DataFrame]] = defaultdict(list)
         self._known: dict[_Of, dict[str, tuple[int, int]]] = defaultdict(dict)
 
-    def around(self, live: Live, write: Write) -> Write:
-        """What writes an answer, and then remembers the request; what it brought is looked at by `step`."""
-
-        def written(request: Request, found: Prediction) -> bytes:
-            answer = write(request, found)
-            self._new.append((live, request.panel))
-            return answer
-
-        return written
+    def add(self, live: Live, request: Request) -> None:
+        """Remember a request that was answered; what it brought is looked at by `step`."""
+        self._new.append((live, request.panel))
 
     def step(self, now: bool = False) -> None:
         """Look at what has come, in a thread, and write it where enough has, or it is to be now."""

@@ -60,7 +60,7 @@ class Shelf:
         self.several = {} if where else shelved()
         self.names: dict[str, str | None] = {**self.several} or {ALONE: where}
         self.default = next(iter(self.names))
-        self.slots: dict[str, Slot] = {}
+        self.slots = metrics.slots = dict[str, Slot]()
         self._loading: dict[str, asyncio.Task[Slot | None]] = {}
         self._failed: dict[str, tuple[float, str]] = {}
         self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="bundle")
@@ -95,7 +95,9 @@ class Shelf:
     async def reload(self, name: str | None = None, *, allow: bool = False) -> tuple[bool, Live]:
         """Serve what a name stands for now, and whether that is another bundle; see `Slot.reload`."""
         if slot := self.slots.get(name := self.named(name)):
-            return await self._renew(name, slot, allow=allow), slot.live
+            swapped = await slot.reload(allow=allow)
+            self.shrink()
+            return swapped, slot.live
         self._failed.pop(name, None)
         return True, await self.take(name)
 
@@ -107,17 +109,10 @@ class Shelf:
 
     async def heed(self, ring: Ring) -> None:
         """Look what those of the names that are in memory stand for now; of the others it is found when they are."""
-        for name, slot in [(name, self.slots[name]) for name in ring.names if name in self.slots]:
+        for slot in [self.slots[name] for name in ring.names if name in self.slots]:
             with suppress(Exception):  # it is in the log and the metrics, and the next look may find it mended
-                await self._renew(name, slot, allow=ring.allow, moved=ring.moved)
-
-    async def _renew(self, name: str, slot: Slot, **how: bool) -> bool:
-        try:
-            return await slot.reload(**how)
-        finally:
-            if name not in self.slots:  # it was given up meanwhile
-                self.metrics.model(name, None)
-            self.shrink()
+                await slot.reload(allow=ring.allow, moved=ring.moved)
+        self.shrink()
 
     def of(self, model: str) -> tuple[str, ...]:
         """The names that stand for versions of a registered model."""
@@ -177,7 +172,5 @@ class Shelf:
                 break
             slot = self.slots.pop(name)
             held -= slot.live.size
-            self.metrics.model(slot.name, None)
             log.info("given up, to make room", extra=slot.live.about)
             self._threads.submit(give_back)
-        self.metrics.held = held

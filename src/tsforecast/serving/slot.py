@@ -151,7 +151,6 @@ class Slot:
             engine = Engine.open(found.path)
             files = sum(file.stat().st_size for file in found.path.iterdir() if file.is_file())
             answers, monitor = self.answers(engine, self.settings, self.metrics), Monitor(engine.bundle)
-        answers.seen = monitor.seen
         return Live(engine, answers, found.exact, monitor, self.name, files)
 
     def _check(self, live: Live, allow: bool) -> None:
@@ -168,5 +167,4 @@ class Slot:
 
     def _assign(self, live: Live) -> None:
         log.info("serving %s from %s", live.about["model"], live.exact, extra=live.about)
-        self.metrics.model(self.name, live.about, live.monitor)
         self.live = live
