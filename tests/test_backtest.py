@@ -187,6 +187,18 @@ def test_short_series_are_left_out_where_the_split_drops_them(frame: pd.DataFram
         pd.testing.assert_frame_equal(found.frame, alone.frame, check_exact=True)
 
 
+def test_what_is_deployed_forecasts_the_series_that_were_left_out_as_the_split_says(
+    frame: pd.DataFrame, tmp_path: Path
+) -> None:
+    long = pd.concat([frame.tail(rows).assign(unique_id=str(rows)) for rows in (400, 300, 30)])
+    how = {"time": "date", "id": "unique_id", "target": ["load"], "out": tmp_path / "run"}
+    tsf.backtest(*SMALL, "backtest.windows=3", "split.short=naive", "refit=all", data=long, **how)
+    found = tsf.load_bundle(tmp_path / "run" / "bundle").forecast(long)
+    assert found.fallback is not None
+    assert dict(zip(found.ids, found.fallback, strict=True)) == {"400": False, "300": False, "30": True}
+    np.testing.assert_array_equal(found.values[2, :, 0], frame["load"].to_numpy(np.float32)[-24:][:H])
+
+
 def test_a_fold_without_anything_to_score_is_told_before_a_fit(
     frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,7 +16,6 @@ from tsforecast.bundle.provenance import provenance
 from tsforecast.data.panel import seasonality
 from tsforecast.data.sizes import AUTO, sizes
 from tsforecast.data.sources import Loaded, Source
-from tsforecast.data.splits import Borders
 from tsforecast.errors import ConfigError, count, one_of
 from tsforecast.fallback import Fallback
 from tsforecast.features.base import FeatureSet
@@ -30,6 +29,7 @@ from tsforecast.training.crossfit import cross_errors, cutoffs
 from tsforecast.training.evaluate import baselines, check_labels, compare
 from tsforecast.training.fit import Fitting, fit
 from tsforecast.training.prepare import Prepared, Split, check_covariates
+from tsforecast.training.refit import on_all_rows
 from tsforecast.training.results import judged, seen
 from tsforecast.training.selection import selected, with_spare_covariates
 
@@ -295,28 +295,3 @@ def run_experiment(
     result = replace(result, bundle=bundle)
     on.update(result)
     return result
-
-
-def on_all_rows(
-    experiment: Experiment,
-    data: Prepared,
-    chosen: Mapping[str, Any],
-    errors: Errors | None,
-    metadata: Mapping[str, Any],
-    origin: Mapping[str, Any],
-) -> Bundle:
-    """Fit once more, on all rows that there are, with what earlier fits have chosen; calibrated by their `errors`.
-
-    The metadata say up to which row (`chosen_until`), and that the scores are those of earlier fits (`refit`).
-    """
-    first, end = data.panel.offsets[:-1], data.panel.offsets[1:]
-    whole, began = data.fitted_on(Borders(first, end, end, end)), time.perf_counter()
-    fitting = Fitting(whole.dims, experiment.trainer, experiment.seed)
-    fitted = fit(experiment.model.refitting(chosen), whole.windows("train"), whole.windows("val"), fitting)
-    until = str(data.panel.time[end - 1].max())
-    refit = {"rows": len(data.panel.time), "chosen": dict(chosen), "scored_until": metadata["chosen_until"]}
-    origin = {**origin, "seconds": {**origin.get("seconds", {}), "refit": time.perf_counter() - began}}
-    about = {**metadata, "chosen_until": until, "refit": refit}
-    bundle = replace(whole.bundle(fitted.forecaster), metadata=about, provenance=origin)
-    log.info("fitted once more on all %d rows, up to %s", len(data.panel.time), until)
-    return golden.with_golden(experiment.calibrated(bundle, errors, whole), whole.rows("train"))

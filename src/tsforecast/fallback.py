@@ -10,7 +10,7 @@ grow with the size of a series, so they are divided by a power of it, the one th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Self
 
 import numpy as np
@@ -33,7 +33,7 @@ class Fallback:
     Attributes
     ----------
     left_out
-        The series that were too short to be trained on, by name.
+        Names of the series that were too short to be trained on.
     size
         Mean absolute value of a usual series, [C], in original units as all of it.
     powers, offsets
@@ -42,7 +42,7 @@ class Fallback:
     """
 
     season: int
-    left_out: frozenset[str]
+    left_out: np.ndarray
     size: Float[np.ndarray, " C"]
     powers: Float[np.ndarray, " 2"]
     offsets: Float[np.ndarray, "2 H C Q"]
@@ -55,7 +55,8 @@ class Fallback:
         rows = windows.subset(slice(None, None, thin)).observations()
         past, label = rows[:, :back], rows[:, back:]
         offsets = np.zeros((2, ahead, channels, len(quantile_levels)), np.float32)
-        found = cls(season, frozenset(left_out), np.maximum(_size(past, (0, 1))[0, 0], 1e-12), np.zeros(2), offsets)
+        names = np.array(left_out, dtype=np.str_)
+        found = cls(season, names, np.maximum(_size(past, (0, 1))[0, 0], 1e-12), np.zeros(2), offsets)
         for kind, (least, most) in enumerate(((1, min(season, back + 1)), (season, back + 1))):
             if quantile_levels and least < most:  # else there are no such series
                 held = least + np.arange(len(past))[:, None, None] % (most - least)
@@ -88,18 +89,14 @@ class Fallback:
 
     def state(self) -> dict[str, np.ndarray]:
         """All of it, as arrays by name."""
-        names = np.asarray(sorted(self.left_out), dtype=np.str_)
-        parts = {"season": self.season, "left_out": names, "size": self.size, "powers": self.powers}
-        return {f"fallback.{name}": np.asarray(each) for name, each in (parts | {"offsets": self.offsets}).items()}
+        return {f"fallback.{each.name}": np.asarray(getattr(self, each.name)) for each in fields(self)}
 
     @classmethod
     def restore(cls, state: Mapping[str, Any]) -> Self | None:
         """What `state()` is of; None where there is none in it."""
         if "fallback.season" not in state:
             return None
-        names = frozenset(map(str, state["fallback.left_out"]))
-        rest = [state[f"fallback.{name}"] for name in ("size", "powers", "offsets")]
-        return cls(int(state["fallback.season"]), names, *rest)
+        return cls(int(state["fallback.season"]), *(state[f"fallback.{each.name}"] for each in fields(cls)[1:]))
 
 
 def _placed(

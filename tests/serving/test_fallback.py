@@ -136,15 +136,19 @@ def test_without_it_short_series_are_refused_with_the_word_that_forecasts_them(d
 
 
 def test_all_routes_give_the_same_forecasts_and_flag_the_same_series_as_their_document_says(
-    data: pd.DataFrame, bundle: Bundle, serve: Callable[..., Client], tmp_path: Path
+    data: pd.DataFrame,
+    bundle: Bundle,
+    serve: Callable[..., Client],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     expected = bundle.forecast(data)
     assert expected.fallback is not None
     flags = dict(zip(expected.ids, np.where(expected.fallback, "seasonal_naive", None), strict=True))
     client, rows = serve(bundle, request_log=tmp_path), data.groupby("unique_id").tail(L)
     document = Document(client("GET", "/openapi.json").json)
-    asked = {"history": rows.assign(ds=rows["ds"].map(pd.Timestamp.isoformat)).to_dict("list")}
-    ours = client("POST", "/forecast", asked)
+    cells = rows.assign(ds=rows["ds"].map(pd.Timestamp.isoformat)).to_dict("list")
+    ours = client("POST", "/forecast", {"history": cells})
     document.check("POST", "/forecast", ours.status, ours.headers, ours.body)
     assert ours.json["warnings"] == list(expected.warnings)
     assert {each["series"]: each.get("fallback") for each in ours.json["forecasts"]} == flags
@@ -167,6 +171,10 @@ def test_all_routes_give_the_same_forecasts_and_flag_the_same_series_as_their_do
     described = client("GET", "/model")
     document.check("GET", "/model", described.status, described.headers, described.body)
     assert described.json["short"] == "seasonal_naive"
+    short = {"history": {name: each[-1:] for name, each in cells.items()}}
+    assert client("POST", "/forecast", short).json["forecasts"][0]["fallback"] == "seasonal_naive"
+    assert client("GET", "/drift").status == 200
+    assert not [each for each in caplog.records if each.levelname == "ERROR"]
     client.app.state.server.close()
     kept = pd.read_parquet(next(tmp_path.rglob("*.parquet")))
     assert kept.groupby("unique_id").size().to_dict() == rows.groupby("unique_id").size().to_dict()

@@ -20,13 +20,14 @@ from tsforecast.data.panel import seasonality
 from tsforecast.data.sources import Loaded
 from tsforecast.data.splits import LEAVING_OUT
 from tsforecast.errors import ConfigError, DataError, listed
-from tsforecast.experiment import Experiment, on_all_rows
+from tsforecast.experiment import Experiment
 from tsforecast.files import atomic, write
 from tsforecast.metrics import Scores
 from tsforecast.plotting import Fan, draw, shown
 from tsforecast.result import facts_of
 from tsforecast.training.calibrate import Errors
 from tsforecast.training.record import FILE, KEYS, Record
+from tsforecast.training.refit import on_all_rows
 from tsforecast.training.results import judged, pretrained, seen, table
 
 log = logging.getLogger(__name__)
@@ -152,7 +153,8 @@ class Backtest:
         Its steps count from the last known row: those of the gap are forecast too.
         """
         fold, planned = self.folds[-1], self.experiments[model]
-        experiment = replace(planned, split=fold, horizon=planned.horizon + self.gap)
+        split = replace(fold, short=getattr(planned.split, "short", "error"))
+        experiment = replace(planned, split=split, horizon=planned.horizon + self.gap)
         chosen = [each.chosen for each in self.scored[model] if each.chosen is not None][-1]
         until = str(self.loaded.panel.time[fold.borders.val_end - 1].max())
         about = {"name": experiment.name, "chosen_until": until, "scores": self.metrics(model)}

@@ -160,7 +160,7 @@ class Bundle(Inputs):
         (found,) = self.predictions([request])
         if isinstance(found, TsforecastError):
             raise found
-        return self.answer(request, found)
+        return request.answer(self, found)
 
     @cached_property
     def intervals(self) -> dict[str, tuple[int, int]]:
@@ -191,41 +191,23 @@ class Bundle(Inputs):
         series
             Fitted position of each (`features.series(ids)`); -1: the fallback forecasts it, and no other one knows.
         """
-        if self.fallback and (short := series < 0).any():
-            rows = panel.target.reshape(len(panel), -1, len(self.channels))[short, : self.context]
-            found = self._bounded(*self.fallback(rows, self.quantile_levels))
-            return found if short.all() else found.between(self.infer(panel.select(~short), series[~short]), short)
-        encoded, horizon, ends = self.features.encode(panel, series), self.dims.horizon, panel.offsets[1:]
-        ahead: dict[str, Any] = {"begin": ends - horizon, "end": ends, "forecast": True}
-        windows = Windows.over(encoded, lookback=self.context, horizon=horizon, **ahead)
+        horizon, own = self.dims.horizon, np.flatnonzero(series >= 0)
         values = np.empty((len(panel), horizon, len(self.channels)), dtype=np.float32)
         quantiles = np.empty((*values.shape, len(self.quantile_levels)), dtype=np.float32)
+        if self.fallback and len(own) < len(panel):
+            short = series < 0
+            rows = panel.target.reshape(len(panel), -1, len(self.channels))[short, : self.context]
+            values[short], quantiles[short], _ = self._bounded(*self.fallback(rows, self.quantile_levels))
+            panel, series = panel.select(~short), series[own]
+        encoded, ends = self.features.encode(panel, series), panel.offsets[1:]
+        ahead: dict[str, Any] = {"begin": ends - horizon, "end": ends, "forecast": True}
+        windows = Windows.over(encoded, lookback=self.context, horizon=horizon, **ahead)
         for index in windows.batches(_CHUNK):
             found = self.invert(self.predict(windows, index), series[index])
-            values[index] = found.point
+            values[own[index]] = found.point
             if found.quantiles is not None:
-                quantiles[index] = found.quantiles
+                quantiles[own[index]] = found.quantiles
         return Prediction(values, quantiles if self.quantile_levels else None)
-
-    def answer(self, request: Request, found: Prediction) -> Forecast:
-        """The steps and intervals of a prediction that were asked for."""
-        panel, kept = request.panel, list(range(len(self.quantile_levels)))
-        begin, steps = panel.offsets[:-1] + self.context, slice(0, request.horizon)
-        if request.levels is not None:
-            kept = sorted({i for name in request.levels for i in self.intervals[name]})
-        return Forecast(
-            ids=panel.ids,
-            cutoff=panel.time[begin - 1],
-            time=panel.time[(begin[:, None] + np.arange(request.horizon)).ravel()],
-            channels=self.channels,
-            values=found.point[:, steps],
-            history=panel,
-            quantile_levels=tuple(self.quantile_levels[i] for i in kept),
-            quantiles=found.quantiles[:, steps, :, kept] if found.quantiles is not None and kept else None,
-            units=self.schema.units,
-            warnings=request.warnings,
-            fallback=request.series < 0,
-        )
 
     def save(self, path: str | os.PathLike[str], *, replace: bool = False) -> Bundle:
         """Write the directory, whole or not at all, and return the bundle with its path and digest.

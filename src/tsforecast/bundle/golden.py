@@ -14,6 +14,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from tsforecast.bundle import reference
+from tsforecast.bundle.remarks import remarks
 from tsforecast.data.panel import GROUPS, Panel
 from tsforecast.data.schema import NAIVE
 from tsforecast.errors import BundleError, ConfigError, DataError, listed
@@ -158,8 +159,10 @@ def check(bundle: Bundle) -> None:
         raise ValueError(f"sizes beyond any use: {dims}")
     with np.errstate(all="ignore"):
         panel, series = histories(bundle, 1), np.zeros(1, dtype=np.int64)
-        bundle.remarks(panel, series)
+        remarks(bundle, panel, series)
         found = bundle.infer(panel, series)
+        if bundle.fallback is not None:
+            bundle.infer(panel, series - 1)
     pd.Timestamp(bundle.metadata.get("chosen_until") or 0)
     for name, array in (("values", found.point), ("quantiles", found.quantiles)):
         golden = None if bundle.golden is None else bundle.golden[name]

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 
+from tsforecast.bundle.remarks import remarks
 from tsforecast.bundle.request import Request
 from tsforecast.data.arrays import Arrays, as_frame
 from tsforecast.data.columns import Problems
@@ -19,12 +20,11 @@ from tsforecast.data.frequency import Axis, parse
 from tsforecast.data.panel import GROUPS, Panel
 from tsforecast.data.schema import Schema
 from tsforecast.errors import DataError, listed, one_of
-from tsforecast.fallback import NAME, Fallback
+from tsforecast.fallback import Fallback
 from tsforecast.features.base import FeatureSet
 from tsforecast.types import Dims
 
 log = logging.getLogger(__name__)
-LACKING = "more missing values than training saw in as many rows"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +115,7 @@ class Inputs:
             raise _other("frequency", panel.freq, self.freq)
         few = panel.lengths < (1 if short == "naive" else self.least)
         left = few | (self.features.places(panel.ids) < 0) if short == "drop" else few
-        why = self._why(panel.ids[left], panel.lengths[left])
+        why = self.reasons(panel.ids[left], panel.lengths[left])
         if why and (short == "error" or left.all()):
             what, allowed = f"{len(why)} series cannot be forecast", f"{self.least} rows or more, up to the cutoff"
             fix = "give more history" + ", or leave these out: short=drop of predict and forecast" * (len(panel) > 1)
@@ -196,133 +196,27 @@ class Inputs:
         naive = self._naive(panel)
         series = np.full(len(panel), -1)
         series[~naive] = self.features.series(panel.ids[~naive])
-        return Request(panel, series, horizon, levels, self.remarks(panel, series, stale, lacking))
+        return Request(panel, series, horizon, levels, remarks(self, panel, series, stale, lacking))
 
     def _naive(self, panel: Panel) -> Bool[np.ndarray, " N"]:
         """Which series of a panel `with_future` the fallback forecasts: too short, or too short to be trained on."""
         if self.fallback is None:
             return np.zeros(len(panel), dtype=bool)
-        unknown = (self.features.places(panel.ids) < 0) & np.isin(panel.ids, [*self.fallback.left_out])
-        return unknown | (self._held(panel) < self.least)
+        naive = self.held(panel) < self.least
+        if (unknown := self.features.places(panel.ids) < 0).any():
+            naive |= unknown & np.isin(panel.ids.astype(str), self.fallback.left_out)
+        return naive
 
-    def remarks(
-        self, panel: Panel, series: Int[np.ndarray, " N"], stale: str = "warn", lacking: str = "warn"
-    ) -> tuple[str, ...]:
-        """What a caller should know before using a forecast: whose rows are old, and which are unlike training's.
-
-        Parameters
-        ----------
-        panel
-            As `with_future` gives it.
-        series
-            Fitted position of each (`features.series(ids)`); -1 where the fallback forecasts it.
-        stale
-            `warn` of series that end before others and of channels whose last rows are empty, or `error`, or `ignore`.
-        lacking
-            `warn` of columns with more missing values than training saw, or `error`.
-
-        Raises
-        ------
-        DataError
-            A channel has nothing to forecast from, or something is to be an error.
-        """
-        one_of("stale", stale, ("warn", "error", "ignore"))
-        naive = series < 0
-        short = self._why(panel.ids[naive], self._held(panel)[naive])
-        own = panel if not short else panel.select(~naive)  # what the model sees, if anything
-        gone = self._lacking(own) if len(own) else []
-        if gone and lacking == "error":
-            raise DataError(LACKING, where="history", got=listed(gone), fix="fill them in")
-        self._check_observed(panel)
-        old = [] if stale == "ignore" else self._stale(panel)
-        if old and stale == "error":
-            fix = "give the latest rows, leave these out, or stale=ignore"
-            raise DataError("; ".join(old), where="history", fix=fix)
-        held = zip(own.ids, self._held(own), strict=True)
-        padded = [f"{i} ({n})" if self.schema.id else str(n) for i, n in held if n < self.context]
-        odd = {f"too short for the model, forecast by {NAME}": short, LACKING: gone}
-        odd[f"fewer rows than the {self.context} that a forecast reads"] = padded
-        odd["unlike the rows of training"] = self._unlike(own, series[~naive]) if len(own) else []
-        return (*old, *(f"{what}: {listed(found)}" for what, found in odd.items() if found))
-
-    def _why(self, ids: np.ndarray, rows: Int[np.ndarray, " N"]) -> list[str]:
-        """Series of so many rows that the model cannot forecast, each with the reason."""
+    def reasons(self, ids: np.ndarray, rows: Int[np.ndarray, " N"]) -> list[str]:
+        """Series of so many rows that the model cannot forecast, and why each."""
         return [f"{i} ({f'{n} rows' if n < self.least else 'not trained on'})" for i, n in zip(ids, rows, strict=True)]
 
-    def _held(self, panel: Panel) -> Int[np.ndarray, " N"]:
+    def held(self, panel: Panel) -> Int[np.ndarray, " N"]:
         """How many rows of its own each series of a panel `with_future` has."""
         return np.asarray(panel.offsets[:-1] + self.context - panel.first)
 
-    def _check_observed(self, panel: Panel) -> None:
-        recent = self._rows(panel, "target")
-        empty = np.argwhere(np.isnan(recent).all(axis=1)) if np.isnan(recent.sum(dtype=np.float64)) else ()
-        if len(empty):
-            what = f"{len(empty)} channels have no observed value in the {self.context} rows a forecast reads"
-            got = listed(self._name(panel, i, self.channels[c]) for i, c in empty)
-            raise DataError(what, where="history", got=got, fix="leave these series out, or give rows with values")
-
-    def _lacking(self, panel: Panel) -> list[str]:
-        """Columns with more missing values than as many rows of training had."""
-        found = []
-        for group in ("target", "past"):
-            recent, names = self._rows(panel, group), self._names(group)
-            if np.isnan(recent.sum(dtype=np.float64)):
-                count = np.isnan(recent).sum(axis=1) - (self.context - self._held(panel))[:, None]
-                most = [self.missing.get(name, 0) for name in names]
-                cells = np.argwhere(count > most)
-                found += [f"{self._name(panel, i, names[j])} ({count[i, j]}, {most[j]} at most)" for i, j in cells]
-        return found
-
-    def _stale(self, panel: Panel) -> list[str]:
-        """Series that end before others, and channels whose last rows are empty."""
-        found, last = [], panel.offsets[:-1] + self.context - 1
-        ends = panel.time.asi8[last]
-        if (late := ends < ends.max()).any():
-            names = listed(f"{i} ({stamp})" for i, stamp in zip(panel.ids[late], panel.time[last[late]], strict=True))
-            found.append(f"{late.sum()} of {len(panel)} series end before {panel.time[last].max()}: {names}")
-        missing = np.isnan(self._rows(panel, "target")[:, ::-1])
-        empty = np.argwhere(missing[:, 0])
-        if len(empty):
-            rows = missing.argmin(axis=1)
-            names = listed(f"{self._name(panel, i, self.channels[c])} ({rows[i, c]})" for i, c in empty)
-            found.append(f"the last rows are empty, and count as history: {names}")
-        return found
-
-    def _unlike(self, panel: Panel, series: Int[np.ndarray, " N"]) -> list[str]:
-        """Columns far outside the range of training (by half of it), or constant for longer than ever there."""
-        found, there = [], self._held(panel)[:, None]
-        for group, ranges in self.features.ranges.items():
-            if not (names := self._names(group)):
-                continue
-            values = self._rows(panel, group)
-            low, high = np.fmin.reduce(values, axis=1), np.fmax.reduce(values, axis=1)
-            least, most, run = ranges[:, series] if ranges.shape[1] > 1 else ranges
-            reach = (most - least) / 2
-            floor = np.where(least < 0, least - reach, np.maximum(least - reach, -reach / 5))  # what never was below 0
-            still = (low == high) & (run < (there if group in ("target", "past") else 0))
-            odd = (low < floor) | (high > most + reach) | still
-            if self.features.categories:
-                odd[:, [name in self.features.categories for name in names]] = False
-            if not odd.any():
-                continue
-            least, most = (np.broadcast_to(bound, odd.shape) for bound in (least, most))
-            for i, j in np.argwhere(odd):
-                held = f"{low[i, j]:g} " + ("throughout" if low[i, j] == high[i, j] else f"to {high[i, j]:g}")
-                trained = f"{least[i, j]:g} to {most[i, j]:g}"
-                found.append(f"{self._name(panel, i, names[j])} is {held} (training: {trained})")
-        return found
-
-    def _rows(self, panel: Panel, group: str) -> Float[np.ndarray, "N R X"]:
-        """Of a panel `with_future`: `target` and `past` of the context, all rows of `known`, the one of `static`."""
-        values: np.ndarray = getattr(panel, group)
-        rows = values.reshape(len(panel), len(values) // len(panel), values.shape[1])
-        return rows[:, : self.context] if group in ("target", "past") else rows
-
     def _names(self, group: str) -> tuple[str, ...]:
         return tuple(getattr(self.schema, group))
-
-    def _name(self, panel: Panel, i: int, column: str) -> str:
-        return f"{column} of {panel.ids[i]}" if self.schema.id else column
 
 
 def _other(what: str, got: object, wanted: object) -> DataError:

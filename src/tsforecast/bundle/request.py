@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from tsforecast.data.panel import Panel
 from tsforecast.errors import DataError, RequestError, TsforecastError, listed
+from tsforecast.types import Forecast
+
+if TYPE_CHECKING:
+    from tsforecast.bundle.bundle import Bundle
 
 
 class Prediction(NamedTuple):
@@ -24,14 +28,6 @@ class Prediction(NamedTuple):
     def at(self, index: slice) -> Prediction:
         """Point and quantiles of the windows at `index`."""
         return Prediction(self.point[index], None if self.quantiles is None else self.quantiles[index])
-
-    def between(self, others: Prediction, mask: Bool[np.ndarray, " N"]) -> Prediction:
-        """Point and quantiles of these windows, where the mask is true, and of others where it is not."""
-        order = np.argsort(np.concatenate([np.flatnonzero(mask), np.flatnonzero(~mask)]))
-        point = np.concatenate([self.point, others.point])[order]
-        if self.quantiles is None or others.quantiles is None:
-            return Prediction(point)
-        return Prediction(point, np.concatenate([self.quantiles, others.quantiles])[order])
 
 
 @dataclass(frozen=True)
@@ -57,6 +53,26 @@ class Request:
     horizon: int
     levels: tuple[str, ...] | None = None
     warnings: tuple[str, ...] = ()
+
+    def answer(self, bundle: Bundle, found: Prediction) -> Forecast:
+        """The steps and intervals of a prediction that were asked for."""
+        panel, kept = self.panel, list(range(len(bundle.quantile_levels)))
+        begin, steps = panel.offsets[:-1] + bundle.context, slice(0, self.horizon)
+        if self.levels is not None:
+            kept = sorted({i for name in self.levels for i in bundle.intervals[name]})
+        return Forecast(
+            ids=panel.ids,
+            cutoff=panel.time[begin - 1],
+            time=panel.time[(begin[:, None] + np.arange(self.horizon)).ravel()],
+            channels=bundle.channels,
+            values=found.point[:, steps],
+            history=panel,
+            quantile_levels=tuple(bundle.quantile_levels[i] for i in kept),
+            quantiles=found.quantiles[:, steps, :, kept] if found.quantiles is not None and kept else None,
+            units=bundle.schema.units,
+            warnings=self.warnings,
+            fallback=self.series < 0,
+        )
 
 
 def asked(horizon: Any, levels: Any, most: int, intervals: tuple[str, ...]) -> tuple[int, tuple[str, ...] | None]:

@@ -34,11 +34,14 @@ class Fold:
         0, 1, ..., the earliest cutoff first.
     fitted
         The number of the fold whose fit forecasts here: its own where it is refitted.
+    short
+        What becomes of series that are too short, as of a split.
     """
 
     number: int
     fitted: int
     borders: Borders
+    short: str = "error"
 
     def __call__(self, panel: Panel, lookback: int, horizon: int) -> Borders:
         """The borders: a fold is a split."""

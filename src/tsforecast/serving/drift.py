@@ -60,8 +60,9 @@ class Monitor:
         with self._lock:
             self.requests += 1
             self.kept.add(request, found)
-            if self.bundle.reference:
-                self._look(request.panel.select(request.series >= 0))  # of a short series no window is there to compare
+            own = request.series >= 0  # of a series that is too short there is no window to compare
+            if self.bundle.reference and own.any():
+                self._look(request.panel if own.all() else request.panel.select(own))
 
     def _look(self, panel: Panel) -> None:
         """Add the new rows of the history of each series, and compare those that are there already."""

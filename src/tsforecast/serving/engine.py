@@ -263,7 +263,7 @@ class Engine:
 
     def write_csv(self, request: Request, found: Prediction) -> bytes:
         """The answer as a CSV file laid out as the bundle's own data: wide or long."""
-        forecast = self.bundle.answer(request, found)
+        forecast = request.answer(self.bundle, found)
         wide = self.bundle.schema.layout == "wide"
         frame = forecast.to_wide(self.bundle.schema.stamp) if wide else forecast.to_frame()
         return frame.to_csv(index=False).encode()

@@ -1,0 +1,139 @@
+"""What a caller should know before using a forecast: whose rows are old, few, missing, or unlike those of training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from tsforecast.data.panel import Panel
+from tsforecast.errors import DataError, listed, one_of
+from tsforecast.fallback import NAME
+
+if TYPE_CHECKING:
+    from tsforecast.bundle.inputs import Inputs
+
+LACKING = "more missing values than training saw in as many rows"
+
+
+def remarks(
+    inputs: Inputs, panel: Panel, series: Int[np.ndarray, " N"], stale: str = "warn", lacking: str = "warn"
+) -> tuple[str, ...]:
+    """What is to be told of the rows of a panel, beside those of training.
+
+    Parameters
+    ----------
+    panel
+        As `Inputs.with_future` gives it.
+    series
+        Fitted position of each (`features.series(ids)`); -1 where the fallback forecasts it.
+    stale
+        `warn` of series that end before others and of channels whose last rows are empty, or `error`, or `ignore`.
+    lacking
+        `warn` of columns with more missing values than training saw, or `error`.
+
+    Raises
+    ------
+    DataError
+        A channel has nothing to forecast from, or something is to be an error.
+    """
+    one_of("stale", stale, ("warn", "error", "ignore"))
+    history, naive = _History(inputs, panel), series < 0
+    short = inputs.reasons(panel.ids[naive], inputs.held(panel)[naive])
+    own = history if not short else _History(inputs, panel.select(~naive))  # what the model sees, if anything
+    gone = own.lacking() if len(own.panel) else []
+    if gone and lacking == "error":
+        raise DataError(LACKING, where="history", got=listed(gone), fix="fill them in")
+    history.check_observed()
+    old = [] if stale == "ignore" else history.stale()
+    if old and stale == "error":
+        fix = "give the latest rows, leave these out, or stale=ignore"
+        raise DataError("; ".join(old), where="history", fix=fix)
+    odd = {f"too short for the model, forecast by {NAME}": short, LACKING: gone}
+    odd[f"fewer rows than the {inputs.context} that a forecast reads"] = own.few()
+    odd["unlike the rows of training"] = own.unlike(series[~naive]) if len(own.panel) else []
+    return (*old, *(f"{what}: {listed(found)}" for what, found in odd.items() if found))
+
+
+@dataclass(frozen=True)
+class _History:
+    """The rows of a panel `with_future`, as they are told of."""
+
+    inputs: Inputs
+    panel: Panel
+
+    def check_observed(self) -> None:
+        """Raise a DataError where a channel has nothing to forecast from."""
+        recent = self._rows("target")
+        empty = np.argwhere(np.isnan(recent).all(axis=1)) if np.isnan(recent.sum(dtype=np.float64)) else ()
+        if len(empty):
+            what = f"{len(empty)} channels have no observed value in the {self.inputs.context} rows a forecast reads"
+            got = listed(self._name(i, self.inputs.channels[c]) for i, c in empty)
+            raise DataError(what, where="history", got=got, fix="leave these series out, or give rows with values")
+
+    def few(self) -> list[str]:
+        """Series of fewer rows than a forecast reads."""
+        held = zip(self.panel.ids, self.inputs.held(self.panel), strict=True)
+        return [f"{i} ({n})" if self.inputs.schema.id else str(n) for i, n in held if n < self.inputs.context]
+
+    def lacking(self) -> list[str]:
+        """Columns with more missing values than as many rows of training had."""
+        found, padding = [], self.inputs.context - self.inputs.held(self.panel)[:, None]
+        for group in ("target", "past"):
+            recent, names = self._rows(group), getattr(self.inputs.schema, group)
+            if np.isnan(recent.sum(dtype=np.float64)):
+                count = np.isnan(recent).sum(axis=1) - padding
+                most = [self.inputs.missing.get(name, 0) for name in names]
+                cells = np.argwhere(count > most)
+                found += [f"{self._name(i, names[j])} ({count[i, j]}, {most[j]} at most)" for i, j in cells]
+        return found
+
+    def stale(self) -> list[str]:
+        """Series that end before others, and channels whose last rows are empty."""
+        panel, found = self.panel, []
+        last = panel.offsets[:-1] + self.inputs.context - 1
+        ends = panel.time.asi8[last]
+        if (late := ends < ends.max()).any():
+            names = listed(f"{i} ({stamp})" for i, stamp in zip(panel.ids[late], panel.time[last[late]], strict=True))
+            found.append(f"{late.sum()} of {len(panel)} series end before {panel.time[last].max()}: {names}")
+        missing = np.isnan(self._rows("target")[:, ::-1])
+        empty = np.argwhere(missing[:, 0])
+        if len(empty):
+            rows = missing.argmin(axis=1)
+            names = listed(f"{self._name(i, self.inputs.channels[c])} ({rows[i, c]})" for i, c in empty)
+            found.append(f"the last rows are empty, and count as history: {names}")
+        return found
+
+    def unlike(self, series: Int[np.ndarray, " N"]) -> list[str]:
+        """Columns far outside the range of training (by half of it), or constant for longer than ever there."""
+        found, held, features = [], self.inputs.held(self.panel)[:, None], self.inputs.features
+        for group, ranges in features.ranges.items():
+            if not (names := getattr(self.inputs.schema, group)):
+                continue
+            values = self._rows(group)
+            low, high = np.fmin.reduce(values, axis=1), np.fmax.reduce(values, axis=1)
+            least, most, run = ranges[:, series] if ranges.shape[1] > 1 else ranges
+            reach = (most - least) / 2
+            floor = np.where(least < 0, least - reach, np.maximum(least - reach, -reach / 5))  # what never was below 0
+            still = (low == high) & (run < (held if group in ("target", "past") else 0))
+            odd = (low < floor) | (high > most + reach) | still
+            if features.categories:
+                odd[:, [name in features.categories for name in names]] = False
+            if not odd.any():
+                continue
+            least, most = (np.broadcast_to(bound, odd.shape) for bound in (least, most))
+            for i, j in np.argwhere(odd):
+                now = f"{low[i, j]:g} " + ("throughout" if low[i, j] == high[i, j] else f"to {high[i, j]:g}")
+                found.append(f"{self._name(i, names[j])} is {now} (training: {least[i, j]:g} to {most[i, j]:g})")
+        return found
+
+    def _rows(self, group: str) -> Float[np.ndarray, "N R X"]:
+        """`target` and `past` of the context, all rows of `known`, the one of `static`."""
+        values: np.ndarray = getattr(self.panel, group)
+        rows = values.reshape(len(self.panel), len(values) // len(self.panel), values.shape[1])
+        return rows[:, : self.inputs.context] if group in ("target", "past") else rows
+
+    def _name(self, i: int, column: str) -> str:
+        return f"{column} of {self.panel.ids[i]}" if self.inputs.schema.id else column
