@@ -14,8 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from tsforecast.bundle.provenance import changed
 from tsforecast.checkup.findings import Findings
-from tsforecast.config.compose import CONF_DIR, build, composing, explain, folders
-from tsforecast.config.roots import ROOTS
+from tsforecast.config.compose import build, composing, explain, folders
+from tsforecast.config.roots import COMMANDS, CONF_DIR
 from tsforecast.errors import TsforecastError, listed
 
 ASIDE = ("hydra/", "local/")  # in every composition
@@ -38,7 +38,7 @@ def configurations(found: Findings, paths: DictConfig) -> dict[str, Any]:
     faults: dict[str, TsforecastError] = {}
     with composing() as composed, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for command in ROOTS:
+        for command in COMMANDS:
             with _kept(faults, command):
                 composed(command, [])
         for name, cfg in _beside(faults, composed, [name for name in files if name not in wide]):
@@ -51,7 +51,7 @@ def configurations(found: Findings, paths: DictConfig) -> dict[str, Any]:
                 cfg = composed("train", ["+{}={}".format(*name.split("/"))])
                 for group in ABOUT if name in mine else ():
                     _build(cfg[group])
-    found.part, total = "Configurations", len(ROOTS) + len(files)
+    found.part, total = "Configurations", len(COMMANDS) + len(files)
     yours = " and, where they are yours, can be built" if mine else ""
     found.tell("files", f"{total - len(faults)} of {total} compose{yours}, in {listed(folders())}")
     for name, error in faults.items():

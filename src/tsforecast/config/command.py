@@ -21,9 +21,9 @@ from hydra._internal.hydra import Hydra
 from omegaconf import DictConfig
 
 from tsforecast.config import recorded
-from tsforecast.config.compose import CONF_DIR, check_keys, explain, folders, groups, options, spelled
+from tsforecast.config.compose import check_keys, explain, folders, groups, options, spelled
 from tsforecast.config.job import limit_threads, show
-from tsforecast.config.roots import ROOTS
+from tsforecast.config.roots import CONF_DIR, WORDS, keys_of
 
 FLAGS = {"--dry-run": "backtest.dry_run=true", "--force": "force=true", "--json": "json=true"}
 
@@ -60,9 +60,10 @@ def command(task: Callable[..., Any], config_name: str) -> None:
     atexit.register(gc.freeze)  # nor when Python ends, which frees the memory anyway: a second, once mlflow is there
     trace = "--trace" in sys.argv or os.environ.get("HYDRA_FULL_ERROR") == "1"
     words = [FLAGS.get(each, each) for each in sys.argv[1:] if each != "--trace"]
-    if key := getattr(root := ROOTS[config_name], "word", None):
-        said = any(each.startswith(f"{key}=") for each in words)
-        words = _named(words, getattr(root, "second", key) if said else key)
+    keys_of(config_name)
+    if keys := WORDS.get(config_name):
+        said = any(each.startswith(f"{keys[0]}=") for each in words)
+        words = _named(words, keys[-1 if said else 0])
     # Options first, in the order given: argparse reads key=value up to the next option and not after it.
     sys.argv[1:] = sorted(spelled(config_name, words), key=_is_override)
     overrides = [each for each in sys.argv[1:] if _is_override(each)]

@@ -20,16 +20,13 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 from yaml import MarkedYAMLError
 
-from tsforecast.config.roots import ROOTS  # which makes the roots and resolvers known to Hydra
+from tsforecast.config.roots import CONF_DIR, SPELLED, keys_of
 from tsforecast.errors import ConfigError, TsforecastError, nearest
 
 if TYPE_CHECKING:
     from tsforecast.bundle.bundle import Bundle
 
-_HERE = Path(__file__).resolve().parents[1]
 RENAMED = {"serving": "publish"}  # what was called otherwise before
-# Shipped inside the wheel as tsforecast/conf; at the top of the repository in a checkout.
-CONF_DIR = _HERE / "conf" if (_HERE / "conf").is_dir() else _HERE.parents[1] / "conf"
 
 
 def folders() -> list[Path]:
@@ -74,6 +71,7 @@ def composing() -> Iterator[Callable[[str, Sequence[str]], DictConfig]]:
 
     def composed(command: str, overrides: Sequence[str]) -> DictConfig:
         try:
+            keys_of(command)
             asked = [*local, *spelled(command, overrides)]
             cfg: DictConfig = hydra.compose(command, overrides=asked, return_hydra_config=True)
             check_keys(OmegaConf.masked_copy(cfg, [key for key in map(str, cfg) if key != "hydra"]), command)
@@ -92,8 +90,7 @@ def composing() -> Iterator[Callable[[str, Sequence[str]], DictConfig]]:
 
 def spelled(command: str, words: Sequence[str]) -> list[str]:
     """The words as Hydra has them: a key that is called as a config group is, of which it would take it, by its own."""
-    own: dict[str, str] = getattr(ROOTS[command], "spelled", {})
-    cut = [word.partition("=") for word in words]
+    own, cut = SPELLED.get(command, {}), [word.partition("=") for word in words]
     return [own.get(key, key) + equals + value for key, equals, value in cut]
 
 
@@ -125,7 +122,7 @@ def check_keys(cfg: DictConfig, command: str) -> None:
             return node
         return {} if "_target_" in node else {key: without_objects(value) for key, value in node.items()}
 
-    OmegaConf.merge(ROOTS[command], without_objects(OmegaConf.to_container(cfg)))
+    OmegaConf.merge(keys_of(command), without_objects(OmegaConf.to_container(cfg)))
     OmegaConf.select(cfg, "model.models")  # whose names are files
 
 
@@ -159,7 +156,7 @@ def explain(error: Exception, command: str, overrides: Sequence[str]) -> Tsforec
     known = [str(each) for each in parent]
     what, got = (" ".join(str(each).partition("\n    full_key")[0].split()) for each in (error, cause))
     if isinstance(cause, MissingMandatoryValue):
-        said = {own: word for word, own in getattr(ROOTS[command], "spelled", {}).items()}
+        said = {own: word for word, own in SPELLED.get(command, {}).items()}
         fix = f"add {said.get(key, key)}=... to the command"
     elif key and last not in known:
         parts = [each for each in known if isinstance(parent, DictConfig) and last in _keys(parent, each)]

@@ -1,17 +1,20 @@
-"""The keys of each command and their kinds; their values are in conf/. Known to Hydra wherever this is imported.
-
-A bare word on the command line is the value of the key that its root calls `word`; `spelled` has other words for keys.
-"""
+"""The keys of each command and their kinds; their values are in conf/. Known to Hydra once they are asked for."""
 
 from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
+import yaml
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
+
+_HERE = Path(__file__).resolve().parents[1]
+# Shipped inside the wheel as tsforecast/conf; at the top of the repository in a checkout.
+CONF_DIR = _HERE / "conf" if (_HERE / "conf").is_dir() else _HERE.parents[1] / "conf"
 
 
 @dataclass
@@ -36,7 +39,6 @@ class Paths:
 class TrainConfig:
     """Root of `train`. Groups are checked by the constructors they name."""
 
-    spelled: ClassVar = {"members": "model.members", "budget": "model.budget", "weights": "model.backbone.weights"}
     dataset: Any = MISSING
     split: Any = MISSING
     feature: dict[str, Any] = field(default_factory=dict)
@@ -93,147 +95,50 @@ class DoctorConfig(TrainConfig):
     json: bool = MISSING
 
 
-@dataclass
-class EvaluateConfig:
-    """Root of `evaluate`."""
-
-    word: ClassVar = "bundle"
-    bundle: str = MISSING
-    dataset: Any = None
-    split: Any = None
-    evaluation: Evaluation = MISSING
-    report: Any = MISSING
-    paths: Paths = MISSING
-    part: str = MISSING
-    threads: int = MISSING
-
-
-@dataclass
-class PredictConfig:
-    """Root of `predict`; where `input=` is said, the bare word is the bundle."""
-
-    word: ClassVar = "input"
-    second: ClassVar = "bundle"
-    bundle: str = MISSING
-    input: str = MISSING
-    output: str = MISSING
-    plot: str | None = MISSING
-    known_future: str | None = MISSING
-    static: str | None = MISSING
-    format: str | None = MISSING
-    horizon: int | None = MISSING
-    levels: Any = MISSING
-    stale: str = MISSING
-    short: str | None = MISSING
-    sep: str | None = MISSING
-    decimal: str | None = MISSING
-    thousands: str | None = MISSING
-    date_format: str | None = MISSING
-    localize: str | None = MISSING
-    unsorted: str | None = MISSING
-    gaps: str | None = MISSING
-    duplicates: str | None = MISSING
-    paths: Paths = MISSING
-    threads: int = MISSING
-
-
-@dataclass
-class PublishConfig:
-    """Root of `publish`."""
-
-    word: ClassVar = "bundle"
-    bundle: str = MISSING
-    to: str = MISSING
-    name: str | None = MISSING
-    alias: str | None = MISSING
-    paths: Paths = MISSING
-
-
-@dataclass(init=False, repr=False, eq=False)  # which would be code that says `from`
-class PromoteConfig:
-    """Root of `promote`; its key `from`, a word of Python, is added below."""
-
-    word: ClassVar = "action"
-    spelled: ClassVar = {"model": "name"}
-    action: str = MISSING
-    name: str = MISSING
-    to: str = MISSING
-    dataset: Any = None
-    split: Any = None
-    gate: Any = MISSING
-    part: str = MISSING
-    stride: int = MISSING
-    force: bool = MISSING
-    reason: str | None = MISSING
-    uri: str = MISSING
-    out: str = MISSING
-    paths: Paths = MISSING
-    threads: int = MISSING
-    __annotations__["from"] = str
-
-
-@dataclass
-class RerunConfig:
-    """Root of `rerun`."""
-
-    word: ClassVar = "run"
-    run: str = MISSING
-    dataset: Any = None
-    tracking: Any = MISSING
-    report: Any = MISSING
-    publish: Any = MISSING
-    paths: Paths = MISSING
-    name: str | None = MISSING
-    threads: int | None = MISSING
-
-
-@dataclass
-class LeaderboardConfig:
-    """Root of `leaderboard`."""
-
-    runs: Any = MISSING
-    out: str | None = MISSING
-    score: str = MISSING
-    uri: str = MISSING
-    paths: Paths = MISSING
-
-
-@dataclass
-class CheckConfig:
-    """Root of `check`."""
-
-    word: ClassVar = "input"
-    input: str = MISSING
-    dataset: Any = MISSING
-    paths: Paths = MISSING
-    threads: int = MISSING
-
-
-@dataclass
-class SyncConfig:
-    """Root of `sync`."""
-
-    word: ClassVar = "runs"
-    runs: str = MISSING
-    uri: str | None = MISSING
-    paths: Paths = MISSING
-
-
-ROOTS = {
-    "check": CheckConfig,
-    "doctor": DoctorConfig,
-    "train": TrainConfig,
-    "backtest": BacktestConfig,
-    "evaluate": EvaluateConfig,
-    "predict": PredictConfig,
-    "leaderboard": LeaderboardConfig,
-    "publish": PublishConfig,
-    "sync": SyncConfig,
-    "promote": PromoteConfig,
-    "rerun": RerunConfig,
+EXPERIMENTS = {"train": TrainConfig, "backtest": BacktestConfig, "doctor": DoctorConfig}
+COMMANDS = ("check", *EXPERIMENTS, "evaluate", "predict", "leaderboard", "publish", "sync", "promote", "rerun")
+KINDS: dict[str, Any] = {  # of groups, and of keys whose default does not tell it
+    "paths": Paths,
+    "evaluation": Evaluation,
+    "predict.horizon": int | None,
+    "predict.levels": Any,
+    "leaderboard.runs": Any,
+    "rerun.threads": int | None,
+    "publish.alias": str | None,
 }
+# The key of which a bare word on the command line is the value; where it is said, that of the one behind it.
+WORDS = {"check": ["input"], "evaluate": ["bundle"], "predict": ["input", "bundle"], "publish": ["bundle"]}
+WORDS |= {"sync": ["runs"], "promote": ["action"], "rerun": ["run"]}
+_BRIEF = {"members": "model.members", "budget": "model.budget", "weights": "model.backbone.weights"}
+SPELLED = dict.fromkeys(EXPERIMENTS, _BRIEF) | {"promote": {"model": "name"}}  # other words for keys
 
-for _name, _root in ROOTS.items():
+
+def keys_of(command: str) -> Any:
+    """The keys of a command, which Hydra knows from now on."""
+    found = EXPERIMENTS.get(command) or _keys_in_conf(command)
+    ConfigStore.instance().store(name=f"{command}_root", node=found)
+    return found
+
+
+@cache
+def _keys_in_conf(command: str) -> Any:
+    """Those that the file of a command has: each of the kind of its default, text where that is null or `???`.
+
+    What is chosen from a group may be anything: its constructor checks it.
+    """
+    file = yaml.safe_load((CONF_DIR / f"{command}.yaml").read_text(encoding="utf-8"))
+    groups = {name: option for each in file.pop("defaults") if isinstance(each, dict) for name, option in each.items()}
+    kinds = {name: KINDS.get(name, Any) for name in groups if name != "hydra"}
+    for key, default in file.items():
+        kind = str | None if default is None else type(default)
+        kinds[key] = KINDS.get(f"{command}.{key}", Any if kind is dict else kind)
+    kinds.pop("hydra", None)
+    body = {key: None if groups.get(key, "") is None else MISSING for key in kinds}
+    made = type(f"{command.title()}Config", (), {**body, "__annotations__": kinds})
+    return dataclass(init=False, repr=False, eq=False)(made)  # which would be code, and one key is called `from`
+
+
+for _name, _root in EXPERIMENTS.items():
     ConfigStore.instance().store(name=f"{_name}_root", node=_root)
 OmegaConf.register_new_resolver("unique", lambda: secrets.token_hex(3), use_cache=True, replace=True)
 OmegaConf.register_new_resolver("cwd", lambda: str(Path.cwd()), replace=True)
