@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 import weakref
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,24 +60,21 @@ def leaderboard(
     from tsforecast.leaderboards.board import leaderboard as compared
 
     given = [runs] if isinstance(runs, str) else [os.fspath(each) for each in runs]
-    if not any(each.startswith(MLFLOW) for each in given):
-        return compared(given, score)
-    scratch = tempfile.mkdtemp(prefix="tsforecast-runs-")
-    try:
-        places = [_fetched(each, uri, Path(scratch)) if each.startswith(MLFLOW) else each for each in given]
-        board = compared(places, score)
-    except BaseException:
-        shutil.rmtree(scratch)
-        raise
-    weakref.finalize(board, shutil.rmtree, scratch)  # until then `save` reads forecasts there
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tsforecast-runs-")))
+        board = compared([_place(each, uri, scratch) for each in given], score)
+        weakref.finalize(board, stack.pop_all().close)  # until then `save` reads forecasts there
     return board
 
 
-def _fetched(address: str, uri: str | None, scratch: Path) -> str:
-    from tsforecast.tracking.artifacts import download_records
+def _place(run: str, uri: str | None, scratch: Path) -> str | Path:
+    """Where a run lies, or those of an MLflow experiment are put."""
+    if not run.startswith(MLFLOW):
+        return run
+    from tsforecast.tracking.store import download_records
 
-    name = address.removeprefix(MLFLOW)
-    return str(download_records(name, uri, scratch / name))
+    name = run.removeprefix(MLFLOW)
+    return download_records(name, uri, scratch / name)
 
 
 callable_module(__name__, leaderboard)

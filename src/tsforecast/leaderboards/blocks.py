@@ -27,16 +27,10 @@ class Entry:
     @cached_property
     def scores(self) -> dict[str, float]:
         """All test scores, and `<score>_se`, the standard error of their mean over folds where there are several."""
-        record = self.run.record
+        record, pooled = self.run.record, self.run.record.scores[self.model]
         spread = pd.DataFrame(record.folds[self.model]).sem().drop("windows").add_suffix("_se").dropna()
-        seconds = {"fit_seconds": record.seconds.get(self.model, float("nan"))}
-        pooled = record.scores[self.model]
-        return {
-            **pooled.summary(),
-            **{str(name): se for name, se in spread.items()},
-            **seconds,
-            "predict_seconds": pooled.seconds,
-        }
+        seconds = {"fit_seconds": record.seconds.get(self.model, math.nan), "predict_seconds": pooled.seconds}
+        return {**pooled.summary(), **{str(name): se for name, se in spread.items()}, **seconds}
 
     @property
     def fitted(self) -> bool:
@@ -46,8 +40,7 @@ class Entry:
     @property
     def seen(self) -> Mapping[str, bool | None]:
         """Of a pretrained network, `trained_on_this_dataset`."""
-        found: Mapping[str, bool | None] = self.run.record.facts.get("seen", {}).get(self.model, {})
-        return found
+        return dict(self.run.record.facts.get("seen", {}).get(self.model, {}))
 
 
 @dataclass(frozen=True)
@@ -115,11 +108,9 @@ def block_of(runs: Sequence[Run], score: str) -> Block:
     """The models of all runs, and each baseline once."""
     found = [Entry(model, model, run) for run in runs for model in run.record.scores]
     entries = _named([each for each in found if each.fitted])
-    there = {each.model for each in entries}
     for each in found:
-        if each.model not in there:
+        if each.model not in {other.model for other in entries}:
             entries.append(each)
-            there.add(each.model)
     entries.sort(key=lambda each: (math.isnan(each.scores[score]), each.scores[score]))
     return Block(0, terms_of(runs[0], score), entries, score)
 

@@ -13,7 +13,7 @@ import pandas as pd
 
 from tsforecast.errors import one_of
 from tsforecast.files import write
-from tsforecast.leaderboards.blocks import Block, apart, block_of, terms_of
+from tsforecast.leaderboards.blocks import Block, Entry, apart, block_of, terms_of
 from tsforecast.leaderboards.runs import Run, find
 from tsforecast.markdown import table
 from tsforecast.metrics import LOSSES
@@ -38,6 +38,11 @@ class Leaderboard:
     left_out: Mapping[str, str]
     score: str
 
+    @property
+    def entries(self) -> list[Entry]:
+        """Those of all blocks."""
+        return [each for block in self.blocks for each in block.entries]
+
     @cached_property
     def frame(self) -> pd.DataFrame:
         """All blocks: `block, dataset, horizon, rank, model, run, mse, ..., fit_seconds, predict_seconds`."""
@@ -51,12 +56,11 @@ class Leaderboard:
             why = [apart(block.terms, other.terms) for other in self.blocks[: block.number - 1]]
             nearest = min(range(len(why)), key=lambda i: len(why[i]))
             said.append(f"Block {block.number} is not compared with block {nearest + 1}: {'; '.join(why[nearest])}")
-        runs = {str(each.run.path) for block in self.blocks for each in block.entries if each.fitted}
-        several = any(len({each.run.path for each in block.entries if each.fitted}) > 1 for block in self.blocks)
-        if len(runs) > 1 and not several:
+        runs = [{each.run.path for each in block.entries if each.fitted} for block in self.blocks]
+        if len(set.union(*runs)) > 1 and max(map(len, runs)) < 2:
             said.append("No two of these runs can be compared.")
-        entries = {each.name: each.seen for block in self.blocks for each in block.entries}
-        said += [text for name, seen in entries.items() for text in pretrained(name, seen)]
+        known = {each.name: each.seen for each in self.entries}
+        said += [text for name, seen in known.items() for text in pretrained(name, seen)]
         return said + [f"Left out: {path}: {reason}" for path, reason in self.left_out.items()]
 
     @property
@@ -68,9 +72,13 @@ class Leaderboard:
 
     def table(self) -> str:
         """All blocks as text."""
-        parts = [f"\n{b.number}. {b.title}\n{_text(shown(b.frame, self.score))}\n{b.verdict}" for b in self.blocks]
+        parts = []
+        for block in self.blocks:
+            cells = shown(block.frame, self.score).map(_cell)
+            parts.append(f"\n{block.number}. {block.title}\n{cells.to_string(index=False)}\n{block.verdict}")
         if len(self.blocks) > 1:
-            parts.append(f"\n{self.score} of all blocks\n{_text(self.overview.reset_index())}")
+            cells = self.overview.reset_index().map(_cell)
+            parts.append(f"\n{self.score} of all blocks\n{cells.to_string(index=False)}")
         return "\n".join([*parts, *(f"\n{remark}" for remark in self.remarks)])
 
     def fev(self) -> pd.DataFrame:
@@ -79,10 +87,9 @@ class Leaderboard:
         The quantile loss of a point forecast is its WAPE, since fev takes the point as each of the quantiles.
         """
         rows = []
-        for each in (each for block in self.blocks for each in block.entries):
+        for each in self.entries:
             record, means = each.run.record, pd.DataFrame(each.run.record.folds[each.model]).mean()
             facts, pooled = record.facts, record.scores[each.model]
-            levels = pooled.quantile_levels
             rows.append(
                 {
                     "model_name": each.name,
@@ -93,7 +100,7 @@ class Leaderboard:
                     "window_step_size": facts["step"],
                     "seasonality": facts["season"],
                     "eval_metric": "MASE",
-                    "quantile_levels": list(levels),
+                    "quantile_levels": list(pooled.quantile_levels),
                     "target": list(pooled.channels),
                     "task_name": facts["data"]["name"],
                     "test_error": means["mase"],
@@ -103,7 +110,7 @@ class Leaderboard:
                     "trained_on_this_dataset": each.seen.get("trained_on_this_dataset", each.fitted),
                     "MASE": means["mase"],
                     "WAPE": means["wape"],
-                    "WQL": means["wql"] if levels else means["wape"],
+                    "WQL": means["wql" if pooled.quantile_levels else "wape"],
                 }
             )
         return pd.DataFrame(rows)
@@ -132,7 +139,7 @@ class Leaderboard:
         """All blocks as Markdown."""
         parts = ["# Leaderboard"]
         for block in self.blocks:
-            cells = _rounded(shown(block.frame, self.score))
+            cells = shown(block.frame, self.score).map(_cell)
             parts += [f"## {block.number}. {block.title}", table(cells, cells.to_numpy()), block.verdict]
         return "\n\n".join([*parts, "\n".join(f"- {remark}" for remark in self.remarks)]).rstrip() + "\n"
 
@@ -168,22 +175,11 @@ def shown(frame: pd.DataFrame, score: str) -> pd.DataFrame:
     scores = [*first, *(name for name in SHOWN if name in frame and name != score)]
     coverage = [name for name in frame if str(name).startswith("coverage-") and not str(name).endswith("_se")]
     columns = ["rank", "model", "run", *scores, *coverage, "fit_seconds", "predict_seconds"]
-    kept = (
-        frame[columns]
-        .dropna(axis=1, how="all")
-        .rename(columns={"fit_seconds": "fit s", "predict_seconds": "predict s"})
-    )
+    kept = frame[columns].dropna(axis=1, how="all").rename(columns=lambda name: name.replace("_seconds", " s"))
     return kept.assign(run=[Path(run).name for run in kept["run"]])
 
 
-def _rounded(frame: pd.DataFrame) -> pd.DataFrame:
-    def text(value: Any) -> str:
-        if isinstance(value, float):
-            return "" if math.isnan(value) else f"{value:.4f}" if abs(value) < 100 else f"{value:,.0f}"
-        return str(value)
-
-    return frame.map(text)
-
-
-def _text(frame: pd.DataFrame) -> str:
-    return _rounded(frame).to_string(index=False)
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.4f}" if abs(value) < 100 else f"{value:,.0f}"
+    return str(value)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tsforecast.errors import OutputError, TsforecastError, without_password
+from tsforecast.errors import DataError, OutputError, TsforecastError, without_password
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +26,7 @@ QUIET = {
 }
 CONNECT = {"sqlite": "timeout", "postgresql": "connect_timeout", "mysql": "connect_timeout"}
 WAIT = 5  # seconds for an answer: neither the beginning nor the end of a training takes 15 more for a silent server
+RECORDS = ("scores.npz", "forecasts.parquet")  # what a run has left to be compared by
 PATIENCE = 60  # seconds, where nothing but the upload is waited for
 
 
@@ -182,6 +183,36 @@ def experiments(client: Any) -> list[str]:
 def runs(client: Any, wanted: str) -> list[Any]:
     """The runs of all experiments that a filter lets through."""
     return [*client.search_runs(experiments(client), wanted, max_results=1000)]
+
+
+def download_records(experiment: str, uri: str | None, out: Path) -> Path:
+    """The folder `out` with one for each finished run of an experiment: what it has left to be compared by.
+
+    Parameters
+    ----------
+    uri
+        Of the store: see `Store`.
+
+    Raises
+    ------
+    DataError
+        There is no such store or experiment, or no run in it has scores.
+    """
+    store, where = Store(uri), f"mlflow:{experiment}"
+    with store.asked(where, DataError, write=False) as client:
+        if (own := client.get_experiment_by_name(experiment)) is None:
+            names = [each.name for each in client.search_experiments()]
+            raise DataError("there is no such MLflow experiment", where=where, got=str(store), allowed=names)
+        for run in client.search_runs([own.experiment_id], "attributes.status = 'FINISHED'", max_results=1000):
+            for file in client.list_artifacts(run.info.run_id):
+                if file.path in RECORDS:
+                    folder = out / f"{run.info.run_name}-{run.info.run_id[:6]}"
+                    folder.mkdir(parents=True, exist_ok=True)
+                    client.download_artifacts(run.info.run_id, file.path, str(folder))
+    if not out.is_dir():
+        what, fix = "no finished run of this experiment has scores to compare", "train with tracking=mlflow"
+        raise DataError(what, where=where, got=str(store), fix=fix)
+    return out
 
 
 def _reason(error: Exception) -> str:
