@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from tsforecast.config.call import callable_module, called
 from tsforecast.config.closing import next_steps
-from tsforecast.config.command import command
+from tsforecast.config.command import callable_module, called, command
 from tsforecast.config.compose import build, compose
 from tsforecast.config.job import Job, quiet_console, show
 from tsforecast.errors import ConfigError

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from tsforecast.config.call import callable_module
-from tsforecast.config.command import command
+from tsforecast.config.command import callable_module, command
 from tsforecast.config.job import show
 
 if TYPE_CHECKING:

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from tsforecast.config.call import callable_module, called
 from tsforecast.config.closing import model, serving
-from tsforecast.config.command import command
+from tsforecast.config.command import callable_module, called, command
 from tsforecast.config.compose import build, build_or_trained
 from tsforecast.config.job import Job, show
 from tsforecast.errors import ConfigError, count, one_of

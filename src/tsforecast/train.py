@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, ListConfig
 
-from tsforecast.config.call import callable_module, called
 from tsforecast.config.closing import next_steps
-from tsforecast.config.command import command
+from tsforecast.config.command import callable_module, called, command
 from tsforecast.config.compose import build
 from tsforecast.config.job import Job, follows, show
 

@@ -1,4 +1,4 @@
-"""One way for every command to start, to help and to fail: a message, a non-zero exit, no traceback."""
+"""One way for every command to start, to be called, to help and to fail: a message, a non-zero exit, no traceback."""
 
 from __future__ import annotations
 
@@ -10,19 +10,22 @@ import re
 import signal
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 from unittest.mock import patch
 
 import hydra
 from hydra._internal.hydra import Hydra
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from tsforecast.config import recorded
-from tsforecast.config.compose import check_keys, explain, folders, groups, options, spelled
-from tsforecast.config.job import limit_threads, show
+from tsforecast.config.compose import build, check_keys, compose, explain, folders, groups, options, spelled
+from tsforecast.config.job import Job, limit_threads, show
 from tsforecast.config.roots import CONF_DIR, WORDS, keys_of
 
 FLAGS = {"--dry-run": "backtest.dry_run=true", "--force": "force=true", "--json": "json=true"}
@@ -101,6 +104,51 @@ def command(task: Callable[..., Any], config_name: str) -> None:
         return
     sys.stderr.write(message + "\n")
     raise SystemExit(status)
+
+
+def called(
+    command: str,
+    overrides: Sequence[str],
+    data: Any,
+    dataset: Mapping[str, Any],
+    out: str | os.PathLike[str] | None = None,
+) -> Job:
+    """What is to be run.
+
+    Parameters
+    ----------
+    data
+        A frame in memory in place of a file.
+    dataset
+        Keys of `dataset`.
+    out
+        The directory of the run.
+    """
+    place = None if out is None else Path(out)
+    if command == "train" and (run := recorded.asked(overrides, *dataset, *["out"] * (place is not None))):
+        job = recorded.going_on(run)
+    else:
+        if data is not None:
+            given = any(each.startswith("dataset=") for each in overrides)
+            overrides = (*["dataset=wide"] * (not given), "dataset.path=memory", *overrides)
+        job = Job(*compose(command, overrides), overrides, place)
+    for key, value in dataset.items():
+        OmegaConf.update(job.cfg, f"dataset.{key}", value, force_add=True)  # its constructor says which keys there are
+    limit_threads(job.cfg.threads)
+    if data is None:
+        return job
+    from tsforecast.data.sources import FrameSource
+
+    return replace(job, source=FrameSource(data, build(job.cfg.dataset).schema))
+
+
+def callable_module(name: str, function: Callable[..., Any]) -> None:
+    """Make a command's module callable: once it is imported, `tsf.train` is the module, and to call it is to train."""
+
+    class Command(ModuleType):
+        __call__ = staticmethod(function)
+
+    sys.modules[name].__class__ = Command
 
 
 def _may_choose_mode(arguments: list[str]) -> bool:
