@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from tsforecast.errors import TsforecastError, listed
 ASIDE = ("hydra/", "local/")  # in every composition
 SEARCH = "hydra/sweeper=optuna"  # whose keys a sampler may refer to
 ABOUT = ("dataset", "split", "feature", "scaler", "model", "calibration", "evaluation")  # what an experiment is about
-Composed = Callable[[str, Sequence[str]], DictConfig]
 
 
 def configurations(found: Findings, paths: DictConfig) -> dict[str, Any]:
@@ -41,11 +40,17 @@ def configurations(found: Findings, paths: DictConfig) -> dict[str, Any]:
         for command in COMMANDS:
             with _kept(faults, command):
                 composed(command, [])
-        for name, cfg in _beside(faults, composed, [name for name in files if name not in wide]):
-            cfg.paths = paths
-            with _kept(faults, name):
-                if name in mine or name.startswith("dataset/"):
-                    built[name] = _build(cfg.callbacks[_key(name)])
+        narrow = [name for name in files if name not in wide]
+        tested, untested = [name for name in narrow if name not in mine], [[name] for name in narrow if name in mine]
+        for names in filter(None, (tested, *untested)):  # one after the other all of them would take ten seconds
+            with _kept(faults, names[0]):
+                words = ["+{0}@callbacks.{2}={1}".format(*name.rsplit("/", 1), _key(name)) for name in names]
+                cfg = composed("train", [SEARCH, *words])
+                cfg.paths = paths
+            for name in names if names[0] not in faults else ():
+                with _kept(faults, name):
+                    if name in mine or name.startswith("dataset/"):
+                        built[name] = _build(cfg.callbacks[_key(name)])
         for name in wide:
             with _kept(faults, name):
                 cfg = composed("train", ["+{}={}".format(*name.split("/"))])
@@ -87,19 +92,6 @@ def _of_file(name: str, place: Path, error: TsforecastError) -> TsforecastError:
     parts = error.parts | {"what": error.what, "fix": f"mend {place}{hint}"}
     beside, group = f"callbacks.{_key(name)}", name.rpartition("/")[0]
     return TsforecastError(**{key: text and text.replace(beside, group) for key, text in parts.items()})  # type: ignore[arg-type]
-
-
-def _beside(faults: dict[str, TsforecastError], composed: Composed, names: list[str]) -> list[tuple[str, DictConfig]]:
-    """All at once, beside the callbacks: one after the other takes ten seconds. Halves, where one is at fault."""
-    words = ["+{0}@callbacks.{2}={1}".format(*name.rsplit("/", 1), _key(name)) for name in names]
-    half, mine = len(names) // 2, dict[str, TsforecastError]()
-    with _kept(mine, names[0]):
-        cfg = composed("train", [SEARCH, *words])
-        return [(name, cfg) for name in names]
-    if half:  # outside of the block: what is raised within would have this error as its cause
-        return [*_beside(faults, composed, names[:half]), *_beside(faults, composed, names[half:])]
-    faults |= mine
-    return []
 
 
 def _build(node: Any) -> Any:

@@ -105,11 +105,9 @@ class Plan:
         objectives = {"objective": [*zip(self.objectives, self.directions, strict=True)]}
         cfg: Any = OmegaConf.to_container(composed(self.command, *self.fixed)[0])
         varied = tuple(f"{key.lstrip('+').replace('/', '.')}." for key in (*APART, *self.space))
-        settings = {
-            k: v for k, v in pd.json_normalize(cfg).to_dict("records")[0].items() if not f"{k}.".startswith(varied)
-        }
-        content: dict[str, Any] = json.loads(json.dumps({**objectives, **space, **settings}, default=str))
-        return content
+        keys = pd.json_normalize(cfg).to_dict("records")[0]
+        settings = {key: each for key, each in keys.items() if not f"{key}.".startswith(varied)}
+        return dict(json.loads(json.dumps({**objectives, **space, **settings}, default=str)))
 
 
 def composed(command: str, *arguments: str) -> tuple[DictConfig, dict[str, str]]:

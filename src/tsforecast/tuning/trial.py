@@ -10,6 +10,7 @@ import signal
 import socket
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -146,11 +147,10 @@ class Objective:
                 log_to(out / "train.log")
                 trial.set_user_attr("place", f"{socket.gethostname()}:{out}")
                 return self._scored(trial, out)
-            except optuna.TrialPruned:
-                raise
             except Exception as error:
-                trial.set_user_attr("error", str(error)[:2000])
-                log.info("the trial failed", exc_info=True)
+                if not isinstance(error, optuna.TrialPruned):
+                    trial.set_user_attr("error", str(error)[:2000])
+                    log.info("the trial failed", exc_info=True)
                 raise
 
     def _scored(self, trial: optuna.Trial, out: Path) -> tuple[float, ...]:
@@ -159,19 +159,14 @@ class Objective:
         parents = {"run": self.plan.parent} if self.plan.parent else {}
         write_json(out / FILE, provenance(portable_config(cfg), arguments, chosen, parents))
         tags = {"tuning.study": self.study.study_name, "tuning.trial": trial.number}
-        name, pruned, scores = f"{self.study.study_name}-trial-{trial.number}", None, {}
-        with build(cfg.tracking).run(name, drawn, tags, parent=self.plan.parent, out=out) as run:
-            try:
-                scores = get_method(self.plan.settings.task)(cfg, chosen, Listener(trial, self.plan, run))
-                run.log_metrics(scores)
-                write_json(out / "metrics.json", scores)
-            except optuna.TrialPruned as error:  # a run that did what it was to do
-                pruned = error
-        if pruned is not None:
-            raise pruned
-        return self._values(scores)
-
-    def _values(self, scores: Mapping[str, float]) -> tuple[float, ...]:
+        name, scores = f"{self.study.study_name}-trial-{trial.number}", None
+        tracked = build(cfg.tracking).run(name, drawn, tags, parent=self.plan.parent, out=out)
+        with tracked as run, suppress(optuna.TrialPruned):  # which is no failure of the run
+            scores = get_method(self.plan.settings.task)(cfg, chosen, Listener(trial, self.plan, run))
+            run.log_metrics(scores)
+            write_json(out / "metrics.json", scores)
+        if scores is None:
+            raise optuna.TrialPruned
         for name in self.plan.objectives:
             if not math.isfinite(scores.get(name, math.nan)):
                 what, got = "a trial has no such score", scores.get(name, "none")
