@@ -22,7 +22,7 @@ from tsforecast.errors import ConfigError
 
 if TYPE_CHECKING:
     from tsforecast.backtesting.backtest import Backtest
-    from tsforecast.backtesting.scored import Scored
+    from tsforecast.backtesting.fits import Scored
     from tsforecast.experiment import Experiment
     from tsforecast.tracking.runs import Run
 

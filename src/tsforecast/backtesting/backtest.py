@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tsforecast.backtesting.fits import Fit, found_by
-from tsforecast.backtesting.scored import Scored
+from tsforecast.backtesting.fits import Fit, Scored, found_by
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.data.folds import Fold, Folds
 from tsforecast.data.panel import seasonality

@@ -22,7 +22,7 @@ from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import TrialState
 
-from tsforecast.backtesting.scored import Scored
+from tsforecast.backtesting.fits import Scored
 from tsforecast.bundle.provenance import FILE, provenance
 from tsforecast.config.compose import build
 from tsforecast.config.experiment import experiment, portable_config
