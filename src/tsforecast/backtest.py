@@ -19,6 +19,7 @@ from tsforecast.config.command import callable_module, called, command
 from tsforecast.config.compose import build, compose
 from tsforecast.config.job import Job, quiet_console, show
 from tsforecast.errors import ConfigError
+from tsforecast.files import Place
 
 if TYPE_CHECKING:
     from tsforecast.backtesting.backtest import Backtest
@@ -178,9 +179,7 @@ def _progress(total: int, objective: str) -> Iterator[Any]:
         yield seen
 
 
-def backtest(
-    *overrides: str, data: Any = None, out: str | os.PathLike[str] | None = None, **dataset: Any
-) -> Backtest | None:
+def backtest(*overrides: str, data: Any = None, out: Place | None = None, **dataset: Any) -> Backtest | None:
     """Cross-validate over time from Python: the composition, the numbers and the errors of the command line.
 
     Parameters

@@ -11,6 +11,8 @@ from typing import Any
 
 from tsforecast.errors import OutputError
 
+Place = str | os.PathLike[str]  # of a file or a folder, as people give it
+
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from tsforecast.config.command import callable_module, command
 from tsforecast.config.job import show
+from tsforecast.files import Place
 
 if TYPE_CHECKING:
     from tsforecast.leaderboards.board import Leaderboard
@@ -30,9 +31,7 @@ def main(cfg: DictConfig) -> None:
         show("\n" + "\n".join(os.path.relpath(path) for path in board.save(cfg.out)))
 
 
-def leaderboard(
-    runs: Sequence[str | os.PathLike[str]] | str, score: str = "mase", uri: str | None = None
-) -> Leaderboard:
+def leaderboard(runs: Sequence[Place] | str, score: str = "mase", uri: str | None = None) -> Leaderboard:
     """Compare runs of `train` and `backtest`.
 
     Parameters

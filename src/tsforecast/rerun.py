@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from tsforecast.config.command import callable_module, called, command
 from tsforecast.config.job import Job, follows, limit_threads, show
 from tsforecast.errors import BundleError, DataError
+from tsforecast.files import Place
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,6 +46,20 @@ class Rerun:
     differences: Mapping[str, tuple[Any, Any]]
     scores: pd.DataFrame
     weights: tuple[str, str]
+
+    @classmethod
+    def of(cls, result: Result, differences: Mapping[str, Any], then: Mapping[str, float], bundle: Path) -> Rerun:
+        """Beside the scores of then, and the bundle that was saved."""
+        import pandas as pd
+
+        from tsforecast.bundle.directory import weights_digest
+
+        now = result.bundle.metadata["scores"]
+        scores = pd.DataFrame({"then": pd.Series(then, dtype=float), "now": pd.Series(now, dtype=float)})
+        scores["difference"] = scores["now"] - scores["then"]
+        with tempfile.TemporaryDirectory() as folder:
+            result.bundle.save(made := Path(folder, "bundle"))
+            return cls(result, differences, scores, (weights_digest(bundle), weights_digest(made)))
 
     @property
     def agrees(self) -> bool:
@@ -97,7 +112,7 @@ def carry_out(asked: Job, data: Any = None, **dataset: Any) -> Rerun | None:
         if not differences:
             log.info("Data, packages, code and host are those of %s", located.exact)
         result = finished(job, planned, read)
-    return None if follows() else _compared(result, differences, about.get("scores", {}), located.path, job.out)
+    return None if follows() else Rerun.of(result, differences, about.get("scores", {}), located.path)
 
 
 def _located(run: str, uri: str | None) -> Located:
@@ -111,34 +126,7 @@ def _located(run: str, uri: str | None) -> Located:
     return Registry(uri).resolve(inside if inside.is_dir() else run)
 
 
-def _compared(
-    result: Result,
-    differences: Mapping[str, tuple[str, str]],
-    then: Mapping[str, float],
-    before: Path,
-    out: Path | None,
-) -> Rerun:
-    import pandas as pd
-
-    from tsforecast.bundle.directory import weights_digest
-
-    now = result.bundle.metadata["scores"]
-    scores = pd.DataFrame({"then": pd.Series(then, dtype=float), "now": pd.Series(now, dtype=float)})
-    scores["difference"] = scores["now"] - scores["then"]
-    with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder, "bundle") if out is None else out / "bundle"
-        if out is None:
-            result.bundle.save(made)
-        return Rerun(result, differences, scores, (weights_digest(before), weights_digest(made)))
-
-
-def rerun(
-    run: str | os.PathLike[str],
-    *overrides: str,
-    data: Any = None,
-    out: str | os.PathLike[str] | None = None,
-    **dataset: Any,
-) -> Rerun:
+def rerun(run: Place, *overrides: str, data: Any = None, out: Place | None = None, **dataset: Any) -> Rerun:
     """Repeat a run of `train` from what it says of itself, and compare.
 
     Parameters

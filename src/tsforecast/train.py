@@ -12,6 +12,7 @@ from tsforecast.config.closing import next_steps
 from tsforecast.config.command import callable_module, called, command
 from tsforecast.config.compose import build
 from tsforecast.config.job import Job, follows, show
+from tsforecast.files import Place
 
 if TYPE_CHECKING:
     from tsforecast.experiment import Experiment
@@ -90,7 +91,7 @@ def finished(job: Job, planned: Experiment, data: Prepared) -> Result:
     return result
 
 
-def train(*overrides: str, data: Any = None, out: str | os.PathLike[str] | None = None, **dataset: Any) -> Result:
+def train(*overrides: str, data: Any = None, out: Place | None = None, **dataset: Any) -> Result:
     """Run one experiment from Python: the composition, the numbers and the errors of the command line.
 
     Parameters

@@ -27,6 +27,7 @@ from tsforecast.config import recorded
 from tsforecast.config.compose import build, check_keys, compose, explain, folders, groups, options, spelled
 from tsforecast.config.job import Job, limit_threads, show
 from tsforecast.config.roots import CONF_DIR, WORDS, keys_of
+from tsforecast.files import Place
 
 FLAGS = {"--dry-run": "backtest.dry_run=true", "--force": "force=true", "--json": "json=true"}
 
@@ -107,11 +108,7 @@ def command(task: Callable[..., Any], config_name: str) -> None:
 
 
 def called(
-    command: str,
-    overrides: Sequence[str],
-    data: Any,
-    dataset: Mapping[str, Any],
-    out: str | os.PathLike[str] | None = None,
+    command: str, overrides: Sequence[str], data: Any, dataset: Mapping[str, Any], out: Place | None = None
 ) -> Job:
     """What is to be run.
 
