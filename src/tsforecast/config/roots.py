@@ -36,36 +36,6 @@ class Paths:
 
 
 @dataclass
-class TrainConfig:
-    """Root of `train`. Groups are checked by the constructors they name."""
-
-    dataset: Any = MISSING
-    split: Any = MISSING
-    feature: dict[str, Any] = field(default_factory=dict)
-    scaler: Any = MISSING
-    model: Any = MISSING
-    trainer: Any = MISSING
-    callbacks: dict[str, Any] = field(default_factory=dict)
-    calibration: Any = MISSING
-    evaluation: Evaluation = MISSING
-    tracking: Any = MISSING
-    report: Any = MISSING
-    publish: Any = MISSING
-    paths: Paths = MISSING
-    name: str | None = MISSING
-    lookback: Any = MISSING
-    horizon: Any = MISSING
-    season: int | None = MISSING
-    quantiles: list[float] = MISSING
-    refit: str = MISSING
-    unused_covariates: str = MISSING
-    seed: int = MISSING
-    threads: int = MISSING
-    ckpt_path: str | None = MISSING
-    objective: Any = MISSING
-
-
-@dataclass
 class FoldKeys:
     """Of `backtest`: `tsforecast.data.folds.Folds`, and what is beside it."""
 
@@ -81,25 +51,18 @@ class FoldKeys:
     dry_run: bool = MISSING
 
 
-@dataclass
-class BacktestConfig(TrainConfig):
-    """Root of `backtest`."""
-
-    backtest: FoldKeys = field(default_factory=FoldKeys)
-
-
-@dataclass
-class DoctorConfig(TrainConfig):
-    """Root of `doctor`."""
-
-    json: bool = MISSING
-
-
-EXPERIMENTS = {"train": TrainConfig, "backtest": BacktestConfig, "doctor": DoctorConfig}
+EXPERIMENTS = ("train", "backtest", "doctor")
 COMMANDS = ("check", *EXPERIMENTS, "evaluate", "predict", "leaderboard", "publish", "sync", "promote", "rerun")
 KINDS: dict[str, Any] = {  # of groups, and of keys whose default does not tell it
     "paths": Paths,
     "evaluation": Evaluation,
+    "backtest.backtest": FoldKeys,
+    "backtest.objective": Any,  # one or several
+    "train.objective": Any,
+    "train.lookback": Any,  # rows, or auto
+    "train.horizon": Any,
+    "train.season": int | None,
+    "train.quantiles": list[float],
     "predict.horizon": int | None,
     "predict.levels": Any,
     "leaderboard.runs": Any,
@@ -114,31 +77,34 @@ SPELLED = dict.fromkeys(EXPERIMENTS, _BRIEF) | {"promote": {"model": "name"}}  #
 
 
 def keys_of(command: str) -> Any:
-    """The keys of a command, which Hydra knows from now on."""
-    found = EXPERIMENTS.get(command) or _keys_in_conf(command)
+    """The keys of a command and their kinds, which Hydra knows from now on."""
+    found = _keys_of(command)
     ConfigStore.instance().store(name=f"{command}_root", node=found)
     return found
 
 
 @cache
-def _keys_in_conf(command: str) -> Any:
-    """Those that the file of a command has: each of the kind of its default, text where that is null or `???`.
+def _keys_of(command: str) -> Any:
+    """Those that its file in `conf/` has: each of the kind of its default, text where that is null or `???`.
 
     What is chosen from a group may be anything: its constructor checks it.
     """
     file = yaml.safe_load((CONF_DIR / f"{command}.yaml").read_text(encoding="utf-8"))
-    groups = {name: option for each in file.pop("defaults") if isinstance(each, dict) for name, option in each.items()}
-    kinds = {name: KINDS.get(name, Any) for name in groups if name != "hydra"}
+    defaults = file.pop("defaults")
+    groups = {name: option for each in defaults if isinstance(each, dict) for name, option in each.items()}
+    groups = {name: option for name, option in groups.items() if name.isidentifier() and name != "hydra"}
+    kinds = {name: dict[str, Any] if isinstance(option, list) else Any for name, option in groups.items()}
+    kinds |= {name: KINDS[name] for name in groups if name in KINDS}
     for key, default in file.items():
         kind = str | None if default is None else type(default)
         kinds[key] = KINDS.get(f"{command}.{key}", Any if kind is dict else kind)
     kinds.pop("hydra", None)
     body = {key: None if groups.get(key, "") is None else MISSING for key in kinds}
-    made = type(f"{command.title()}Config", (), {**body, "__annotations__": kinds})
+    body |= {key: field(default_factory=dict) for key, option in groups.items() if isinstance(option, list)}
+    bases = tuple(keys_of(each) for each in defaults if each in COMMANDS)
+    made = type(f"{command.title()}Config", bases, {**body, "__annotations__": kinds})
     return dataclass(init=False, repr=False, eq=False)(made)  # which would be code, and one key is called `from`
 
 
-for _name, _root in EXPERIMENTS.items():
-    ConfigStore.instance().store(name=f"{_name}_root", node=_root)
 OmegaConf.register_new_resolver("unique", lambda: secrets.token_hex(3), use_cache=True, replace=True)
 OmegaConf.register_new_resolver("cwd", lambda: str(Path.cwd()), replace=True)
