@@ -14,6 +14,10 @@ from tsforecast.errors import OutputError
 Place = str | os.PathLike[str]  # of a file or a folder, as people give it
 
 
+class BusyError(OutputError):
+    """Another process is at work there."""
+
+
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """Yield a scratch path beside `path`; move it into place when the block ends well, remove it when not.

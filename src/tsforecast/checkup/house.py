@@ -51,9 +51,8 @@ def installed(found: Findings) -> None:
     found.tell("python", f"{platform.python_version()}, tsforecast {there['tsforecast']}")
     if there.keys() >= set(BUILDS):
         text = f"{' and '.join(BUILDS)} are both installed: one overwrites the other"
-        found.tell(
-            "xgboost", text, "fix", "pip uninstall -y xgboost xgboost-cpu && pip install 'tsforecast[xgboost-cpu]'"
-        )
+        words = "pip uninstall -y xgboost xgboost-cpu && pip install 'tsforecast[xgboost-cpu]'"
+        found.tell("xgboost", text, "fix", words)
     wanted = [Requirement(each) for each in requires("tsforecast") or ()]
     for extra, use in EXTRAS.items():
         asked = [each for each in wanted if bool(extra) == ("extra" in str(each.marker))]

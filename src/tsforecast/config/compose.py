@@ -159,7 +159,8 @@ def explain(error: Exception, command: str, overrides: Sequence[str]) -> Tsforec
         said = {own: word for word, own in SPELLED.get(command, {}).items()}
         fix = f"add {said.get(key, key)}=... to the command"
     elif key and last not in known:
-        parts = [each for each in known if isinstance(parent, DictConfig) and last in _keys(parent, each)]
+        inside = {each: OmegaConf.select(parent, each) for each in known if isinstance(parent, DictConfig)}
+        parts = [each for each, node in inside.items() if isinstance(node, DictConfig) and last in [*node]]
         near = f"{parts[0]}.{last}" if parts else nearest(RENAMED.get(last, last), known)
         what = what.partition(" To append")[0] if near or "." not in key else what
         fix = f"did you mean {key.removesuffix(last)}{near}?" if near else fix
@@ -167,11 +168,6 @@ def explain(error: Exception, command: str, overrides: Sequence[str]) -> Tsforec
         fix = "what is said of model is said of model=NAME, the first of them, and of all of backtest.models"
     where = key or f"the configuration of {command}"
     return ConfigError(what, where=where, got=None if got in what else got, fix=fix)
-
-
-def _keys(cfg: DictConfig, name: str) -> list[str]:
-    node = OmegaConf.select(cfg, name)
-    return [str(each) for each in node] if isinstance(node, DictConfig) else []
 
 
 def build(node: Any, **arguments: Any) -> Any:

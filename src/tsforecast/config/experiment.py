@@ -14,7 +14,6 @@ from omegaconf import DictConfig, OmegaConf
 from tsforecast.bundle.provenance import portable
 from tsforecast.config.compose import build
 from tsforecast.config.job import Job, check_processes, follows, without_trainer
-from tsforecast.data.sources import Source
 from tsforecast.errors import ConfigError, without_password
 from tsforecast.experiment import Experiment
 from tsforecast.features.base import FeatureSet
@@ -22,13 +21,6 @@ from tsforecast.models.base import Estimator
 from tsforecast.training.fit import started
 
 log = logging.getLogger(__name__)
-
-
-def _data_name(cfg: DictConfig, option: str, source: Source | None) -> str:
-    """What the data is called: as the option of `dataset`, or, where that reads any file, as the file; a frame so."""
-    if source is not None:
-        return str(getattr(source, "name", option))
-    return (PurePath(cfg.dataset.path).stem if option in ("wide", "long") else "") or option
 
 
 def loggers(chosen: Mapping[str, Any], out: Path | None) -> list[Any]:
@@ -90,6 +82,9 @@ def experiment(job: Job) -> Experiment:
             each.log_hyperparams(json.loads(without_password(json.dumps(config))))
         return built
 
+    name = str(getattr(source, "name", chosen["dataset"]))
+    if source is None and chosen["dataset"] in ("wide", "long"):  # which read any file
+        name = PurePath(cfg.dataset.path).stem or name
     scaler = build(cfg.scaler)
     scalers = scaler if isinstance(scaler, Mapping) else {"": scaler}
     return Experiment(
@@ -111,7 +106,7 @@ def experiment(job: Job) -> Experiment:
         unused_covariates=cfg.unused_covariates,
         seed=cfg.seed,
         ckpt_path=job.checkpoint,
-        name=cfg.name or f"{_data_name(cfg, chosen['dataset'], source)}-{chosen['model']}",
+        name=cfg.name or f"{name}-{chosen['model']}",
         label=chosen["model"],
         config=config,
         overrides=tuple(job.overrides),

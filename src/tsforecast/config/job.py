@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from tsforecast import files
 from tsforecast.config import compose
 from tsforecast.errors import ConfigError, OutputError, count, without_password
-from tsforecast.files import lock
+from tsforecast.files import BusyError, lock
 
 if TYPE_CHECKING:
     from tsforecast.data.sources import Source
@@ -33,10 +33,6 @@ RESULTS = {"train": "bundle", "backtest": "scores.csv", "evaluate": "metrics.jso
 MARK = ".unfinished"  # in the directory of a run of `train` until it has ended well: what was asked for, as JSON
 SCRAP = re.compile(r"\.(bundle-\w+|[a-z]+-\d+\.[a-z]+)")  # as `bundle.directory` and `files.atomic` name theirs
 HOW = "python -m tsforecast.train resume={}"
-
-
-class BusyError(OutputError):
-    """Another process is at work in the directory."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +70,12 @@ class Job:
     @classmethod
     def started(cls, cfg: DictConfig) -> Job:
         """The one that Hydra has composed and started."""
-        own, number, sweep = HydraConfig.get(), "", None
+        own, about = HydraConfig.get(), dict[str, Any]()
         if sweeping() and not OmegaConf.is_missing(own.job, "num"):
-            number, sweep = f"-{own.job.num}", os.environ.get(SWEEP)
-        words, out, parents = list(own.overrides.task), Path(own.runtime.output_dir), {"run": sweep} if sweep else {}
-        return cls(
-            cfg, compose.choices(own), words, out, parents=parents, number=number, hydra=HydraConfig.instance().cfg
-        )
+            sweep = os.environ.get(SWEEP)
+            about = {"number": f"-{own.job.num}", "parents": {"run": sweep} if sweep else {}}
+        words, out = list(own.overrides.task), Path(own.runtime.output_dir)
+        return cls(cfg, compose.choices(own), words, out, hydra=HydraConfig.instance().cfg, **about)
 
     @property
     def checkpoint(self) -> str | None:

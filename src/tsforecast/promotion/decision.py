@@ -69,11 +69,9 @@ class Decision:
     def refusal(self) -> TsforecastError:
         """What a refused one ends with."""
         failed = [f"{each['rule']}: {each['said']}" for each in self.record["rules"] if not each["passed"]]
-        version, alias = self.record["candidate"]["reference"], self.record["alias"]
+        version, alias, got = self.record["candidate"]["reference"], self.record["alias"], "\n           ".join(failed)
         what, fix = f"{version} does not become {alias}", "a better candidate; or --force reason='...'"
-        return TsforecastError(
-            what, where=self.folder / "decision.md", got="\n           ".join(failed) or None, fix=fix
-        )
+        return TsforecastError(what, where=self.folder / "decision.md", got=got or None, fix=fix)
 
     @property
     def versions(self) -> tuple[int, int | None]:

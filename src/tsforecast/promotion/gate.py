@@ -115,10 +115,8 @@ def _change(own: float, theirs: float) -> float:
 
 
 def _coverage(rule: str, share: float, margin: float) -> Verdict:
-    interval = rule.partition("-")[2]
-    level = float(interval) / 100
-    said = (
-        f"the {interval} % interval covers {100 * share:.1f} %, needs {100 * level:g} % within {100 * margin:g} points"
-    )
+    percent = float(rule.partition("-")[2])
+    level = percent / 100
+    said = f"the {percent:g} % interval covers {100 * share:.1f} %, needs {percent:g} % within {100 * margin:g} points"
     passed = abs(share - level) <= margin + 1e-12  # 0.1 of 0.9 is 0.8, which floats miss by a bit
     return Verdict(rule, passed, said, {"coverage": share, "level": level})

@@ -17,13 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from tsforecast.errors import OutputError
-from tsforecast.files import lock
+from tsforecast.files import BusyError, lock
 
 FILE = "tracking.jsonl"
-
-
-class BusyError(OutputError):
-    """Another process is at work on a run."""
 
 
 class Journal:

@@ -10,7 +10,8 @@ from types import MappingProxyType
 from typing import Any
 
 from tsforecast.errors import ConfigError, DataError, OutputError
-from tsforecast.tracking.journal import FILE, BusyError, Journal, journals
+from tsforecast.files import BusyError
+from tsforecast.tracking.journal import FILE, Journal, journals
 from tsforecast.tracking.store import PATIENCE, Store, runs
 from tsforecast.tracking.upload import RUN, Upload
 
@@ -55,9 +56,8 @@ def sync(place: Path, uri: str | None = None) -> Iterator[str]:
         yield line
     if failed:
         what, fix = "not all of these runs could be uploaded", "see their lines above; uri=... uploads to another store"
-        raise OutputError(
-            what, where=", ".join(str(each.where) for each in away.values()) or place, got=failed, fix=fix
-        )
+        where = ", ".join(str(each.where) for each in away.values()) or place
+        raise OutputError(what, where=where, got=failed, fix=fix)
 
 
 def _synced(journal: Journal, uri: str | None, away: Mapping[str, OutputError] = MappingProxyType({})) -> str:

@@ -13,7 +13,7 @@ import pandas as pd
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from tsforecast import files
-from tsforecast.config.job import BusyError, Job, show, write
+from tsforecast.config.job import Job, show, write
 from tsforecast.tracking.runs import Run
 from tsforecast.train import carry_out
 from tsforecast.tuning import charts
@@ -82,7 +82,7 @@ def refit(cfg: DictConfig, chosen: Mapping[str, str], arguments: list[str], plan
     cfg.name = cfg.name or f"{plan.settings.study}-best"
     try:
         carry_out(Job(cfg, chosen, arguments, out, parents={"run": plan.parent} if plan.parent else {}))
-    except BusyError:
+    except files.BusyError:
         log.info("another process of this search trains the best one, in %s", out)
 
 
