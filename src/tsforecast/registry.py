@@ -18,7 +18,6 @@ from pathlib import Path
 
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.errors import ConfigError, OutputError, one_of
-from tsforecast.files import Place
 from tsforecast.tracking.registered import STAGES, Models, installed
 
 log = logging.getLogger(__name__)
@@ -65,7 +64,7 @@ class Registry(Models):
         works.
     """
 
-    def resolve(self, reference: Place | None, into: Path | None = None) -> Located:
+    def resolve(self, reference: str | os.PathLike[str] | None, into: Path | None = None) -> Located:
         """The directory of a bundle.
 
         Parameters
@@ -174,7 +173,7 @@ class Publish:
             return None
 
 
-def load_bundle(reference: Place, *, allow: tuple[str, ...] = ()) -> Bundle:
+def load_bundle(reference: str | os.PathLike[str], *, allow: tuple[str, ...] = ()) -> Bundle:
     """A bundle, by a path, `models:/name@alias`, `models:/name/3`, `runs:/...` or a Bento tag: see `Bundle.load`.
 
     Raises
