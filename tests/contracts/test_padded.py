@@ -112,6 +112,8 @@ def test_a_loaded_bundle_and_a_server_answer_short_histories_alike_and_refuse_sh
     loaded = case.saved(tmp_path / "bundle")
     assert Bundle.load(tmp_path / "bundle").least == LEAST
     (app := create_app()).state.server.start(str(loaded.path))
+    told = Client(app)("GET", "/model").json
+    assert (told["context"], told["least"]) == (LOOKBACK, LEAST)
     given = asked(case, 20)
     body = {name: table.astype({loaded.schema.stamp: str}).to_dict("list") for name, table in given.items()}
     found = Client(app)("POST", "/forecast", body)

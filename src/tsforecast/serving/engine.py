@@ -129,6 +129,7 @@ class Engine:
             "digest": bundle.digest,
             "tsforecast": tsforecast.__version__,
             "context": bundle.context,
+            "least": bundle.least,
             "short": NAME if bundle.fallback else "error",
             "horizon": bundle.dims.horizon,
             "channels": bundle.channels,

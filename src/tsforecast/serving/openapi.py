@@ -62,9 +62,9 @@ class Error(BaseModel):
 
 
 class Description(BaseModel):
-    """What is served: `layout`, `time`, `id` and what follows are columns, `context` the rows that a request needs.
+    """What is served: `layout`, `time`, `id` and what follows are columns, `context` the rows that a forecast reads.
 
-    `short` is what forecasts a series with fewer; `error`: it is refused.
+    `least` are those that a series needs. `short` is what forecasts a series with fewer; `error`: it is refused.
     """
 
     model: str | None
@@ -72,6 +72,7 @@ class Description(BaseModel):
     digest: str
     tsforecast: str
     context: int
+    least: int
     short: str
     horizon: int
     channels: list[str]

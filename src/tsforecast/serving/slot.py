@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 Factory = Callable[[Engine, Settings, Metrics], Answers]
 # Of what `/model` tells: what a caller has built its requests and its reading of the answers on.
 _COLUMNS = ("layout", "time", "id", "freq", "timezone", "channels", "past", "known", "static")
-_CONTRACT = (*_COLUMNS, "context", "horizon", "levels")
+_CONTRACT = (*_COLUMNS, "least", "horizon", "levels")
 
 
 @dataclass(frozen=True, eq=False)
