@@ -9,7 +9,10 @@ import pandas as pd
 import pytest
 from tests.errors import has, refused
 
+from tsforecast.data.frames import to_panel
+from tsforecast.data.schema import Schema
 from tsforecast.errors import ConfigError
+from tsforecast.features.base import FeatureSet
 from tsforecast.features.calendar import Calendar, Fourier, Holidays
 from tsforecast.features.missing import fill_forward
 from tsforecast.features.window import Differences, Lags, Rolling
@@ -31,6 +34,19 @@ def test_a_rows_feature_is_the_same_bits_whatever_other_rows_are_asked_for(featu
     np.testing.assert_array_equal(feature.transform(TIME[100:110], "h"), whole[100:110])
     repeated = feature.transform(TIME.append(TIME), "h")
     np.testing.assert_array_equal(repeated, np.concatenate([whole, whole]))
+
+
+@pytest.mark.parametrize("freq", ["h", "D", "B", "W-MON", "MS", "QE-DEC"])
+def test_automatic_fields_tell_the_rows_of_a_year_apart_and_none_is_constant(freq: str) -> None:
+    panel = to_panel(pd.DataFrame({"date": pd.date_range("2023-01-02", periods=400, freq=freq), "y": np.arange(400.0)}), Schema())
+    (calendar,) = FeatureSet((Calendar("auto"),)).fit(panel).rows
+    found = calendar.transform(panel.time, panel.freq)
+    assert found.shape == (400, len(calendar.names()))
+    if freq != "h":  # of which 400 are not a year
+        assert (np.ptp(found, axis=0) > 0).all()
+    if freq in ("D", "W-MON", "MS"):
+        year = panel.time.year == panel.time.year[0]
+        assert len(np.unique(found[year], axis=0)) == year.sum()
 
 
 def test_fields_are_of_local_time() -> None:

@@ -273,6 +273,29 @@ def test_auto_ends_with_a_board_of_its_candidates_and_what_trains_the_best_alone
         assert f"{np.mean(weights):.2f} {name}, " in card(result.bundle)
 
 
+def test_a_member_may_be_changed_as_on_the_command_line() -> None:
+    changed = "ridge model.lambdas=[30.0]"
+    words = ("lookback=48", "horizon=8", "feature=[]", f"members=[naive,'{changed}']")
+    result = tsf.train("model=ensemble", *words, data=frame())
+    assert result.fitted.chosen["members"][changed]["lambda"] == 30
+
+
+def test_what_needs_an_absent_package_is_left_out_within_a_budget_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "conf" / "model").mkdir(parents=True)
+    (tmp_path / "conf" / "model" / "elsewhere.yaml").write_text("_target_: package_of_elsewhere.Model\n")
+    monkeypatch.chdir(tmp_path)
+    words = ("members=[elsewhere,ridge]", "lookback=48", "horizon=8", "feature=[]")
+    with caplog.at_level(logging.WARNING):
+        result = tsf.train("model=auto", *words, data=frame())
+    assert [*result.fitted.chosen["members"]] == ["ridge"]
+    assert "elsewhere is left out: " in caplog.text
+    assert "package_of_elsewhere" in caplog.text
+    with refused(ConfigError, what=has("package_of_elsewhere.Model cannot be built")):
+        tsf.train("model=ensemble", *words, data=frame())
+
+
 def _error(board: str, name: str) -> float:
     return float(next(line for line in board.splitlines()[::-1] if line.startswith(f"{name} ")).split()[1])
 

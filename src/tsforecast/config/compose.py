@@ -6,6 +6,7 @@ Heavy imports happen inside the commands, after composition, so that `--help` an
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -26,6 +27,7 @@ from tsforecast.errors import ConfigError, TsforecastError, nearest
 if TYPE_CHECKING:
     from tsforecast.bundle.bundle import Bundle
 
+log = logging.getLogger(__name__)
 RENAMED = {"serving": "publish"}  # what was called otherwise before
 
 
@@ -95,15 +97,33 @@ def spelled(command: str, words: Sequence[str]) -> list[str]:
 
 
 @cache
-def _model(name: str, place: Path) -> Any:
+def _model(words: str, place: Path) -> Any:
     """What a file of `conf/model` has, with its references to keys beside it; `place` is where `conf/` may lie too."""
-    return OmegaConf.to_container(compose("train", [f"model={name}"])[0].model)
+    return OmegaConf.to_container(compose("train", f"model={words}".split())[0].model)
 
 
 def models(names: Sequence[str], *, _parent_: Any) -> DictConfig:
-    """The models of these names, for an ensemble: `${models:${.members}}`. They refer to other keys as alone."""
+    """The models of these names, for an ensemble: `${models:${.members}}`. They refer to other keys as alone.
+
+    Behind a name may stand what its file is to be changed by, as on the command line: `xgboost model.max_depth=6`.
+    """
     found = {name: _model(name, Path.cwd()) for name in names}
+    if _parent_.get("budget") is not None:
+        lazy = {"_target_": f"{__name__}.{available.__name__}", "_recursive_": False}
+        found = {name: {**lazy, "name": name, "model": model} for name, model in found.items()}
     return DictConfig(found, key="models", parent=_parent_)
+
+
+def available(name: str, model: Any) -> Any:
+    """The model, or None where a package that it needs is absent: what is tried in a given time is what can be."""
+    try:
+        return build(OmegaConf.create(model))
+    except ConfigError as error:
+        cause = error.__cause__ and error.__cause__.__cause__
+        if not isinstance(cause, ImportError):
+            raise
+        log.warning("%s is left out: %s", name, cause)
+        return None
 
 
 OmegaConf.register_new_resolver("models", models, replace=True)

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 
 from tsforecast.data.panel import GROUPS, Panel
 from tsforecast.errors import DataError, listed, nearest
+from tsforecast.features.calendar import Calendar
 from tsforecast.features.scaling import NoScaler, Scaler, StandardScaler, by_offsets
 from tsforecast.types import Encoded, WindowFeature
 
@@ -99,7 +100,8 @@ class FeatureSet:
                     numbers[:, j] = 0.0
             covariates[group] = StandardScaler("global").fit(numbers, offsets)
             ranges[group] = _range(values, offsets, by_series=False)
-        return FeatureSet(self.features, scaler, np.asarray(train.ids), categories, ranges, covariates)
+        features = tuple(each.of(train.freq) if isinstance(each, Calendar) else each for each in self.features)
+        return FeatureSet(features, scaler, np.asarray(train.ids), categories, ranges, covariates)
 
     @cached_property
     def _places(self) -> dict[str, int]:

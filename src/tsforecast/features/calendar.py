@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from tsforecast.data.frequency import is_clock, parse
 from tsforecast.errors import ConfigError, count, each_of, one_of
 
 # field -> (value of a stamp, counted from 0; how many values there are)
@@ -24,6 +25,9 @@ FIELDS: dict[str, tuple[Callable[[pd.DatetimeIndex], Any], int]] = {
     "month": (lambda time: time.month - 1, 12),
     "quarter": (lambda time: time.quarter - 1, 4),
 }
+# what rows differ in, by the name of their step; of steps of the clock, and of those not here
+_AUTO = {"D": ("weekday", "day", "dayofyear"), "W": ("week",)}
+_CLOCK, _LONG = ("hour", "weekday", "month"), ("month",)
 
 
 class _OfStamp(ABC):
@@ -46,18 +50,27 @@ class Calendar(_OfStamp):
     Parameters
     ----------
     fields
-        Of `minute, hour, weekday, day, dayofyear, week, month, quarter`.
+        Of `minute, hour, weekday, day, dayofyear, week, month, quarter`; `auto`: those in which rows of the frequency
+        differ, once it is known.
     encoding
         `cyclical` gives two columns a field, so that hour 23 is next to hour 0; `scaled` gives one.
     """
 
-    fields: Sequence[str] = ("hour", "weekday", "month")
+    fields: Sequence[str] = _CLOCK
     encoding: Literal["cyclical", "scaled"] = "cyclical"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "fields", tuple(self.fields))
-        each_of("feature.calendar.fields", self.fields, FIELDS)
+        if self.fields != "auto":
+            object.__setattr__(self, "fields", tuple(self.fields))
+            each_of("feature.calendar.fields", self.fields, FIELDS)
         one_of("feature.calendar.encoding", self.encoding, ("cyclical", "scaled"))
+
+    def of(self, freq: str) -> Calendar:
+        """With the fields for rows of this frequency, where they are `auto`: of days 7, 31 and 366, of weeks 53."""
+        step = parse(freq)
+        name = step.rule_code.partition("-")[0].removeprefix("B") or "D"
+        fields = _CLOCK if is_clock(step) else _AUTO.get(name, _LONG)
+        return replace(self, fields=fields) if self.fields == "auto" else self
 
     def names(self) -> tuple[str, ...]:
         """`hour sin, hour cos, ...` or `hour, ...`."""

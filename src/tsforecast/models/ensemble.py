@@ -30,7 +30,7 @@ class Ensemble:
     Parameters
     ----------
     models
-        Estimators and networks, by name.
+        Estimators and networks, by name; None where there is none of that name here.
     members
         Which of them take part, in the order in which they are fitted; of two that are alike the first is kept.
     budget
@@ -59,7 +59,8 @@ class Ensemble:
     learns_quantiles: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "members", list(self.members or self.models))
+        absent = {name for name, model in self.models.items() if model is None}  # their packages are
+        object.__setattr__(self, "members", [name for name in self.members or self.models if name not in absent])
         each_of("model.members", self.members, self.models)
         nested = [name for name in self.members if isinstance(self.models[name], Ensemble)]
         if nested or len({*self.members}) < max(1, len(self.members)):
