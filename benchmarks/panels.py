@@ -2,7 +2,7 @@
 
 The panels are not part of the repository: long frames (unique_id, ds, y) in Parquet, of M3 monthly (200 series), NN5
 daily (100) and Walmart weekly (45), in --data. Each is trained by the command line with its defaults but for what a
-panel needs: its horizon, no covariates, and the season of Walmart.
+panel needs: its horizon, no covariates but the calendar, and the season of Walmart.
 The last rows are the test; the scale of a series is the error of its seasonal naive on all rows before them.
 
 python benchmarks/panels.py [--panels nn5_daily_100] [--series 100] [--overrides model=auto budget=5m]
@@ -63,7 +63,7 @@ def main() -> None:
         long = long[long["unique_id"].isin(ids)][["unique_id", "ds", "y"]]
         with tempfile.TemporaryDirectory() as folder:
             long.to_parquet(file := Path(folder, f"{name}.parquet"))
-            words = ["dataset=long", f"dataset.path={file}", f"horizon={horizon}", "feature=[]", "split=tail", *own]
+            words = ["dataset=long", f"dataset.path={file}", f"horizon={horizon}", "split=tail", *own]
             words += [f"split.val={horizon}", f"split.test={horizon}", "tracking=none", "report=none", *args.overrides]
             command = [sys.executable, "-m", "tsforecast.train", *words, f"hydra.run.dir={folder}/run"]
             began, cpu = time.perf_counter(), os.times().children_user

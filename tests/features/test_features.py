@@ -38,7 +38,8 @@ def test_a_rows_feature_is_the_same_bits_whatever_other_rows_are_asked_for(featu
 
 @pytest.mark.parametrize("freq", ["h", "D", "B", "W-MON", "MS", "QE-DEC"])
 def test_automatic_fields_tell_the_rows_of_a_year_apart_and_none_is_constant(freq: str) -> None:
-    panel = to_panel(pd.DataFrame({"date": pd.date_range("2023-01-02", periods=400, freq=freq), "y": np.arange(400.0)}), Schema())
+    stamps = pd.date_range("2023-01-02", periods=400, freq=freq)
+    panel = to_panel(pd.DataFrame({"date": stamps, "y": np.arange(400.0)}), Schema())
     (calendar,) = FeatureSet((Calendar("auto"),)).fit(panel).rows
     found = calendar.transform(panel.time, panel.freq)
     assert found.shape == (400, len(calendar.names()))

@@ -80,7 +80,7 @@ def _combined(
     log.info("weights of %d members learned on %d windows: %s", len(found), len(label), told(weights))
     rows = [("ensemble", greedy(mean[None], label, model.loss, 1)[1], "", sum(each.seconds for each in found.values()))]
     rows += [(n, loss, _shares(weights[n]), found[n].seconds) for n, loss in zip(found, losses, strict=True)]
-    wide = max(map(len, [*found, 'validation'])) + 2
+    wide = max(map(len, [*found, "validation"])) + 2
     lines = [f"{'validation':<{wide}}{model.loss + ' error':>16}{'weight':>28}{'seconds':>10}"]
     lines += [f"{name:<{wide}}{loss:>16.4f}{share:>28}{took:>10.1f}" for name, loss, share, took in _sorted(rows)]
     best = min(zip(losses, found, strict=True))[1]
