@@ -69,7 +69,7 @@ def test_rows_of_requests_that_overlap_are_read_back_as_they_stood_in_the_data(
     client.app.state.server.close()
     (file,) = tmp_path.rglob("*.parquet")
     assert file.parent.name == "test"
-    assert not list(tmp_path.rglob("*.part"))
+    assert not list(tmp_path.rglob(".*"))
     kept = pd.read_parquet(file)
     assert not kept.duplicated([*bundle.schema.key, bundle.schema.stamp]).any()
     first = [part.iloc[: 21 + L] for _, part in data.groupby(schema.id)] if schema.id else [data.iloc[: 21 + L]]
@@ -135,7 +135,7 @@ def test_beyond_the_bound_the_oldest_files_go_and_only_those_of_the_log(
 ) -> None:
     (data, _), bundle = SHAPES["wide"], bundles("wide")
     (tmp_path / "test").mkdir()
-    mine, begun = tmp_path / "test" / "mine.parquet", tmp_path / "test" / ".20200101T000000000000Z-abc-1.part"
+    mine, begun = tmp_path / "test" / "mine.parquet", tmp_path / "test" / ".20200101T000000000000Z-abc-1-1.parquet"
     for file in (mine, begun):
         file.write_bytes(b"x" * 9000)
     os.utime(begun, (1, 1))  # left by a process that was killed
@@ -205,7 +205,7 @@ def test_a_disk_that_is_full_stops_no_forecast_and_is_told(
     logging.getLogger("tsforecast").addHandler(caplog.handler)
 
     def full(_: Any, file: Any, **__: Any) -> None:
-        file.write(b"as much as there is room for")
+        file.write_bytes(b"as much as there is room for")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(pd.DataFrame, "to_parquet", full)

@@ -27,41 +27,35 @@ class Forecasts:
     ----------
     time
         Nanoseconds of every step, [N H].
-    error
-        Forecast less actual, NaN where there is none; None as long as there are none at all.
-    inside
-        Whether the actual was inside each interval, I of them.
+    actual
+        What came true, NaN where that is not known; None as long as nothing is.
     """
 
     ids: list[str]
     time: Int[np.ndarray, "N H"]
     point: Float[np.ndarray, "N H C"]
     bounds: Float[np.ndarray, "I 2 N H C"]
-    error: Float[np.ndarray, "N H C"] | None = None
-    inside: Bool[np.ndarray, "I N H C"] | None = None
+    actual: Float[np.ndarray, "N H C"] | None = None
 
     def hold(self, met: Bool[np.ndarray, "N H"], actual: Float[np.ndarray, "R C"]) -> None:
         """What came true of the R steps that were met; what is missing of it stays as it was."""
-        if self.error is None or self.inside is None:
-            self.inside = np.zeros((len(self.bounds), *self.point.shape), dtype=bool)
-            self.error = np.full(self.point.shape, np.nan, np.float32)  # last: whoever reads meanwhile looks for it
-        there, lower, upper = ~np.isnan(actual), self.bounds[:, 0, met], self.bounds[:, 1, met]
-        self.error[met] = np.where(there, self.point[met] - actual, self.error[met])
-        self.inside[:, met] = np.where(there, (lower <= actual) & (actual <= upper), self.inside[:, met])
+        known = np.full(self.point.shape, np.nan, np.float32) if self.actual is None else self.actual.copy()
+        known[met] = np.where(np.isnan(actual), known[met], actual)
+        self.actual = known  # a new one: somebody may be reading the old one
         self.__dict__.pop("sums", None)
 
     @cached_property
     def sums(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Over series: of the absolute errors, how many there are, how many were inside; over steps: both [N C]."""
-        assert self.error is not None
-        assert self.inside is not None
-        there, off = ~np.isnan(self.error), np.abs(np.nan_to_num(self.error))
-        return off.sum(axis=0), there.sum(axis=0), self.inside.sum(axis=1), off.sum(axis=1), there.sum(axis=1)
+        assert self.actual is not None
+        there, off = ~np.isnan(self.actual), np.abs(np.nan_to_num(self.point - self.actual))
+        inside = (self.bounds[:, 0] <= self.actual) & (self.actual <= self.bounds[:, 1])
+        return off.sum(axis=0), there.sum(axis=0), inside.sum(axis=1), off.sum(axis=1), there.sum(axis=1)
 
     @property
     def bytes(self) -> int:
         """In memory, once its actuals have come."""
-        return self.time.nbytes + 2 * self.point.nbytes + self.bounds.nbytes + self.bounds.nbytes // 8
+        return self.time.nbytes + 2 * self.point.nbytes + self.bounds.nbytes
 
 
 class Kept:
@@ -78,15 +72,13 @@ class Kept:
         key = (*panel.ids, stamps[:, 0].tobytes(), request.horizon)
         if key in self._forecasts:
             return
-        sides = [] if found.quantiles is None else [*self.bundle.intervals.values()]
-        bounds = [np.moveaxis(found.quantiles[:, ahead][..., list(pair)], -1, 0) for pair in sides]  # type: ignore[index]
-        shape = (0, 2, *found.point[:, ahead].shape)
-        made = Forecasts(
-            panel.ids.tolist(),
-            stamps.copy(),
-            found.point[:, ahead].copy(),
-            np.stack(bounds) if bounds else np.empty(shape),
-        )
+        shown: Any = found.quantiles
+        point = found.point[:, ahead]
+        sides = [*self.bundle.intervals.values()] if shown is not None else []
+        bounds = np.empty((len(sides), 2, *point.shape), np.float32)
+        for i, (low, high) in enumerate(sides):
+            bounds[i] = shown[:, ahead, :, low], shown[:, ahead, :, high]
+        made = Forecasts(panel.ids.tolist(), stamps.copy(), point.copy(), bounds)
         self._forecasts[key] = made
         self.bytes += made.bytes
         while len(self._forecasts) > _MOST or (self.bytes > _BYTES and len(self._forecasts) > 1):
@@ -121,7 +113,7 @@ class Kept:
         off, count, inside = np.zeros(shape), np.zeros(shape), np.zeros((len(self.bundle.intervals), *shape))
         scale, mase = known.get("mase.scale", np.full((1, shape[1]), np.nan)), [np.empty((0, shape[1]))]
         for each in [*self._forecasts.values()]:
-            if each.error is not None:
+            if each.actual is not None:
                 by_step, counts, within, by_series, labels = each.sums
                 steps = slice(0, len(by_step))
                 off[steps], count[steps] = off[steps] + by_step, count[steps] + counts

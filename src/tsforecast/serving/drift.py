@@ -9,12 +9,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from tsforecast.bundle import reference
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.bundle.request import Prediction, Request
 from tsforecast.data.panel import Panel
+from tsforecast.files import strict
 from tsforecast.serving.actuals import Kept
 
 VERDICTS = ("ok", "watch", "act")
@@ -114,16 +115,16 @@ class Monitor:
         about = {"verdict": reasons[0]["verdict"] if reasons else "ok", "reasons": reasons, "since": self.since}
         about |= {"worker": os.getpid(), "requests": self.requests, "series": len(rows)}
         about |= {"rows": sum(len(each) for _, (_, each) in rows), "window": w}
-        found: dict[str, Any] = _finite(about | {"columns": columns, "errors": errors})
+        found: dict[str, Any] = strict(about | {"columns": columns, "errors": errors})
         return found
 
     def _columns(self, rows: list[tuple[str, np.ndarray]], w: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Each column beside training: of the series with a whole window; while there is none, of what there is."""
-        known = self.bundle.reference
-        whole = [each for each in rows if len(each[1]) == w]
-        places = [self._place(name) or 0 for name, _ in whole or rows]
-        raw = [each for _, each in whole or rows]
-        z = np.concatenate([(x - known["center"][i]) / known["scale"][i] for i, x in zip(places, raw, strict=True)])
+        known, whole = self.bundle.reference, [each for each in rows if len(each[1]) == w]
+        series, parts = zip(*(whole or rows), strict=True)
+        places = np.repeat([self._place(name) or 0 for name in series], [*map(len, parts)])
+        values = np.concatenate(parts)
+        z = (values - known["center"][places]) / known["scale"][places]
         told = reference.tell(z.T[None], known)[0]  # X F
         size = int(np.searchsorted(known["sizes"], max(1, len(whole)), side="right")) - 1
         (low, middle, high), most = known["usual"][:, size], max(_BEYOND, _FEW / max(1, int(known["windows"][size])))
@@ -133,43 +134,46 @@ class Monitor:
         beyond = np.fmax(above, below) if whole else np.full(told.shape, np.nan)
         beyond[:, reference.BESIDE] /= _LOOSE if len(self.names) > 1 else np.inf  # there are no other columns
         beyond[len(self.bundle.channels) :] /= _LOOSE
-        outside = self._outside(raw, places)
-        columns, reasons = dict[str, dict[str, Any]](), list[dict[str, Any]]()
+        told, low, high = (self._in_units(each) for each in (told, low, high))
+        outside, columns, reasons = self._outside(values, places), dict[str, Any](), list[dict[str, Any]]()
         unit = " (in standard deviations from the mean of each series)" * (len(known["center"]) > 1)
         for j, name in enumerate(self.names):
-            spread = [told[j].copy(), low[j].copy(), high[j].copy()]
-            for each in spread if len(known["center"]) == 1 else ():  # in the units of the column
-                each[[*range(reference.PSI), reference.BESIDE]] *= known["scale"][0, j]
-                each[: reference.PSI] += known["center"][0, j]
-            told_of = [dict(zip(("got", "least", "most"), each, strict=True)) for each in np.transpose(spread).tolist()]
+            spread = [each[j].tolist() for each in (told, low, high)]
+            told_of = [dict(zip(("got", "least", "most"), each, strict=True)) for each in zip(*spread, strict=True)]
             own = []
             for f, each in enumerate(told_of):
                 if step := _step(beyond[j, f], (most / 3, most)):
-                    usual = f"{each['least']:.4g} to {each['most']:.4g}"
-                    what = f"the {_TOLD[f]} of the last {w} rows"
-                    what += unit if f not in (reference.PSI, reference.MISSING) else ""
-                    own.append(reason(step, name, what, each["got"], usual))
+                    what = f"the {_TOLD[f]} of the last {w} rows" + unit * (f not in (reference.PSI, reference.MISSING))
+                    own.append(reason(step, name, what, each["got"], f"{each['least']:.4g} to {each['most']:.4g}"))
             if step := _step(outside[j], _OUTSIDE):
                 own.append(reason(step, name, "the share outside the range of training", float(outside[j]), "0"))
-            columns[name] = {"verdict": max((each["verdict"] for each in own), key=VERDICTS.index, default="ok")}
-            columns[name] |= {"outside": {"got": float(outside[j]), "most": 0.0}}
-            columns[name] |= {"psi": told_of[reference.PSI], "missing": told_of[reference.MISSING]}
-            levels = zip(reference.LEVELS, told_of, strict=False)
-            columns[name]["quantiles"] = {f"{100 * level:g}": each for level, each in levels}
+            columns[name] = {
+                "verdict": max((each["verdict"] for each in own), key=VERDICTS.index, default="ok"),
+                "outside": {"got": float(outside[j]), "most": 0.0},
+                "psi": told_of[reference.PSI],
+                "missing": told_of[reference.MISSING],
+                "quantiles": {f"{100 * q:g}": each for q, each in zip(reference.LEVELS, told_of, strict=False)},
+            }
             reasons += own
         return columns, reasons
 
-    def _outside(self, raw: list[np.ndarray], places: list[int]) -> Float[np.ndarray, " X"]:
+    def _in_units(self, told: Float[np.ndarray, "X F"]) -> Float[np.ndarray, "X F"]:
+        """What windows tell in the units of the columns, where all series share means and standard deviations."""
+        center, scale = self.bundle.reference["center"], self.bundle.reference["scale"]
+        found, levels = told.copy(), [*range(reference.PSI), reference.BESIDE]
+        if len(center) == 1:
+            found[:, levels] *= scale[0, :, None]
+            found[:, : reference.PSI] += center[0, :, None]
+        return found
+
+    def _outside(self, values: Float[np.ndarray, "R X"], places: Int[np.ndarray, " R"]) -> Float[np.ndarray, " X"]:
         """Share of the values of each column that training never reached; NaN for categories."""
-        known = self.bundle.reference
-        reach = known.get("range", np.full((2, *known["center"].shape), np.nan))  # of a bundle that has none: unknown
-        count, total = np.zeros(len(self.names)), np.zeros(len(self.names))
-        for rows, place in zip(raw, places, strict=True):
-            least, most = reach[:, place]
-            count += ((rows < least) | (rows > most)).sum(axis=0)
-            total += (~np.isnan(rows)).sum(axis=0)
-        total[[name in self.bundle.features.categories for name in self.names]] = np.nan
-        return count / np.where(total == 0, np.nan, total)
+        if (reach := self.bundle.reference.get("range")) is None:  # of a bundle that does not say
+            return np.full(values.shape[1], np.nan)
+        count = ((values < reach[0, places]) | (values > reach[1, places])).sum(axis=0)
+        there = (~np.isnan(values)).sum(axis=0).astype(np.float64)
+        there[(there == 0) | np.isin(self.names, [*self.bundle.features.categories])] = np.nan
+        return np.asarray(count / there)
 
     def _misses(self, errors: dict[str, Any]) -> list[dict[str, Any]]:
         """What is wrong with the errors, once there are as many forecasts as the means of training are of."""
@@ -204,12 +208,3 @@ def reason(verdict: str, column: str | None, what: str, got: float, usual: str) 
 
 def _step(value: float, limits: tuple[float, float]) -> str | None:
     return "act" if value > limits[1] else "watch" if value > limits[0] else None
-
-
-def _finite(value: Any) -> Any:
-    """A JSON value in which what is not known is null."""
-    if isinstance(value, dict):
-        return {key: _finite(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -18,7 +18,8 @@ import pandas as pd
 
 from tsforecast.bundle.request import Request
 from tsforecast.data.panel import Panel
-from tsforecast.errors import ConfigError
+from tsforecast.errors import ConfigError, OutputError
+from tsforecast.files import atomic
 from tsforecast.serving.settings import REQUEST_LOG
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 _SECONDS, _BYTES = 600, 2**26  # what is written at once: a kill loses no more of it
 _WAITING = 2**12  # requests that wait, for a second, to be looked at; beyond them the first are left out
 _Of = tuple[str, str, tuple[str, ...]]  # model, version, and the columns that tell rows apart
-_OURS, _BEGUN = "*/*T*Z-*-*.parquet", "*/.*T*Z-*-*.part"
+_OURS, _BEGUN = "*/2*T*Z-*-*.parquet", "*/.*T*Z-*-*.parquet"
 
 
 class Recorder:
@@ -82,7 +83,7 @@ class Recorder:
             due = self._bytes > min(_BYTES, self.most / 4) or time.monotonic() - self._since > _SECONDS
             if self._bytes and (now or due):
                 self._write()
-        except OSError as error:  # the disk is full, say: forecasts are answered all the same
+        except (OSError, OutputError) as error:  # the disk is full, say: forecasts are answered all the same
             log.error("requests could not be kept: %s", error, extra={"where": str(self.folder)})
             self._clear()
         finally:
@@ -112,22 +113,14 @@ class Recorder:
     def _write(self) -> None:
         """A file of each bundle, put in its place when it is on the disk; then the oldest go that are too many."""
         for (name, version, of_row), frames in self._frames.items():
-            (place := self.folder / name).mkdir(exist_ok=True)
             table = pd.concat(frames, ignore_index=True).drop_duplicates([*of_row])
             table = table.sort_values([*of_row], kind="stable")
             stem = f"{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}-{version}-{os.getpid()}"
-            part = place / f".{stem}.part"  # readers of a folder pass over such names
-            try:
-                with part.open("wb") as file:
-                    table.to_parquet(file, index=False)
-                    file.flush()
-                    os.fsync(file.fileno())
-                part.replace(place / f"{stem}.parquet")
-            finally:
-                part.unlink(missing_ok=True)  # of a disk that is full
+            with atomic(self.folder / name / f"{stem}.parquet") as part:  # readers of a folder pass over such names
+                table.to_parquet(part, index=False)
         self._clear()
         files = sorted(self.folder.glob(_OURS), key=lambda file: file.name, reverse=True)
         sizes = np.cumsum([file.stat().st_size for file in files])
         for file in [*np.array(files, dtype=object)[sizes > self.most], *self.folder.glob(_BEGUN)]:
-            if file.suffix == ".parquet" or time.time() - file.stat().st_mtime > 2 * _SECONDS:
+            if not file.name.startswith(".") or time.time() - file.stat().st_mtime > 2 * _SECONDS:
                 file.unlink(missing_ok=True)  # another worker may have been first
