@@ -30,6 +30,7 @@ SMOKE = {
     "shelf": (["--names", "20", "--memory", "2"], "20 requests, "),
     "panel": (["--series", "20", "--rows", "300", "--rounds", "1"], "NeuralForecast, the same"),
     "coverage": (["--series", "2"], "refit=all"),
+    "intervals": (["--cases", "drawn"], "| drawn | ridge | 0 | ."),
     "tft_step": (["--steps", "12", "--rounds", "1"], "| theirs |"),
     "killed": (["--rounds", "1", "--model", "ridge"], "1 of 1 killed runs"),
     "wholeprocess": (["--rounds", "1"], "creates mlflow.db"),

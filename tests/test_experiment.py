@@ -25,6 +25,7 @@ from tsforecast.experiment import Experiment, run_experiment
 from tsforecast.models.linear import Ridge
 from tsforecast.result import Result
 from tsforecast.training.calibrate import Conformal, Errors
+from tsforecast.training.crossfit import cutoffs
 from tsforecast.training.prepare import trained_on
 
 SMALL = ("lookback=24", "horizon=4", "tracking=none", "report=none")
@@ -239,6 +240,30 @@ def test_a_short_series_has_intervals_from_earlier_cutoffs_that_see_no_later_row
     until = int(run.data.borders.val_end[0])
     poisoned = short.assign(load=short["load"].where(np.arange(rows) < until, 1e3))
     np.testing.assert_array_equal(tsf.train(*own, data=poisoned).bundle.offsets, run.bundle.offsets)
+
+
+def test_the_shortest_series_of_a_panel_does_not_say_how_many_cutoffs_the_errors_of_all_come_from() -> None:
+    rng, lengths = np.random.default_rng(3), [34, *[90] * 6, 120]
+    stamps = pd.date_range("2020-01-01", periods=120, freq="MS")
+    long = pd.concat(
+        pd.DataFrame({"unique_id": f"s{i}", "ds": stamps[-rows:], "y": rng.standard_normal(rows)})
+        for i, rows in enumerate(lengths)
+    )
+    own = ("model=ridge", "lookback=12", "horizon=3", "feature=[]", "split=tail", "split.val=3", "split.test=3")
+    run = tsf.train(*own, data=long, id="unique_id", time="ds", target=["y"])
+    rows = run.data.panel.rows(run.data.borders.begin, run.data.borders.val_end)
+    found = cutoffs(rows, 12, 3)
+    assert len(found) == 20
+    assert run.bundle.metadata["calibration"] == sum(len(panel) for panel, _ in found)
+    behind = [rows.lengths.max() - (borders.val_end - borders.begin).max() for _, borders in found]
+    assert behind == sorted(behind, reverse=True)
+    assert (behind[-1], behind[0]) == (3, 3 + 87 // 3 - 1), "from the last third of the median series to its end"
+    for panel, borders in found:
+        fits = rows.lengths >= 12 + 3 + 120 - 3 - int((borders.val_end - borders.begin).max())
+        assert [*panel.ids] == [*rows.ids[fits]], "each series with a window before the cutoff"
+        assert (borders.train_end == borders.val_end).all()
+        assert (borders.test_end == borders.val_end + 3).all()
+    assert {len(panel) for panel, _ in found} == {7, 8}
 
 
 def test_a_series_too_short_for_some_interval_has_the_others_and_is_told_so(caplog: pytest.LogCaptureFixture) -> None:

@@ -182,7 +182,8 @@ class Experiment:
             check_observed(data.windows("cal").observed)
         elif needed := self.calibration.needed(self.quantiles):
             rows = data.panel.rows(data.borders.begin, data.borders.val_end)
-            found = len(rows) * len(cutoffs(rows, data.dims.least, data.dims.horizon)) * data.dims.horizon
+            folds = cutoffs(rows, data.dims.least, data.dims.horizon)
+            found = sum(len(panel) for panel, _ in folds) * data.dims.horizon
             log.info("few rows: intervals come from the errors at earlier cutoffs, not from calibration rows")
             if found < needed:
                 log.warning("too few rows for all quantiles: %d errors, and the outermost needs %d", found, needed)

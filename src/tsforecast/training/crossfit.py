@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from tsforecast.data.folds import Fold, Folds
 from tsforecast.data.panel import Panel
+from tsforecast.data.splits import Borders
 from tsforecast.training.calibrate import Errors
 from tsforecast.training.fit import Fitting, fit
 from tsforecast.training.prepare import Prepared
@@ -25,14 +25,18 @@ MOST = 20  # cutoffs
 _FEW = 5  # of many series, where a forecast is dear
 
 
-def cutoffs(panel: Panel, lookback: int, horizon: int) -> list[Fold]:
-    """At most twenty, evenly spaced in the last third of the series; none where it holds no window before another."""
-    shortest = int(panel.lengths.min())
-    room = min(shortest - lookback - 2 * horizon + 1, shortest // 3)
-    if room < 1:
-        return []
-    folds = Folds(windows=min(MOST, room), step=max(1, room // MOST))
-    return folds(panel, np.zeros(len(panel), dtype=np.int64), lookback, horizon)
+def cutoffs(panel: Panel, least: int, horizon: int) -> list[tuple[Panel, Borders]]:
+    """At most twenty, evenly spaced in the last third of the median series; none where it has no window before another.
+
+    Beside each the series that are long enough for it, half of them at least: the shortest does not decide for all.
+    """
+    typical = int(np.median(panel.lengths))
+    room, found = min(typical - least - 2 * horizon + 1, typical // 3), []
+    for back in np.linspace(0, room - 1, max(0, min(MOST, room))).astype(np.int64)[::-1]:
+        rows = panel.select(panel.lengths >= least + 2 * horizon + back)
+        cutoff = rows.offsets[1:] - horizon - back
+        found.append((rows, Borders(rows.offsets[:-1], cutoff, cutoff, cutoff + horizon)))
+    return found
 
 
 def cross_errors(model: Any, data: Prepared, rows: Panel, trainer: Callable[..., Any], seed: int) -> Errors:
@@ -45,16 +49,16 @@ def cross_errors(model: Any, data: Prepared, rows: Panel, trainer: Callable[...,
     data
         What is cut: its sizes and features.
     """
-    loaded, found = replace(data.loaded, panel=rows), []
-    folds = cutoffs(rows, data.dims.least, data.dims.horizon)
+    folds, found = cutoffs(rows, data.dims.least, data.dims.horizon), []
     if data.most is not None:  # whose members may be dear to fit, too
         folds = folds[:: max(1, len(folds) // max(_FEW, -(-data.most // len(rows))))]
-    every = len(rows) * len(folds)
+    every = sum(len(panel) for panel, _ in folds)
     share = np.arange(every + 1) * (min(1.0, data.most / every) if data.most else 1.0)
-    kept = np.diff(np.floor(share + 1e-9)).reshape(len(folds), -1) > 0
-    for k, fold in enumerate(folds):
-        own = replace(data, loaded=loaded).fitted_on(fold.borders)
+    kept = np.diff(np.floor(share + 1e-9)) > 0
+    for k, (panel, borders) in enumerate(folds):
+        own = replace(data, loaded=replace(data.loaded, panel=panel)).fitted_on(borders)
         fitted = fit(model, own.windows("train"), own.windows("val"), Fitting(own.dims, trainer, seed))
-        if len(windows := own.windows("test").subset(np.roll(kept[k], k))):  # other series at each cutoff
+        some, kept = np.roll(kept[: len(panel)], k), kept[len(panel) :]  # other series at each cutoff
+        if len(windows := own.windows("test").subset(some)):
             found.append(Errors.of(own.bundle(fitted.forecaster), windows))
     return Errors.joined(found)
