@@ -289,7 +289,8 @@ def test_a_bundle_knows_how_far_the_scored_forecasts_were_off_and_how_its_own_ro
     np.testing.assert_allclose(known["coverage"][0], scores.by_step()["coverage-80"], rtol=1e-6)
     assert known["mase"][0] <= first.metrics["test/mase"] <= known["mase"][2]
     assert known["covered"][0, 0] <= first.metrics["test/coverage-80"] <= known["covered"][0, 2]
-    rows = frame["load"] if refit == "all" else first.data.rows("train").target[:, 0]
+    borders, panel = first.data.borders, first.data.panel
+    rows = frame["load"] if refit == "all" else panel.rows(borders.begin, borders.test_end).target[:, 0]
     assert known["center"][0, 0] == pytest.approx(rows.mean(), rel=1e-4, abs=1e-6)
     assert known["scale"][0, 0] == pytest.approx(np.std(rows), rel=1e-4)
     assert [*known] == [*again.bundle.reference]

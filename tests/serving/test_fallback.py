@@ -100,6 +100,23 @@ def test_the_forecasts_of_other_series_are_the_same_to_the_bit(data: pd.DataFram
     np.testing.assert_array_equal(only.quantiles, among.quantiles[among.fallback])
 
 
+def test_requests_that_are_answered_together_get_what_each_gets_alone(data: pd.DataFrame, bundle: Bundle) -> None:
+    groups = dict(list(data.groupby("unique_id")))
+    asked = []
+    for names in (["LULL"], ["OT"], ["MULL", "HUFL"], ["HULL"]):
+        panel = bundle.with_future(bundle.panel(pd.concat([groups[name] for name in names])))
+        asked.append(bundle.request(panel, *bundle.asked(5, [80])))
+    for request, together in zip(asked, bundle.predictions(asked), strict=True):
+        (alone,) = bundle.predictions([request])
+        np.testing.assert_array_equal(together.quantiles, alone.quantiles)
+        answer = request.answer(bundle, together)
+        assert answer.quantiles is not None
+        assert (answer.values.shape[1], answer.quantiles.shape[3]) == (5, 2)
+        assert answer.to_frame().get("fallback", pd.Series(dtype=object)).notna().any() == (
+            "OT" not in request.panel.ids
+        )
+
+
 def test_a_series_of_training_that_is_short_in_a_request_is_forecast_likewise(
     data: pd.DataFrame, bundle: Bundle
 ) -> None:
