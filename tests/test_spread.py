@@ -14,7 +14,7 @@ from tsforecast.bundle.bundle import Bundle
 from tsforecast.errors import ConfigError, DataError
 from tsforecast.quantiles import conformal
 from tsforecast.spread import STATISTICS, Spread, statistics
-from tsforecast.training.calibrate import Errors
+from tsforecast.training.calibrate import Conformal, Errors
 from tsforecast.types import Window
 
 RNG = np.random.default_rng(0)
@@ -96,6 +96,34 @@ def test_a_forecast_after_wild_rows_is_less_sure_than_after_calm_ones(bundle: Bu
     calm, wild = (bundle.forecast(history[:end]) for end in (1300, 1400))
     width = [float(np.diff(each.quantiles[0, :, 0, [0, 2]], axis=0).mean()) for each in (calm, wild)]
     assert width[1] > 1.5 * width[0]
+
+
+def test_no_interval_is_narrower_than_its_floor_after_rows_that_never_move(bundle: Bundle) -> None:
+    spread, offsets = bundle.spread, bundle.offsets
+    assert spread is not None
+    assert offsets is not None
+    stuck = frame().tail(60).assign(sales=50.0)
+    found = bundle.forecast(stuck).quantiles
+    assert found is not None
+    usual = (offsets[..., 2] - offsets[..., 0]) * float(bundle.features.scaler.scale[0, 0])
+    np.testing.assert_allclose(found[0, ..., 2] - found[0, ..., 0], spread.floor * usual, rtol=1e-4)
+    assert spread.floor == 0.25, "calibration has seen windows that are calm, but none that calm"
+
+
+def test_the_floor_is_as_low_as_the_calmest_window_that_calibration_has_seen(bundle: Bundle) -> None:
+    size = np.exp(2 * RNG.standard_normal(2000))
+    errors = Errors(size[:, None, None, None] * RNG.standard_normal((2000, 5, 1, 1)), np.tile(size[:, None, None], 6))
+    for floor, wanted in ((0.25, 0.05), (0.01, 0.01)):  # no statistic counts for less than a twentieth of the median
+        spread = Conformal(floor=floor)(bundle, errors, LEVELS).spread
+        assert spread is not None
+        assert spread.floor == pytest.approx(wanted)
+        assert spread.of(errors.statistics * 0).min() == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("floor", [0, -0.1, 1.5])
+def test_a_floor_that_is_no_share_is_refused(floor: float) -> None:
+    with refused(ConfigError, where="calibration.floor", got=floor, allowed="above 0, and 1 at most"):
+        Conformal(floor=floor)
 
 
 def test_no_forecast_and_no_interval_crosses_its_bounds(bundle: Bundle) -> None:

@@ -31,11 +31,14 @@ class Spread:
         last season of them, as `STATISTICS` names them; 0 leaves one out.
     typical
         The medians, [C S].
+    floor
+        The least that the spread of any window is.
     """
 
     season: int
     powers: tuple[float, ...]
     typical: Float[np.ndarray, "C S"]
+    floor: float = 1 / _FAR
 
     def __str__(self) -> str:
         return ", ".join(f"{name}^{power:g}" for name, power in zip(STATISTICS, self.powers, strict=True) if power)
@@ -51,11 +54,11 @@ class Spread:
             if power:
                 least = np.where(self.typical[:, s] > 0, self.typical[:, s], 1)
                 spread *= np.clip(found[..., s] / least, 1 / _FAR, _FAR).astype(np.float32) ** np.float32(power)
-        return spread[:, None]
+        return np.clip(spread, self.floor, _FAR)[:, None]
 
     def state(self) -> dict[str, np.ndarray]:
-        """Season, powers and medians, as arrays by name."""
-        parts = {"season": self.season, "powers": self.powers, "typical": self.typical}
+        """Season, powers, medians and floor, as arrays by name."""
+        parts = {"season": self.season, "powers": self.powers, "typical": self.typical, "floor": self.floor}
         return {f"spread.{name}": np.asarray(each) for name, each in parts.items()}
 
     @classmethod
@@ -64,7 +67,8 @@ class Spread:
         if "spread.powers" not in state:
             return None
         powers = tuple(map(float, state["spread.powers"]))
-        return cls(int(state["spread.season"]), powers, np.asarray(state["spread.typical"], dtype=np.float64))
+        floor = float(state.get("spread.floor", 1 / _FAR))
+        return cls(int(state["spread.season"]), powers, np.asarray(state["spread.typical"], dtype=np.float64), floor)
 
 
 def statistics(window: Window, season: int) -> Float[np.ndarray, "B C S"]:

@@ -157,15 +157,22 @@ class Conformal:
     local
         Whether intervals of a point forecast are wider after a window that moved more than is usual, as far as its
         errors are larger then: see `tsforecast.spread`.
+    floor
+        The least that they narrow to, as a share of those after a usual window; less, where calibration has seen
+        windows that are calmer.
     """
 
     fraction: float = 0.5
     local: bool = True
+    floor: float = 0.25
 
     def __post_init__(self) -> None:
         if not 0 < self.fraction < 1:
             what, allowed = "calibration takes a share of the validation rows", "above 0 and below 1"
             raise ConfigError(what, where="calibration.fraction", got=self.fraction, allowed=allowed)
+        if not 0 < self.floor <= 1:
+            what, allowed = "intervals narrow to a share of the usual ones", "above 0, and 1 at most"
+            raise ConfigError(what, where="calibration.floor", got=self.floor, allowed=allowed)
 
     def needed(self, quantiles: tuple[float, ...]) -> int:
         """As many as tell the outermost quantile from its neighbours: n values tell apart n + 1 ranks."""
@@ -189,7 +196,8 @@ class Conformal:
         if self.local and not learned:
             spread = errors.spread(bundle.dims.season, quantiles)
         if spread is not None:
-            log.info("intervals are as wide as the window moves: %s", spread)
+            spread = replace(spread, floor=min(self.floor, float(spread.of(errors.statistics).min())))
+            log.info("intervals are as wide as the window moves: %s; at least %.2g of the usual", spread, spread.floor)
             values = values / spread.of(errors.statistics)[..., None]
         offsets = conformal(values, quantiles, fewest=self.needed(quantiles))
         metadata = {**bundle.metadata, "calibration": len(errors)}
