@@ -34,7 +34,6 @@ from tsforecast.serving.kserve import add_kserve
 from tsforecast.serving.logs import log_as_json
 from tsforecast.serving.memory import SMALL, Memory
 from tsforecast.serving.metrics import Metrics
-from tsforecast.serving.oip import add_oip
 from tsforecast.serving.openapi import CSV, REFUSED, Answer, Matched, Plain
 from tsforecast.serving.page import add_page
 from tsforecast.serving.rates import Rates
@@ -68,7 +67,7 @@ class Server:
     def __init__(self, answers: Factory = Batcher) -> None:
         self.answers = answers
         self.metrics, self.rates = Metrics(), Rates()
-        self.draining = False
+        self.draining = self.started = False
         self.telemetry: Telemetry | None = None
 
     def start(self, where: str | None = None) -> None:
@@ -99,6 +98,7 @@ class Server:
         gc.collect()
         gc.freeze()  # what is loaded stays: no collection walks it again
         gc.set_threshold(50_000, 50, 50)
+        self.started = True
 
     def watch(self, *, shared: bool = False) -> None:
         """Look after connections, memory and what is to be served, from the event loop that answers; see `Watch`."""
@@ -225,7 +225,6 @@ def create_app(answers: Factory = Batcher) -> FastAPI:
     app.add_exception_handler(HTTPException, no_route)
     add_about(app, server)
     add_kserve(app, server)
-    add_oip(app, server)
     add_page(app)
     return app
 

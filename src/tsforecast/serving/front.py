@@ -57,7 +57,8 @@ class Front:
         access = logging.getLogger("uvicorn.access")
         access.handlers, access.propagate = [], False  # our own line has more
         try:
-            self.server.start()
+            if not self.server.started:
+                self.server.start()
         except Exception as error:  # left to uvicorn, it would take it for an app without a lifespan and go on
             text = f"Error: {error}" if isinstance(error, TsforecastError) else traceback.format_exc()
             await send({"type": "lifespan.startup.failed", "message": text})

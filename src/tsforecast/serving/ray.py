@@ -257,25 +257,17 @@ class Ingress:
         app = create_app(partial(Remote, self.model, self.here[-1]))
         await asyncio.to_thread(app.state.server.start)
         app.state.server.keys.check_address(host)
-        app.state.server.watch()
         return Behind(app)
 
 
 class Behind:
-    """An app whose server has been started, behind the proxy of Ray."""
+    """An app behind the proxy of Ray."""
 
     def __init__(self, app: FastAPI) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await receive()
-            await send({"type": "lifespan.startup.complete"})
-            await receive()
-            self.app.state.server.close()
-            await send({"type": "lifespan.shutdown.complete"})
-            return
-        given = [pair for pair in scope["headers"] if pair[0] == b"x-request-id"]
+        given = [pair for pair in scope.get("headers", ()) if pair[0] == b"x-request-id"]
 
         async def once(message: Message) -> None:
             if message["type"] == "http.response.start":  # the proxy adds this id, too

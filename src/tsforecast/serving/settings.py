@@ -81,29 +81,34 @@ class Settings:
         ConfigError
             A variable is not a positive number, a flag neither true nor false, an origin none, or the admin key short.
         """
-        found: dict[str, Any] = {"hosts": names("TSFORECAST_HOSTS"), "request_log": os.environ.get(REQUEST_LOG, "")}
+        one_of(EXPOSE, said := os.environ.get(EXPOSE) or "all", ("all", "minimal"))
+        found = {each.name: _read(PREFIX + each.name.upper(), each.default) for each in fields(cls)}
         if wrong := [origin for origin in names(CORS) if not _ORIGIN.fullmatch(origin)]:
             what, allowed = "this is no origin of a web page", "https://shop.example, http://localhost:8080, or *"
             raise ConfigError(what, where=CORS, got=wrong[0], allowed=allowed)
-        one_of(EXPOSE, said := os.environ.get(EXPOSE) or "all", ("all", "minimal"))
-        found["minimal"] = said == "minimal"
-        variable = "TSFORECAST_ALLOW_SCHEMA_CHANGE"
-        found["allow_schema_change"] = flag(variable, os.environ.get(variable, ""))
         if short := [name for name in (ADMIN_KEY, WEBHOOK_SECRET) if 0 < len(os.environ.get(name, "")) < 16]:
             fix = "openssl rand -hex 24"
             raise ConfigError("this key is too short", where=short[0], allowed="16 characters or more", fix=fix)
-        for each in fields(cls):
-            variable, kind = f"TSFORECAST_{each.name.upper()}", float if isinstance(each.default, float) else int
-            if each.name in found or not (text := os.environ.get(variable)):
-                continue
-            try:
-                found[each.name] = kind(text)
-                if not 0 < found[each.name] < math.inf:
-                    raise ValueError
-            except ValueError:
-                what, allowed = "this setting is a positive number", "a number above 0"
-                raise ConfigError(what, where=variable, got=repr(text), allowed=allowed) from None
-        return cls(**found)
+        return cls(**{**found, "minimal": said == "minimal"})
+
+
+def _read(variable: str, default: Any) -> Any:
+    """What a variable says, of the kind that its default is: a flag, names, text or a positive number."""
+    text = os.environ.get(variable, "")
+    if isinstance(default, bool):
+        return flag(variable, text)
+    if isinstance(default, tuple):
+        return names(variable)
+    if isinstance(default, str) or not text:
+        return text or default
+    try:
+        number = type(default)(text)
+    except ValueError:
+        number = 0
+    if not 0 < number < math.inf:
+        what, allowed = "this setting is a positive number", "a number above 0"
+        raise ConfigError(what, where=variable, got=repr(text), allowed=allowed)
+    return number
 
 
 def misspelt() -> list[tuple[str, str]]:
