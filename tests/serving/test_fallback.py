@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ from tests.serving.document import Document
 from tsforecast import load_bundle, train
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.data.frames import to_panel
-from tsforecast.errors import ConfigError, DataError
+from tsforecast.errors import BundleError, ConfigError, DataError
 from tsforecast.fallback import Fallback
 from tsforecast.windows import Windows
 
@@ -115,6 +116,14 @@ def test_requests_that_are_answered_together_get_what_each_gets_alone(data: pd.D
         assert answer.to_frame().get("fallback", pd.Series(dtype=object)).notna().any() == (
             "OT" not in request.panel.ids
         )
+
+
+@pytest.mark.parametrize("part", [{"season": 0}, {"season": -3}, {"offsets": np.zeros((2, H + 1, 1, 5), np.float32)}])
+def test_a_bundle_whose_fallback_does_not_fit_it_is_refused(bundle: Bundle, tmp_path: Path, part: Any) -> None:
+    assert bundle.fallback is not None
+    spoilt = replace(bundle, fallback=replace(bundle.fallback, **part))
+    with refused(BundleError, what=has("do not fit together")):
+        spoilt.save(tmp_path / "bundle")
 
 
 def test_a_series_of_training_that_is_short_in_a_request_is_forecast_likewise(
