@@ -3,13 +3,18 @@
 The panels are those of classical.py, long frames in Parquet that are not part of the repository; ETTh1 is public. What
 the first and the last run of each say of covariates stands below them.
 
-python benchmarks/choosing.py [--cases m3 nn5 walmart etth1 demo]
+python benchmarks/choosing.py [--cases m3 nn5 walmart etth1 demo] [--cut 28]
+
+With --cut the last rows of every series of a panel are not there: whether a choice holds at an earlier cutoff.
 """
 
 import argparse
 import os
 import re
+import tempfile
 from pathlib import Path
+
+import pandas as pd
 
 import tsforecast as tsf
 
@@ -30,13 +35,29 @@ CASES = {
 }
 
 
+def until(file: Path, cut: int, folder: str) -> Path:
+    """A panel without the last rows of its series."""
+    long = pd.read_parquet(file)
+    long[long.groupby("unique_id").cumcount(ascending=False) >= cut].to_parquet(earlier := Path(folder, file.name))
+    return earlier
+
+
 def main() -> None:
     """Print a table for each case."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
-    for name in parser.parse_args().cases:
-        file, words, lookbacks = CASES[name]
-        words = [*words, *["dataset=long", f"dataset.path={PANELS / file}.parquet"] * bool(file)]
+    parser.add_argument("--cut", type=int, default=0)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        tables(args.cases, args.cut, folder)
+
+
+def tables(cases: list[str], cut: int, folder: str) -> None:
+    """Print them."""
+    for name in cases:
+        panel, words, lookbacks = CASES[name]
+        if panel:
+            words = [*words, "dataset=long", f"dataset.path={until(PANELS / f'{panel}.parquet', cut, folder)}"]
         each = [*SCALERS, *(f"lookback={rows}" for rows in lookbacks)]
         together = f"lookback=[{','.join(map(str, lookbacks))}]"
         for option in (*each, "scaler=auto", together, f"scaler=auto {together}", "feature=[]"):
