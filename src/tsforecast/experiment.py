@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -213,14 +214,16 @@ class Experiment:
         of = data.windows("train"), data.dims.season, data.loaded.left_out, bundle.quantile_levels
         return replace(bundle, fallback=Fallback.of(*of))
 
-    def errors(self, data: Prepared, bundle: Bundle, chosen: Mapping[str, Any], *parts: str) -> Errors | None:
+    def errors(
+        self, data: Prepared, bundle: Bundle, chosen: Mapping[str, Any], *parts: str, seconds: float = math.inf
+    ) -> Errors | None:
         """Out of sample: of the bundle on `parts`, or of earlier cutoffs; None where no interval needs them."""
         if not self.calibration.needed(self.quantiles):
             return None
         if data.borders.calibration:
             return Errors.joined(Errors.of(bundle, data.windows(part)) for part in parts)
         rows = data.panel.rows(data.borders.begin, data.borders.rows(parts[-1])[1])
-        return cross_errors(self.model.refitting(chosen), data, rows, self.trainer, self.seed)
+        return cross_errors(self.model.refitting(chosen), data, rows, self.trainer, self.seed, seconds)
 
 
 def run_experiment(
@@ -270,7 +273,8 @@ def run_experiment(
         fitted = with_spare_covariates(fitted, data, getattr(experiment.model, "uses", None) or ())
     result = Result(experiment, data, fitted, bundle, metrics={"time/fit_seconds": seconds["fit"]})
     on.update(result)
-    errors = experiment.errors(data, bundle, fitted.chosen, "cal")
+    left = getattr(experiment.model, "seconds", math.inf) - (time.perf_counter() - began)  # half of it for the scores
+    errors = experiment.errors(data, bundle, fitted.chosen, "cal", seconds=left / 2)
     bundle = experiment.calibrated(bundle, errors, data)
     rivals = baselines(bundle, experiment.baselines, train) if "test" in parts else {}
     result = replace(result, bundle=bundle)

@@ -27,6 +27,7 @@ from tsforecast.models.base import Estimator, Forecaster
 from tsforecast.models.ensemble import Ensemble, EnsembleForecaster, greedy
 from tsforecast.models.linear import Ridge
 from tsforecast.models.naive import SeasonalNaive
+from tsforecast.training.crossfit import cross_errors
 from tsforecast.training.ensemble import earlier, fit_ensemble
 from tsforecast.training.fit import Fitting
 from tsforecast.types import Window
@@ -239,6 +240,16 @@ def test_within_a_budget_what_takes_too_long_or_cannot_be_fitted_is_left_out_and
         fit_ensemble(Ensemble(models=models), train, val, fitting)
     with refused(ConfigError, where="model.budget", what=has("no candidate")):
         fit_ensemble(Ensemble(models={"slow": Slow()}, budget=1), train, val, fitting)
+
+
+def test_without_time_intervals_come_from_the_last_of_the_earlier_cutoffs() -> None:
+    words = ("model=ensemble", "members=[ridge]", "lookback=48", "horizon=8", "feature=[]", "split=tail")
+    result = tsf.train(*words, "split.val=8", "split.test=8", data=frame())
+    model, data = result.experiment.model.refitting(result.fitted.chosen), result.data
+    given = model, data, data.rows("train"), result.experiment.trainer, 1
+    whole, short = cross_errors(*given), cross_errors(*given, seconds=0.0)
+    assert len(whole) == 20
+    np.testing.assert_array_equal(short.values, whole.values[-1:])
 
 
 def test_where_validation_has_one_cutoff_earlier_ones_are_forecast_by_fits_that_have_not_seen_them() -> None:
