@@ -14,7 +14,7 @@ def main(cfg: DictConfig) -> None:
 
     from pathlib import Path
 
-    from tsforecast.tracking.sync import sync
+    from tsforecast.tracking.upload import sync
 
     for line in sync(Path(runs), uri):
         show(line)

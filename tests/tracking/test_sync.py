@@ -30,8 +30,7 @@ from tsforecast.tracking import store as mlflow_store
 from tsforecast.tracking.journal import FILE, Journal
 from tsforecast.tracking.runs import MLflowTracker, Run
 from tsforecast.tracking.store import Store
-from tsforecast.tracking.sync import close_dead, sync
-from tsforecast.tracking.upload import Upload
+from tsforecast.tracking.upload import Upload, close_dead, sync
 
 OWN = {"tsforecast.run", "tsforecast.folder", "mlflow.log-model.history"}
 
