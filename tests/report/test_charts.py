@@ -6,7 +6,7 @@ import numpy as np
 from tests.test_plotting import H, fan
 
 from tsforecast.plotting import BASELINES, draw, png
-from tsforecast.report.charts import coverage_charts, error_charts, insight_charts
+from tsforecast.report.plots import coverage_charts, error_charts, insight_charts
 
 BY_STEP = {
     "ridge": {"mae": [0.1 * k for k in range(1, H + 1)], "mse": np.arange(1, H + 1) * 0.2, "mae_raw": [1.0] * H},

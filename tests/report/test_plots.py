@@ -20,8 +20,7 @@ from tsforecast.data.schema import Schema
 from tsforecast.errors import ConfigError, OutputError
 from tsforecast.features.base import FeatureSet
 from tsforecast.models.naive import SeasonalNaiveForecaster
-from tsforecast.report.examples import examples
-from tsforecast.report.plots import NoReport, Report
+from tsforecast.report.plots import NoReport, Report, examples
 from tsforecast.training.evaluate import Evaluation, evaluate
 from tsforecast.windows import Windows
 
