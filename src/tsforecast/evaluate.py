@@ -16,13 +16,13 @@ log = logging.getLogger("tsforecast")
 
 def main(cfg: DictConfig) -> None:
     """Score the bundle, and the baselines beside it, on one part of the split."""
-    bundle_path, part, job = cfg.bundle, cfg.part, Job.started(cfg)  # a missing one is said before anything is imported
+    job = Job.started(cfg)
     assert job.out is not None  # Hydra has made one
     with job.at_work("evaluate"):
-        _scored(cfg, bundle_path, part, job.out)
+        _scored(cfg, cfg.part, job.out)
 
 
-def _scored(cfg: DictConfig, bundle_path: str, part: str, out: Path) -> None:
+def _scored(cfg: DictConfig, part: str, out: Path) -> None:
     from tsforecast.errors import count, one_of
     from tsforecast.registry import load_bundle
     from tsforecast.training.evaluate import baselines, compare
@@ -31,7 +31,7 @@ def _scored(cfg: DictConfig, bundle_path: str, part: str, out: Path) -> None:
 
     one_of("part", part, ("train", "val", "test"))
     count("evaluation.stride", cfg.evaluation.stride)
-    bundle = load_bundle(bundle_path)
+    bundle = load_bundle(cfg.bundle)
     dataset, split = (build_or_trained(cfg, group, bundle) for group in ("dataset", "split"))
     data = Prepared.of(bundle, dataset.load(for_training=False), split, cfg.evaluation.stride)
     windows, dims = data.windows(part), data.dims

@@ -57,6 +57,13 @@ def strict(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """What a nested mapping holds, by dotted names; an empty one is a value."""
+    for key, each in value.items():
+        nested = isinstance(each, Mapping) and each
+        yield from flat(each, f"{prefix}{key}.") if nested else [(f"{prefix}{key}", each)]
+
+
 def lock(file: Any) -> bool | None:
     """Take the lock of an open file, which ends with this process; False: another has it, None: there are no locks."""
     try:

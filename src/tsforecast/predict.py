@@ -12,7 +12,6 @@ from tsforecast.config.job import log_to, show
 
 def main(cfg: DictConfig) -> None:
     """Forecast the steps after the last row of every series of the input file."""
-    bundle_path, input_path, output_path = cfg.bundle, cfg.input, cfg.output
     log = log_to(None)
 
     from dataclasses import replace
@@ -25,8 +24,8 @@ def main(cfg: DictConfig) -> None:
     from tsforecast.files import atomic
     from tsforecast.registry import load_bundle
 
-    output, plot = Path(output_path), Path(cfg.plot) if cfg.plot else None
-    inputs = [Path(each).resolve() for each in (input_path, cfg.known_future, cfg.static) if each]
+    output, plot = Path(cfg.output), Path(cfg.plot) if cfg.plot else None
+    inputs = [Path(each).resolve() for each in (cfg.input, cfg.known_future, cfg.static) if each]
     for key, file, kinds in (("output", output, (".csv", ".parquet")), ("plot", plot, (".png", ".svg", ".pdf"))):
         if file and file.suffix not in kinds:
             what, fix = "the kind of file is told by its suffix", f"{key}={file.stem}{kinds[0]}"
@@ -35,12 +34,12 @@ def main(cfg: DictConfig) -> None:
             raise ConfigError(f"the {key} would replace an input", where=key, got=file, fix="name another file")
     one_of("format", cfg.format or "null", ("wide", "long", "null"))
     levels: Any = OmegaConf.to_container(cfg.levels) if OmegaConf.is_config(cfg.levels) else cfg.levels
-    bundle = load_bundle(bundle_path)
+    bundle = load_bundle(cfg.bundle)
     bundle.asked(cfg.horizon, levels)
     reading = {name: cfg[name] for name in READING if cfg[name] is not None}
     bundle = replace(bundle, schema=replace(bundle.schema, **reading))
     static, future = (read_frame(x, bundle.schema) if x else None for x in (cfg.static, cfg.known_future))
-    frame = read_frame(input_path, bundle.schema)
+    frame = read_frame(cfg.input, bundle.schema)
     if cfg.stale != "ignore":
         golden.check_ended(bundle, frame, golden.ENDED, "leave these rows out, or stale=ignore if they are history")
     panel = bundle.panel(frame, static=static, short=cfg.short, keys="")

@@ -64,9 +64,8 @@ def promote(*words: str, data: Any = None, **dataset: Any) -> Decision:
 
 
 def _decided(cfg: DictConfig, asked: Sequence[str], source: Any = None, *, trained: bool = False) -> Decision:
-    name, part = cfg.name, cfg.part  # a missing one is said before anything is imported
     one_of("action", cfg.action, ("promote", "rollback"))
-    one_of("part", part, ("train", "val", "test"))
+    one_of("part", cfg.part, ("train", "val", "test"))
     count("stride", cfg.stride)
     if cfg.force and not cfg.reason:
         raise ConfigError("what is forced needs a reason, which stays beside the version", fix="--force reason='...'")
@@ -76,14 +75,14 @@ def _decided(cfg: DictConfig, asked: Sequence[str], source: Any = None, *, train
 
     to = meant("to", cfg.to) or "champion"
     command = f"python -m tsforecast.promote {shlex.join(asked)}"
-    alias = Pointing(Registry(cfg.uri), name, to, Path(cfg.out), command, cfg.reason)
+    alias = Pointing(Registry(cfg.uri), cfg.name, to, Path(cfg.out), command, cfg.reason)
     if cfg.action == "rollback":
         return alias.rollback()
 
     def compare(candidate: Bundle, champion: Bundle | None) -> Comparison:
         own = replace(source, schema=candidate.schema) if source and trained else source
         rows, split = own or build_or_trained(cfg, "dataset", candidate), build_or_trained(cfg, "split", candidate)
-        return compared(candidate, champion, rows, split, part=part, stride=cfg.stride)
+        return compared(candidate, champion, rows, split, part=cfg.part, stride=cfg.stride)
 
     return alias.promote(str(cfg["from"]), build(cfg.gate), compare, force=cfg.force)
 

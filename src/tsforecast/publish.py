@@ -13,16 +13,14 @@ from tsforecast.config.job import show
 
 def main(cfg: DictConfig) -> None:
     """Publish the bundle, and print what serves it."""
-    bundle, to, name, alias = cfg.bundle, cfg.to, cfg.name, cfg.alias
-
     from tsforecast.registry import Registry, meant
 
     registry = Registry()
-    exact = registry.publish(registry.resolve(bundle).path, to=to, name=name, alias=alias)
-    place = f"the registry, as {meant('alias', alias) or 'its number alone'}"
-    place = "the Bento model store, as the newest" if to == "bento" else place
-    served = serving(shlex.quote(exact))
-    steps = [served] if to == "bento" else [promoting(exact), served]
+    exact = registry.publish(registry.resolve(cfg.bundle).path, to=cfg.to, name=cfg.name, alias=cfg.alias)
+    place, steps = "the Bento model store, as the newest", [serving(shlex.quote(exact))]
+    if cfg.to == "mlflow":
+        place = f"the registry, as {meant('alias', cfg.alias) or 'its number alone'}"
+        steps.insert(0, promoting(exact))
     show("\n  ".join([f"{exact} is in {place}\n\nNext", *steps]))
 
 

@@ -10,13 +10,11 @@ from tsforecast.config.job import show
 
 def main(cfg: DictConfig) -> None:
     """A line for each run, as it is done."""
-    runs, uri = cfg.runs, cfg.uri
-
     from pathlib import Path
 
     from tsforecast.tracking.upload import sync
 
-    for line in sync(Path(runs), uri):
+    for line in sync(Path(cfg.runs), cfg.uri):
         show(line)
 
 

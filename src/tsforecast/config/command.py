@@ -76,6 +76,7 @@ def command(task: Callable[..., Any], config_name: str) -> None:
 
     def checked(cfg: DictConfig, **how: Any) -> Any:
         check_keys(cfg, config_name)
+        dict(cfg)  # a missing key is said before anything is imported
         limit_threads(cfg.get("threads", 1))
         return task(cfg, **how)
 

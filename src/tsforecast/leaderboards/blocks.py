@@ -12,8 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tsforecast.files import flat
 from tsforecast.leaderboards.difference import Difference
 from tsforecast.leaderboards.runs import Run
+
+ASIDE = ("path", "static_path", "data_dir", "threads")  # the data of a block is the same wherever it lies
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,12 @@ class Entry:
     def fitted(self) -> bool:
         """Whether a run was made for it; else it is a baseline beside one."""
         return self.model in self.run.record.facts["configs"]
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What it was fitted with, by dotted names, but for places."""
+        config = flat(self.run.record.facts["configs"][self.model])
+        return {key: value for key, value in config if key.rpartition(".")[2] not in ASIDE}
 
     @property
     def seen(self) -> Mapping[str, bool | None]:
@@ -120,7 +129,7 @@ def _named(entries: Sequence[Entry]) -> list[Entry]:
     found = []
     for each in entries:
         same = [other for other in entries if other.model == each.model]
-        configs = [_flat(other.run.record.facts["configs"][each.model]) for other in same]
+        configs = [other.config for other in same]
         own, known = configs[same.index(each)], set.union(*map(set, configs))
         differ = [key for key in own if len({str(config.get(key)) for config in configs}) > 1]
         words = [f"{key.rpartition('.')[2]}={own[key]}" for key in differ]
@@ -129,16 +138,6 @@ def _named(entries: Sequence[Entry]) -> list[Entry]:
             alike = sum(other.run.path.name == each.run.path.name for other in same)
             words = [f"(run {each.run.path.name if alike == 1 else each.run.path})"]
         found.append(replace(each, name=" ".join([each.model, *words * (len(same) > 1)])))
-    return found
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted names, without those of places: the data of a block is the same wherever it lies."""
-    found: dict[str, Any] = {}
-    for key, value in config.items():
-        if key in ("path", "static_path", "data_dir", "threads"):
-            continue
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return found
 
 

@@ -22,6 +22,7 @@ import numpy as np
 
 from tsforecast.bundle import provenance
 from tsforecast.errors import ConfigError, OutputError
+from tsforecast.files import flat
 from tsforecast.tracking import system
 from tsforecast.tracking.journal import Journal, opened
 from tsforecast.tracking.store import SERVERS, Store
@@ -217,14 +218,14 @@ class MLflowTracker:
             The folder cannot be written, or another process is at work there.
         """
         uid, store = uuid4().hex, Store(self.uri)
-        tags = {**_source(out), **dict(_flat(self.tags)), **(tags or {}), **({PARENT: parent} if parent else {})}
+        tags = {**_source(out), **dict(flat(self.tags)), **(tags or {}), **({PARENT: parent} if parent else {})}
         tags |= {RUN: uid, "tsforecast.host": socket.gethostname(), "tsforecast.folder": str(out.absolute())}
         facts = {
             "uid": uid,
             "name": self.run_name or name,
             "experiment": self.experiment,
             "store": str(store),
-            "params": {_key(name): str(value) for name, value in _flat(params)},
+            "params": {_key(name): str(value) for name, value in flat(params)},
             "tags": {_key(name): str(value) for name, value in tags.items()},
         }
         with opened(out, facts) as journal:
@@ -250,12 +251,6 @@ def _source(out: Path) -> dict[str, str]:
     tags = {"mlflow.user": provenance.user(), "mlflow.source.name": sys.argv[0], "mlflow.source.type": "LOCAL"}
     tags |= {f"mlflow.source.git.{key}": git[key] for key in ("commit", "branch") if git.get(key)}
     return tags | provenance.tags(origin)
-
-
-def _flat(params: Facts, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in params.items():
-        nested = isinstance(value, Mapping) and value
-        yield from _flat(value, f"{prefix}{key}.") if nested else [(f"{prefix}{key}", value)]
 
 
 def _key(name: str) -> str:
