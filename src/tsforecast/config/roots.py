@@ -52,7 +52,7 @@ class FoldKeys:
 
 
 EXPERIMENTS = ("train", "backtest", "doctor")
-COMMANDS = ("check", *EXPERIMENTS, "evaluate", "predict", "leaderboard", "publish", "sync", "promote", "rerun")
+COMMANDS = sorted(file.stem for file in CONF_DIR.glob("*.yaml"))
 KINDS: dict[str, Any] = {  # of groups, and of keys whose default does not tell it
     "paths": Paths,
     "evaluation": Evaluation,
