@@ -77,10 +77,17 @@ SPELLED = dict.fromkeys(EXPERIMENTS, _BRIEF) | {"promote": {"model": "name"}}  #
 
 
 def keys_of(command: str) -> Any:
-    """The keys of a command and their kinds, which Hydra knows from now on."""
-    found = _keys_of(command)
-    ConfigStore.instance().store(name=f"{command}_root", node=found)
-    return found
+    """The keys of a command and their kinds, which Hydra knows from now on, also where its store was put back."""
+    for each in {"train", command} if command in EXPERIMENTS else {command}:
+        ConfigStore.instance().store(name=f"{each}_root", node=_keys_of(each))
+    return _keys_of(command)
+
+
+def __getattr__(name: str) -> Any:
+    """`TrainConfig`, ...: where a pickled configuration looks for the class of its keys."""
+    if (command := name.removesuffix("Config").lower()) not in COMMANDS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _keys_of(command)
 
 
 @cache
@@ -101,7 +108,7 @@ def _keys_of(command: str) -> Any:
     kinds.pop("hydra", None)
     body = {key: None if groups.get(key, "") is None else MISSING for key in kinds}
     body |= {key: field(default_factory=dict) for key, option in groups.items() if isinstance(option, list)}
-    bases = tuple(keys_of(each) for each in defaults if each in COMMANDS)
+    bases = tuple(_keys_of(each) for each in defaults if each in COMMANDS)
     made = type(f"{command.title()}Config", bases, {**body, "__annotations__": kinds})
     return dataclass(init=False, repr=False, eq=False)(made)  # which would be code, and one key is called `from`
 
