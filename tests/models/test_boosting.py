@@ -247,11 +247,11 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("strategy", ["direct", "shared"])
+@pytest.mark.parametrize(("strategy", "known"), [("direct", 0), ("direct", 2), ("shared", 2)])
 def test_rows_that_lie_in_files_give_the_bytes_of_those_in_memory_and_leave_no_file(
-    strategy: str, empty: Path, monkeypatch: pytest.MonkeyPatch
+    strategy: str, known: int, empty: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    e, _, _, dims = problem(channels=2, past=1, known=2)
+    e, _, _, dims = problem(channels=2, past=1, known=known)
     e.target[40:90] = np.nan  # whole pages of windows without a label
     train, val = windows(e, 0, 300), windows(e, 300, 400)
     monkeypatch.setattr("tsforecast.models.feed._ROWS", 16)
@@ -291,6 +291,19 @@ def test_an_interrupt_ends_the_fit_and_leaves_no_file(
     with pytest.raises(KeyboardInterrupt):
         XGBoost(strategy="direct", rounds=3, memory=memory).fit(train, val, dims, on=stop)
     assert not [*empty.iterdir()]
+
+
+@pytest.mark.skipif(xgb.build_info()["USE_CUDA"], reason="this XGBoost may find a GPU")
+@pytest.mark.filterwarnings("ignore:.*Device is changed")
+def test_a_gpu_whose_xgboost_reads_no_files_of_such_rows_is_given_them_from_memory(
+    empty: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, train, val, dims = problem(channels=1)
+    monkeypatch.setattr("tsforecast.models.boosting._refusal", lambda options: None)
+    stores, matrix = set(), Store.matrix
+    monkeypatch.setattr(Store, "matrix", lambda *a: [matrix(*a), stores.add(a[0])][0])
+    XGBoost(device="cuda", rounds=1, memory=0.0).fit(train, val, dims)  # which here goes on without one
+    assert stores == {Store(256)}
 
 
 def test_rows_that_the_disk_has_no_room_for_are_refused_before_any_is_read(

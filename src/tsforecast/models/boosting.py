@@ -78,7 +78,7 @@ class XGBoost(BaseEstimator, Estimator):
         Rows that a shared booster reads at most, drawn at random where there are more; `all` of them.
     memory
         GB of rows, as floats, that are held in memory. What is larger lies quantised in a temporary folder (of TMPDIR)
-        until the fit ends, and is read from there once for each level of a tree.
+        until the fit ends, and is read from there once for each level of a tree; on a GPU all are held.
     base
         A ridge regression whose residual is boosted (XGBoost's `base_margin`), fitted on the window without covariates
         where boosters are shared; None boosts what the last value leaves.
@@ -170,7 +170,10 @@ class XGBoost(BaseEstimator, Estimator):
         rows = min(rows * dims.channels * dims.horizon, most) if shared else rows
         self._tell(width, rows, rounds, shared=shared)
         fed = partial(feed.shared, most=most, seed=self.seed) if shared else feed.direct
-        with feed.Store.of(rows * width, self.memory, self.max_bin) as store:
+        memory = (
+            self.memory if options["device"] == "cpu" else math.inf
+        )  # a GPU reads no files of rows that came from here
+        with feed.Store.of(rows * width, memory, self.max_bin) as store:
             forecaster.boosters = [
                 self._boost(options, trees, *designs, progress=progress)
                 for trees, designs in zip(rounds, fed(read, dims, forecaster, store), strict=True)
