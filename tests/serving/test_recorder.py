@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +197,25 @@ def test_a_kill_leaves_whole_files_alone(bundles: Bundles, tmp_path: Path) -> No
     rows = len(request(bundle)["history"]["date"])
     assert {len(pd.read_parquet(file)) for file in files} == {rows}
     assert len(read(tmp_path / "load", bundle, duplicates="last", unsorted="sort").time) == rows
+
+
+def test_of_a_series_with_fewer_rows_than_a_forecast_reads_those_that_it_has_are_kept_and_looked_at(
+    bundles: Bundles, serve: Serve, tmp_path: Path
+) -> None:
+    (data, _), able = SHAPES["wide"], bundles("wide")
+    able = replace(able, dims=replace(able.dims, least=10)).save(tmp_path / "bundle")
+    client = serve(able, request_log=tmp_path / "kept")
+    for rows in (12, 15, L + 3):
+        asked = data[:rows].assign(date=data["date"][:rows].astype(str)).to_dict("list")
+        assert client("POST", "/forecast", {"history": asked}).status == 200
+    client.app.state.server.close()
+    (file,) = (tmp_path / "kept").rglob("*.parquet")
+    kept = pd.read_parquet(file)
+    assert kept["date"].tolist() == data["date"][: L + 3].tolist()
+    np.testing.assert_array_equal(kept["load"], data["load"][: L + 3].astype(np.float32))
+    told = client("GET", "/drift").json
+    assert told["rows"] == min(told["window"], L + 3)
+    assert told["columns"]["load"]["missing"]["got"] == 0
 
 
 def test_a_disk_that_is_full_stops_no_forecast_and_is_told(
