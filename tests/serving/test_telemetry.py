@@ -258,7 +258,7 @@ def test_counters_that_cannot_be_told_once_are_told_the_next_time(
     logging.getLogger("opentelemetry").addHandler(caplog.handler)
     with monkeypatch.context() as broken:
         broken.setattr(server.metrics, "collect", lambda: 1 / 0)
-        server.telemetry.reader.send()
+        server.telemetry.reader.collect()
     logging.getLogger("opentelemetry").removeHandler(caplog.handler)
     assert collector.metrics == {}
     assert [record.getMessage() for record in caplog.records][-1] == "the counters were not sent"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import time
 import uuid
 from collections import defaultdict
 from itertools import pairwise
-from threading import Event, Thread
+from threading import Thread
 from typing import Any, cast
 
 from opentelemetry import context, propagate, trace
@@ -137,41 +138,26 @@ def _tell(span: trace.Span, scope: Scope, status: int) -> None:
         span.set_status(trace.StatusCode.ERROR)
 
 
-class _Counted(Thread):
+class _Counted(export.PeriodicExportingMetricReader):
     """What `/metrics` tells of this process, under the same names: there is one set of counters."""
 
     def __init__(self, metrics: Metrics, resource: Resource) -> None:
-        super().__init__(name="telemetry", daemon=True)
-        self.metrics, self.resource, self.began, self.stop = metrics, resource, time.time_ns(), Event()
-        try:
-            self.seconds = float(asked := os.environ.get(_INTERVAL, "60000")) / 1000
-            if not 0 < self.seconds < 1e6:
-                raise ValueError
-        except ValueError:
-            raise ConfigError("this is no time", where=_INTERVAL, got=asked, allowed="milliseconds") from None
-        self.exporter = OTLPMetricExporter()
-        self.start()
+        self.metrics, self.resource, self.began = metrics, resource, time.time_ns()
+        if not re.fullmatch(r"\d*[1-9]\d*", asked := os.environ.get(_INTERVAL, "60000")):
+            raise ConfigError("this is no time", where=_INTERVAL, got=asked, allowed="milliseconds")
+        super().__init__(OTLPMetricExporter(), float(asked))
+        self._set_collect_callback(self._counters)
 
-    def run(self) -> None:
-        """Send them now and then, and at last once more."""
-        while not self.stop.wait(self.seconds):
-            self.send()
-        self.send()
-
-    def shutdown(self) -> None:
-        """Come to the end, once the last ones are sent."""
-        self.stop.set()
-        self.join()
-
-    def send(self) -> None:
-        """All counters, as they are; what goes wrong is told, and the next time may be better."""
+    def _counters(self, *_: Any, **__: Any) -> Any:
+        """All, as they are; what goes wrong is told, and the next time may be better."""
         try:
             families = [*self.metrics.registry.collect(), *self.metrics.collect()]
             told = [export.Metric(each.name, each.documentation, each.unit, self._data(each)) for each in families]
             scope = export.ScopeMetrics(InstrumentationScope("tsforecast", tsforecast.__version__), told, "")
-            self.exporter.export(export.MetricsData([export.ResourceMetrics(self.resource, [scope], "")]))
+            return export.MetricsData([export.ResourceMetrics(self.resource, [scope], "")])
         except Exception:
             logging.getLogger("opentelemetry").exception("the counters were not sent")
+            return None
 
     def _data(self, family: Metric) -> Any:
         now, total = time.time_ns(), export.AggregationTemporality.CUMULATIVE
