@@ -152,7 +152,8 @@ class Experiment:
         """What the source gives, and the experiment with the sizes that it leaves to the data."""
         loaded = loaded or self.source.load()
         longest = max(self.lookbacks, default=AUTO)
-        back, ahead, least = sizes(loaded.panel, self.split, longest, self.horizon, self.season)
+        trains = getattr(self.model, "trains", True)
+        back, ahead, least = sizes(loaded.panel, self.split, longest, self.horizon, self.season, trains=trains)
         back = back if self.lookback == AUTO else self.lookback
         return replace(self, lookback=back, horizon=ahead, least=self.least or least), loaded
 

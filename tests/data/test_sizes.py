@@ -34,10 +34,10 @@ def frame(freq: str, rows: int) -> pd.DataFrame:
         ("W", 520, (105, 13, 105)),
         ("MS", 360, (120, 18, 120)),
         ("MS", 240, (120, 18, 12)),
-        ("MS", 48, (38, 6, 12)),
+        ("MS", 48, (12, 6, 12)),
         ("QS", 80, (40, 8, 4)),
         ("YS", 60, (20, 6, 20)),
-        ("YS", 8, (6, 1, 4)),
+        ("YS", 8, (3, 1, 3)),
     ],
 )
 def test_sizes_follow_the_frequency_as_far_as_there_are_rows(
@@ -47,6 +47,15 @@ def test_sizes_follow_the_frequency_as_far_as_there_are_rows(
     back, ahead, least = sizes(panel, split, "auto", "auto", None)
     assert (back, ahead, least) == wanted
     split(panel, least, ahead)  # which refuses what does not fit
+
+
+def test_a_model_that_learns_nothing_has_all_rows_of_a_short_series() -> None:
+    panel = to_panel(frame("MS", 48), Schema(freq="MS"))
+    assert sizes(panel, FractionSplit(), "auto", "auto", None, trains=False) == (38, 6, 12)
+    found = tsf.train("model=croston", data=frame("MS", 48)).bundle
+    assert (found.dims.lookback, found.dims.horizon, found.least) == (38, 6, 12)
+    known = frame("MS", 12)  # a year that is known is forecast from, with a word
+    assert found.forecast(known).warnings[0] == "fewer rows than the 38 that a forecast reads: 12"
 
 
 @pytest.mark.parametrize(("freq", "rows"), [("D", 74), ("D", 99), ("MS", 41), ("MS", 64), ("W", 90), ("h", 171)])
@@ -82,7 +91,8 @@ def test_short_series_get_the_lookback_of_the_others_and_windows_as_short_as_the
     assert sizes(panel, replace(split, short="pad"), 60, 4, None) == (60, 4, 12)
     assert sizes(panel, replace(split, short="pad"), 20, 4, None) == (20, 4, 20)
     shorter = panel.select(panel.lengths < 100).tail(16)
-    assert sizes(shorter, split, "auto", 4, None) == (12, 4, 4)
+    assert sizes(shorter, split, "auto", 4, None) == (3, 4, 3)
+    assert sizes(shorter, split, "auto", 4, None, trains=False) == (12, 4, 4)
 
 
 def test_a_newcomers_file_of_48_months_has_forecasts_with_intervals_and_nothing_said(
@@ -93,14 +103,11 @@ def test_a_newcomers_file_of_48_months_has_forecasts_with_intervals_and_nothing_
     pd.DataFrame({"Month": months, "Sales": wave.round(1)}).to_csv(tmp_path / "sales.csv", index=False)
     caplog.set_level("INFO", logger="tsforecast")
     found = tsf.train("dataset=wide", f"dataset.path={tmp_path / 'sales.csv'}").bundle
-    assert (found.dims.lookback, found.dims.horizon, found.channels) == (38, 6, ("Sales",))
+    assert (found.dims.lookback, found.dims.horizon, found.channels) == (12, 6, ("Sales",))
     assert not [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
     assert [*found.intervals] == ["90", "80"]
     assert "dataset.time=Month" in caplog.text
-    assert "lookback=38 horizon=6" in caplog.text
-    assert found.least == 12  # a year that is known is forecast from, with a word
-    known = pd.DataFrame({"Month": months, "Sales": wave.round(1)}).tail(12)
-    assert found.forecast(known).warnings[0] == "fewer rows than the 38 that a forecast reads: 12"
+    assert "lookback=12 horizon=6" in caplog.text
 
 
 def test_a_long_table_is_known_by_the_names_of_its_columns_and_ids_stay_text(tmp_path: Path) -> None:

@@ -6,10 +6,11 @@ import logging
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 from tsforecast.data.frequency import is_clock, parse
 from tsforecast.data.panel import Panel, seasonality
-from tsforecast.data.splits import LEAVING_OUT, Borders
+from tsforecast.data.splits import LEAVING_OUT
 
 log = logging.getLogger(__name__)
 AUTO = "auto"
@@ -21,24 +22,33 @@ _LEAST = 4  # rows of a window, where a season is shorter
 
 
 def sizes(
-    panel: Panel, split: Any, lookback: int | str, horizon: int | str, season: int | None
+    panel: Panel,
+    split: Any,
+    lookback: int | str,
+    horizon: int | str,
+    season: int | None,
+    *,
+    trains: bool = True,
 ) -> tuple[int, int, int]:
     """Lookback and horizon, each as given or, where it is `auto`, as the data asks for; and the least rows of a window.
 
     Ahead a day of steps of the clock, else as far as the M4 competition, and no more than an eighth of the shortest
     series (of the median one, where short ones are left out). Back several seasons, but no more rows than the median
-    series has before its test rows.
+    series has before its test rows; fewer seasons where a model would learn from fewer windows than they have rows.
 
     Parameters
     ----------
     season
         Rows of a season; None: that of the frequency.
+    trains
+        Whether the model learns from train windows; else a long lookback costs it nothing.
 
     Returns
     -------
     lookback, horizon, least
-        The first two are told in the log where they are chosen; `least` as `_least` gives it, where the lookback is
-        `auto` or `split.short` is `pad`, else all of the lookback.
+        The first two are told in the log where they are chosen. `least` is all of the lookback where the train rows of
+        each series hold such windows, and enough of them, or a lookback is stated and `split.short` is not `pad`; else
+        a season, or what the shortest series has.
     """
     short, step = getattr(split, "short", "error"), parse(panel.freq)
     if AUTO not in (lookback, horizon) and short != "pad":
@@ -49,28 +59,31 @@ def sizes(
     ahead = min(season, _MOST[0]) if is_clock(step) else max(1, _AHEAD.get(name, season) // step.n)
     ahead = min(ahead, max(1, rows // 8)) if horizon == AUTO else int(horizon)
     borders = getattr(split, "borders", split)(panel, 1, ahead)
+    fits = borders.train_end - borders.begin - ahead  # rows back of the last train window
     most = min(7 * season, max(season, _MOST[1])) if is_clock(step) else _BACK.get(name, 3) * season
     most += most == 2 * season  # of two seasons and no row more none can be taken apart from trend
     most = max(1, min(most, int(np.median(borders.val_end - borders.begin))))
-    back = most if lookback == AUTO else int(lookback)
+    least = max(season, _LEAST) if short in LEAVING_OUT else max(1, min(max(season, _LEAST), int(fits.min())))
+    back = int(lookback) if lookback != AUTO else _back(fits, most, least, season) if trains else most
     chosen = [f"lookback={back}"] * (lookback == AUTO) + [f"horizon={ahead}"] * (horizon == AUTO)
     if chosen:
         log.info("%s, for rows of freq %r, %d of a series", " ".join(chosen), panel.freq, rows)
-    return back, ahead, _least(borders, back, ahead, season, short) if lookback == AUTO or short == "pad" else back
-
-
-def _least(borders: Borders, back: int, ahead: int, season: int, short: str) -> int:
-    """Rows of its series that a window holds at least: all where every series, or the median one, has such a window.
-
-    And where there are half as many windows to train on as that are rows. Else windows reach back before the first row
-    of their series, and hold a season, or what the shortest has.
-    """
-    fits = borders.train_end - borders.begin - ahead  # rows back of the last train window
-    windows = (fits - back + 1).clip(0)
-    if (np.median(windows) if short in LEAVING_OUT else windows.min()) > 0 and 2 * windows.sum() >= back:
-        return back
-    least = min(back, max(season, _LEAST))
-    if short not in LEAVING_OUT:
-        least = max(1, min(least, int(fits.min())))
+    if back <= least or (lookback != AUTO and short != "pad") or _holds(fits, back, short):
+        return back, ahead, back
     log.info("windows hold %d rows of their series at least: the rest may lie before the first row", least)
-    return least
+    return back, ahead, least
+
+
+def _back(fits: Int[np.ndarray, " N"], most: int, least: int, season: int) -> int:
+    """The most rows back, whole seasons where one fits, for which there are as many windows to learn from."""
+    for back in [most, *range((most - 1) // season * season, season - 1, -season), *range(season - 1, 0, -1)]:
+        whole, padded = ((fits - rows + 1).clip(0).sum() for rows in (back, min(back, least)))
+        if 2 * whole >= back or padded >= back:
+            return int(back)
+    return 1
+
+
+def _holds(fits: Int[np.ndarray, " N"], back: int, short: str) -> bool:
+    """Whether the train rows of every series, or of most, hold such a window, and all half as many as it has rows."""
+    windows = (fits - back + 1).clip(0)
+    return bool((np.median(windows) if short in LEAVING_OUT else windows.min()) > 0 and 2 * windows.sum() >= back)

@@ -51,6 +51,7 @@ class Local(Estimator, Forecaster):
     jobs: int = field(default=1, init=False, repr=False)
     uses: ClassVar[None] = None  # it is defined without covariates
     probes: ClassVar[int] = 1
+    trains: ClassVar[bool] = False
 
     @abstractmethod
     def forecast(self, y: Float[np.ndarray, " L"]) -> Float[np.ndarray, " H"]:
