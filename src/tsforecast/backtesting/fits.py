@@ -20,7 +20,7 @@ from tsforecast.bundle.request import Prediction
 from tsforecast.cluster import tasks
 from tsforecast.data.folds import Fold
 from tsforecast.data.sources import Loaded
-from tsforecast.errors import OutputError, TsforecastError, count, one_of
+from tsforecast.errors import ConfigError, OutputError, TsforecastError, one_of
 from tsforecast.experiment import Experiment, run_experiment
 from tsforecast.files import atomic
 from tsforecast.metrics import Scores, seasonal_scale
@@ -181,8 +181,9 @@ class Fit:
 def found_by(jobs: Sequence[Fit], n_jobs: int, executor: str) -> Iterator[Scored]:
     """What the jobs find, as it comes."""
     one_of("backtest.executor", executor, ("processes", "ray"))
-    if n_jobs != -1:  # one a core
-        count("backtest.n_jobs", n_jobs)
+    if n_jobs != -1 and n_jobs < 1:
+        what, allowed = "n_jobs is a number of processes", "1, 2, ..., or -1: one a core"
+        raise ConfigError(what, where="backtest.n_jobs", got=n_jobs, allowed=allowed)
     if n_jobs == 1 or len(jobs) == 1:
         for job in jobs:
             yield from job()
