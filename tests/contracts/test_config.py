@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import pytest
 import yaml
 
 from tests.contracts.conftest import compose, options
+from tsforecast.config import compose as composition
 from tsforecast.config.compose import CONF_DIR, build
+from tsforecast.config.roots import COMMANDS
+from tsforecast.errors import ConfigError
 
 GROUPS = ["dataset", "split", "scaler", "model", "evaluation", "tracking", "report", "publish"]
 UNTOLD = ("hydra", "paths", "evaluation")
@@ -91,3 +95,14 @@ def test_the_first_comment_is_the_command_that_runs_it(path: Path) -> None:
         assert f"+{path.parent.name}={path.stem}" in words
         given = [word.partition(",")[0] for word in words if word != "-m"]  # of a sweep the first
         assert compose("train", *given).lookback
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_keys_of_a_command_are_those_of_its_file_again_and_again_and_outlive_a_pickle(command: str) -> None:
+    file = yaml.safe_load((CONF_DIR / f"{command}.yaml").read_text(encoding="utf-8"))
+    for _ in range(2):  # what Hydra knows of keys is put back behind each composition
+        cfg, _ = composition.compose(command, [])
+        assert {*file} - {"defaults", "hydra"} <= {*cfg}
+    assert pickle.loads(pickle.dumps(cfg)) == cfg
+    with pytest.raises(ConfigError, match=r"Key 'nonsense' not in"):
+        composition.compose(command, ["+nonsense=1"])
