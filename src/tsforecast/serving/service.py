@@ -88,10 +88,10 @@ def _elsewhere(what: str) -> str:
     return done.stdout
 
 
-def _pinned() -> tuple[str, str]:
+def _pinned(path: Path) -> tuple[str, str]:
     """The variable that tells every worker exactly what to serve, also one that is started after a crash."""
     if not shelved():
-        return VARIABLE, str(_located())
+        return VARIABLE, str(path)
     folder = Path(tempfile.mkdtemp(prefix="tsforecast-bundles-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     (folder / "bundles").write_text(_elsewhere("store.exactly()"), encoding="utf-8")
@@ -157,9 +157,9 @@ class Forecaster:
         try:
             Settings.from_environment()
             Keys.from_environment().check_address(_address())
-            directory.read(_located(), ())
+            directory.read(path := _located(), ())
             if not any(map(os.environ.get, (RELOAD, ADMIN_KEY, WEBHOOK_SECRET))):  # else each looks for itself
-                variable, pinned = _pinned()
+                variable, pinned = _pinned(path)
                 os.environ[variable] = pinned
         except TsforecastError as error:
             raise BentoMLException(str(error)) from None
