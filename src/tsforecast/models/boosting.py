@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -78,7 +79,8 @@ class XGBoost(BaseEstimator, Estimator):
         Rows that a shared booster reads at most, drawn at random where there are more; `all` of them.
     memory
         GB of rows, as floats, that are held in memory. What is larger lies quantised in a temporary folder (of TMPDIR)
-        until the fit ends, and is read from there once for each level of a tree; on a GPU all are held.
+        until the fit ends, and is read from there once for each level of a tree; on a GPU all are held. Labels,
+        margins and gradients, 40 bytes a row, are held in any case.
     base
         A ridge regression whose residual is boosted (XGBoost's `base_margin`), fitted on the window without covariates
         where boosters are shared; None boosts what the last value leaves.
@@ -165,15 +167,15 @@ class XGBoost(BaseEstimator, Estimator):
         rounds = self._rounds(forecaster.count)
         progress = [Progress(on, len(rounds))] if on else []
         read = {"training": train} if self.patience is None else {"training": train, "validation": val}
-        rows, width = max(map(len, read.values())), len(columns(train, dims, forecaster)["feature_names"])
-        most = rows * dims.channels * dims.horizon if self.rows == "all" else int(self.rows)
-        rows = min(rows * dims.channels * dims.horizon, most) if shared else rows
-        self._tell(width, rows, rounds, shared=shared)
+        width = len(columns(train, dims, forecaster)["feature_names"])
+        most = sys.maxsize if self.rows == "all" else int(self.rows)
+        rows = [min(len(each) * dims.channels * dims.horizon, most) if shared else len(each) for each in read.values()]
+        self._tell(width, rows[0], rounds, shared=shared)
         fed = partial(feed.shared, most=most, seed=self.seed) if shared else feed.direct
         memory = (
             self.memory if options["device"] == "cpu" else math.inf
         )  # a GPU reads no files of rows that came from here
-        with feed.Store.of(rows * width, memory, self.max_bin) as store:
+        with feed.Store.of(sum(rows) * width, memory, self.max_bin) as store:
             forecaster.boosters = [
                 self._boost(options, trees, *designs, progress=progress)
                 for trees, designs in zip(rounds, fed(read, dims, forecaster, store), strict=True)
@@ -205,8 +207,9 @@ class XGBoost(BaseEstimator, Estimator):
     def _tell(self, width: int, rows: int, rounds: Sequence[int], *, shared: bool) -> None:
         """A word before a fit that may take long."""
         trees, fewer = sum(rounds), "a smaller model.rows" if shared else "model.strategy=shared"
-        # measured on one thread: an entry of the matrix takes a level of a tree 1 ns, a tree itself 1 ms
-        minutes = trees * (1e-3 + 1e-9 * rows * width * self.colsample_bytree * self.max_depth) / 60
+        # measured on one thread: an entry of the matrix takes a level of a tree 1 ns, 2 from a file, a tree itself 1 ms
+        pace = 1e-9 if 4e-9 * rows * width <= self.memory else 2e-9
+        minutes = trees * (1e-3 + pace * rows * width * self.colsample_bytree * self.max_depth) / 60
         if minutes > LONG:
             what = "%d boosters of %d rows and %d columns may take up to %.0f minutes and %.1f GB: %s takes less"
             log.warning(what, len(rounds), rows, width, minutes, trees * 2**self.max_depth * 2e-7, fewer)

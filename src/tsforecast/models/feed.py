@@ -26,7 +26,7 @@ from tsforecast.types import Dims
 from tsforecast.windows import Windows
 
 log = logging.getLogger(__name__)
-_ENTRY = 3.7  # bytes of an entry in a file at most: 2.4 where no column has more than 256 bins or categories
+_ENTRY = 4.4  # bytes of an entry in a file at most: 2.4 where no column has more than 256 bins or categories
 _ROWS, _PAGE = 8192, 2**18  # windows of one channel gathered at a time, and rows of all their steps
 _PLAIN = str.maketrans("[]<", "()‹")  # XGBoost refuses these in the name of a feature
 Read = Mapping[str, Windows]  # windows by what they are called, those of training first
