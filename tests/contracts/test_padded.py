@@ -13,10 +13,15 @@ import pytest
 from tests.contracts.conftest import HORIZON, LOOKBACK, Trained, changed, deep, local, options
 from tests.errors import has, refused
 from tests.serving.conftest import Client
+from tsforecast import backtest, train
 from tsforecast.bundle import golden
 from tsforecast.bundle.bundle import Bundle, Prediction
 from tsforecast.data.panel import Panel
+from tsforecast.data.schema import Schema
+from tsforecast.data.sources import FrameSource
+from tsforecast.data.splits import TailSplit
 from tsforecast.errors import DataError
+from tsforecast.promotion.comparison import compared
 from tsforecast.serving.asgi import create_app
 from tsforecast.types import Dims
 from tsforecast.windows import Windows
@@ -143,6 +148,47 @@ def test_rows_before_the_first_are_those_of_the_frequency_with_the_first_known_c
             padded.target[begin + i : end], panel.target[panel.offsets[i] : panel.offsets[i + 1]]
         )
         np.testing.assert_array_equal(padded.known[begin : begin + i], panel.known[[panel.offsets[i]] * i])
+
+
+@pytest.fixture(scope="module")
+def shops() -> pd.DataFrame:
+    """Months of sales of four shops, of which one opened late."""
+    parts, rng = [], np.random.default_rng(0)
+    for i, rows in enumerate((44, 120, 130, 130)):
+        t = np.arange(rows)
+        sales = 100 * (i + 1) + 20 * np.sin(2 * np.pi * t / 12) + rng.normal(0, 3, rows)
+        stamps = pd.date_range(end="2024-12-01", periods=rows, freq="MS")
+        parts.append(pd.DataFrame({"unique_id": f"shop{i}", "ds": stamps, "y": sales}))
+    return pd.concat(parts, ignore_index=True)
+
+
+OWN = ("dataset=long", "model=ridge", "horizon=4", "feature=[calendar]", "split=tail", "split.val=8", "split.test=8")
+
+
+def test_short_series_are_trained_refitted_and_backtested_with_the_others_and_no_word(shops: pd.DataFrame) -> None:
+    found = train(*OWN, "refit=all", data=shops)
+    bundle, scored = found.bundle, found.parts["test"].windows
+    assert (bundle.context, bundle.least) == (117, 12)  # what the median series has before its test rows
+    assert sorted({*scored.series.tolist()}) == [0, 1, 2, 3]
+    late = shops[shops["unique_id"] == "shop0"]
+    answer = bundle.forecast(late)
+    assert abs(answer.values[0, :, 0] - 100).max() < 40
+    assert answer.quantiles is not None
+    np.testing.assert_array_equal(answer.values, bundle.forecast(shops).values[:1])
+    folds = backtest(*OWN, "backtest.windows=3", "backtest.step=1", data=shops).frame
+    assert {*folds["unique_id"]} == {*shops["unique_id"]}
+    assert folds["ridge"].notna().all()
+
+
+def test_a_bundle_of_short_histories_is_compared_with_one_of_long_ones_on_the_same_windows(shops: pd.DataFrame) -> None:
+    long = train(*OWN, "lookback=12", data=shops).bundle
+    padded = train(*OWN, data=shops).bundle
+    forgetful = [replace(each, metadata={}) for each in (padded, long)]  # of the rows that they were chosen on
+    source = FrameSource(shops, Schema(time="ds", id="unique_id", target=("y",), freq="MS"))
+    for one, other in (forgetful, forgetful[::-1]):
+        found = compared(one, other, source, TailSplit(val=8, test=8))
+        assert found.windows["count"] == 4 * 5
+        assert all(np.isfinite(each["mae"]) for each in found.scores.values())
 
 
 def test_a_bundle_of_before_needs_all_of_its_lookback() -> None:
