@@ -54,7 +54,8 @@ def fit_ensemble(model: Ensemble, train: Windows, val: Windows, fitting: Fitting
     held_out = [(train, thinned(val, model)), *earlier(train, val, model)]
     found, left_out = dict[str, Candidate](), dict[str, str]()
     label = np.concatenate([_labels(windows) for _, windows in held_out])
-    order = np.argsort(np.concatenate([_behind(windows) for _, windows in held_out]), kind="stable")
+    behind = np.concatenate([_behind(windows) for _, windows in held_out])
+    order = np.argsort(behind, kind="stable")
     for name, candidate in _candidates(model, val, held_out, own):
         if isinstance(candidate, str):
             log.warning("%s is left out: %s", name, candidate)
@@ -65,15 +66,16 @@ def fit_ensemble(model: Ensemble, train: Windows, val: Windows, fitting: Fitting
     if not found:
         what, fix = "no candidate could be fitted within the budget", "a longer budget, or other members"
         raise ConfigError(what, where="model.budget", got=left_out, fix=fix)
-    return _combined(model, found, label[order], horizon, left_out)
+    return _combined(model, found, label[order], len(np.unique(behind)), left_out)
 
 
 def _combined(
-    model: Ensemble, found: Mapping[str, Candidate], label: np.ndarray, horizon: int, left_out: Mapping[str, str]
+    model: Ensemble, found: Mapping[str, Candidate], label: np.ndarray, cutoffs: int, left_out: Mapping[str, str]
 ) -> Fitted:
     """The weighted mean of the candidates, and a board of all of them."""
+    horizon = label.shape[1]
     forecasts = np.stack([each.forecasts for each in found.values()])
-    weights = dict(zip(found, learned(model, forecasts, label), strict=True))
+    weights = dict(zip(found, learned(model, forecasts, label, cutoffs), strict=True))
     kept = {name: each.fitted for name, each in found.items() if any(weights[name])}
     losses = [greedy(each[None], label, model.loss, 1)[1] for each in forecasts]
     mean = np.einsum("mh,mbhc->bhc", by_step([*weights.values()], horizon), forecasts)
@@ -156,11 +158,11 @@ def _behind(windows: Windows) -> Int[np.ndarray, " B"]:
 
 
 def learned(
-    model: Ensemble, forecasts: Float[np.ndarray, "M B H C"], label: Float[np.ndarray, "B H C"]
+    model: Ensemble, forecasts: Float[np.ndarray, "M B H C"], label: Float[np.ndarray, "B H C"], cutoffs: int
 ) -> list[list[float]]:
     """The weights of each member: one, or one for each quarter of the horizon where either half of the windows says so.
 
-    Each half's weights are judged on the other half.
+    Each half's weights are judged on the other half, if they do not share a cutoff or two.
     """
     steps, halves = label.shape[1], np.array_split(np.arange(len(label)), 2)
 
@@ -176,7 +178,11 @@ def learned(
         return losses
 
     number = 1
-    if steps >= _BLOCKS and all((~np.isnan(label[half])).any(axis=(0, 2)).all() for half in halves):  # none is unseen
+    if (
+        steps >= _BLOCKS
+        and cutoffs >= _CUTOFFS
+        and all((~np.isnan(label[half])).any(axis=(0, 2)).all() for half in halves)
+    ):  # none is unseen
         number = _BLOCKS if all(a < b for a, b in zip(judged(_BLOCKS), judged(1), strict=True)) else 1
     return [list(map(float, each)) for each in found(np.arange(len(label)), number)]
 
