@@ -18,6 +18,7 @@ AUTO = "auto"
 _AHEAD = {"D": 14, "B": 10, "W": 13, "M": 18, "Q": 8, "Y": 6}
 _BACK = {"D": 24, "B": 8, "W": 2, "M": 10, "Q": 10, "Y": 20}  # seasons
 _MOST = 96, 700  # rows ahead and back, of steps of the clock
+_CUTOFFS = 3  # horizons of train windows, which other cutoffs than the last can be judged by
 _LEAST = 4  # rows of a window, where a season is shorter
 
 
@@ -68,7 +69,8 @@ def sizes(
     chosen = [f"lookback={back}"] * (lookback == AUTO) + [f"horizon={ahead}"] * (horizon == AUTO)
     if chosen:
         log.info("%s, for rows of freq %r, %d of a series", " ".join(chosen), panel.freq, rows)
-    if back <= least or (lookback != AUTO and short != "pad") or _holds(fits, back, short):
+    more = _CUTOFFS * ahead if lookback == AUTO else 0
+    if back <= least or (lookback != AUTO and short != "pad") or _holds(fits, back, short, more):
         return back, ahead, back
     log.info("windows hold %d rows of their series at least: the rest may lie before the first row", least)
     return back, ahead, least
@@ -83,7 +85,10 @@ def _back(fits: Int[np.ndarray, " N"], most: int, least: int, season: int) -> in
     return 1
 
 
-def _holds(fits: Int[np.ndarray, " N"], back: int, short: str) -> bool:
-    """Whether the train rows of every series, or of most, hold such a window, and all half as many as it has rows."""
+def _holds(fits: Int[np.ndarray, " N"], back: int, short: str, more: int) -> bool:
+    """Whether the train rows of each series, or of most, hold `more` such windows, and all half as many as it has rows.
+
+    More than one or none, since earlier cutoffs than the last are to be judged, by what was fitted before them.
+    """
     windows = (fits - back + 1).clip(0)
-    return bool((np.median(windows) if short in LEAVING_OUT else windows.min()) > 0 and 2 * windows.sum() >= back)
+    return bool((np.median(windows) if short in LEAVING_OUT else windows.min()) > more and 2 * windows.sum() >= back)
