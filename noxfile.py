@@ -39,6 +39,7 @@ SMOKE = {
     "backtest": (["--series", "20", "--rounds", "1"], "cpu_ratio"),
     "drift": (["--only", "panel", "--weeks", "1"], "1 quiet weeks: 1 ok"),
     "classical": (["--panels", "panel", "--data", "data", "--series", "5", "--models", "ets"], "| panel | ets | 5 |"),
+    "members": (["--series", "nile", "--members", "seasonal_naive", "ridge"], "| nile | "),
     "panels": (
         ["--drawn", "--overrides", "model=auto", "budget=1m", "members=[seasonal_naive,ridge]"],
         "| drawn | 6 of 6",

@@ -1,7 +1,7 @@
 """`model=auto` against the best of its members alone, on series of many kinds, with defaults.
 
-Series that come with statsmodels, the bundled hourly demo, and drawn demand that comes now and then; with --etth2 a CSV of
-ETTh2, the last rows of its column OT. The MASE is that of the test rows, as the run tells it; of each member by
+Series that come with statsmodels, the bundled hourly demo, and drawn demand that comes now and then; with --etth2 a
+CSV of ETTh2, the last rows of its column OT. The MASE is that of the test rows, as the run tells it; of each member by
 a run of its own. No member is known to be the best before: the bar is 3 % above it.
 
 python benchmarks/members.py [--series co2 nile] [--budget 60s] [--etth2 FILE]
@@ -31,7 +31,7 @@ def drawn() -> pd.DataFrame:
     """Demand of 20 parts in 150 weeks, of which most have none."""
     rng = np.random.default_rng(1)
     parts = {f"part{i}": rng.poisson(3, 150) * (rng.random(150) < 0.2 + i / 50) for i in range(20)}
-    return dated(pd.DataFrame(parts), "2021-01-03", "W").astype({name: float for name in parts})
+    return dated(pd.DataFrame(parts), "2021-01-03", "W").astype(dict.fromkeys(parts, float))
 
 
 def series(etth2: Path | None) -> dict[str, pd.DataFrame]:
