@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -274,23 +275,54 @@ def test_an_interrupt_ends_the_fit_and_leaves_no_file(
     at: int, memory: float, empty: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, train, val, dims = problem(channels=2)
+    interrupted(monkeypatch, at)
+
+    def stop(step: int, loss: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        XGBoost(strategy="direct", rounds=3, memory=memory).fit(train, val, dims, on=stop)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert not [*empty.iterdir()]
+
+
+def interrupted(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+    """Ctrl-C at a page, and pages so small that there are several."""
     read, pages = [0], Part.pages
 
     def stopped(self: Part, step: int) -> Iterator[Any]:
         for page in pages(self, step):
             read[0] += 1
             if read[0] == at:
-                raise KeyboardInterrupt
+                signal.raise_signal(signal.SIGINT)
             yield page
-
-    def stop(step: int, loss: float) -> None:
-        raise KeyboardInterrupt
 
     monkeypatch.setattr("tsforecast.models.feed._ROWS", 64)
     monkeypatch.setattr(Part, "pages", stopped)
-    with pytest.raises(KeyboardInterrupt):
-        XGBoost(strategy="direct", rounds=3, memory=memory).fit(train, val, dims, on=stop)
-    assert not [*empty.iterdir()]
+
+
+def test_a_signal_whose_handler_goes_on_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, train, val, dims = problem(channels=1)
+    monkeypatch.setattr("tsforecast.models.feed._ROWS", 64)
+    expected = XGBoost(rounds=3).fit(train, val, dims).state()
+    seen: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))
+    try:
+        interrupted(monkeypatch, 8)
+        found = XGBoost(rounds=3).fit(train, val, dims).state()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert seen == [signal.SIGINT]
+    assert all(np.array_equal(found[key], expected[key]) for key in expected)
+
+
+@pytest.mark.parametrize("at", [2, 9, 19])
+def test_an_error_while_rows_are_read_is_that_error(at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, train, val, dims = problem(channels=1)
+    interrupted(monkeypatch, at)
+    monkeypatch.setattr(signal, "raise_signal", lambda number: (_ for _ in ()).throw(MemoryError("no more")))
+    with pytest.raises(MemoryError, match="no more"):
+        XGBoost(rounds=3).fit(train, val, dims)
 
 
 @pytest.mark.skipif(xgb.build_info()["USE_CUDA"], reason="this XGBoost may find a GPU")

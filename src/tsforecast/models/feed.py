@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import shutil
+import signal
 import tempfile
+import threading
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -64,13 +66,13 @@ class Store:
         self, name: str, pages: Callable[[], Iterator[Page]], about: Mapping[str, list[str]], ref: xgb.DMatrix | None
     ) -> xgb.DMatrix:
         """The rows of pages, which are read several times; with the bins of `ref`."""
-        feed = _Feed(pages, about, self.folder and f"{self.folder}/{name}")
         kind = xgb.ExtMemQuantileDMatrix if self.folder else xgb.QuantileDMatrix
-        try:
-            return kind(feed, max_bin=self.max_bin, ref=ref, enable_categorical=True)
-        finally:
-            if feed.interrupt:
-                raise KeyboardInterrupt
+        with _signals() as deliver:
+            feed = _Feed(pages, about, self.folder and f"{self.folder}/{name}", deliver)
+            made = kind(feed, max_bin=self.max_bin, ref=ref, enable_categorical=True)
+        if feed.error:
+            raise feed.error
+        return made
 
 
 def direct(read: Read, dims: Dims, forecaster: TreeForecaster, store: Store) -> Iterator[list[xgb.DMatrix]]:
@@ -153,26 +155,58 @@ class Part:
             yield [design(seen(self.windows.window(index), 0, step))[0][kept]]
 
 
+@contextmanager
+def _signals() -> Iterator[Callable[[], None]]:
+    """What delivers those that come while XGBoost reads, whose callbacks none may leave; the rest come at the end."""
+    came: list[tuple[int, Any]] = []
+    main = threading.current_thread() is threading.main_thread()
+    found = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM) if main}
+    handlers = {number: handler for number, handler in found.items() if callable(handler)}
+
+    def deliver() -> None:
+        while came:
+            number, frame = came.pop(0)
+            handlers[signal.Signals(number)](number, frame)
+
+    for number in handlers:
+        signal.signal(number, lambda *signalled: came.append(signalled))
+    try:
+        yield deliver
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        deliver()
+
+
 class _Feed(xgb.DataIter):
     """Pages for XGBoost, which passes over them repeatedly and crashes where a pass is shorter than the first."""
 
-    def __init__(self, pages: Callable[[], Iterator[Page]], about: Mapping[str, list[str]], cache: str | None) -> None:
-        self.pages, self.about, self.interrupt = pages, about, False
+    def __init__(
+        self,
+        pages: Callable[[], Iterator[Page]],
+        about: Mapping[str, list[str]],
+        cache: str | None,
+        deliver: Callable[[], None],
+    ) -> None:
+        self.pages, self.about, self.deliver = pages, about, deliver
+        self.error: BaseException | None = None
         self.shapes: list[list[tuple[int, ...]]] = []  # of the pages that the first pass has handed over
         super().__init__(cache_prefix=cache)
         self.reset()
 
     def next(self, input_data: Callable[..., Any]) -> bool:
-        """Hand over one page; after an interrupt, which must not leave here, one of zeros."""
-        try:
-            page = None if self.interrupt else next((each for each in self.pending if len(each[0])), None)
-            if page is not None:
-                self._give(input_data, page)
-                self.shapes += [[each.shape for each in page]] * (not self.again)
-        except KeyboardInterrupt:
-            self.interrupt = True
-        if not self.interrupt:
-            return page is not None
+        """Hand over one page; after an error, which must not leave here, one of zeros."""
+        if self.error is None:
+            try:
+                self.deliver()
+                if page := next((each for each in self.pending if len(each[0])), None):
+                    self._give(input_data, page)
+                    self.shapes += [[each.shape for each in page]] * (not self.again)
+                return page is not None
+            except (
+                BaseException
+            ) as error:  # raised again as soon as XGBoost is through; its frames would keep the files
+                self.error = error.with_traceback(None)
         if zeros := [np.zeros(shape, dtype=np.float32) for each in self.ahead[:1] for shape in each]:
             self._give(input_data, zeros)
         return bool(zeros)
