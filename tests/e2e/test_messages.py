@@ -54,7 +54,8 @@ Error: 1 problem in the data
     (*TINY, "lookback=5000"): """
 Error: too few rows for the split and windows: train needs 5004 rows, it has 280
   where:   split, with lookback 5000 and horizon 4
-  fix:     lookback=72 horizon=24, say, fit into rows of freq 'h', or change the split
+  fix:     lookback=72 horizon=24, say, fit into rows of freq 'h', or change the split, \
+or let windows reach back before the first row: split.short=pad
 """,
     (*TINY, "feature=[lags]", "feature.lags.steps=[99]"): """
 Error: a window feature reaches back further than the window
