@@ -316,7 +316,7 @@ def test_a_signal_whose_handler_goes_on_changes_nothing(monkeypatch: pytest.Monk
     assert all(np.array_equal(found[key], expected[key]) for key in expected)
 
 
-@pytest.mark.parametrize("at", [2, 9, 19])
+@pytest.mark.parametrize("at", [1, 2, 9, 19])
 def test_an_error_while_rows_are_read_is_that_error(at: int, monkeypatch: pytest.MonkeyPatch) -> None:
     _, train, val, dims = problem(channels=1)
     interrupted(monkeypatch, at)

@@ -69,10 +69,11 @@ class Store:
         kind = xgb.ExtMemQuantileDMatrix if self.folder else xgb.QuantileDMatrix
         with _signals() as deliver:
             feed = _Feed(pages, about, self.folder and f"{self.folder}/{name}", deliver)
-            made = kind(feed, max_bin=self.max_bin, ref=ref, enable_categorical=True)
-        if feed.error:
-            raise feed.error
-        return made
+            try:
+                return kind(feed, max_bin=self.max_bin, ref=ref, enable_categorical=True)
+            finally:
+                if feed.error:
+                    raise feed.error
 
 
 def direct(read: Read, dims: Dims, forecaster: TreeForecaster, store: Store) -> Iterator[list[xgb.DMatrix]]:
@@ -203,10 +204,10 @@ class _Feed(xgb.DataIter):
                     self._give(input_data, page)
                     self.shapes += [[each.shape for each in page]] * (not self.again)
                 return page is not None
-            except (
-                BaseException
-            ) as error:  # raised again as soon as XGBoost is through; its frames would keep the files
-                self.error = error.with_traceback(None)
+            except BaseException as error:
+                self.error = error.with_traceback(
+                    None
+                )  # raised once XGBoost is through; its frames would keep the files
         if zeros := [np.zeros(shape, dtype=np.float32) for each in self.ahead[:1] for shape in each]:
             self._give(input_data, zeros)
         return bool(zeros)
