@@ -6,6 +6,7 @@ import asyncio
 import gc
 import gzip
 import re
+import threading
 import time
 import tracemalloc
 from collections.abc import Callable
@@ -209,34 +210,45 @@ def test_whoever_would_wait_too_long_is_told_how_long_and_whoever_comes_with_the
 def test_while_a_large_body_is_read_and_a_slow_model_asked_then_others_are_answered(
     bundles: Bundles, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    slow(monkeypatch, 0.002)  # which is found when it is loaded: a quick one is asked on the event loop
     client, asked = serve(bundles("wide")), request(bundles("wide"))
     engine = client.app.state.server.slot.live.engine
-    monkeypatch.setattr(type(engine), "seconds", 0.2)
-    slow(monkeypatch, 0.2)
-    read = type(engine).read
-    monkeypatch.setattr(type(engine), "read", lambda *each: time.sleep(0.2 * (len(each[1]) > 2**16)) or read(*each))
     bodies, order = [orjson.dumps(asked) + b" " * 2**16, orjson.dumps(asked)], list[bytes]()
+    one_answered, probed, probed_again = (threading.Event() for _ in range(3))
+    read, predictions, heard = type(engine).read, Bundle.predictions, list[bool]()
+
+    def read_late(*each: Any) -> Any:  # a large body: not before the small one is answered
+        heard.append(len(each[1]) < 2**16 or one_answered.wait(20))
+        return read(*each)
+
+    def predict_late(*each: Any) -> Any:  # not before probes are answered: for ever, if those wait for the model
+        heard.append((probed_again if order else probed).wait(20))
+        return predictions(*each)
+
+    monkeypatch.setattr(type(engine), "read", read_late)
+    monkeypatch.setattr(Bundle, "predictions", predict_late)
 
     async def one(body: bytes) -> None:
         assert (await client.send("POST", "/forecast", body)).status == 200
         order.append(body)
+        one_answered.set()
 
-    async def others(took: list[float]) -> None:
-        while True:
-            began = time.perf_counter()
+    async def probe(done: threading.Event) -> None:
+        for _ in range(20):
             assert (await client.send("GET", "/livez")).status == 200
-            took.append(time.perf_counter() - began)
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.005)
+        done.set()
 
     async def crowd() -> None:
-        probing = asyncio.create_task(others(took := []))
-        await asyncio.gather(*map(one, bodies))
-        probing.cancel()
-        assert order == bodies[::-1]  # the small one need not wait for the reading of the other
-        assert len(took) > 20
-        assert max(took) < 0.1
+        large, small = (asyncio.create_task(one(body)) for body in bodies)
+        await probe(probed)
+        await small
+        await probe(probed_again)
+        await large
 
     asyncio.run(crowd())
+    assert order == bodies[::-1]  # the small one need not wait for the reading of the other
+    assert heard == [True] * 4  # two are read, and two forecast
 
 
 def test_one_request_that_cannot_be_read_or_written_spoils_no_other_of_its_batch(
