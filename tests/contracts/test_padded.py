@@ -69,7 +69,9 @@ def test_a_short_history_is_forecast_as_the_padded_window_is_scored_to_the_bit(t
         np.testing.assert_array_equal(alone.values, scored.point)
         np.testing.assert_array_equal(alone.quantiles, scored.quantiles)
         assert np.isfinite(alone.values).all()
-        told = f"fewer rows than the {LOOKBACK} that a forecast reads: {case.panel.ids[0]} ({rows})"
+        assert alone.history.lengths.tolist() == [rows + HORIZON] * len(case.panel)
+        first = f"{case.panel.ids[0]} ({rows})" if case.bundle.schema.id else f"{rows}"
+        told = f"fewer rows than the {LOOKBACK} that a forecast reads: {first}"
         assert any(each.startswith(told) for each in alone.warnings), alone.warnings
 
 
@@ -119,6 +121,8 @@ def test_a_loaded_bundle_and_a_server_answer_short_histories_alike_and_refuse_sh
     (app := create_app()).state.server.start(str(loaded.path))
     told = Client(app)("GET", "/model").json
     assert (told["context"], told["least"]) == (LOOKBACK, LEAST)
+    tensors = Client(app)("GET", "/v2/models/default").json["inputs"]
+    assert tensors[0]["shape"] == [-1, -1, len(loaded.channels)]  # of any number of rows
     given = asked(case, 20)
     body = {name: table.astype({loaded.schema.stamp: str}).to_dict("list") for name, table in given.items()}
     found = Client(app)("POST", "/forecast", body)

@@ -66,7 +66,7 @@ class Request:
             time=panel.time[(begin[:, None] + np.arange(self.horizon)).ravel()],
             channels=bundle.channels,
             values=found.point[:, steps],
-            history=panel,
+            history=panel if panel.padding is None else panel.rows(panel.first, panel.offsets[1:]),
             quantile_levels=tuple(bundle.quantile_levels[i] for i in kept),
             quantiles=found.quantiles[:, steps, :, kept] if found.quantiles is not None and kept else None,
             units=bundle.schema.units,

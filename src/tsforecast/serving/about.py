@@ -129,7 +129,8 @@ def add_about(app: FastAPI, server: Server) -> None:
         engine = request.scope["live"].engine
         bundle = engine.bundle
         ahead, channels = bundle.dims.horizon, len(bundle.channels)
-        inputs = _tensors(history=[bundle.context, channels], known_future=[ahead, len(bundle.schema.known)])
+        rows = bundle.context if bundle.least == bundle.context else -1
+        inputs = _tensors(history=[rows, channels], known_future=[ahead, len(bundle.schema.known)])
         outputs = _tensors(point=[ahead, channels], quantiles=[ahead, channels, len(bundle.quantile_levels)])
         about = {"name": request.scope["place"].name, "versions": [engine.version], "platform": "tsforecast"}
         return as_json({**about, "inputs": inputs, "outputs": outputs})
