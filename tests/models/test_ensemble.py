@@ -272,6 +272,23 @@ def test_where_validation_has_one_cutoff_earlier_ones_are_forecast_by_fits_that_
     assert earlier(train, train, Ensemble(models={"ridge": Ridge()})) == []
 
 
+def test_where_validation_is_shorter_than_four_horizons_as_many_earlier_cutoffs_of_each_judge_too() -> None:
+    train, val, _ = parts(frame())
+    ((_, late),) = earlier(train, val.subset(slice(2)), Ensemble(models={"ridge": Ridge()}))
+    assert [*TRAIN - late.origins] == [24 + 4, 24, 20, 16, 12, 8]
+    assert earlier(train, val.subset(slice(3 * HORIZON + 1)), Ensemble(models={"ridge": Ridge()})) == []
+
+
+def test_no_model_is_judged_by_windows_that_reach_back_before_the_first_row_where_the_last_ones_do_not() -> None:
+    panel = to_panel(frame(), Schema(time="date", freq="h"))
+    encoded = FeatureSet((), StandardScaler()).fit(panel).encode(panel, pad=LOOKBACK)
+    sizes: dict[str, Any] = {"lookback": LOOKBACK, "horizon": HORIZON, "begin": np.array([0])}
+    for end, judged in ((60, [52]), (50, [26, 34, 42])):
+        train, val = (Windows.over(encoded, **sizes, end=np.array([rows])) for rows in (end, end + HORIZON))
+        ((_, late),) = earlier(train, val.subset(slice(-1, None)), Ensemble(models={"ridge": Ridge()}))
+        assert [*late.origins] == judged
+
+
 def test_auto_ends_with_a_board_of_its_candidates_and_what_trains_the_best_alone() -> None:
     words = ("model=auto", "members=[seasonal_naive,ridge,theta]", "budget=5m", "lookback=48", "horizon=8")
     result = tsf.train(*words, "feature=[]", data=frame())

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 _BLOCKS = 4  # of the horizon
 _FEW = 20  # windows of a part
 _LEAST = 0.05  # of a weight
-_CUTOFFS = 4  # that windows to learn weights on are of, at least
+_CUTOFFS = 4  # horizons that windows to learn weights on are of, at least
 _SHARE = 6  # of the time that is left, what a candidate may take
 _CELLS = 2_000_000  # values of a member's forecasts
 
@@ -136,18 +136,23 @@ def earlier(train: Windows, val: Windows, model: Ensemble) -> list[tuple[Windows
     | = = = = = = = = = = # # # | # # # | # # # |     = trained on once more, # forecast: the last horizons of the train
     | train                             | val   |     rows, as many as leave a third of the windows to train on
 
-    One cutoff of many series is one month that all of them share.
+    One cutoff of many series is one month that all of them share, and neighbouring cutoffs are almost one.
     """
-    if len(val) > _CUTOFFS * len(np.unique(val.series)):
+    cutoffs = len(val) // len(np.unique(val.series))  # of each series, one behind the other
+    if cutoffs > (_CUTOFFS - 1) * val.horizon:
         return []
     last = np.zeros(len(train.encoded.offsets), dtype=np.int64)
     np.maximum.at(last, train.series, train.origins)
     behind = last[train.series] - train.origins
+    first = train.encoded.offsets[train.series]
+    # a padded window may lack the season that the last one has: models that need it would be judged without
+    fair = (train.origins - first >= train.lookback) | (last[train.series] - first < train.lookback)
+    stride = max(1, train.horizon // cutoffs)  # as many of each horizon as validation has
     for count in range(_CUTOFFS - 1, 0, -1):
         early = train.subset(behind >= count * train.horizon)
         if 3 * len(early) >= len(train):
-            late = train.subset((behind < count * train.horizon) & (behind % train.horizon == 0))
-            log.info("few validation windows: weights are learned on %d earlier cutoffs of the train rows too", count)
+            late = train.subset((behind < count * train.horizon) & (behind % stride == 0) & fair)
+            log.info("few validation windows: weights are learned on %d horizons of the train rows too", count)
             return [(early, thinned(late, model))]
     return []
 
