@@ -263,29 +263,29 @@ def test_where_validation_has_one_cutoff_earlier_ones_are_forecast_by_fits_that_
         Windows.over(features.encode(panel), begin=first + begin, end=first + end, **sizes)
         for begin, end in ((0, TRAIN), (TRAIN, TRAIN + HORIZON))
     )
-    ((early, late),) = earlier(train, val, Ensemble(models={"ridge": Ridge()}))
+    ((early, late),) = earlier(train, val, Ensemble(models={"ridge": Ridge()}), SEASON)
     assert len(late) == 9
     for name in range(3):
         last, judged = early.origins[early.series == name].max(), late.origins[late.series == name]
         assert last + HORIZON == judged.min()  # labels of the one end where those of the other begin
         assert [*judged - first[name]] == [TRAIN - 3 * HORIZON, TRAIN - 2 * HORIZON, TRAIN - HORIZON]
-    assert earlier(train, train, Ensemble(models={"ridge": Ridge()})) == []
+    assert earlier(train, train, Ensemble(models={"ridge": Ridge()}), SEASON) == []
 
 
 def test_where_validation_is_shorter_than_four_horizons_as_many_earlier_cutoffs_of_each_judge_too() -> None:
     train, val, _ = parts(frame())
-    ((_, late),) = earlier(train, val.subset(slice(2)), Ensemble(models={"ridge": Ridge()}))
+    ((_, late),) = earlier(train, val.subset(slice(2)), Ensemble(models={"ridge": Ridge()}), SEASON)
     assert [*TRAIN - late.origins] == [24 + 4, 24, 20, 16, 12, 8]
-    assert earlier(train, val.subset(slice(3 * HORIZON + 1)), Ensemble(models={"ridge": Ridge()})) == []
+    assert earlier(train, val.subset(slice(3 * HORIZON + 1)), Ensemble(models={"ridge": Ridge()}), SEASON) == []
 
 
-def test_no_model_is_judged_by_windows_that_reach_back_before_the_first_row_where_the_last_ones_do_not() -> None:
+def test_no_model_is_judged_by_windows_that_lack_a_season_which_the_last_ones_have() -> None:
     panel = to_panel(frame(), Schema(time="date", freq="h"))
     encoded = FeatureSet((), StandardScaler()).fit(panel).encode(panel, pad=LOOKBACK)
     sizes: dict[str, Any] = {"lookback": LOOKBACK, "horizon": HORIZON, "begin": np.array([0])}
     for end, judged in ((60, [52]), (50, [26, 34, 42])):
         train, val = (Windows.over(encoded, **sizes, end=np.array([rows])) for rows in (end, end + HORIZON))
-        ((_, late),) = earlier(train, val.subset(slice(-1, None)), Ensemble(models={"ridge": Ridge()}))
+        ((_, late),) = earlier(train, val.subset(slice(-1, None)), Ensemble(models={"ridge": Ridge()}), SEASON)
         assert [*late.origins] == judged
 
 

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 AUTO = "auto"
 # Rows ahead below the name of a step: those of the M4 competition (Makridakis, Spiliotis & Assimakopoulos, 2020).
 _AHEAD = {"D": 14, "B": 10, "W": 13, "M": 18, "Q": 8, "Y": 6}
-_BACK = {"D": 24, "B": 8, "W": 2, "M": 10, "Q": 10, "Y": 20}  # seasons
+_BACK = {"D": 24, "B": 8, "W": 3, "M": 10, "Q": 10, "Y": 20}  # seasons
 _MOST = 96, 700  # rows ahead and back, of steps of the clock
 _CUTOFFS = 3  # horizons of train windows, which other cutoffs than the last can be judged by
 _LEAST = 4  # rows of a window, where a season is shorter

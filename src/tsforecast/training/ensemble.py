@@ -51,7 +51,7 @@ def fit_ensemble(model: Ensemble, train: Windows, val: Windows, fitting: Fitting
     if model.weights is not None:
         fits = {name: fit(model.models[name], train, val, own) for name in model.members}
         return _joined(fits, model.weights, horizon)
-    held_out = [(train, thinned(val, model)), *earlier(train, val, model)]
+    held_out = [(train, thinned(val, model)), *earlier(train, val, model, fitting.dims.season)]
     found, left_out = dict[str, Candidate](), dict[str, str]()
     label = np.concatenate([_labels(windows) for _, windows in held_out])
     behind = np.concatenate([_behind(windows) for _, windows in held_out])
@@ -130,7 +130,7 @@ def thinned(val: Windows, model: Ensemble) -> Windows:
     return found
 
 
-def earlier(train: Windows, val: Windows, model: Ensemble) -> list[tuple[Windows, Windows]]:
+def earlier(train: Windows, val: Windows, model: Ensemble, season: int) -> list[tuple[Windows, Windows]]:
     """Earlier windows to train on, and later ones of the train windows to judge by: where validation has few cutoffs.
 
     | = = = = = = = = = = # # # | # # # | # # # |     = trained on once more, # forecast: the last horizons of the train
@@ -145,8 +145,9 @@ def earlier(train: Windows, val: Windows, model: Ensemble) -> list[tuple[Windows
     np.maximum.at(last, train.series, train.origins)
     behind = last[train.series] - train.origins
     first = train.encoded.offsets[train.series]
-    # a padded window may lack the season that the last one has: models that need it would be judged without
-    fair = (train.origins - first >= train.lookback) | (last[train.series] - first < train.lookback)
+    # a padded window may lack the two seasons that the last one has: models that need them would be judged without
+    need = min(train.lookback, 2 * season + 1)
+    fair = (train.origins - first >= need) | (last[train.series] - first < need)
     stride = max(1, train.horizon // cutoffs)  # as many of each horizon as validation has
     for count in range(_CUTOFFS - 1, 0, -1):
         early = train.subset(behind >= count * train.horizon)
