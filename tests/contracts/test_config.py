@@ -106,3 +106,11 @@ def test_the_keys_of_a_command_are_those_of_its_file_again_and_again_and_outlive
     assert pickle.loads(pickle.dumps(cfg)) == cfg
     with pytest.raises(ConfigError, match=r"Key 'nonsense' not in"):
         composition.compose(command, ["+nonsense=1"])
+
+
+@pytest.mark.parametrize("command", ["train", "backtest", "doctor"])
+@pytest.mark.parametrize(("dataset", "channel"), [("dataset=wide dataset.path=x.csv", "load"), ("", "pm2.5")])
+def test_bounds_and_units_are_said_as_the_documentation_has_them(command: str, dataset: str, channel: str) -> None:
+    words = [f"dataset.bounds={{{channel}: [0, 9]}}", f"dataset.units={{{channel}: MW}}"]
+    found = compose(command, *dataset.split(), *words).dataset
+    assert (found.bounds, found.units) == ({channel: [0, 9]}, {channel: "MW"})

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 from yaml import MarkedYAMLError
 
-from tsforecast.config.roots import CONF_DIR, SPELLED, keys_of
+from tsforecast.config.roots import BY_CHANNEL, CONF_DIR, SPELLED, keys_of
 from tsforecast.errors import ConfigError, TsforecastError, nearest
 
 if TYPE_CHECKING:
@@ -91,9 +91,13 @@ def composing() -> Iterator[Callable[[str, Sequence[str]], DictConfig]]:
 
 
 def spelled(command: str, words: Sequence[str]) -> list[str]:
-    """The words as Hydra has them: a key that is called as a config group is, of which it would take it, by its own."""
+    """The words as Hydra has them: a key that is called as a config group is, of which it would take it, by its own.
+
+    What has a key for each channel is added to: Hydra would take only keys that are there.
+    """
     own, cut = SPELLED.get(command, {}), [word.partition("=") for word in words]
-    return [own.get(key, key) + equals + value for key, equals, value in cut]
+    plus = ["+" * (key in BY_CHANNEL and value.startswith("{")) for key, _, value in cut]
+    return [more + own.get(key, key) + equals + value for more, (key, equals, value) in zip(plus, cut, strict=True)]
 
 
 @cache

@@ -73,6 +73,7 @@ KINDS: dict[str, Any] = {  # of groups, and of keys whose default does not tell 
 WORDS = {"check": ["input"], "evaluate": ["bundle"], "predict": ["input", "bundle"], "publish": ["bundle"]}
 WORDS |= {"sync": ["runs"], "promote": ["action"], "rerun": ["run"]}
 _BRIEF = {"members": "model.members", "budget": "model.budget", "weights": "model.backbone.weights"}
+BY_CHANNEL = {"dataset.bounds", "dataset.units"}
 SPELLED = dict.fromkeys(EXPERIMENTS, _BRIEF) | {"promote": {"model": "name"}}  # other words for keys
 
 
