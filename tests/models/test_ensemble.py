@@ -301,6 +301,19 @@ def test_auto_ends_with_a_board_of_its_candidates_and_what_trains_the_best_alone
         assert f"{np.mean(weights):.2f} {name}, " in card(result.bundle)
 
 
+def test_what_has_classical_members_looks_back_as_far_as_they_want() -> None:
+    months = pd.date_range("2021", periods=48, freq="MS")
+    rows = pd.DataFrame({"date": months, "y": 9 + np.sin(np.arange(48) * np.pi / 6)})
+    words = ("calibration=none", "quantiles=[]", "evaluation.covariates=false")
+
+    def back(*model: str) -> int:
+        return tsf.train(*model, *words, data=rows).bundle.dims.lookback
+
+    alone = back("model=theta")
+    assert back("model=ensemble", "members=[ridge,theta]") == alone == 38
+    assert back("model=ensemble", "members=[ridge,seasonal_naive]") == back("model=ridge") == 12
+
+
 def test_a_member_may_be_changed_as_on_the_command_line() -> None:
     changed = "ridge model.lambdas=[30.0]"
     words = ("lookback=48", "horizon=8", "feature=[]", f"members=[naive,'{changed}']")

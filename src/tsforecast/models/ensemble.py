@@ -93,6 +93,11 @@ class Ensemble:
         """Windows that are forecast at most, as the dearest of its members has it."""
         return least(self.models[name] for name in self.members)
 
+    @property
+    def trains(self) -> bool:
+        """Whether all of its members learn from train windows: those that do not want the longest lookback."""
+        return all(getattr(self.models[name], "trains", True) for name in self.members)
+
     def refitting(self, chosen: Mapping[str, Any]) -> Ensemble:
         """Its members as chosen, with the weights that they had."""
         models = {name: self.models[name].refitting(own) for name, own in chosen["members"].items()}
