@@ -151,11 +151,13 @@ class Experiment:
     def reading(self, loaded: Loaded | None = None) -> tuple[Experiment, Loaded]:
         """What the source gives, and the experiment with the sizes that it leaves to the data."""
         loaded = loaded or self.source.load()
+        if self.least:
+            return self, loaded
         longest = max(self.lookbacks, default=AUTO)
         trains = getattr(self.model, "trains", True)
         back, ahead, least = sizes(loaded.panel, self.split, longest, self.horizon, self.season, trains=trains)
         back = back if self.lookback == AUTO else self.lookback
-        return replace(self, lookback=back, horizon=ahead, least=self.least or least), loaded
+        return replace(self, lookback=back, horizon=ahead, least=least), loaded
 
     def prepare(self, loaded: Loaded | None = None, *, like: Prepared | None = None) -> Prepared:
         """Read, split, fit the features on the train rows, encode, and check all that can be before a fit.

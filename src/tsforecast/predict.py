@@ -44,8 +44,8 @@ def main(cfg: DictConfig) -> None:
         golden.check_ended(bundle, frame, golden.ENDED, "leave these rows out, or stale=ignore if they are history")
     panel = bundle.panel(frame, static=static, short=cfg.short, keys="")
     used = panel.tail(bundle.context)
-    read = "Read %d rows of %d series; used the last %d of each, %s to %s."
-    log.info(read, len(panel.time), len(panel), bundle.context, used.time.min(), used.time.max())
+    read = "Read %d rows of %d series; used the last %d of each at most, %s to %s."
+    log.info(read, len(frame), len(panel), bundle.context, used.time.min(), used.time.max())
     forecast = bundle.forecast(used, future, horizon=cfg.horizon, levels=levels, stale=cfg.stale)
     long = cfg.format == "long" or (cfg.format is None and bundle.schema.layout == "long")
     frame = forecast.to_frame() if long else forecast.to_wide(bundle.schema.stamp)

@@ -144,6 +144,14 @@ def test_when_windows_do_not_fit_then_sizes_that_do_are_named_for_the_frequency(
             assert rows < 2 * seasonality(freq) + 10
 
 
+def test_windows_of_less_than_a_season_are_not_told_to_reach_back_further() -> None:
+    with refused(DataError, fix=has("split.short=pad")):
+        FractionSplit()(panel_of(100, 1), 8, 1)
+    with pytest.raises(DataError) as told:
+        FractionSplit()(panel_of(100, 1), 7, 1)
+    assert "split.short=pad" not in str(told.value)
+
+
 def test_short_series_are_dropped_when_that_is_stated_and_named_otherwise(caplog: pytest.LogCaptureFixture) -> None:
     panel = panel_of(100, 20, 60)
     with refused(DataError, where="split, with lookback 10 and horizon 5", fix=has("split.short=drop")):

@@ -246,8 +246,8 @@ def test_a_dear_model_is_scored_on_some_windows_and_says_so_before(
     assert result.data.stride == 5  # of 97 windows
     assert len(result.parts["test"].windows) == 20
     assert len(result.data.windows("cal")) <= 20
-    assert "20 of 97 test windows are scored, every 5th; model.most=null takes all" in caplog.text
-    assert "s a window: at most about" in caplog.text
+    assert "20 of 97 test windows are scored, one in 5 rows of a series; model.most=null takes all" in caplog.text
+    assert "forecasts take at most about" in caplog.text
     assert result.bundle.metadata["evaluation"]["stride"] == 5
     assert result.metrics["test/mae"] < 0.2
 

@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 _Schema = TypeVar("_Schema", bound=Schema)
 _CALLED = {  # in letters alone
     "time": "date ds time timestamp datetime day week month quarter year period",
-    "id": "uniqueid id itemid seriesid storeid shopid productid item series store shop product sku site sensor",
+    "id": "uniqueid id itemid seriesid storeid shopid productid item series store shop product part sku site sensor",
     "target": "y value values target sales demand quantity load volume",
 }
 

@@ -85,13 +85,13 @@ class Borders:
                 names = listed((f"{i} has {n}" for i, n in zip(panel.ids[which], has[which], strict=True)), 3)
                 said = f"it has {has[0]}" if len(panel) == 1 else f"{which.sum()} series are short: {names}"
                 problems.append(f"{part} needs {need} rows, {said}")
-        fits = self.fitting(panel)
+        fits, reaches = self.fitting(panel), short == "pad" or lookback <= seasonality(panel.freq)
         raise DataError(
             "too few rows for the split and windows: " + "; ".join(problems),
             where=f"split, with lookback {lookback} and horizon {horizon}",
             fix=(f"{fits}, say, fit into rows of freq {panel.freq!r}" if fits else "give more rows")
             + ", or change the split"
-            + ", or let windows reach back before the first row: split.short=pad" * (short != "pad")
+            + ", or let windows reach back before the first row: split.short=pad" * (not reaches)
             + (", or leave short series out: split.short=drop, or =naive, by which they are forecast all the same")
             * (len(panel) > 1),
         )

@@ -182,7 +182,9 @@ class XGBoost(BaseEstimator, Estimator):
             ]
         grown = [booster.num_boosted_rounds() for booster in forecaster.boosters]
         strategy = "shared" if shared else "direct"
-        log.info("model.strategy=%s: %d boosters of %d to %d rounds", strategy, len(grown), min(grown), max(grown))
+        level = logging.DEBUG if self.patience is None else logging.INFO  # rounds that were stated, or chosen before
+        told = "model.strategy=%s: %d boosters of %d to %d rounds"
+        log.log(level, told, strategy, len(grown), min(grown), max(grown))
         forecaster.chosen = {**forecaster.chosen, "strategy": strategy, "rounds": grown}
         return forecaster.restore(forecaster.state())  # what was fitted predicts as what is loaded
 

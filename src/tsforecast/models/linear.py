@@ -129,13 +129,20 @@ class Ridge(Estimator):
             raise ConfigError(what, where="model.lambdas", got=list(self.lambdas), allowed="one or more", fix=fix)
 
     def fit(self, train: Windows, val: Windows, dims: Dims) -> LinearForecaster:
-        """Solve for every lambda, keep the one with the lowest validation MSE.
+        """Solve for every lambda, keep the one with the lowest validation MSE, and tell which.
 
         Raises
         ------
         DataError
             No window has a complete label.
         """
+        forecaster, error = self.solve(train, val, dims)
+        if error is not None:
+            log.info("ridge lambda %.3g chosen on validation, MSE %.4f", forecaster.chosen["lambda"], error)
+        return forecaster
+
+    def solve(self, train: Windows, val: Windows, dims: Dims) -> tuple[LinearForecaster, float | None]:
+        """As `fit`, and the validation MSE where a lambda was chosen; nothing is told."""
         moments = Moments.of(train, dims, "training")
         mean_x, mean_y = moments.x / moments.n, moments.y / moments.n
         moments = moments.about(mean_x, mean_y)
@@ -144,7 +151,7 @@ class Ridge(Estimator):
         varies = spectrum > moments.rounding * spectrum[-1]
         spectrum, basis = spectrum[varies], basis[:, varies]
         xy = basis.T @ moments.xy
-        judge = None
+        judge = mse = None
         if self.lambdas is not None and len(self.lambdas) == 1:
             penalty = float(self.lambdas[0])
         else:
@@ -156,7 +163,7 @@ class Ridge(Estimator):
                 return float(judge.yy - 2 * np.sum(weight * val_xy) + np.sum(weight * (val_xx @ weight)))
 
             penalty, error = self._chosen(judged)
-            log.info("ridge lambda %.3g chosen on validation, MSE %.4f", penalty, error / judge.n / dims.horizon)
+            mse = error / judge.n / dims.horizon
         weight = basis @ (xy / (spectrum + penalty * moments.n)[:, None])
         weight, bias = np.ascontiguousarray(weight, dtype=np.float32), (mean_y - mean_x @ weight).astype(np.float32)
         forecaster = LinearForecaster(cardinality=dims.cardinality, weight=weight, bias=bias)
@@ -164,7 +171,7 @@ class Ridge(Estimator):
         if judge is not None and len(weight) > dims.lookback + dims.tabular:
             inverse = (basis / (spectrum + penalty * moments.n)) @ basis.T
             forecaster.solved = Solved(inverse, inverse @ moments.xy, judge)
-        return forecaster
+        return forecaster, mse
 
     def refitting(self, chosen: Mapping[str, Any]) -> Ridge:
         """With the `lambda` that was chosen."""

@@ -128,8 +128,8 @@ class Prepared:
         data = replace(self, stride=stride, most=windows)
         if stride > self.stride:
             kept = len(data.windows("test"))
-            text = "a forecast is dear: %d of %d test windows are scored, every %dth; model.most=null takes all"
-            log.warning(text, kept, found, stride)
+            text = "a forecast is dear: %d of %d test windows are scored, one in %d rows of a series"
+            log.warning(text + "; model.most=null takes all", kept, found, stride)
         return data
 
     def foretell(self, forecaster: Forecaster) -> None:
@@ -139,7 +139,7 @@ class Prepared:
             forecaster.predict(self.windows("train").window(slice(0, 1)))
             each, counts = time.perf_counter() - began, [len(self.windows(part)) for part in ("val", "cal", "test")]
             count = sum(counts) + (0 if counts[1] else self.most)  # at earlier cutoffs, if there are to be intervals
-            log.info("%.3g s a window: at most about %.0f s for %d in one process", each, each * count, count)
+            log.info("forecasts take at most about %.0f s: %d, %.2g s each in one process", each * count, count, each)
 
     @cached_property
     def scale(self) -> tuple[Float[np.ndarray, "N C"], Float[np.ndarray, "N C"]]:

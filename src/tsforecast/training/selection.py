@@ -121,7 +121,7 @@ def _categories_are_known(data: Prepared, known: Panel, fold: Fold) -> bool:
 def _mase(data: Prepared) -> float:
     """Of a ridge on the validation windows; in original units where no series has a scale."""
     val = data.windows("val")
-    fitted = Ridge().fit(data.windows("train"), val, data.dims)
+    fitted, _ = Ridge().solve(data.windows("train"), val, data.dims)
     scores = evaluate(data.bundle(fitted), data.panel, val, data.scale).summary()
     return scores["mase"] if np.isfinite(scores["mase"]) else scores["mae_raw"]
 
@@ -163,7 +163,7 @@ def with_spare_covariates(fitted: Fitted, data: Prepared, uses: Collection[str])
 
 
 def _solved(data: Prepared) -> Any:
-    return Ridge().fit(data.windows("train"), data.windows("val"), data.dims).solved
+    return Ridge().solve(data.windows("train"), data.windows("val"), data.dims)[0].solved
 
 
 def _named(data: Prepared, uses: Collection[str]) -> dict[str, np.ndarray]:
