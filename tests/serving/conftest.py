@@ -19,6 +19,7 @@ from tsforecast.bundle import golden
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.data.frames import to_panel
 from tsforecast.data.schema import Schema
+from tsforecast.fallback import Fallback
 from tsforecast.features.base import FeatureSet
 from tsforecast.features.calendar import Calendar
 from tsforecast.features.scaling import StandardScaler
@@ -30,6 +31,7 @@ from tsforecast.training.calibrate import Conformal, Errors
 from tsforecast.windows import Windows
 
 L, H, ROWS = 24, 6, 150
+FEW = {"shop0": 24, "shop1": 15, "shop2": 5}
 LEVELS = (0.05, 0.1, 0.5, 0.9, 0.95)
 
 
@@ -96,11 +98,16 @@ def frame(series: int = 1, freq: str = "h", rows: int = ROWS, **columns: Any) ->
     return pd.concat(parts, ignore_index=True)
 
 
-def trained(data: pd.DataFrame, schema: Schema, place: Path, model: Estimator | None = None) -> Bundle:
-    """A ridge with intervals, or another model, saved with its golden request."""
+def trained(
+    data: pd.DataFrame, schema: Schema, place: Path, model: Estimator | None = None, *, least: int = L
+) -> Bundle:
+    """A ridge with intervals, or another model, saved with its golden request.
+
+    Where `least` rows of a series are enough for it, it has a fallback for fewer.
+    """
     panel = to_panel(data, schema, for_training=True)
     features = FeatureSet((Calendar(),), StandardScaler()).fit(panel)
-    encoded = features.encode(panel)
+    encoded = features.encode(panel, pad=L - least)
     windows = Windows.over(encoded, lookback=L, horizon=H, begin=panel.offsets[:-1], end=panel.offsets[1:])
     dims = encoded.dims(L, H, 24)
     bundle = Bundle(
@@ -109,6 +116,7 @@ def trained(data: pd.DataFrame, schema: Schema, place: Path, model: Estimator | 
         features=features,
         forecaster=(model or Ridge()).fit(windows, windows, dims),
         metadata={"name": "test", "scores": {"test/mae": 1.0}},
+        fallback=Fallback.of(windows, 24, (), LEVELS) if least < L else None,
     )
     bundle = Conformal()(bundle, Errors.of(bundle, windows), LEVELS)
     return golden.with_golden(bundle, panel).save(place)
@@ -157,6 +165,19 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Bundle]
         return made[shape]
 
     return get
+
+
+@pytest.fixture(scope="session")
+def lenient(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """Of shops, and to be asked for those of few rows too."""
+    schema = Schema("date", "shop", ("load",), freq="h")
+    return trained(frame(3).drop(columns="visits"), schema, tmp_path_factory.mktemp("lenient") / "bundle", least=12)
+
+
+def few(rows: Mapping[str, int] = FEW) -> pd.DataFrame:
+    """The last so many rows of shops: as many as are read, padded ones, and too few."""
+    shops = dict(list(frame(3)[["date", "shop", "load"]].groupby("shop")))
+    return pd.concat([shops[name].tail(n) for name, n in rows.items()], ignore_index=True)
 
 
 @pytest.fixture

@@ -206,6 +206,28 @@ def test_all_routes_give_the_same_forecasts_and_flag_the_same_series_as_their_do
     assert kept.groupby("unique_id").size().to_dict() == rows.groupby("unique_id").size().to_dict()
 
 
+def test_what_came_true_of_series_that_the_model_did_not_forecast_is_no_error_of_it(
+    data: pd.DataFrame, bundle: Bundle, serve: Callable[..., Client]
+) -> None:
+    def after(client: Client, *names: str) -> tuple[Any, Any]:
+        rows = data[data["unique_id"].isin(names)].groupby("unique_id").tail(L)
+        cells = rows.assign(ds=rows["ds"].map(pd.Timestamp.isoformat)).to_dict("list")
+        true: dict[str, list[Any]] = {"unique_id": [], "ds": [], "y": []}
+        for each in client("POST", "/forecast", {"history": cells}).json["forecasts"]:
+            true["unique_id"] += [each["series"]] * H
+            true["ds"] += each["timestamps"]
+            true["y"] += [value + (1e4 if "fallback" in each else 0.5) for value in each["point"]["y"]]
+        return client("POST", "/actuals", {"actuals": true}).json, client("GET", "/drift").json["errors"]
+
+    among, alone = (after(serve(bundle), *names) for names in (("OT", "MULL", "HUFL", "LULL"), ("OT", "HUFL")))
+    assert among[0] == {"values": 4 * H, "matched": 2 * H, "forecasts": 2}
+    assert among[1] == alone[1]
+    assert among[1]["forecasts"] == 2
+    assert among[1]["mae"]["y"]["got"] == pytest.approx([0.5] * 4, rel=1e-4)
+    only = after(serve(bundle), "LULL")
+    assert (only[0]["matched"], only[1]["forecasts"]) == (0, 0)
+
+
 @pytest.mark.parametrize("shape", ["covariates", "monthly", "zoned"])
 def test_a_history_of_any_shape_may_be_as_short_as_a_row(bundles: Callable[[str], Bundle], shape: str) -> None:
     """With covariates, categories that training has never seen, months, and a change to summer time before the row."""

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.serving.conftest import SHAPES, Client, frame, request, trained
+from tests.serving.conftest import SHAPES, Client, few, frame, request, trained
 from tests.serving.document import Document
 from tests.serving.test_document import places
 from tsforecast.bundle.bundle import Bundle
@@ -28,7 +28,9 @@ FREQUENCIES = {"h": "H", "D": "D", "MS": "month"}
 
 
 def latest(bundle: Bundle) -> dict[str, Any]:
-    """A request: the golden one, or of three shops, of which that holds one."""
+    """A request: the golden one, or of three shops, of which that holds one, and of few rows where these are enough."""
+    if bundle.fallback:
+        return {"history": few().assign(date=lambda f: f["date"].map(pd.Timestamp.isoformat)).to_dict("list")}
     if bundle.schema.id is None or "visits" in bundle.schema.columns:
         return request(bundle)
     rows = frame(3).groupby("shop").tail(24)[["date", "shop", "load"]]
@@ -57,15 +59,15 @@ def shops(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return long_without_covariates(tmp_path_factory.mktemp("shops"))
 
 
-@pytest.mark.parametrize("shape", ["wide", "daily", "zoned", "holes", "shops", "months"])
+@pytest.mark.parametrize("shape", ["wide", "daily", "zoned", "holes", "shops", "months", "lenient"])
 def test_the_numbers_are_those_of_our_own_route(
-    bundles: Bundles, shops: Bundle, serve: Serve, shape: str, tmp_path: Any
+    bundles: Bundles, shops: Bundle, lenient: Bundle, serve: Serve, shape: str, tmp_path: Any
 ) -> None:
     if shape == "months":
         data, _ = SHAPES["monthly"]
         bundle = trained(data.drop(columns="visits"), Schema(target=("load",), freq="MS"), tmp_path / "bundle")
     else:
-        bundle = shops if shape == "shops" else bundles(shape)
+        bundle = {"shops": shops, "lenient": lenient}.get(shape) or bundles(shape)
     client, asked = serve(bundle), as_kserve(bundle, quantiles=[0.05, 0.9])
     document = Document(client("GET", "/openapi.json").json)
     assert document.permits(PATH, "application/json", asked)
@@ -74,11 +76,13 @@ def test_the_numbers_are_those_of_our_own_route(
     told = found.json
     assert (told["status"], told["model"], told["digest"]) == ("completed", "default", bundle.digest)
     assert [each["content"][0]["name"] for each in told["outputs"]] == [each["name"] for each in asked["inputs"]]
+    assert told["warnings"] == ours["warnings"]
     by_name = {each["series"] or "all": each for each in ours["forecasts"]}
     for output in told["outputs"]:
         (content,) = output["content"]
         own = by_name[content["name"]]
         assert content["start_timestamp"] == own["timestamps"][0]
+        assert content.get("fallback") == own.get("fallback")
         for values, wanted in (
             (content["mean_forecast"], own["point"]),
             (content["quantiles"]["0.05"], own["intervals"]["90"]["lower"]),

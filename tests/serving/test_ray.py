@@ -22,7 +22,7 @@ import ray
 from ray import serve
 
 from tests.errors import has, refused
-from tests.serving.conftest import Client, request
+from tests.serving.conftest import Client, few, request
 from tests.serving.test_http import BAD
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.errors import BundleError, ConfigError
@@ -74,12 +74,12 @@ def forecast(client: Client, asked: Any, path: str = "/forecast") -> bytes:
 
 
 @pytest.fixture(scope="module")
-def served(bundles: Bundles, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(bundles: Bundles, lenient: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     (link := tmp_path_factory.mktemp("ray") / "live").symlink_to(bundles("wide").path)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    both = f"wide={link},long={bundles('long').path}"
+    both = f"wide={link},long={bundles('long').path},lenient={lenient.path}"
     others = {*psutil.Process().children(recursive=True)}
     quiet: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
     with pytest.MonkeyPatch.context() as patch:
@@ -98,6 +98,8 @@ def served(bundles: Bundles, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def test_every_answer_is_that_of_the_app_to_the_byte(served: Served, bundles: Bundles) -> None:
+    short = few()
+    cells = short.assign(date=short["date"].astype(str)).to_dict("list")
     asked, csv = request(bundles("wide")), Engine(bundles("wide")).example_csv.encode()
     form = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.csv"\r\n\r\n' + csv + b"\r\n--x--\r\n"
     parts: dict[str, str] = {"Content-Type": "multipart/form-data; boundary=x"}
@@ -120,6 +122,9 @@ def test_every_answer_is_that_of_the_app_to_the_byte(served: Served, bundles: Bu
         ("POST", "/models/long/forecast", request(bundles("long"))),
         ("POST", "/models/long/forecast", asked),
         ("POST", "/models/none/forecast", asked),
+        ("POST", "/models/lenient/forecast", {"history": cells, "horizon": 2, "levels": [80]}),
+        ("POST", "/models/lenient/forecast", {"history": {name: each[-1:] for name, each in cells.items()}}),
+        ("POST", "/models/lenient/forecast_csv", short.to_csv(index=False).encode()),
         ("GET", "/models"),
         *[("POST", "/forecast", make(asked)) for make, *_ in BAD.values()],
     ]

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tsforecast.bundle.bundle import Bundle
 from tsforecast.data.frames import to_panel
 from tsforecast.data.schema import Schema
 from tsforecast.errors import DataError
+from tsforecast.fallback import Fallback
 from tsforecast.features.base import FeatureSet
 from tsforecast.features.scaling import StandardScaler
 from tsforecast.models.linear import Ridge
@@ -51,15 +53,18 @@ def long(rows: int = 60) -> pd.DataFrame:
 LONG = Schema(time="date", id="shop", target=("visits",), known=("price",), static=("size",), freq="h")
 
 
-def saved(frame: pd.DataFrame, schema: Schema, path: Path) -> Bundle:
+def saved(frame: pd.DataFrame, schema: Schema, path: Path, least: int = L) -> Bundle:
+    """Where `least` rows of a series are enough for it, it has a fallback for fewer."""
     static = frame[["shop", "size"]].drop_duplicates() if schema.static else None
     panel = to_panel(frame.drop(columns=list(schema.static)), schema, static=static)
     features = FeatureSet((), StandardScaler()).fit(panel)
-    encoded = features.encode(panel)
+    encoded = features.encode(panel, pad=L - least)
     windows = Windows.over(encoded, lookback=L, horizon=H, begin=panel.offsets[:-1], end=panel.offsets[1:])
     dims = encoded.dims(L, H, 24)
     forecaster = Ridge().fit(windows, windows, dims)
     bundle = Bundle(schema=schema.resolved(panel), dims=dims, features=features, forecaster=forecaster)
+    if least < L:
+        bundle = replace(bundle, fallback=Fallback.of(windows, 24, (), ()))
     return golden.with_golden(bundle, panel, probes=1).save(path)
 
 
@@ -102,6 +107,28 @@ def test_when_the_bundle_has_covariates_then_one_frame_carries_them(
     pd.testing.assert_frame_equal(model.predict(asked), expected)
     with refused(DataError, where="visits", allowed="empty targets there, and values of the known covariates"):
         model.predict(frame)
+
+
+@pytest.mark.parametrize("schema", [LONG, Schema(time="date", id="shop", target=("visits",), freq="h")])
+def test_when_series_have_few_rows_then_they_are_padded_or_flagged_as_by_the_bundle(
+    tracker: MLflowTracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, schema: Schema
+) -> None:
+    frame = long()[["date", "shop", "visits", *schema.known, *schema.static]]
+    bundle = saved(frame, schema, tmp_path / "bundle", least=6)
+    model, ahead = logged(tracker, bundle, monkeypatch), H if schema.known else 0
+    declared = [column.name for column in model.metadata.get_output_schema()]
+    for rows, flagged in (({"b": L, "a": 8}, []), ({"b": 3, "a": 7}, ["b"]), ({"a": 1, "b": 6}, ["a"])):
+        asked = pd.concat([frame[frame["shop"] == name].tail(n + ahead) for name, n in rows.items()])
+        future = asked.groupby("shop").tail(ahead)
+        asked["visits"] = asked["visits"].mask(asked.index.isin(future.index))
+        given = [future[["date", "shop", "price"]], frame[["shop", "size"]].drop_duplicates()] if ahead else [None] * 2
+        history = asked.drop(index=future.index)[["date", "shop", "visits", *schema.known]]
+        found, expected = model.predict(asked), bundle.forecast(history, given[0], static=given[1]).to_frame()
+        pd.testing.assert_frame_equal(found, expected)
+        assert {*found["unique_id"]} == {"a", "b"}
+        assert {*declared} - {*found} == (set() if flagged else {"fallback"})
+        if flagged:
+            assert [*found.loc[found["fallback"].notna(), "unique_id"].unique()] == flagged
 
 
 def test_when_the_frame_is_wrong_then_the_bundles_own_message_comes_through(

@@ -66,19 +66,20 @@ class Kept:
         self._forecasts: dict[Any, Forecasts] = {}  # the oldest first
 
     def add(self, request: Request, found: Prediction) -> None:
-        """What was answered, as many steps as were asked for."""
-        panel, ahead = request.panel, slice(0, request.horizon)
-        stamps = panel.time.asi8.reshape(len(panel), -1)[:, self.bundle.context :][:, ahead]
-        key = (*panel.ids, stamps[:, 0].tobytes(), request.horizon)
-        if key in self._forecasts:
+        """What the model answered, as many steps as were asked for; series that are too short for it are left out."""
+        panel, own, ahead = request.panel, request.series >= 0, slice(0, request.horizon)
+        stamps = panel.time.asi8.reshape(len(panel), -1)[own, self.bundle.context :][:, ahead]
+        ids = panel.ids[own].tolist()
+        key = (*ids, stamps[:, 0].tobytes(), request.horizon)
+        if not ids or key in self._forecasts:
             return
-        shown: Any = found.quantiles
-        point = found.point[:, ahead]
+        shown: Any = None if found.quantiles is None else found.quantiles[own, ahead]
+        point = found.point[own, ahead]
         sides = [*self.bundle.intervals.values()] if shown is not None else []
         bounds = np.empty((len(sides), 2, *point.shape), np.float32)
         for i, (low, high) in enumerate(sides):
-            bounds[i] = shown[:, ahead, :, low], shown[:, ahead, :, high]
-        made = Forecasts(panel.ids.tolist(), stamps.copy(), point.copy(), bounds)
+            bounds[i] = shown[..., low], shown[..., high]
+        made = Forecasts(ids, stamps, point, bounds)
         self._forecasts[key] = made
         self.bytes += made.bytes
         while len(self._forecasts) > _MOST or (self.bytes > _BYTES and len(self._forecasts) > 1):

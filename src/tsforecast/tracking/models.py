@@ -11,6 +11,7 @@ import pandas as pd
 from tsforecast.bundle import directory, golden
 from tsforecast.bundle.provenance import SERVED, packages
 from tsforecast.data.schema import Schema
+from tsforecast.fallback import Fallback
 from tsforecast.types import quantile_names
 
 OUTPUT = {"unique_id": "string", "ds": "datetime", "cutoff": "datetime", "channel": "string", "y_hat": "float"}
@@ -35,7 +36,7 @@ def write_model(bundle: Path, folder: Path, *, run_id: str | None = None, model_
     from mlflow.types.schema import AnyType, ColSpec
     from mlflow.types.schema import Schema as Columns
 
-    files, _ = directory.read(bundle, ("bundle.json",))
+    files, _ = directory.read(bundle, ("bundle.json", "features.npz"))
     stored = {name: directory.parse_json(files[name], bundle / name) for name in files if name.endswith(".json")}
     body, schema = stored["bundle.json"], Schema(**stored["bundle.json"]["schema"])
     example = _example(stored.get("golden.json", {}), schema.id)
@@ -44,12 +45,15 @@ def write_model(bundle: Path, folder: Path, *, run_id: str | None = None, model_
     columns = Columns([ColSpec(AnyType(), str(name), required=False) for name in schema.columns])
     levels = quantile_names(body["quantile_levels"])
     outputs = OUTPUT | {f"y_hat-{name}": "float" for name in levels if name != "median"}
+    told = [ColSpec(kind, name) for name, kind in outputs.items()]
+    if Fallback.restore(directory.decode(bundle / "features.npz", files["features.npz"])):
+        told.append(ColSpec("string", "fallback", required=False))  # where a series is too short
     pyfunc.save_model(
         str(folder),
         mlflow_model=Model(run_id=run_id, model_id=model_id),
         python_model=str(Path(__file__).with_name("pyfunc_model.py")),
         artifacts={"bundle": str(bundle)},
-        signature=ModelSignature(columns, Columns([ColSpec(kind, name) for name, kind in outputs.items()])),
+        signature=ModelSignature(columns, Columns(told)),
         input_example=example,
         pip_requirements=[f"{name}=={version}" for name, version in packages(SERVED).items()],
     )
