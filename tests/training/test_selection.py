@@ -220,3 +220,18 @@ def test_a_covariate_is_found_in_the_columns_of_the_design_that_it_fills() -> No
             changed = set(np.flatnonzero(rows[0][0] != rows[1][0]))
             assert changed <= set(own)
             assert len(own) == len(changed) * (max(cardinality[group][j], 2) / 2 if cardinality[group][j] else 1)
+
+
+def test_a_series_that_begins_too_late_for_an_earlier_cutoff_is_not_judged_there(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", logger="tsforecast")
+    long = [noisy().assign(id=name) for name in "mn"]
+    found = []
+    for name in "az":  # first of the series, and last
+        late = noisy().tail(25).assign(id=name, y=lambda rows: 1e3 * rows["y"] + 1e5)
+        overrides = ("dataset=long", *DAYS, "scaler=auto", "split=tail", "split.val=7", "split.test=7")
+        columns = {"id": "id", "time": "date", **COVARIATES}
+        result = tsf.train(*overrides, "split.short=pad", data=pd.concat([*long, late]), **columns)
+        found.append((words(caplog)[-1], result.table().splitlines()[-1]))
+    assert found[0] == found[1]

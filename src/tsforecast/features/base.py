@@ -238,7 +238,7 @@ def _range(
     """Least, greatest and longest run of one value of each column: of each series, or of all."""
     rows, moves = np.arange(len(values), dtype=np.int32)[:, None], np.ones(values.shape, dtype=bool)
     moves[1:] = np.abs(np.diff(values, axis=0)) > 0  # a missing value ends no run
-    moves[offsets[:-1]] = True
+    moves[offsets[offsets < len(values)]] = True  # of no rows, the last series would begin behind them all
     runs = rows - np.maximum.accumulate(np.where(moves, rows, 0), axis=0) + 1
     bounds = offsets if by_series else np.array([0, len(values)])
     parts = ((np.fmin, values), (np.fmax, values), (np.fmax, runs))

@@ -104,9 +104,10 @@ def _judging(data: Prepared) -> tuple[Loaded, list[Fold]]:
     while len(found) < -(-CUTOFFS * horizon // int(size.max())):
         later = np.maximum(end - len(found) * size, first)
         train_end = np.maximum(later - size, first)
-        fold = Fold(0, 0, Borders(first, train_end, later, end))
-        windows = np.maximum(train_end - first - data.dims.least - horizon + 1, 0).sum()
-        if found and (2 * windows < data.dims.lookback or not _categories_are_known(data, known, fold)):
+        windows = np.maximum(train_end - first - data.dims.least - horizon + 1, 0)
+        own = [np.where(windows > 0, rows, first) for rows in (train_end, later, end)]  # else nothing scales a series
+        fold = Fold(0, 0, Borders(first, *own))
+        if found and (2 * windows.sum() < data.dims.lookback or not _categories_are_known(data, known, fold)):
             break
         found.append(fold)
     return data.loaded.keeping(known), found
