@@ -158,7 +158,7 @@ def note(frame: pd.DataFrame, *overrides: str, **dataset: list[str]) -> tuple[li
 
 
 def test_covariates_that_worsen_the_validation_score_are_named_with_what_to_type() -> None:
-    words, with_all = note(noisy())
+    words, with_all = note(noisy(), "feature.calendar.fields=[hour,weekday,month]")
     keys = {key: set(names[1:-1].split(",")) - {""} for key, _, names in (word.partition("=") for word in words)}
     assert keys["feature"] == set()  # of days drawn at random
     assert {"cause", "kind"} <= keys["dataset.known"] < set(COVARIATES["known"])
