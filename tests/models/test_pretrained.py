@@ -128,6 +128,12 @@ def test_when_epochs_are_trained_then_the_weights_follow_the_rows(
     assert tuned.metrics["val/mse"] < 0.7 * zero_shot.metrics["val/mse"]
 
 
+def test_a_network_as_it_is_reads_as_far_back_as_rows_allow_and_one_that_learns_does_not() -> None:
+    assert not Neural(Pretrained(), epochs=0).trains
+    assert Neural(Pretrained(), epochs=None).trains
+    assert Neural(Pretrained(), epochs=0, warm_start=Ridge()).trains
+
+
 @pytest.mark.parametrize(("dataset", "stated", "said"), [("ETTh1", None, True), ("sales", None, None),
                                                         ("ETTh1", False, False), ("sales", True, True)])  # fmt: skip
 def test_whether_it_was_pretrained_on_a_dataset_is_stated_or_told_by_its_name(

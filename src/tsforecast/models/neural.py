@@ -77,6 +77,11 @@ class Neural:
         uses = getattr(network, "uses", ())
         object.__setattr__(self, "uses", None if uses is None else frozenset(uses))
 
+    @property
+    def trains(self) -> bool:
+        """Whether it learns from train windows: a pretrained network as it is does not."""
+        return self.epochs != 0 or self.warm_start is not None
+
     def refitting(self, chosen: Mapping[str, Any]) -> Neural:
         """With exactly the `epochs`, and from the warm start, that were chosen."""
         start = self.warm_start and self.warm_start.refitting(chosen["warm_start"])
