@@ -22,10 +22,9 @@ from tsforecast.data.panel import Panel
 from tsforecast.data.splits import Borders
 from tsforecast.training.calibrate import Errors
 from tsforecast.training.fit import Fitting, fit
-from tsforecast.training.prepare import Prepared
+from tsforecast.training.prepare import CUTOFFS, Prepared
 
 log = logging.getLogger(__name__)
-MOST = 20  # cutoffs
 _FEW = 5  # of many series, where a forecast is dear
 
 
@@ -36,7 +35,7 @@ def cutoffs(panel: Panel, least: int, horizon: int) -> list[tuple[Panel, Borders
     """
     typical = int(np.median(panel.lengths))
     room, found = min(typical - least - 2 * horizon + 1, typical // 3), []
-    for back in np.linspace(0, room - 1, max(0, min(MOST, room))).astype(np.int64)[::-1]:
+    for back in np.linspace(0, room - 1, max(0, min(CUTOFFS, room))).astype(np.int64)[::-1]:
         rows = panel.select(panel.lengths >= least + 2 * horizon + back)
         cutoff = rows.offsets[1:] - horizon - back
         found.append((rows, Borders(rows.offsets[:-1], cutoff, cutoff, cutoff + horizon)))

@@ -28,6 +28,7 @@ from tsforecast.types import Dims, Encoded
 from tsforecast.windows import Windows
 
 log = logging.getLogger(__name__)
+CUTOFFS = 20  # earlier ones, whose errors make intervals where rows are few
 # what to say so that there are none: covariates by group, window features
 DROP = {"past": "dataset.past=[]", "known": "feature=[] dataset.known=[]", "static": "dataset.static=[]"}
 DROP |= {"tabular": "feature=[]"}
@@ -138,7 +139,8 @@ class Prepared:
             began = time.perf_counter()
             forecaster.predict(self.windows("train").window(slice(0, 1)))
             each, counts = time.perf_counter() - began, [len(self.windows(part)) for part in ("val", "cal", "test")]
-            count = sum(counts) + (0 if counts[1] else self.most)  # at earlier cutoffs, if there are to be intervals
+            earlier = 0 if counts[1] else min(self.most, CUTOFFS * len(self.panel))  # if there are to be intervals
+            count = sum(counts) + earlier
             log.info("forecasts take at most about %.0f s: %d, %.2g s each in one process", each * count, count, each)
 
     @cached_property
