@@ -114,3 +114,16 @@ def test_bounds_and_units_are_said_as_the_documentation_has_them(command: str, d
     words = [f"dataset.bounds={{{channel}: [0, 9]}}", f"dataset.units={{{channel}: MW}}"]
     found = compose(command, *dataset.split(), *words).dataset
     assert (found.bounds, found.units) == ({channel: [0, 9]}, {channel: "MW"})
+
+
+@pytest.mark.parametrize(("word", "owner"), [("budget=2m", "auto"), ("members=[ridge]", "ensemble"),
+                                             ("weights=x", "pretrained")])  # fmt: skip
+def test_a_word_of_another_model_says_whose_it_is(word: str, owner: str) -> None:
+    with pytest.raises(ConfigError, match=f"model={owner}") as told:
+        compose("train", "model=ridge", word)
+    assert "To append" not in str(told.value)
+
+
+def test_a_member_that_is_no_model_is_told_as_a_member() -> None:
+    with pytest.raises(ConfigError, match=r"no such member(.|\n)*model\.members(.|\n)*did you mean xgboost\?"):
+        compose("train", "model=ensemble", "members=[ridge,'xgbost model.max_depth=2']")

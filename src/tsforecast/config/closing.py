@@ -72,7 +72,8 @@ def next_steps(
 ) -> str:
     """What to type next, now that `out` holds a bundle; `tag` where it is published already."""
     place, file = shlex.quote(os.path.relpath(out / "bundle")), Path(loaded.address).is_file()
-    data = shlex.quote(os.path.relpath(loaded.address)) if file else "HISTORY.csv"  # a frame, or another store's
+    near = min(os.path.relpath(loaded.address), loaded.address, key=len)
+    data = shlex.quote(near) if file else "HISTORY.csv"  # a frame, or another store's
     given = " known_future=FUTURE.csv" * bool(bundle.schema.known)
     given += " short=drop" * (getattr(split, "short", None) == "drop")
     lines = [

@@ -21,8 +21,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 from yaml import MarkedYAMLError
 
-from tsforecast.config.roots import BY_CHANNEL, CONF_DIR, SPELLED, keys_of
-from tsforecast.errors import ConfigError, TsforecastError, nearest
+from tsforecast.config.roots import BY_CHANNEL, CONF_DIR, OWNERS, SPELLED, keys_of
+from tsforecast.errors import ConfigError, TsforecastError, each_of, nearest
 
 if TYPE_CHECKING:
     from tsforecast.bundle.bundle import Bundle
@@ -111,6 +111,7 @@ def models(names: Sequence[str], *, _parent_: Any) -> DictConfig:
 
     Behind a name may stand what its file is to be changed by, as on the command line: `xgboost model.max_depth=6`.
     """
+    each_of("model.members", [(name.split() or [""])[0] for name in names], options("model"))
     found = {name: _model(name, Path.cwd()) for name in names}
     if _parent_.get("budget") is not None:
         lazy = {"_target_": f"{__name__}.{available.__name__}", "_recursive_": False}
@@ -188,6 +189,8 @@ def explain(error: Exception, command: str, overrides: Sequence[str]) -> Tsforec
         near = f"{parts[0]}.{last}" if parts else nearest(RENAMED.get(last, last), known)
         what = what.partition(" To append")[0] if near or "." not in key else what
         fix = f"did you mean {key.removesuffix(last)}{near}?" if near else fix
+    if f"+{key}" in what and (owner := OWNERS.get(key)):
+        what, fix = what.partition(" To append")[0], f"it is a key of {owner}"
     if key.startswith("model.") and any(each.startswith("backtest.models=") for each in overrides):
         fix = "what is said of model is said of model=NAME, the first of them, and of all of backtest.models"
     where = key or f"the configuration of {command}"

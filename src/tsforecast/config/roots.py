@@ -73,6 +73,8 @@ KINDS: dict[str, Any] = {  # of groups, and of keys whose default does not tell 
 WORDS = {"check": ["input"], "evaluate": ["bundle"], "predict": ["input", "bundle"], "publish": ["bundle"]}
 WORDS |= {"sync": ["runs"], "promote": ["action"], "rerun": ["run"]}
 _BRIEF = {"members": "model.members", "budget": "model.budget", "weights": "model.backbone.weights"}
+OWNERS = {"model.members": "model=ensemble and model=auto", "model.budget": "model=auto"}
+OWNERS |= {"model.backbone": "networks, as is weights= of model=pretrained"}
 BY_CHANNEL = {"dataset.bounds", "dataset.units"}
 SPELLED = dict.fromkeys(EXPERIMENTS, _BRIEF) | {"promote": {"model": "name"}}  # other words for keys
 
