@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from tests.errors import refused
 from tests.serving.conftest import SHAPES, trained
 
 import tsforecast as tsf
 from tsforecast.bundle.card import card
 from tsforecast.data.schema import Schema
+from tsforecast.errors import DataError
 from tsforecast.result import Result
 
 SMALL = ("lookback=24", "horizon=4", "model=ridge", "feature=[calendar]")
@@ -119,6 +121,16 @@ def test_series_too_short_and_gaps_are_told(frame: pd.DataFrame) -> None:
     own = ("split.short=drop", "refit=all", "backtest.windows=2", "quantiles=[]", "calibration=none")
     found = tsf.backtest(*SMALL, *own, data=long, target=["load"], id="shop", time="date")
     assert "left out, 1: tiny." in limits(card(found.bundle("ridge")))
+
+
+def test_the_card_says_how_few_rows_are_enough() -> None:
+    months = pd.DataFrame({"date": pd.date_range("2021", periods=48, freq="MS"), "load": np.arange(48) % 12 + 9.0})
+    bundle = tsf.train("model=theta", "quantiles=[]", "calibration=none", data=months).bundle
+    text = card(bundle)
+    assert "The next 6 rows from the last 38 (12 at least), one row each month (`MS`)" in text
+    assert "# 12 rows or more: date, load" in text
+    with refused(DataError, where="history", got="11 rows", allowed="12 rows or more, up to the cutoff"):
+        bundle.forecast(months[:11])
 
 
 def test_the_bundle_of_a_backtest_tells_its_folds(frame: pd.DataFrame) -> None:

@@ -136,7 +136,7 @@ def test_a_loaded_bundle_and_a_server_answer_short_histories_alike_and_refuse_sh
     assert found.json["warnings"] == [*expected.warnings]
     watched = app.state.server.slot.live.monitor.report()
     assert watched["rows"] == 20 * len(case.panel)  # what lies before a series is not among what came
-    with refused(DataError, where="history", got=has(f"({LEAST - 1} rows)"), allowed=has(f"{LEAST} rows or more")):
+    with refused(DataError, where="history", got=has(f"{LEAST - 1} rows"), allowed=has(f"{LEAST} rows or more")):
         loaded.forecast(**asked(case, LEAST - 1))
 
 

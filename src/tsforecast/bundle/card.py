@@ -50,6 +50,7 @@ def card(bundle: Bundle) -> str:
         each=_each(bundle.freq),
         verdict=_verdict(bundle),
         series=f" of each of {len(features.ids):,} series" if schema.id else "",
+        least=f" ({bundle.least} at least)" * (bundle.least < bundle.context),
         zone="without a time zone" if schema.timezone == NAIVE else f"in {schema.timezone}",
         covariates="; ".join(covariates) or "none",
         ranges=_ranges(bundle),
@@ -187,9 +188,9 @@ def _provenance(made: Mapping[str, Any]) -> str:
 
 
 def _each(freq: str) -> str:
-    """`each hour`, `every 15 minutes`."""
+    """`each hour`, `every 15 minutes`, `each month` on whichever of its days."""
     offset = parse(freq)
-    unit = re.sub(r"(?<!^)(?=[A-Z])", " ", type(offset).__name__).lower()
+    unit = re.sub(r"(?<!^)(?=[A-Z])", " ", type(offset).__name__).lower().removesuffix(" begin").removesuffix(" end")
     return f"each {unit}" if offset.n == 1 else f"every {offset.n} {unit}s"
 
 

@@ -209,7 +209,8 @@ class Inputs:
 
     def reasons(self, ids: np.ndarray, rows: Int[np.ndarray, " N"]) -> list[str]:
         """Series of so many rows that the model cannot forecast, and why each."""
-        return [f"{i} ({f'{n} rows' if n < self.least else 'not trained on'})" for i, n in zip(ids, rows, strict=True)]
+        why = [f"{n} rows" if n < self.least else "not trained on" for n in rows]
+        return [f"{i} ({each})" for i, each in zip(ids, why, strict=True)] if self.schema.id else why
 
     def held(self, panel: Panel) -> Int[np.ndarray, " N"]:
         """How many rows of its own each series of a panel `with_future` has."""

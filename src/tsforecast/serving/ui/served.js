@@ -16,7 +16,7 @@ function describe() {
   pairs($("about"), {
     name: model.model, version: model.version, digest: model.digest, "trained until": model.trained_until,
     channels: model.channels.map((name) => name + (model.units[name] ? ` (${model.units[name]})` : "")).join(", "),
-    reads: `${model.context} rows, ${model.freq}`, forecasts: `up to ${count(model.horizon, "step")}`, tsforecast: model.tsforecast,
+    reads: `${model.context} rows${model.least < model.context ? ` (${model.least} at least)` : ""}, ${model.freq}`, forecasts: `up to ${count(model.horizon, "step")}`, tsforecast: model.tsforecast,
   });
   const { scores = {}, model: own, part, by_step: steps = {} } = model.evaluation ?? {};
   const names = Object.keys(scores).sort((a, b) => (b === own) - (a === own)), windows = scores[own]?.windows;
