@@ -123,6 +123,8 @@ def test_short_and_unknown_series_are_left_out_and_listed_when_that_is_asked_for
         bundle.forecast(short, short="drop")
     with refused(ConfigError, where="short", got="maybe", allowed=["error", "drop"]):
         bundle.forecast(more, short="maybe")
+    with refused(DataError, got=f"{L - 1} rows"):  # one series, which has no name
+        bundles("wide").forecast(SHAPES["wide"][0].tail(L - 1))
 
 
 def test_the_answer_over_http_holds_the_warnings(bundles: Bundles, serve: Callable[..., Client]) -> None:

@@ -168,7 +168,7 @@ def changed(asked: dict[str, Any], where: str, value: Any) -> dict[str, Any]:
         ("inputs.0.start_timestamp", "2024-01-06T06:30:00", 422),
         ("inputs.0.start_timestamp", "2024-01-06T06:00:00Z", 422),
         ("inputs.0.type", "univariate_time_series", 400), ("inputs.0.type", "tensor", 400),
-        ("inputs.0.series", [], 422), ("inputs.0.series", [[1.0, 2.0]], 422), ("inputs.0.series", [[1.0]] * 24, 400),
+        ("inputs.0.series", [], 400), ("inputs.0.series", [[1.0, 2.0]], 422), ("inputs.0.series", [[1.0]] * 24, 400),
         ("inputs.0.series", [1.0] * 24, 400), ("inputs.0.series", [["1.0", 2.0]] * 24, 400),
         ("inputs.0.series", [[]] * 24, 400), ("inputs.0.series", [1.0, [1.0, 2.0]], 400),
         ("inputs.0.series", [[True, 2.0]] * 24, 400), ("inputs.0.series", [[1.0, None]] * 24, 422),
@@ -223,6 +223,8 @@ def test_series_that_are_not_those_of_the_bundle_are_refused(shops: Bundle, bund
     assert client("POST", PATH, asked | {"inputs": asked["inputs"][:1] * 2}).json["where"] == "inputs"
     found = client("POST", PATH, changed(asked, "inputs.1.name", "elsewhere"))
     assert (found.status, found.json["got"]) == (422, "elsewhere")
+    found = client("POST", PATH, changed(asked, "inputs.1.series", []))  # among others that have rows
+    assert (found.status, found.json["where"]) == (400, "inputs.1.series")
     for body in (
         b"{",
         b"[]",

@@ -118,7 +118,8 @@ class Inputs:
         why = self.reasons(panel.ids[left], panel.lengths[left])
         if why and (short == "error" or left.all()):
             what, allowed = f"{len(why)} series cannot be forecast", f"{self.least} rows or more, up to the cutoff"
-            fix = "give more history" + ", or leave these out: short=drop of predict and forecast" * (len(panel) > 1)
+            fix, out = "give more history", "short=drop of predict and forecast, +split.short=drop of evaluate"
+            fix += f", or leave these out: {out}" * (len(panel) > 1)
             fix += ", or train with split.short=naive, which forecasts them by seasonal naive" * (self.fallback is None)
             raise DataError(what, where="history", got=listed(why), allowed=allowed, fix=fix)
         if why:

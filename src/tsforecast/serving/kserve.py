@@ -45,7 +45,8 @@ _NAMES = dict(zip(get_args(Long), get_args(Short), strict=True))
 _LARGE = 64 * 1024  # bytes of a body that is parsed in a thread
 _BODY: Any = Body(None)
 _FIRST: Any = Field(fail_fast=True)  # an error takes a kilobyte, and a body has room for millions
-_Values = Annotated[list[float | None], _FIRST]
+_SOME: Any = Field(fail_fast=True, min_length=1)
+_Values = Annotated[list[float | None], _SOME]
 
 
 class _Closed(BaseModel):
@@ -59,7 +60,7 @@ class TimeSeriesInput(_Closed):
 
     type: Kind
     name: str
-    series: _Values | Annotated[list[_Values], _FIRST]
+    series: _Values | Annotated[list[_Values], _SOME]
     frequency: Long | Short
     start_timestamp: str
 
@@ -163,7 +164,7 @@ def read(engine: Engine, given: ForecastRequest) -> Asked:
             raise RequestError(what, where=f"{where}.series", got=each.type, allowed=allowed)
         columns[schema.stamp] += _stamps(f"{where}.start_timestamp", each.start_timestamp, len(rows), engine)
         by_channel = [rows] if one else zip(*rows, strict=True)
-        for channel, cells in zip(bundle.channels, by_channel, strict=True) if rows else ():
+        for channel, cells in zip(bundle.channels, by_channel, strict=True):
             columns[channel] += cells
         if schema.id:
             columns[schema.id] += [each.name] * len(rows)
