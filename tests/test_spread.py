@@ -12,6 +12,7 @@ import tsforecast as tsf
 from tests.errors import refused
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.errors import ConfigError, DataError
+from tsforecast.features.missing import fill_forward
 from tsforecast.quantiles import conformal
 from tsforecast.spread import STATISTICS, Spread, statistics
 from tsforecast.training.calibrate import Conformal, Errors
@@ -40,6 +41,51 @@ def test_the_statistics_of_a_window_are_those_of_its_rows() -> None:
         "recent seasonal change": y.diff(6).abs()[-6:].mean(),
     }
     np.testing.assert_allclose(found[1, 1], [wanted[name] for name in STATISTICS], rtol=1e-6)
+
+
+def holed(rows: np.ndarray) -> Window:
+    """As windows of rows that are missing, NaN, are gathered."""
+    filled, observed = fill_forward(rows.astype(np.float32))
+    return replace(window(filled), observed=observed)
+
+
+@pytest.mark.parametrize("pad", [1, 7, 30])
+def test_rows_that_are_padded_in_front_of_a_series_change_nothing(pad: int) -> None:
+    rows = RNG.standard_normal((3, 24, 2))
+    padded = holed(np.pad(rows, ((0, 0), (pad, 0), (0, 0)), constant_values=np.nan))
+    np.testing.assert_allclose(statistics(padded, season=6), statistics(window(rows), season=6), rtol=1e-12)
+
+
+def test_missing_rows_do_not_count_and_windows_and_channels_that_have_none_keep_their_bits() -> None:
+    rows = RNG.standard_normal((3, 24, 2))
+    holes = rows.copy()
+    holes[1, [3, 4, 20], 1] = np.nan
+    found, whole = statistics(holed(holes), season=6), statistics(window(rows), season=6)
+    y = pd.Series(holes[1, :, 1].astype(np.float32), dtype=float)
+    wanted = [y.diff().abs().mean(), y.std(ddof=0), y[-6:].diff().abs().mean(), y[-6:].std(ddof=0)]
+    wanted += [y.diff(6).abs().mean(), y.diff(6).abs()[-6:].mean()]
+    np.testing.assert_allclose(found[1, 1], wanted, rtol=1e-6)
+    found[1, 1] = whole[1, 1]
+    np.testing.assert_array_equal(found, whole)
+
+
+def test_a_window_that_hardly_a_row_is_known_of_is_taken_for_a_usual_one() -> None:
+    rows = RNG.standard_normal((4, 24, 1))
+    for i, left in enumerate((0, 1, 2)):
+        rows[i, : 24 - left] = np.nan
+    every_other = np.where(np.arange(24)[:, None] % 2, RNG.standard_normal((40, 24, 1)), np.nan)
+    few, sparse = statistics(holed(rows), season=6), statistics(holed(every_other), season=6)
+    assert np.isnan(few[:3]).all()
+    assert np.isfinite(few[3]).all()
+    assert np.isnan(sparse[..., 0]).all()
+    assert np.isfinite(sparse[..., [1, 3, 4]]).all()
+    spread = Spread(6, (1.0, 0, 0, 1.0, 0, 0), few[3])
+    np.testing.assert_array_equal(spread.of(few)[:, 0, 0], 1)
+    size = sparse[:, None, :, [1]]  # errors as large as the window deviates, and no change of one step is known
+    grown = Errors(size * RNG.standard_normal((40, 30, 1, 1)), sparse).spread(6, LEVELS)
+    assert grown is not None
+    assert np.isnan(grown.typical[:, 0]).all()
+    assert np.isfinite(grown.of(few)).all()
 
 
 @pytest.mark.parametrize("rows", [1, 2, 5])

@@ -7,9 +7,9 @@ Distribution-free predictive inference for regression, JASA 113, 2018, section 5
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from jaxtyping import Float
@@ -18,6 +18,7 @@ from tsforecast.types import Window
 
 STATISTICS = ("change", "deviation", "recent change", "recent deviation", "seasonal change", "recent seasonal change")
 _FAR = 20.0  # times what is usual; beyond it no interval grows or shrinks any further
+_FEWEST = 3  # values that a mean is of, where others are missing
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,9 @@ class Spread:
         spread = np.ones(found.shape[:2], dtype=np.float32)
         for s, power in enumerate(self.powers):
             if power:
-                least = np.where(self.typical[:, s] > 0, self.typical[:, s], 1)
-                spread *= np.clip(found[..., s] / least, 1 / _FAR, _FAR).astype(np.float32) ** np.float32(power)
+                usual = np.where(self.typical[:, s] == 0, 1, self.typical[:, s])
+                times = np.nan_to_num(found[..., s] / usual, nan=1.0)  # what is not known is usual
+                spread *= np.clip(times, 1 / _FAR, _FAR).astype(np.float32) ** np.float32(power)
         return np.clip(spread, self.floor, _FAR)[:, None]
 
     def state(self) -> dict[str, np.ndarray]:
@@ -72,17 +74,34 @@ class Spread:
 
 
 def statistics(window: Window, season: int) -> Float[np.ndarray, "B C S"]:
-    """What `Spread.powers` are of; where a season does not fit into the window twice, single steps stand for it."""
+    """What `Spread.powers` are of; where a season does not fit into the window twice, single steps stand for it.
+
+    Rows that are filled do not count: they would make a window look calm. NaN where too few are left.
+    """
     rows = np.ascontiguousarray(window.target.swapaxes(1, 2), dtype=np.float64)  # one order of summation, any batch
-    lag = season if 2 * season <= rows.shape[2] else 1
+    found = np.stack(_statistics(rows, season), axis=-1)
+    if window.observed is not None:
+        gaps = ~window.observed.all(axis=1)
+        there = np.ma.array(rows[gaps], mask=~window.observed.swapaxes(1, 2)[gaps])
+        found[gaps] = np.ma.stack(_statistics(there, season), axis=-1).filled(np.nan)
+    return found
+
+
+def _statistics(rows: Any, season: int) -> list[Any]:
+    lag = season if 2 * season <= rows.shape[-1] else 1
     found = []
     for recent in (rows, rows[..., -max(4, season) :]):
-        found += [_change(recent, 1), recent.std(axis=-1)]
-    found += [_change(rows, lag), _change(rows[..., -max(4, lag) - lag :], lag)]
-    return np.stack(found, axis=-1)
+        found += [_change(recent, 1), _over(np.std, recent)]
+    return [*found, _change(rows, lag), _change(rows[..., -max(4, lag) - lag :], lag)]
 
 
-def _change(rows: Float[np.ndarray, "B C L"], lag: int) -> Float[np.ndarray, "B C"]:
+def _change(rows: Any, lag: int) -> Any:
     if rows.shape[-1] <= lag:
-        return np.zeros(rows.shape[:2])
-    return np.asarray(np.abs(rows[..., lag:] - rows[..., :-lag]).mean(axis=-1))
+        return np.zeros(rows.shape[:-1])
+    return _over(np.mean, np.abs(rows[..., lag:] - rows[..., :-lag]))
+
+
+def _over(reduced: Callable[..., Any], values: Any) -> Any:
+    """Of each row, masked where some of its values are, and fewer are left than say anything."""
+    found = reduced(values, axis=-1)
+    return np.ma.array(found, mask=values.count(axis=-1) < _FEWEST) if np.ma.isMaskedArray(values) else found

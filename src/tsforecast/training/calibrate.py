@@ -33,7 +33,7 @@ class Errors:
     values
         Label less forecast before any calibration, in the units of the model; Q is 1 for a point; NaN where missing.
     statistics
-        What `tsforecast.spread.statistics` gives of the windows.
+        What `tsforecast.spread.statistics` gives of the windows; NaN where that is not known.
     """
 
     values: Float[np.ndarray, "B H C Q"]
@@ -74,7 +74,8 @@ class Errors:
             self.values[..., 0][np.ix_(rows, steps, channels)][..., None],
             self.statistics[np.ix_(rows, channels)],
         )
-        typical = np.median(self.statistics, axis=0).astype(np.float64)
+        known = np.ma.masked_invalid(self.statistics)
+        typical = np.ma.filled(np.ma.median(known, axis=0).astype(np.float64), np.nan)  # type: ignore[no-untyped-call]
         found = Spread(season, (0.0,) * len(STATISTICS), typical)
 
         def losses(spread: Spread) -> np.ndarray:
