@@ -10,7 +10,9 @@ import sys
 import zoneinfo
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from copy import deepcopy
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -214,11 +216,15 @@ def origin_of(config: Any) -> dict[str, Any]:
     return {"config": config, "overrides": [], "choices": {}, "data": {}, "host": {}, "git": None}
 
 
-def recorded(*overrides: str, dataset: str = "wide", path: str = "own.csv") -> Any:
-    """The configuration that a run keeps."""
-    cfg, _ = compose("train", [f"dataset={dataset}", f"dataset.path={path}", *overrides])
-    config: Any = OmegaConf.to_container(cfg, resolve=True)
-    return config
+@cache
+def _recorded(*overrides: str, dataset: str) -> Any:
+    cfg, _ = compose("train", [f"dataset={dataset}", "dataset.path=own.csv", *overrides])
+    return OmegaConf.to_container(cfg, resolve=True)
+
+
+def recorded(*overrides: str, dataset: str = "wide") -> Any:
+    """The configuration that a run keeps: a copy, to be forged."""
+    return deepcopy(_recorded(*overrides, dataset=dataset))
 
 
 @pytest.mark.parametrize("target", [*TARGETS, "lightning.pytorch.callbacks.ModelCheckpoint"])
