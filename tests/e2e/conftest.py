@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import runpy
 import signal
 import sys
 import warnings
@@ -84,11 +85,17 @@ def fresh(folder: Path) -> Iterator[None]:
 
 
 def start(*words: str) -> int:
-    """`tsforecast VERB ...`; returns the exit status."""
+    """`tsforecast VERB ...`, or `python -m tsforecast.VERB ...`; returns the exit status."""
     sys.argv = ["tsforecast", *words]
     os.environ["HYDRA_FULL_ERROR"] = "0"  # a command sets it
     try:
-        __main__.main()
+        if words and words[0].startswith("tsforecast."):
+            sys.argv = [*words]
+            sys.path.insert(0, str(Path.cwd()))
+            with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # it was imported before
+                runpy.run_module(words[0], run_name="__main__", alter_sys=True)
+        else:
+            __main__.main()
     except SystemExit as left:
         return int(left.code or 0)
     finally:
@@ -98,7 +105,7 @@ def start(*words: str) -> int:
 
 @pytest.fixture(scope="session")
 def run() -> Run:
-    """`run(folder, verb, *words)`: a command in a folder, in this process."""
+    """`run(folder, verb, *words)`: a command in a folder, in this process; the verb may be `tsforecast.VERB`."""
 
     def call(folder: Path, *words: str) -> Done:
         with fresh(folder), redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
