@@ -393,6 +393,18 @@ def test_learned_quantiles_cover_what_they_say_more_or_less(tmp_path: Path, capl
     assert below[0] < 0.3 < below[1] + 0.1 < 0.8 < below[2] + 0.1
 
 
+def test_quantiles_that_are_learned_start_about_ridge_as_far_as_its_errors_reach(tmp_path: Path) -> None:
+    still = partial(torch.optim.SGD, lr=1e-12)
+    model, e = Neural(NLinear, optimizer=still, learns_quantiles=True, warm_start=Ridge()), encoded()
+    shown, label = windows(e, 0, 300).batch(slice(None))
+    found = trained(model, e, tmp_path, epochs=1, quantiles=LEVELS).forecaster.predict(shown)
+    ridge = Ridge().fit(windows(e, 0, 300), windows(e, 300, 400), e.dims(24, 6, 12)).predict(shown)
+    apart = found - ridge[..., None]
+    np.testing.assert_allclose(apart, np.broadcast_to(apart[:1, :, :1], apart.shape), atol=1e-4)
+    below = (label[..., None] < found).mean(axis=(0, 2))
+    np.testing.assert_allclose(below, np.tile(LEVELS, (6, 1)), atol=2 / (label.size / 6))
+
+
 def test_a_network_starts_from_the_weights_neuralforecast_gives_it_and_leaves_the_generators_alone() -> None:
     dims = Dims(24, 6, 1)
     torch.manual_seed(7)

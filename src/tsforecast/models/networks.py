@@ -6,17 +6,21 @@ codes; any other gets them embedded.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from tsforecast.errors import ConfigError
 from tsforecast.models.design import by_channel, design_size
 from tsforecast.models.linear import LinearForecaster
 from tsforecast.types import Dims, Window
+from tsforecast.windows import Windows
+
+_CELLS = 2**22  # values of the windows that errors are taken from, at most
 
 
 @runtime_checkable
@@ -53,12 +57,24 @@ class NLinear(nn.Module):
             {"weight": _array(self.linear.weight).T, "bias": _array(self.linear.bias), "level": np.ones(1)}
         )
 
-    def warm_start(self, forecaster: LinearForecaster) -> None:
-        """Start from a solution of the same map, such as ridge's."""
+    def warm_start(self, forecaster: LinearForecaster, train: Windows, quantile_levels: Sequence[float]) -> None:
+        """Start from a solution of the same map, such as ridge's; quantiles lie about it as its train errors do."""
         with torch.no_grad():
             for name in ("weight", "bias"):
                 start = torch.from_numpy(np.ascontiguousarray(getattr(forecaster, name).T))
                 getattr(self.linear, name).copy_(start.repeat_interleave(max(self.quantiles, 1), dim=0))
+            if quantile_levels:
+                self.linear.bias += torch.from_numpy(_error_quantiles(forecaster, train, quantile_levels)).reshape(-1)
+
+
+def _error_quantiles(
+    forecaster: LinearForecaster, windows: Windows, quantile_levels: Sequence[float]
+) -> Float[np.ndarray, "H Q"]:
+    """Of what the labels are above the forecasts, over windows and channels."""
+    cells = len(windows) * (windows.lookback + windows.horizon) * windows.encoded.target.shape[1]
+    window, label = windows.subset(slice(None, None, max(1, -(-cells // _CELLS)))).batch(slice(None))
+    found = np.nanquantile(label - forecaster.predict(window), quantile_levels, axis=(0, 2)).T
+    return np.ascontiguousarray(found, dtype=np.float32)
 
 
 class DLinear(nn.Module):

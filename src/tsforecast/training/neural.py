@@ -186,7 +186,7 @@ def _(model: Neural, train: Windows, val: Windows, fitting: Fitting) -> Fitted:
         if start is None:
             what, got = "this network cannot start from a ridge solution", type(network).__name__
             raise ConfigError(what, where="model.warm_start", got=got, allowed="NLinear", fix="model.warm_start=null")
-        start(ridge := model.warm_start.fit(train, val, dims))
+        start(ridge := model.warm_start.fit(train, val, dims), train, dims.quantiles)
         chosen["warm_start"] = ridge.chosen
     module = ForecastModule(network, model, train, val, fitting)
     # of generators of their own: to begin an epoch takes a number, which dropout would miss
