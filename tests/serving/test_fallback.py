@@ -144,6 +144,9 @@ def test_a_series_of_training_that_is_short_in_a_request_is_forecast_likewise(
 def test_a_series_whose_train_rows_are_all_missing_is_too_short_as_well(data: pd.DataFrame) -> None:
     late = (data["unique_id"] == "OT") & (data["ds"] < data["ds"].max() - pd.Timedelta(hours=30))
     holes = data.assign(y=data["y"].mask(late))
+    for short in ("error", "pad"):  # else nothing would say how large it is, and its intervals be as wide as those of 1
+        with refused(DataError, what=has("OT has none with a value")):
+            train(*WORDS, f"split.short={short}", data=holes[~holes["unique_id"].isin(["HULL", "MULL", "LULL"])])
     made = train(*WORDS, "split.short=naive", data=holes).bundle
     assert list(made.features.ids) == ["HUFL", "MUFL", "LUFL"]
     found = made.forecast(holes)

@@ -67,9 +67,8 @@ class Borders:
         """
         needs = {"train": lookback + horizon, "validation": horizon, "test": horizon}
         rows = np.diff([self.begin, *self.ends], axis=0)  # [parts N]
-        if short == "naive":  # a series of missing rows has none to be trained on
-            seen = np.append(0, np.cumsum(~np.isnan(panel.target).all(axis=1)))
-            rows[0] *= seen[self.train_end] > seen[self.begin]
+        seen = np.append(0, np.cumsum(~np.isnan(panel.target).all(axis=1)))
+        rows[0] *= seen[self.train_end] > seen[self.begin]  # of missing rows alone nothing is learned, not even a scale
         few = rows < np.array([*needs.values()])[:, None]
         lacking = few.any(axis=0)
         if not lacking.any():
@@ -82,10 +81,11 @@ class Borders:
         problems = []
         for (part, need), has, which in zip(needs.items(), rows, few, strict=True):
             if which.any():
-                names = listed((f"{i} has {n}" for i, n in zip(panel.ids[which], has[which], strict=True)), 3)
-                said = f"it has {has[0]}" if len(panel) == 1 else f"{which.sum()} series are short: {names}"
+                held = [n or "none with a value" for n in has[which]]
+                names = listed((f"{i} has {n}" for i, n in zip(panel.ids[which], held, strict=True)), 3)
+                said = f"it has {held[0]}" if len(panel) == 1 else f"{which.sum()} series are short: {names}"
                 problems.append(f"{part} needs {need} rows, {said}")
-        fits, reaches = self.fitting(panel), short == "pad" or lookback <= seasonality(panel.freq)
+        fits, reaches = self.fitting(panel) if rows.all() else "", short == "pad" or lookback <= seasonality(panel.freq)
         raise DataError(
             "too few rows for the split and windows: " + "; ".join(problems),
             where=f"split, with lookback {lookback} and horizon {horizon}",
