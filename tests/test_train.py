@@ -23,6 +23,7 @@ from tsforecast.bundle import golden
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.config.command import command
 from tsforecast.config.compose import CONF_DIR
+from tsforecast.config.roots import keys_of
 from tsforecast.errors import ConfigError, DataError
 from tsforecast.train import main
 from tsforecast.training import fit as fitting
@@ -49,6 +50,7 @@ def run(tmp_path: Path, frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) ->
         out.mkdir()
         frame.to_csv(tmp_path / "my.csv", index=False)
         GlobalHydra.instance().clear()
+        keys_of("train")  # whichever test ran before
         with hydra.initialize_config_dir(str(CONF_DIR), version_base="1.3"):
             cfg = hydra.compose("train", overrides=[*SMALL, "dataset.path=my.csv", "model=naive", *overrides],
                                 return_hydra_config=True)  # fmt: skip

@@ -164,7 +164,7 @@ def test_short_series_are_dropped_when_that_is_stated_and_named_otherwise(caplog
     np.testing.assert_array_equal(kept.target, np.delete(panel.target, slice(100, 120), axis=0))
     assert borders.begin.tolist() == [0, 100]
     assert borders.test_end.tolist() == [100, 160]
-    with refused(DataError, where="split, with lookback 10 and horizon 5", what=has("train needs 15 rows, it has none")):
+    with refused(DataError, where="split, with lookback 10 and horizon 5", what=has("needs 15 rows, it has none")):
         TailSplit(val=10, test=10, short="drop")(panel_of(20), 10, 5)
     with refused(ConfigError, where="split.short", got="maybe", allowed=["error", "drop", "naive", "pad"]):
         TailSplit(val=1, test=1, short="maybe")
