@@ -13,7 +13,6 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from itertools import count
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -22,6 +21,7 @@ import pytest
 from tests.conftest import ROOT
 from tests.errors import has, refused
 from tests.serving.conftest import SHAPES, trained
+from tests.serving.publishing import publish
 from tsforecast.bundle import directory
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.errors import BundleError
@@ -72,25 +72,12 @@ def test_bentoml_reads_what_was_put_in_as_its_own(
     bentoml.models.delete(tag)
 
 
-def _publish(bundle: Path, name: str, killed_at: int = 0) -> str:
-    """Publish in a process of its own; one that is killed at its first, second, ... move of a file or directory."""
-    moves, put = count(1), Path.replace
-
-    def move(path: Path, target: Path) -> Path:
-        if next(moves) == killed_at:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return put(path, target)
-
-    Path.replace = move  # type: ignore[assignment, method-assign]
-    return BentoStore().publish(bundle, name)
-
-
 def test_processes_that_publish_the_same_bundle_at_the_same_time_leave_one(bundles: Bundles) -> None:
     import bentoml
 
     bundle = Path(str(bundles("daily").path))
     with ProcessPoolExecutor(2, get_context("spawn")) as pool:
-        tags = {*pool.map(_publish, [bundle] * 12, ["crowd"] * 12)}
+        tags = {*pool.map(publish, [bundle] * 12, ["crowd"] * 12)}
     assert len(tags) == 1
     assert [str(model.tag) for model in bentoml.models.list("crowd")] == [*tags]
     home = Path(bentoml.models.get("crowd:latest").path).parents[2]
@@ -125,7 +112,7 @@ def test_what_is_killed_while_it_publishes_leaves_nothing_half_written(
     name = f"killed-{killed_at}"
     for shape in left:  # there before
         BentoStore().publish(Path(str(bundles(shape).path)), name)
-    process = get_context("spawn").Process(target=_publish, args=(Path(str(bundles("wide").path)), name, killed_at))
+    process = get_context("spawn").Process(target=publish, args=(Path(str(bundles("wide").path)), name, killed_at))
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
