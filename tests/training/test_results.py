@@ -62,6 +62,16 @@ def test_a_score_says_on_how_few_windows_it_rests() -> None:
         assert flatten(scores, "val")["val/windows"] == count
 
 
+def test_forecasts_that_keep_too_little_of_the_volume_are_told_of() -> None:
+    sales = np.tile([0.0, 0.0, 3.0, 0.0], (50, 1))[..., None]
+    for share, said in ((0.5, "50 % less than came: model=tsb"), (1.4, "40 % more than came"), (0.9, None)):
+        scores = Scores(("y",), H, np.ones((1, 1)), np.ones((1, 1)))
+        scores.update(sales, sales * share, sales, sales * share, np.zeros(50, dtype=int))
+        line = [each for each in table({"mine": scores}, "mine").splitlines() if "add up to" in each]
+        assert line == [] if said is None else said in line[0]
+        assert said is None or ("tsb" in said) == ("tsb" in line[0])
+
+
 def test_what_is_no_number_is_null_in_json_however_deep_it_lies(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"mse": float("nan"), "past": {"x": [1.5, float("inf")]}})
     text = (tmp_path / "a.json").read_text()

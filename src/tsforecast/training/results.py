@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tsforecast.data.sources import Loaded
     from tsforecast.training.prepare import Prepared
 
+_BIASED = 0.25  # of the volume, which is told
+
 
 def flatten(scores: Scores, prefix: str, *, detail: bool = False) -> dict[str, float]:
     """`test/mse`, ...; with `detail` also `test/mse/channel/OT` and `test/mse/step/1`."""
@@ -92,6 +94,10 @@ def table(scores: Mapping[str, Scores], model: str, part: str = "test") -> str:
             change = 100 * (1 - mine["mae"] / theirs["mae"]) if theirs["mae"] else 0.0
             verdict = "lower" if change >= 0 else "higher"
             lines.append(f"the MAE of {model} is {abs(change):.1f} % {verdict} than that of {name}")
+    if abs(off := mine["bias"]) > _BIASED:
+        few = "less than came: model=tsb and squared losses keep the volume of what is often 0, absolute ones do not"
+        said = few if off < 0 else "more than came"
+        lines.append(f"the forecasts of {model} add up to {100 * abs(off):.0f} % {said}")
     if (spread := scores[model].quantiles) is not None:
         for name in spread.intervals:
             inside, wide = 100 * mine[f"coverage-{name}"], mine[f"width-{name}_raw"]
