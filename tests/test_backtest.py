@@ -26,6 +26,7 @@ from tsforecast.training.calibrate import Conformal
 
 SMALL = ("lookback=24", "horizon=4", "model=ridge", "quantiles=[0.1,0.5,0.9]", "tracking=none", "report=none")
 ROWS, H = 400, 4
+NAMES = ("ridge", "theta")
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +87,18 @@ def test_a_fit_forecasts_the_folds_up_to_the_next(frame: pd.DataFrame) -> None:
     assert first[0].equals(first[1])
     assert not any(ours["ridge"].equals(theirs["ridge"]) for ours, theirs in others)
     assert np.isfinite([each.seconds for each in never.scored["ridge"]]).tolist() == [True, False, False]
+
+
+def test_models_of_other_lookbacks_give_the_same_numbers_whichever_is_named_first() -> None:
+    wave = 20 * np.sin(np.arange(60) / 12 * 2 * np.pi) + np.random.default_rng(0).standard_normal(60)
+    sales = pd.DataFrame({"date": pd.date_range("2020-01-01", periods=60, freq="MS"), "sales": 100 + wave})
+    own = ("lookback=auto", "horizon=6", "quantiles=[]", "backtest.windows=2")
+    found = {first: run(sales, *own, f"backtest.models=[{first},{other}]") for first, other in (NAMES, NAMES[::-1])}
+    for name in NAMES:
+        ours, theirs = (each.frame[name].to_numpy() for each in found.values())
+        np.testing.assert_array_equal(ours, theirs)
+    lookbacks = {name: each.reading()[0].lookback for name, each in found["ridge"].experiments.items()}
+    assert lookbacks["theta"] > lookbacks["ridge"]
 
 
 def test_in_parallel_the_numbers_are_the_same(frame: pd.DataFrame) -> None:

@@ -61,7 +61,7 @@ def _carried_out(job: Job) -> Backtest | None:
     score = _score(cfg.objective, first, len(planned))
     first, loaded = first.reading()
     planned = {name: each.reading(loaded)[0] for name, each in planned.items()}
-    loaded, cutoffs = plan(first, folds, loaded)
+    loaded, cutoffs = plan(planned, folds, loaded)
     if out is not None or dry:
         title = f"{loaded.name}: {len(cutoffs)} folds, {folds.train or 'all'} train rows, refit {folds.refit}"
         show(diagram(loaded.panel, cutoffs, folds.gap, title))

@@ -197,8 +197,7 @@ def backtest(
     TsforecastError
         As `run_experiment`.
     """
-    first = next(iter(experiments.values()))
-    loaded, planned = plan(first, folds, loaded or first.source.load())
+    loaded, planned = plan(experiments, folds, loaded or next(iter(experiments.values())).source.load())
     fits = dict.fromkeys(fold.fitted for fold in planned)
     jobs = [Fit(experiments, loaded, [f for f in planned if f.fitted == own], folds.gap, out) for own in fits]
     found: list[Scored] = []
@@ -211,8 +210,8 @@ def backtest(
     return Backtest(experiments, loaded, planned, folds.gap, by_model)
 
 
-def plan(experiment: Experiment, folds: Folds, loaded: Loaded) -> tuple[Loaded, list[Fold]]:
-    """What is backtested, and where its folds lie.
+def plan(experiments: Mapping[str, Experiment], folds: Folds, loaded: Loaded) -> tuple[Loaded, list[Fold]]:
+    """What is backtested, and where its folds lie: for all models where they do for the one whose windows need most.
 
     Each fold validates on as many rows as the experiment's split does, unless `folds` says; where the split drops
     short series, those that do not hold the folds are left out.
@@ -224,6 +223,7 @@ def plan(experiment: Experiment, folds: Folds, loaded: Loaded) -> tuple[Loaded, 
     DataError
         The folds do not fit into the data, or one of them has nothing to score.
     """
+    experiment = max(experiments.values(), key=lambda each: each.needed)
     panel, size, least = loaded.panel, (experiment.needed, experiment.horizon), experiment.horizon + folds.gap
     if folds.gap >= (longest := int(panel.lengths.max())):
         what, allowed = "the gap is longer than the data", f"less than {longest} rows"

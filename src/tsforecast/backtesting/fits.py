@@ -122,7 +122,7 @@ class Fit:
     out: Path | None
 
     def __call__(self) -> Iterator[Scored]:
-        like: Prepared | None = None  # what the model before it was fitted on
+        prepared: dict[str, Prepared] = {}  # what models before were fitted on, by the sizes that `reading` gave them
         beside = [name for name in next(iter(self.experiments.values())).baselines if name not in self.experiments]
         for name, experiment in self.experiments.items():
             names = [name, *(beside if name == next(iter(self.experiments)) else ())]
@@ -132,11 +132,13 @@ class Fit:
                 yield from (scored for own in done for scored in own if scored is not None)
                 continue
             began = time.perf_counter()
+            sizes = f"{experiment.lookback}, {experiment.least}"
             try:
-                like, chosen, bundles = self._fitted(experiment, names, like)
+                like, chosen, bundles = self._fitted(experiment, names, prepared.get(sizes))
             except TsforecastError as error:
                 error.where = f"{error.where or 'model'}, of {name} in fold {self.folds[0].number}"
                 raise
+            prepared = {sizes: like}  # a panel can be large: one is kept
             seconds = time.perf_counter() - began
             for fold, finished in zip(self.folds, done, strict=True):
                 data = replace(like, borders=replace(fold.borders, calibration=like.borders.calibration))

@@ -114,7 +114,8 @@ def folds(keys: Mapping[str, Any]) -> Folds:
 
 def _data(planned: Experiment) -> Prepared:
     """What the trial before read, where this one reads the same."""
-    key = json.dumps([[planned.config[name] for name in READ], planned.stride, planned.learned], default=str)
+    trains = getattr(planned.model, "trains", True)  # what a window holds depends on it
+    key = json.dumps([[planned.config[name] for name in READ], planned.stride, planned.learned, trains], default=str)
     data = planned.prepare(like=_prepared.get(key))
     _prepared.clear()  # a panel can be large: one is kept
     _prepared[key] = data
