@@ -242,6 +242,35 @@ def test_within_a_budget_what_takes_too_long_or_cannot_be_fitted_is_left_out_and
         fit_ensemble(Ensemble(models={"slow": Slow()}, budget=1), train, val, fitting)
 
 
+@dataclass
+class Lasting(Estimator):
+    """Ridge, in so many seconds of a clock."""
+
+    clock: list[float]
+    seconds: int
+    uses: ClassVar[None] = None
+
+    def fit(self, train: Windows, val: Windows, dims: Any, on: Any = None) -> Forecaster:
+        for number in range(self.seconds):
+            self.clock[0] += 1.0
+            on(number, 1.0)
+        return Ridge().fit(train, val, dims)
+
+
+def test_what_takes_more_than_its_share_is_tried_again_once_the_others_are_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    train, val, fitting = parts(frame())
+    clock = [0.0]
+    monkeypatch.setattr("tsforecast.training.ensemble.time.monotonic", lambda: clock[0])
+    models = {f"of_{n}": Lasting(clock, n) for n in (16, 18, 40)}  # 100 / 6, 84 / 6, then 57 / 3
+    fitted = fit_ensemble(Ensemble(models=models, budget="100s"), train, val, fitting)
+    assert "left out: of_40, it takes more than" in fitted.note
+    assert "of_18 " in fitted.note
+    assert "of_16 " in fitted.note
+    assert clock[0] == 16 + (15 + 12) + 18 + 14  # what is late is ended
+
+
 def test_without_time_intervals_come_from_the_last_of_the_earlier_cutoffs() -> None:
     words = ("model=ensemble", "members=[ridge]", "lookback=48", "horizon=8", "feature=[]", "split=tail")
     result = tsf.train(*words, "split.val=8", "split.test=8", data=frame())

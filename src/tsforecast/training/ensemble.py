@@ -21,7 +21,7 @@ _BLOCKS = 4  # of the horizon
 _FEW = 20  # windows of a part
 _LEAST = 0.05  # of a weight
 _CUTOFFS = 4  # horizons that windows to learn weights on are of, at least
-_SHARE = 6  # of the time that is left, what a candidate may take
+_SHARES = (6, 3)  # of the time that is left, what a candidate may take at first, and once the others are done
 _CELLS = 2_000_000  # values of a member's forecasts
 
 
@@ -232,31 +232,49 @@ def _candidates(
     model: Ensemble, val: Windows, held_out: Sequence[tuple[Windows, Windows]], fitting: Fitting
 ) -> Iterator[tuple[str, Candidate | str]]:
     """Each member, fitted; or why it is left out, where there is a budget."""
-    until = time.monotonic() + model.seconds
-    for name in model.members:
-        began = time.monotonic()
-        # what is kept is fitted again for intervals, and forecasts all that is scored: that takes the rest
-        share = (until - began) / _SHARE
-        on = Deadline(began + share / (len(held_out) + 1), began + share)
-        try:
-            on.step(0, 0.0)
-            fitted = fit(model.models[name], held_out[0][0], val, replace(fitting, on=on))
-            if getattr(fitted.forecaster, "most", None) is not None and share < np.inf:
-                _estimate(fitted, held_out[0][1], share / len(held_out))
-            parts = list[np.ndarray]()
-            for i, (train, windows) in enumerate(held_out):
-                own = fitted
-                if i:  # of earlier rows alone, with what was chosen
-                    own = fit(model.models[name].refitting(fitted.chosen), train, val.subset(slice(0)), fitting)
-                for index in windows.batches(32 if share < np.inf else 1024):
-                    parts.append(own.forecaster.predict(windows.window(index)))
-                    on.step(len(parts), 0.0)
-        except (TsforecastError, LateError) as error:
-            if model.budget is None:
-                raise
-            yield name, error.what if isinstance(error, TsforecastError) else f"it takes more than {share:.0f} s"
-        else:
-            yield name, Candidate(fitted, np.concatenate(parts), time.monotonic() - began)
+    until, late = time.monotonic() + model.seconds, [*model.members]
+    for part in _SHARES:
+        names, late = late, []
+        for name in names:
+            # what is kept is fitted again for intervals, and forecasts all that is scored: that takes the rest
+            share = (until - time.monotonic()) / part
+            try:
+                yield name, _judged(model.models[name], val, held_out, fitting, share)
+            except LateError:
+                if part == _SHARES[-1]:
+                    yield name, f"it takes more than {share:.0f} s"
+                late.append(name)
+            except TsforecastError as error:
+                if model.budget is None:
+                    raise
+                yield name, error.what
+
+
+def _judged(
+    model: Any, val: Windows, held_out: Sequence[tuple[Windows, Windows]], fitting: Fitting, share: float
+) -> Candidate:
+    """A member fitted, and what it forecasts for the windows that weights are learned on, in so many seconds.
+
+    Raises
+    ------
+    LateError
+        It takes more.
+    """
+    began = time.monotonic()
+    on = Deadline(began + share / (len(held_out) + 1), began + share)
+    on.step(0, 0.0)
+    fitted = fit(model, held_out[0][0], val, replace(fitting, on=on))
+    if getattr(fitted.forecaster, "most", None) is not None and share < np.inf:
+        _estimate(fitted, held_out[0][1], share / len(held_out))
+    parts = list[np.ndarray]()
+    for i, (train, windows) in enumerate(held_out):
+        own = fitted
+        if i:  # of earlier rows alone, with what was chosen
+            own = fit(model.refitting(fitted.chosen), train, val.subset(slice(0)), fitting)
+        for index in windows.batches(32 if share < np.inf else 1024):
+            parts.append(own.forecaster.predict(windows.window(index)))
+            on.step(len(parts), 0.0)
+    return Candidate(fitted, np.concatenate(parts), time.monotonic() - began)
 
 
 def _estimate(fitted: Fitted, windows: Windows, share: float) -> None:
