@@ -26,7 +26,7 @@ from tsforecast.models.naive import SeasonalNaiveForecaster
 from tsforecast.quantiles import check_quantiles
 from tsforecast.result import Events, Keep, Result
 from tsforecast.training.calibrate import Calibration, Errors, NoCalibration, check_observed
-from tsforecast.training.crossfit import cross_errors, cutoffs
+from tsforecast.training.crossfit import cross_errors, foretell_errors
 from tsforecast.training.evaluate import baselines, check_labels, compare
 from tsforecast.training.fit import Fitting, fit
 from tsforecast.training.prepare import Prepared, Split, check_covariates
@@ -185,12 +185,7 @@ class Experiment:
         if data.borders.calibration:
             check_observed(data.windows("cal").observed)
         elif needed := self.calibration.needed(self.quantiles):
-            rows = data.panel.rows(data.borders.begin, data.borders.val_end)
-            folds = cutoffs(rows, data.dims.least, data.dims.horizon)
-            found = sum(len(panel) for panel, _ in folds) * data.dims.horizon
-            log.info("few rows: intervals come from the errors at earlier cutoffs, not from calibration rows")
-            if found < needed:
-                log.warning("too few rows for all quantiles: %d errors, and the outermost needs %d", found, needed)
+            foretell_errors(data, needed)
         for part in PARTS:
             check_labels(data.windows(part))
         if like is None:

@@ -42,6 +42,15 @@ def cutoffs(panel: Panel, least: int, horizon: int) -> list[tuple[Panel, Borders
     return found
 
 
+def foretell_errors(data: Prepared, needed: int) -> None:
+    """Tell that intervals come from earlier cutoffs, and where these have fewer errors than are needed."""
+    rows = data.panel.rows(data.borders.begin, data.borders.val_end)
+    found = sum(len(panel) for panel, _ in cutoffs(rows, data.dims.least, data.dims.horizon)) * data.dims.horizon
+    log.info("few rows: intervals come from the errors at earlier cutoffs, not from calibration rows")
+    if found < needed:
+        log.warning("too few rows for all quantiles: %d errors, and the outermost needs %d", found, needed)
+
+
 def cross_errors(
     model: Any, data: Prepared, rows: Panel, trainer: Callable[..., Any], seed: int, seconds: float = math.inf
 ) -> Errors:
