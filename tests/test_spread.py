@@ -201,3 +201,17 @@ def test_bounds_that_are_none_are_refused() -> None:
         tsf.train(data=frame(), bounds={"sale": [0, None]})
     with refused(DataError, where="column 'sales'", allowed=[1, None]):
         tsf.train(data=frame(), bounds={"sales": [1, None]})
+
+
+def test_a_bundle_that_does_not_say_a_floor_has_the_intervals_that_it_had() -> None:
+    rows = RNG.standard_normal((4, 24, 2)) * np.array([1e-9, 1e-3, 1, 1e3])[:, None, None]
+    rows[:, 3:9] = np.nan
+    seen = holed(rows)
+    state = Spread(6, (0.0, 0.5, 0.0, 1.0, 0.0, 0.0), np.ones((2, len(STATISTICS)))).state()
+    del state["spread.floor"]
+    restored = Spread.restore(state)
+    assert restored is not None
+    for b, c in np.ndindex(4, 2):
+        filled = seen.target[b, :, c].astype(np.float64)
+        wanted = np.clip(filled.std(), 1 / 20, 20) ** 0.5 * np.clip(filled[-6:].std(), 1 / 20, 20)
+        assert restored(seen)[b, 0, c] == pytest.approx(wanted, rel=1e-6)

@@ -8,7 +8,7 @@ Distribution-free predictive inference for regression, JASA 113, 2018, section 5
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -33,7 +33,7 @@ class Spread:
     typical
         The medians, [C S].
     floor
-        The least that the spread of any window is.
+        The least that the spread of any window is; 0, of bundles that do not say: none, and filled rows count as others.
     """
 
     season: int
@@ -46,7 +46,7 @@ class Spread:
 
     def __call__(self, window: Window) -> Float[np.ndarray, "B 1 C"]:
         """The spread of each window and channel: 1 is usual."""
-        return self.of(statistics(window, self.season))
+        return self.of(statistics(window if self.floor else replace(window, observed=None), self.season))
 
     def of(self, found: Float[np.ndarray, "B C S"]) -> Float[np.ndarray, "B 1 C"]:
         """See `__call__`; of what `statistics` gave."""
@@ -56,7 +56,7 @@ class Spread:
                 usual = np.where(self.typical[:, s] == 0, 1, self.typical[:, s])
                 times = np.nan_to_num(found[..., s] / usual, nan=1.0)  # what is not known is usual
                 spread *= np.clip(times, 1 / _FAR, _FAR).astype(np.float32) ** np.float32(power)
-        return np.clip(spread, self.floor, _FAR)[:, None]
+        return (np.clip(spread, self.floor, _FAR) if self.floor else spread)[:, None]
 
     def state(self) -> dict[str, np.ndarray]:
         """Season, powers, medians and floor, as arrays by name."""
@@ -69,7 +69,7 @@ class Spread:
         if "spread.powers" not in state:
             return None
         powers = tuple(map(float, state["spread.powers"]))
-        floor = float(state.get("spread.floor", 1 / _FAR))
+        floor = float(state.get("spread.floor", 0.0))
         return cls(int(state["spread.season"]), powers, np.asarray(state["spread.typical"], dtype=np.float64), floor)
 
 

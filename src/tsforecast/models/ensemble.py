@@ -34,8 +34,9 @@ class Ensemble:
     members
         Which of them take part, in the order in which they are fitted; of two that are alike the first is kept.
     budget
-        Of the run: `90s`, `5m`, `1h`, or seconds. A member that would take more than a sixth of what is left, or that
-        cannot be fitted, is left out, and told; None: all are fitted, and what one refuses is an error.
+        Of the run: `90s`, `5m`, `1h`, or seconds. A member that would take more than a sixth of what is left, and more
+        than a third once the others are done, or that cannot be fitted, is left out, and told; None: all are fitted,
+        and what one refuses is an error.
     loss
         Of the mean that weights make as small as they can: `absolute` or `squared` error, in the units of the model.
     rounds
