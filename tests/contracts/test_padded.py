@@ -154,6 +154,18 @@ def test_rows_before_the_first_are_those_of_the_frequency_with_the_first_known_c
         np.testing.assert_array_equal(padded.known[begin : begin + i], panel.known[[panel.offsets[i]] * i])
 
 
+@pytest.mark.parametrize("freq", ["h", "D", "W-SUN", "MS", "YS"])
+def test_rows_before_what_nanoseconds_tell_are_of_the_earliest_that_they_do(trained: Train, freq: str) -> None:
+    panel = trained("panel", "calendar", "ridge", least=LEAST).panel
+    rows = 4000
+    time = pd.date_range("1678-01-05", periods=panel.lengths[0], freq="h").as_unit("ns")
+    old = replace(panel.select(np.arange(len(panel)) == 0), time=time, freq=freq)
+    found = old.padded(np.array([rows])).time[:rows]
+    assert found.is_monotonic_increasing
+    assert found[0].year == 1677, "none has wrapped to another millennium"
+    assert found[-1] < time[0]
+
+
 @pytest.fixture(scope="module")
 def shops() -> pd.DataFrame:
     """Months of sales of four shops, of which one opened late."""

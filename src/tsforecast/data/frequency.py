@@ -16,6 +16,7 @@ from tsforecast.errors import ConfigError, nearest
 
 _HOUR = 3_600_000_000_000
 DAY = 24 * _HOUR
+FIRST = pd.Timestamp("1677-09-23")  # before it nanoseconds tell no time: there it stands still
 _RUN = 8  # stamps in a row; a run this long crosses a weekend, so business days are not taken for days
 ALIASES = ("min", "15min", "30min", "h", "D", "B", "W", "MS", "ME", "QS", "QE", "YS", "YE")
 
@@ -170,5 +171,6 @@ def ahead(stamp: pd.Timestamp, steps: int, step: BaseOffset) -> pd.DatetimeIndex
     if steps > 0:
         found = pd.date_range(start, periods=steps + 1, freq=step)[1:]
     else:
-        found = pd.date_range(end=start, periods=1 - steps, freq=step)[:-1]
+        found = pd.date_range(end=start.as_unit("us"), periods=1 - steps, freq=step)[:-1]
+        found = found.where(found >= (first := FIRST.tz_localize(start.tz)), first).as_unit(start.unit)
     return found if start == stamp else found + pd.DateOffset(days=(stamp.date() - start.date()).days)

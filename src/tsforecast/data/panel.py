@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from tsforecast.data.frequency import DAY, ahead, is_clock, length, parse
+from tsforecast.data.frequency import DAY, FIRST, ahead, is_clock, length, parse
 from tsforecast.errors import DataError
 
 # A panel's arrays, as a schema calls their columns, and what the panel calls them.
@@ -138,7 +138,8 @@ class Panel:
         """The timestamps of the `steps` rows after each of `rows`, or before it where they are negative, in order."""
         step, places = parse(self.freq), np.arange(abs(steps))
         if (nanos := length(step)) and (self.time.tz is None or is_clock(step)):
-            stamps = self.time.as_unit("ns").asi8[rows][:, None] + (places + (1 if steps > 0 else steps)) * nanos
+            off, stamps = (places + (1 if steps > 0 else steps)) * nanos, self.time.as_unit("ns").asi8[rows][:, None]
+            stamps = np.maximum(stamps, FIRST.as_unit("ns").value - np.minimum(off, 0)) + off
             return pd.DatetimeIndex(stamps.ravel(), tz=self.time.tz).as_unit(self.time.unit)
         codes, found = pd.factorize(self.time[rows])
         first, *others = [ahead(stamp, steps, step) for stamp in found]
