@@ -33,7 +33,7 @@ class Spread:
     typical
         The medians, [C S].
     floor
-        The least that the spread of any window is; 0, of bundles that do not say: none, and filled rows count as others.
+        The least that the spread of any window is; 0 of a bundle that does not say: none, and filled rows count.
     """
 
     season: int
