@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -263,6 +264,20 @@ def test_the_shortest_series_of_a_panel_does_not_say_how_many_cutoffs_the_errors
         assert [*panel.ids] == [*rows.ids[fits]], "each series with a window before the cutoff"
         assert (borders.train_end == borders.val_end).all()
         assert (borders.test_end == borders.val_end + 3).all()
+    assert {len(panel) for panel, _ in found} == {7, 8}
+
+
+def test_a_series_without_a_value_before_an_earlier_cutoff_is_not_judged_there() -> None:
+    stamps, rng = pd.date_range("2020-01-01", periods=60, freq="MS"), np.random.default_rng(3)
+    parts = [pd.DataFrame({"unique_id": f"s{i}", "ds": stamps, "y": 1000 + rng.standard_normal(60)}) for i in range(8)]
+    parts[-1].loc[:46, "y"] = np.nan  # opened late, and its rows are there all the same
+    words = ("model=ridge", "lookback=6", "horizon=3", "feature=[]", "split=tail", "split.val=3", "split.test=3")
+    run = tsf.train(*words, data=pd.concat(parts), id="unique_id", time="ds", target=["y"])
+    rows = run.data.panel.rows(run.data.borders.begin, run.data.borders.val_end)
+    found = cutoffs(rows, 6, 3)
+    for panel, borders in found:
+        known = panel.rows(borders.begin, borders.train_end)
+        assert not any(np.isnan(known.target[a:b]).all() for a, b in pairwise(known.offsets))
     assert {len(panel) for panel, _ in found} == {7, 8}
 
 

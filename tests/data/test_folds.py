@@ -92,3 +92,16 @@ def test_a_diagram_is_drawn_to_scale_with_the_dates_that_are_scored() -> None:
         "    0  ------========================++++++......######  24 train, 6 val, 6 test: 2024-02-12 00:00:00 to "
         "2024-02-17 00:00:00"
     )
+
+
+def test_a_series_without_a_value_before_the_first_cutoff_does_not_hold_the_folds() -> None:
+    both = panel(40, 40)
+    both.target[40:62] = np.nan  # of the second the first 22
+    folds, val = Folds(windows=5), np.array([4, 4])  # whose first cutoff is at row 20, with 16 to train on
+    assert folds.fitting(both, val, 4, 4).tolist() == [7, 3]
+    with refused(DataError, fix="backtest.windows=3") as error:
+        folds(both, val, 4, 4)
+    assert "s1 has 40 rows, the first 22 without a value" in error.value.what
+    for fold in Folds(windows=3)(both, val, 4, 4):
+        known = both.rows(fold.borders.begin, fold.borders.train_end)
+        assert not np.isnan(known.select(np.array([False, True])).target).all()

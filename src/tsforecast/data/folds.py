@@ -92,7 +92,7 @@ class Folds:
     def fitting(self, panel: Panel, val: Int[np.ndarray, " N"], lookback: int, horizon: int) -> Int[np.ndarray, " N"]:
         """How many folds each series holds, none or less where it is too short; parameters as of a call."""
         ahead = self.gap + horizon
-        needed = lookback + ahead if self.train is None else self.train
+        needed = np.maximum(lookback + ahead if self.train is None else self.train, panel.unseen + 1)  # to be scaled by
         chosen = np.minimum(val, panel.lengths) if self.val is None else self.val
         return np.asarray((panel.lengths - ahead - chosen - needed) // (self.step or horizon) + 1)
 
@@ -121,8 +121,10 @@ class Folds:
         if fits < self.windows:
             few = fitting < self.windows
             got = f"{self.windows} folds every {step} rows, of {needed}+ train, {chosen.max()} val, {ahead} ahead"
-            rows = listed(f"{i} has {n} rows" for i, n in zip(panel.ids[few], panel.lengths[few], strict=True))
-            which = f"it has {panel.lengths[0]} rows" if len(panel) == 1 else f"{few.sum()} series: {rows}"
+            pairs = zip(panel.lengths, panel.unseen.tolist(), strict=True)
+            held = [f"{n} rows" + f", the first {m} without a value" * (m > 0) for n, m in pairs]
+            rows = listed(f"{i} has {each}" for i, each in zip(panel.ids[few], np.array(held)[few], strict=True))
+            which = f"it has {held[0]}" if len(panel) == 1 else f"{few.sum()} series: {rows}"
             fix = f"backtest.windows={fits}" if fits > 0 else "fewer rows: lookback=, horizon=, backtest.gap=, .val="
             what = f"the folds do not fit into the data: {max(0, fits)} would ({which})"
             raise DataError(what, where="backtest", got=got, fix=fix)

@@ -82,6 +82,13 @@ class Panel:
         """The first row of each series that is its own."""
         return np.asarray(self.offsets[:-1] + (0 if self.padding is None else self.padding))
 
+    @property
+    def unseen(self) -> Int[np.ndarray, " N"]:
+        """Rows of each series before the first that has a value; all, where none has."""
+        rows = np.append(np.flatnonzero(~np.isnan(self.target).all(axis=1)), len(self.target))
+        first = rows[np.searchsorted(rows, self.offsets[:-1])]
+        return np.asarray(np.minimum(first, self.offsets[1:]) - self.offsets[:-1])
+
     def __len__(self) -> int:
         return len(self.ids)
 

@@ -31,14 +31,14 @@ _FEW = 5  # of many series, where a forecast is dear
 def cutoffs(panel: Panel, least: int, horizon: int) -> list[tuple[Panel, Borders]]:
     """At most twenty, evenly spaced in the last third of the median series; none where it has no window before another.
 
-    Beside each the series that are long enough for it, half of them at least: the shortest does not decide for all.
+    Beside each the series that are long enough for it and have a value before it: the shortest does not decide for all.
     """
     typical = int(np.median(panel.lengths))
     room, found = min(typical - least - 2 * horizon + 1, typical // 3), []
     for back in np.linspace(0, room - 1, max(0, min(CUTOFFS, room))).astype(np.int64)[::-1]:
-        rows = panel.select(panel.lengths >= least + 2 * horizon + back)
+        rows = panel.select(panel.lengths >= np.maximum(least + horizon, panel.unseen + 1) + horizon + back)
         cutoff = rows.offsets[1:] - horizon - back
-        found.append((rows, Borders(rows.offsets[:-1], cutoff, cutoff, cutoff + horizon)))
+        found += [(rows, Borders(rows.offsets[:-1], cutoff, cutoff, cutoff + horizon))] * (len(rows) > 0)
     return found
 
 
