@@ -100,7 +100,8 @@ def _backtested(planned: Experiment, keys: Any, listener: Any) -> Mapping[str, f
     panel, borders = planned.split(loaded.panel, planned.needed, planned.horizon).kept(loaded.panel)
     known = panel.rows(borders.begin, borders.val_end)
     first, end = known.offsets[:-1], known.offsets[1:]
-    split = Fold(0, 0, Borders(first, end - (borders.val_end - borders.train_end), end, end))  # as many rows validate
+    until = Borders(first, end - (borders.val_end - borders.train_end), end, end)  # as many rows validate
+    split = Fold(0, 0, until, getattr(planned.split, "short", "error"))
     trial = {planned.label: replace(planned, split=split, baselines={})}
     jobs = {name: keys[name] for name in ("n_jobs", "executor")}
     found = backtest(trial, folds(keys), loaded=replace(loaded, panel=known), **jobs, on=listener.fold)
