@@ -271,8 +271,8 @@ def run_experiment(
         fitted = with_spare_covariates(fitted, data, getattr(experiment.model, "uses", None) or ())
     result = Result(experiment, data, fitted, bundle, metrics={"time/fit_seconds": seconds["fit"]})
     on.update(result)
-    left = getattr(experiment.model, "seconds", math.inf) - (time.perf_counter() - began)  # half of it for the scores
-    errors = experiment.errors(data, bundle, fitted.chosen, "cal", seconds=left / 2)
+    due = began + getattr(experiment.model, "seconds", math.inf)  # half of what is left is for the scores
+    errors = experiment.errors(data, bundle, fitted.chosen, "cal", seconds=(due - time.perf_counter()) / 2)
     bundle = experiment.calibrated(bundle, errors, data)
     rivals = baselines(bundle, experiment.baselines, train) if "test" in parts else {}
     result = replace(result, bundle=bundle)
@@ -287,7 +287,7 @@ def run_experiment(
     if "test" in parts:
         metadata["evaluation"] = judged(result.parts["test"].scores, experiment.label, "test", data.stride, data)
     if "test" in parts and experiment.refit == "all":
-        errors = experiment.errors(data, bundle, fitted.chosen, "cal", "test")
+        errors = experiment.errors(data, bundle, fitted.chosen, "cal", "test", seconds=due - time.perf_counter())
         bundle = on_all_rows(experiment, data, fitted.chosen, errors, metadata, origin)
     elif "test" in parts:
         told = panel.rows(data.borders.begin, data.borders.test_end)

@@ -281,6 +281,21 @@ def test_without_time_intervals_come_from_the_last_of_the_earlier_cutoffs() -> N
     np.testing.assert_array_equal(short.values, whole.values[-1:])
 
 
+def test_the_fit_that_is_kept_has_the_time_that_is_left_for_its_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[float] = []
+
+    def seen(*args: Any) -> Any:
+        given.append(args[-1])
+        return cross_errors(*args)
+
+    monkeypatch.setattr("tsforecast.experiment.cross_errors", seen)
+    words = ("model=auto", "budget=60s", "members=[ridge]", "lookback=48", "horizon=8", "feature=[]", "split=tail")
+    tsf.train(*words, "split.val=8", "split.test=8", "refit=all", data=frame())
+    scored, kept = given
+    assert 0 < scored <= 30, "the other half is for the scores"
+    assert 0 < kept <= 60
+
+
 def test_where_validation_has_one_cutoff_earlier_ones_are_forecast_by_fits_that_have_not_seen_them() -> None:
     series = [
         frame().assign(unique_id=name, load=lambda rows, k=k: rows["load"] * k) for k, name in enumerate("abc", 1)
