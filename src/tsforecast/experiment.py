@@ -17,6 +17,7 @@ from tsforecast.bundle.provenance import provenance
 from tsforecast.data.panel import seasonality
 from tsforecast.data.sizes import AUTO, sizes
 from tsforecast.data.sources import Loaded, Source
+from tsforecast.data.splits import short_of
 from tsforecast.errors import ConfigError, count, one_of
 from tsforecast.fallback import Fallback
 from tsforecast.features.base import FeatureSet
@@ -153,9 +154,8 @@ class Experiment:
         loaded = loaded or self.source.load()
         if self.least:
             return self, loaded
-        longest = max(self.lookbacks, default=AUTO)
-        trains = getattr(self.model, "trains", True)
-        back, ahead, least = sizes(loaded.panel, self.split, longest, self.horizon, self.season, trains=trains)
+        given = loaded.panel, self.split, max(self.lookbacks, default=AUTO), self.horizon, self.season
+        back, ahead, least = sizes(*given, trains=self.model.trains)
         back = back if self.lookback == AUTO else self.lookback
         return replace(self, lookback=back, horizon=ahead, least=least), loaded
 
@@ -207,7 +207,7 @@ class Experiment:
     def calibrated(self, bundle: Bundle, errors: Errors | None, data: Prepared) -> Bundle:
         """The bundle with its quantiles, and with what forecasts series that are too short where the split says so."""
         bundle = self.calibration(bundle, errors, self.quantiles)
-        if getattr(self.split, "short", "error") != "naive":
+        if short_of(self.split) != "naive":
             return bundle
         of = data.windows("train"), data.dims.season, data.loaded.left_out, bundle.quantile_levels
         return replace(bundle, fallback=Fallback.of(*of))

@@ -10,7 +10,7 @@ from jaxtyping import Int
 
 from tsforecast.data.frequency import is_clock, parse
 from tsforecast.data.panel import Panel, seasonality
-from tsforecast.data.splits import LEAVING_OUT
+from tsforecast.data.splits import LEAVING_OUT, short_of
 
 log = logging.getLogger(__name__)
 AUTO = "auto"
@@ -51,7 +51,7 @@ def sizes(
         each series hold such windows, and enough of them, or a lookback is stated and `split.short` is not `pad`; else
         a season, or what the shortest series has.
     """
-    short, step = getattr(split, "short", "error"), parse(panel.freq)
+    short, step = short_of(split), parse(panel.freq)
     if AUTO not in (lookback, horizon) and short != "pad":
         return int(lookback), int(horizon), int(lookback)
     season = season or seasonality(panel.freq)

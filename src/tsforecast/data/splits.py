@@ -14,7 +14,7 @@ import datetime
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -25,6 +25,11 @@ from tsforecast.errors import ConfigError, DataError, count, listed, one_of
 
 log = logging.getLogger(__name__)
 LEAVING_OUT = ("drop", "naive")  # ways with series that are too short by which these are neither trained on nor scored
+
+
+def short_of(split: Any) -> str:
+    """What a split says of series that are too short, as `Split.short`: of one that says nothing they are an error."""
+    return str(getattr(split, "short", "error"))
 
 
 @dataclass(frozen=True)

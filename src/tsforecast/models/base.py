@@ -72,10 +72,13 @@ class Estimator(ABC):
     learns_quantiles
         Whether it learns `dims.quantiles`. A model that does not forecasts a point, around which calibration may
         place quantiles.
+    trains
+        Whether it learns from train windows: `lookback=auto` leaves it as many as that takes.
     """
 
     uses: ClassVar[frozenset[str] | None] = frozenset()
     learns_quantiles: bool = False
+    trains: ClassVar[bool] = True
 
     @abstractmethod
     def fit(self, train: Windows, val: Windows, dims: Dims) -> Forecaster:

@@ -97,7 +97,7 @@ class Ensemble:
     @property
     def trains(self) -> bool:
         """Whether all of its members learn from train windows: those that do not want the longest lookback."""
-        return all(getattr(self.models[name], "trains", True) for name in self.members)
+        return all(self.models[name].trains for name in self.members)
 
     def refitting(self, chosen: Mapping[str, Any]) -> Ensemble:
         """Its members as chosen, with the weights that they had."""

@@ -19,7 +19,7 @@ from tsforecast.bundle.bundle import Bundle
 from tsforecast.bundle.provenance import DATA_DIR, FILE, PLACES
 from tsforecast.data.panel import Panel
 from tsforecast.data.sources import Dataset, Loaded
-from tsforecast.data.splits import LEAVING_OUT, Borders
+from tsforecast.data.splits import LEAVING_OUT, Borders, short_of
 from tsforecast.errors import BundleError, ConfigError, one_of
 from tsforecast.features.base import FeatureSet
 from tsforecast.metrics import seasonal_scale
@@ -77,7 +77,7 @@ class Prepared:
             The bundle cannot read them, or they are too few.
         """
         dims, features = bundle.dims, bundle.features
-        panel = bundle.panel(loaded.panel, short="drop" if getattr(split, "short", "error") in LEAVING_OUT else "error")
+        panel = bundle.panel(loaded.panel, short="drop" if short_of(split) in LEAVING_OUT else "error")
         panel, borders = split(panel, dims.least, dims.horizon).kept(panel)
         encoded = features.encode(panel, pad=dims.lookback - dims.least)
         data = cls(replace(loaded, panel=panel), borders, features, encoded, dims, stride)

@@ -28,7 +28,7 @@ from tsforecast.config.compose import build
 from tsforecast.config.experiment import experiment, portable_config
 from tsforecast.config.job import Job, free, log_to, quiet_console, write_config
 from tsforecast.data.folds import Fold, Folds
-from tsforecast.data.splits import Borders
+from tsforecast.data.splits import Borders, short_of
 from tsforecast.errors import ConfigError
 from tsforecast.experiment import Experiment, run_experiment
 from tsforecast.result import Result
@@ -101,7 +101,7 @@ def _backtested(planned: Experiment, keys: Any, listener: Any) -> Mapping[str, f
     known = panel.rows(borders.begin, borders.val_end)
     first, end = known.offsets[:-1], known.offsets[1:]
     until = Borders(first, end - (borders.val_end - borders.train_end), end, end)  # as many rows validate
-    split = Fold(0, 0, until, getattr(planned.split, "short", "error"))
+    split = Fold(0, 0, until, short_of(planned.split))
     trial = {planned.label: replace(planned, split=split, baselines={})}
     jobs = {name: keys[name] for name in ("n_jobs", "executor")}
     found = backtest(trial, folds(keys), loaded=replace(loaded, panel=known), **jobs, on=listener.fold)
@@ -115,8 +115,8 @@ def folds(keys: Mapping[str, Any]) -> Folds:
 
 def _data(planned: Experiment) -> Prepared:
     """What the trial before read, where this one reads the same."""
-    trains = getattr(planned.model, "trains", True)  # what a window holds depends on it
-    key = json.dumps([[planned.config[name] for name in READ], planned.stride, planned.learned, trains], default=str)
+    model = planned.learned, planned.model.trains  # of it, what the rows that are read and windows depend on
+    key = json.dumps([[planned.config[name] for name in READ], planned.stride, *model], default=str)
     data = planned.prepare(like=_prepared.get(key))
     _prepared.clear()  # a panel can be large: one is kept
     _prepared[key] = data
