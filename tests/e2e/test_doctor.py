@@ -258,6 +258,14 @@ def test_a_season_longer_than_the_lookback_is_known_and_of_a_seasonal_model_to_f
     assert not texts(told(None, *_of("lookback=48", "model=seasonal_naive")), "season", "fix")
 
 
+def test_how_few_rows_a_window_holds_is_told_where_it_reaches_back_before_the_first(cli: Cli) -> None:
+    months = pd.DataFrame({"date": pd.date_range("2020-01-01", periods=48, freq="MS"), "y": RNG.normal(size=48)})
+    (sizes,) = (each for each in told(months, "model=theta") if each.name == "sizes")
+    assert sizes.facts["least"] < sizes.facts["lookback"]
+    (sizes,) = (each for each in told(months, "model=theta", "lookback=12", "horizon=6") if each.name == "sizes")
+    assert "least" not in sizes.facts
+
+
 def test_covariates_that_the_model_cannot_use_and_columns_that_nobody_reads_are_told(cli: Cli) -> None:
     frame = wide(temp=RNG.normal(size=600), spare="x")
     asked = ("dataset.target=[y]", "dataset.past=[temp]", "lookback=48", "feature=[]")

@@ -88,8 +88,9 @@ def _rows(found: Findings, loaded: Loaded, source: Any) -> None:
 
 
 def _sizes(found: Findings, plan: Experiment, data: Prepared) -> None:
-    """Lookback, horizon and season."""
-    facts = {name: getattr(data.dims, name) for name in ("lookback", "horizon", "season")}
+    """Lookback, the least of it that a series has to have, horizon and season."""
+    names = ("lookback", *["least"] * (data.dims.least < data.dims.lookback), "horizon", "season")
+    facts = {name: getattr(data.dims, name) for name in names}
     text = ", ".join(f"{name} {value}" for name, value in facts.items())
     if isinstance(plan.model, SeasonalNaive):
         with found.trying("season"):
