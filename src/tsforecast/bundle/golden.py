@@ -54,10 +54,8 @@ def example(bundle: Bundle, panel: Panel) -> pd.DataFrame:
     ahead = bundle.dims.horizon if bundle.schema.known else 0
     for begin, end in itertools.pairwise(panel.offsets):
         observed = pd.DataFrame(~np.isnan(panel.target[begin : max(begin, end - ahead)]))
-        usable = (
-            observed.rolling(bundle.context, min_periods=bundle.least).sum().gt(0).all(axis=1)
-        )  # of the last row of a history
-        usable &= observed.any(axis=1)
+        held = observed.rolling(bundle.context, min_periods=bundle.least).sum()  # up to each row, the last of a history
+        usable = held.gt(0).all(axis=1) & observed.any(axis=1)
         if usable.any():
             complete = usable & observed.all(axis=1)  # better: its last row has all
             cutoff = 1 + np.flatnonzero(complete if complete.any() else usable)[-1]

@@ -172,9 +172,8 @@ class XGBoost(BaseEstimator, Estimator):
         rows = [min(len(each) * dims.channels * dims.horizon, most) if shared else len(each) for each in read.values()]
         self._tell(width, rows[0], rounds, shared=shared)
         fed = partial(feed.shared, most=most, seed=self.seed) if shared else feed.direct
-        memory = (
-            self.memory if options["device"] == "cpu" else math.inf
-        )  # a GPU reads no files of rows that came from here
+        # a GPU reads no files of rows that came from here
+        memory = self.memory if options["device"] == "cpu" else math.inf
         with feed.Store.of(sum(rows) * width, memory, self.max_bin) as store:
             forecaster.boosters = [
                 self._boost(options, trees, *designs, progress=progress)

@@ -205,9 +205,8 @@ class _Feed(xgb.DataIter):
                     self.shapes += [[each.shape for each in page]] * (not self.again)
                 return page is not None
             except BaseException as error:
-                self.error = error.with_traceback(
-                    None
-                )  # raised once XGBoost is through; its frames would keep the files
+                # raised once XGBoost is through; its frames would keep the files
+                self.error = error.with_traceback(None)
         if zeros := [np.zeros(shape, dtype=np.float32) for each in self.ahead[:1] for shape in each]:
             self._give(input_data, zeros)
         return bool(zeros)

@@ -183,12 +183,8 @@ def learned(
             losses.append(greedy(mean[None], label[there], model.loss, 1)[1])
         return losses
 
-    number = 1
-    if (
-        steps >= _BLOCKS
-        and cutoffs >= _CUTOFFS
-        and all((~np.isnan(label[half])).any(axis=(0, 2)).all() for half in halves)
-    ):  # none is unseen
+    number, unseen = 1, [np.isnan(label[half]).all(axis=(0, 2)).any() for half in halves]  # steps of a half
+    if steps >= _BLOCKS and cutoffs >= _CUTOFFS and not any(unseen):
         number = _BLOCKS if all(a < b for a, b in zip(judged(_BLOCKS), judged(1), strict=True)) else 1
     return [list(map(float, each)) for each in found(np.arange(len(label)), number)]
 
