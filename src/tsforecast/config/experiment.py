@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from tsforecast.bundle.provenance import portable
 from tsforecast.config.compose import build
 from tsforecast.config.job import Job, check_processes, follows, without_trainer
+from tsforecast.data.sizes import AUTO
 from tsforecast.errors import ConfigError, without_password
 from tsforecast.experiment import Experiment
 from tsforecast.features.base import FeatureSet
@@ -63,6 +64,8 @@ def experiment(job: Job) -> Experiment:
     if job.resumed and source is None and OmegaConf.select(cfg, "dataset.path") == "memory":
         what, fix = "this run was trained on a frame in memory", "tsforecast.train('resume=RUN', data=FRAME)"
         raise ConfigError(what, where="dataset.path", fix=fix)
+    if cfg.season == AUTO:
+        cfg.season = None  # as models and baselines know it, too
     model = build(cfg.model)
     config = portable_config(cfg)
     if isinstance(model, Estimator):

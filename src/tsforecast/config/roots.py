@@ -61,7 +61,7 @@ KINDS: dict[str, Any] = {  # of groups, and of keys whose default does not tell 
     "train.objective": Any,
     "train.lookback": Any,  # rows, or auto
     "train.horizon": Any,
-    "train.season": int | None,
+    "train.season": Any,
     "train.quantiles": list[float],
     "predict.horizon": int | None,
     "predict.levels": Any,

@@ -68,7 +68,7 @@ def sizes(
     back = int(lookback) if lookback != AUTO else _back(fits, most, least, season) if trains else most
     chosen = [f"lookback={back}"] * (lookback == AUTO) + [f"horizon={ahead}"] * (horizon == AUTO)
     if chosen:
-        log.info("%s, for rows of freq %r, %d of a series", " ".join(chosen), panel.freq, rows)
+        log.info("%s, for rows of freq %r, season %d, %d of a series", " ".join(chosen), panel.freq, season, rows)
     more = _CUTOFFS * ahead if lookback == AUTO else 0
     if back <= least or (lookback != AUTO and short != "pad") or _holds(fits, back, short, more):
         return back, ahead, back
