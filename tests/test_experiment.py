@@ -64,7 +64,6 @@ def test_python_and_the_command_give_the_same_bits(
     np.testing.assert_array_equal(saved.values, in_memory.bundle.forecast(frame.drop(columns="b")).values)
 
 
-
 def test_sizes_may_all_be_left_to_the_data(frame: pd.DataFrame, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
         found = [tsf.train("model=seasonal_naive", f"season={each}", data=frame) for each in ("auto", "null", 24)]
