@@ -212,7 +212,7 @@ def test_the_log_says_the_weights(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         fitted = fit_ensemble(Ensemble(models={"ridge": Ridge(), "naive": SeasonalNaive(1)}), train, val, fitting)
     assert "weights of 2 members learned on" in caplog.text
-    assert "the same command with model=ridge" in fitted.note
+    assert "the same command without members= and budget=, with model=ridge" in fitted.note
 
 
 class Slow(Estimator):

@@ -87,7 +87,7 @@ def _combined(
     lines += [f"{name:<{wide}}{loss:>16.4f}{share:>28}{took:>10.1f}" for name, loss, share, took in _sorted(rows)]
     best = min(zip(losses, found, strict=True))[1]
     lines += [f"left out: {name}, {reason}" for name, reason in left_out.items()]
-    lines += [f"the best of its members alone: the same command with model={best}"]
+    lines += [f"the best of its members alone: the same command without members= and budget=, with model={best}"]
     return replace(_joined(kept, {name: weights[name] for name in kept}, horizon), note="\n".join(lines))
 
 
