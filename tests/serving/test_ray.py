@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import psutil
@@ -28,7 +29,7 @@ from tsforecast.bundle.bundle import Bundle
 from tsforecast.errors import BundleError, ConfigError
 from tsforecast.serving.asgi import create_app
 from tsforecast.serving.engine import Engine
-from tsforecast.serving.ray import _DEPLOYED, _opened, app, check_room
+from tsforecast.serving.ray import _DEPLOYED, Behind, _opened, app, check_room
 
 Bundles = Callable[[str], Bundle]
 Answer = tuple[int, str, bytes]
@@ -233,6 +234,19 @@ def test_whoever_leaves_is_no_failure_of_the_server(served: Served, bundles: Bun
         told = served.send("GET", "/metrics")[2].decode()
     assert 'status="499"' in told
     assert 'status="500"' not in told
+
+
+def test_a_caller_who_was_gone_before_the_body_was_asked_for_is_told_as_gone() -> None:
+    heard: list[Any] = []
+
+    async def hears(scope: Any, receive: Any, send: Any) -> None:
+        heard.append(await receive())
+
+    async def gone() -> Any:
+        raise ray.exceptions.TaskCancelledError
+
+    asyncio.run(Behind(cast("Any", hears))({"type": "http"}, gone, cast("Any", None)))
+    assert heard == [{"type": "http.disconnect"}]
 
 
 def test_a_replica_takes_no_other_bundle_than_it_was_asked_for(bundles: Bundles) -> None:

@@ -20,7 +20,7 @@ import orjson
 import ray
 from pydantic import BaseModel, NonNegativeFloat, PositiveFloat, PositiveInt
 from ray import serve
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, TaskCancelledError
 from ray.serve.context import _get_global_client
 
 from tsforecast.bundle.request import Prediction, Request
@@ -274,4 +274,10 @@ class Behind:
                 message["headers"] = [pair for pair in message["headers"] if pair not in given]
             await send(message)
 
-        await self.app(scope, receive, once)
+        async def left() -> Message:
+            try:
+                return await receive()
+            except TaskCancelledError:  # the caller was gone before the proxy was asked for the body
+                return {"type": "http.disconnect"}
+
+        await self.app(scope, left, once)
