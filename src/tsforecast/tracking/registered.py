@@ -18,7 +18,7 @@ from tsforecast.bundle import directory, provenance
 from tsforecast.errors import BundleError, OutputError, nearest
 from tsforecast.tracking.journal import FILE
 from tsforecast.tracking.models import DIGEST, log_model, logged_by
-from tsforecast.tracking.store import Store, experiments, runs
+from tsforecast.tracking.store import Store, every, experiments, runs
 from tsforecast.tracking.upload import RUN
 
 STAGES = {"production": "champion", "staging": "candidate"}  # what aliases were called before there were any
@@ -131,7 +131,7 @@ class Models:
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-            names = [each.name for each in connection.search_registered_models(max_results=1000)]
+            names = [each.name for each in every(connection.search_registered_models)]
             near = nearest(name, names)
             fix = f"did you mean {near}?" if near else f"python -m tsforecast.publish RUN/bundle name={name}"
             what = f"there is no registered model {name!r}"
@@ -141,7 +141,7 @@ class Models:
     def _versions(self, connection: Any, name: str, digest: str | None = None) -> list[int]:
         """The versions of a model, or those that are one bundle, in order."""
         wanted = f"name = '{name}'" + (f" AND tags.`{DIGEST}` = '{digest}'" if digest else "")
-        return sorted(int(each.version) for each in connection.search_model_versions(wanted, max_results=10_000))
+        return sorted(int(each.version) for each in every(connection.search_model_versions, wanted))
 
     def register(self, bundle: Path, name: str | None = None) -> tuple[str, int]:
         """Make a bundle a version of a registered model, linked to the run that it comes from; its name and number.

@@ -8,7 +8,7 @@ import logging
 import os
 import shlex
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ QUIET = {
 CONNECT = {"sqlite": "timeout", "postgresql": "connect_timeout", "mysql": "connect_timeout"}
 WAIT = 5  # seconds for an answer: neither the beginning nor the end of a training takes 15 more for a silent server
 RECORDS = ("scores.npz", "forecasts.parquet")  # what a run has left to be compared by
+PAGE = 1000  # found at once: the most that a server gives
 PATIENCE = 60  # seconds, where nothing but the upload is waited for
 
 
@@ -177,12 +178,20 @@ class Store:
 
 def experiments(client: Any) -> list[str]:
     """The ids of all experiments."""
-    return [each.experiment_id for each in client.search_experiments()]
+    return [each.experiment_id for each in every(client.search_experiments)]
 
 
-def runs(client: Any, wanted: str) -> list[Any]:
-    """The runs of all experiments that a filter lets through."""
-    return [*client.search_runs(experiments(client), wanted, max_results=1000)]
+def runs(client: Any, wanted: str, *where: str) -> list[Any]:
+    """The runs that a filter lets through, of the experiments with these ids or of all."""
+    return every(client.search_runs, [*where] or experiments(client), wanted)
+
+
+def every(search: Callable[..., Any], *wanted: Any) -> list[Any]:
+    """All that a search finds, which answers page by page."""
+    found, page = list[Any](), search(*wanted, max_results=PAGE)
+    while page.token:
+        found, page = [*found, *page], search(*wanted, max_results=PAGE, page_token=page.token)
+    return [*found, *page]
 
 
 def download_records(experiment: str, uri: str | None, out: Path) -> Path:
@@ -201,9 +210,9 @@ def download_records(experiment: str, uri: str | None, out: Path) -> Path:
     store, where = Store(uri), f"mlflow:{experiment}"
     with store.asked(where, DataError, write=False) as client:
         if (own := client.get_experiment_by_name(experiment)) is None:
-            names = [each.name for each in client.search_experiments()]
+            names = [each.name for each in every(client.search_experiments)]
             raise DataError("there is no such MLflow experiment", where=where, got=str(store), allowed=names)
-        for run in client.search_runs([own.experiment_id], "attributes.status = 'FINISHED'", max_results=1000):
+        for run in runs(client, "attributes.status = 'FINISHED'", own.experiment_id):
             for file in client.list_artifacts(run.info.run_id):
                 if file.path in RECORDS:
                     folder = out / f"{run.info.run_name}-{run.info.run_id[:6]}"
