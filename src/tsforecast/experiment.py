@@ -17,7 +17,7 @@ from tsforecast.bundle.provenance import provenance
 from tsforecast.data.panel import seasonality
 from tsforecast.data.sizes import AUTO, sizes
 from tsforecast.data.sources import Loaded, Source
-from tsforecast.data.splits import short_of
+from tsforecast.data.splits import Split
 from tsforecast.errors import ConfigError, count, one_of
 from tsforecast.fallback import Fallback
 from tsforecast.features.base import FeatureSet
@@ -30,7 +30,7 @@ from tsforecast.training.calibrate import Calibration, Errors, NoCalibration, ch
 from tsforecast.training.crossfit import cross_errors, foretell_errors
 from tsforecast.training.evaluate import baselines, check_labels, compare
 from tsforecast.training.fit import Fitting, fit
-from tsforecast.training.prepare import Prepared, Split, check_covariates
+from tsforecast.training.prepare import Prepared, check_covariates
 from tsforecast.training.refit import on_all_rows
 from tsforecast.training.results import judged, seen
 from tsforecast.training.selection import selected, with_spare_covariates
@@ -207,7 +207,7 @@ class Experiment:
     def calibrated(self, bundle: Bundle, errors: Errors | None, data: Prepared) -> Bundle:
         """The bundle with its quantiles, and with what forecasts series that are too short where the split says so."""
         bundle = self.calibration(bundle, errors, self.quantiles)
-        if short_of(self.split) != "naive":
+        if self.split.short != "naive":
             return bundle
         of = data.windows("train"), data.dims.season, data.loaded.left_out, bundle.quantile_levels
         return replace(bundle, fallback=Fallback.of(*of))

@@ -17,7 +17,6 @@ from tsforecast.bundle.bundle import Bundle
 from tsforecast.data.folds import Fold, Folds
 from tsforecast.data.panel import seasonality
 from tsforecast.data.sources import Loaded
-from tsforecast.data.splits import LEAVING_OUT, short_of
 from tsforecast.errors import ConfigError, DataError, listed
 from tsforecast.experiment import Experiment
 from tsforecast.files import atomic, write
@@ -152,7 +151,7 @@ class Backtest:
         Its steps count from the last known row: those of the gap are forecast too.
         """
         fold, planned = self.folds[-1], self.experiments[model]
-        split = replace(fold, short=short_of(planned.split))
+        split = replace(fold, short=planned.split.short)
         experiment = replace(planned, split=split, horizon=planned.horizon + self.gap)
         chosen = [each.chosen for each in self.scored[model] if each.chosen is not None][-1]
         until = str(self.loaded.panel.time[fold.borders.val_end - 1].max())
@@ -237,7 +236,7 @@ def plan(experiments: Mapping[str, Experiment], folds: Folds, loaded: Loaded) ->
         what, allowed = "the validation rows of a fold do not hold one window", f"{least} or more"
         fix = f"backtest.val={least}{', or a smaller backtest.gap' * bool(folds.gap)}"
         raise ConfigError(what, where="backtest.val", got=fewest, allowed=allowed, fix=fix)
-    if short_of(experiment.split) in LEAVING_OUT:
+    if experiment.split.leaves_out:
         fits = folds.fitting(panel, val, *size) >= folds.windows
         if fits.any():
             panel, val = panel.select(fits), val[fits]

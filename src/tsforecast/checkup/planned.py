@@ -64,10 +64,9 @@ def _loaded(found: Findings, source: Source) -> Loaded | None:
 
 def _prepared(found: Findings, plan: Experiment, loaded: Loaded) -> Prepared | None:
     """What would be fitted on, and each error on the way there; from the second on with what is before it mended."""
-    split: Any = plan.split
     looser: list[dict[str, Any]] = [
         {},
-        {"split": replace(split, short="drop") if hasattr(split, "short") else split},
+        {"split": replace(plan.split, short="drop")},
         {"unused_covariates": "ignore"},
     ]
     for mended in looser:

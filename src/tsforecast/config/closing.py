@@ -20,6 +20,7 @@ from tsforecast.errors import TsforecastError
 if TYPE_CHECKING:
     from tsforecast.bundle.bundle import Bundle
     from tsforecast.data.sources import Loaded
+    from tsforecast.data.splits import Split
 
 log = logging.getLogger("tsforecast")
 
@@ -68,14 +69,14 @@ def model(name: str) -> str:
 
 
 def next_steps(
-    bundle: Bundle, out: Path, loaded: Loaded, split: object, *more: str | None, tag: str | None = None
+    bundle: Bundle, out: Path, loaded: Loaded, split: Split, *more: str | None, tag: str | None = None
 ) -> str:
     """What to type next, now that `out` holds a bundle; `tag` where it is published already."""
     place, file = shlex.quote(os.path.relpath(out / "bundle")), Path(loaded.address).is_file()
     near = min(os.path.relpath(loaded.address), loaded.address, key=len)
     data = shlex.quote(near) if file else "HISTORY.csv"  # a frame, or another store's
     given = " known_future=FUTURE.csv" * bool(bundle.schema.known)
-    given += " short=drop" * (getattr(split, "short", None) == "drop")
+    given += " short=drop" * (split.short == "drop")
     lines = [
         f"python -m tsforecast.predict bundle={place} input={data} output=forecast.csv{given}",
         f"python -m tsforecast.evaluate bundle={place} +dataset.path={data}" if file else None,

@@ -18,15 +18,15 @@ import numpy as np
 from jaxtyping import Int
 
 from tsforecast.data.panel import Panel
-from tsforecast.data.splits import Borders
+from tsforecast.data.splits import Borders, Split
 from tsforecast.errors import ConfigError, DataError, count, listed
 
 WIDTH = 48  # characters of a fold in the diagram
 
 
 @dataclass(frozen=True)
-class Fold:
-    """One cutoff of each series: the first row behind it is `borders.val_end`.
+class Fold(Split):
+    """One cutoff of each series, as a split: the first row behind it is `borders.val_end`.
 
     Attributes
     ----------
@@ -34,17 +34,14 @@ class Fold:
         0, 1, ..., the earliest cutoff first.
     fitted
         The number of the fold whose fit forecasts here: its own where it is refitted.
-    short
-        What becomes of series that are too short, as of a split.
     """
 
     number: int
     fitted: int
     borders: Borders
-    short: str = "error"
 
     def __call__(self, panel: Panel, lookback: int, horizon: int) -> Borders:
-        """The borders: a fold is a split."""
+        """The borders, whatever fits between them."""
         return self.borders
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
 from tsforecast.data.frequency import is_clock, parse
 from tsforecast.data.panel import Panel, seasonality
-from tsforecast.data.splits import LEAVING_OUT, short_of
+from tsforecast.data.splits import Split
 
 log = logging.getLogger(__name__)
 AUTO = "auto"
@@ -24,7 +23,7 @@ _LEAST = 4  # rows of a window, where a season is shorter
 
 def sizes(
     panel: Panel,
-    split: Any,
+    split: Split,
     lookback: int | str,
     horizon: int | str,
     season: int | None,
@@ -51,26 +50,26 @@ def sizes(
         each series hold such windows, and enough of them, or a lookback is stated and `split.short` is not `pad`; else
         a season, or what the shortest series has.
     """
-    short, step = short_of(split), parse(panel.freq)
-    if AUTO not in (lookback, horizon) and short != "pad":
+    pads, step = split.short == "pad", parse(panel.freq)
+    if AUTO not in (lookback, horizon) and not pads:
         return int(lookback), int(horizon), int(lookback)
     season = season or seasonality(panel.freq)
-    rows = int(np.median(panel.lengths) if short in LEAVING_OUT else panel.lengths.min())
+    rows = int(np.median(panel.lengths) if split.leaves_out else panel.lengths.min())
     name = (step.rule_code.removeprefix("B") or "B")[0]
     ahead = min(season, _MOST[0]) if is_clock(step) else max(1, _AHEAD.get(name, season) // step.n)
     ahead = min(ahead, max(1, rows // 8)) if horizon == AUTO else int(horizon)
-    borders = getattr(split, "borders", split)(panel, 1, ahead)
-    fits = borders.train_end - borders.begin - ahead  # rows back of the last train window
+    train, known, _ = split.ends(panel, 1, ahead)
+    fits = train - ahead  # rows back of the last train window
     most = min(7 * season, max(season, _MOST[1])) if is_clock(step) else _BACK.get(name, 3) * season
     most += most == 2 * season  # of two seasons and no row more none can be taken apart from trend
-    most = max(1, min(most, int(np.median(borders.val_end - borders.begin))))
-    least = max(season, _LEAST) if short in LEAVING_OUT else max(1, min(max(season, _LEAST), int(fits.min())))
+    most = max(1, min(most, int(np.median(known))))
+    least = max(season, _LEAST) if split.leaves_out else max(1, min(max(season, _LEAST), int(fits.min())))
     back = int(lookback) if lookback != AUTO else _back(fits, most, least, season) if trains else most
     chosen = [f"lookback={back}"] * (lookback == AUTO) + [f"horizon={ahead}"] * (horizon == AUTO)
     if chosen:
         log.info("%s, for rows of freq %r, season %d, %d of a series", " ".join(chosen), panel.freq, season, rows)
     more = _CUTOFFS * ahead if lookback == AUTO else 0
-    if back <= least or (lookback != AUTO and short != "pad") or _holds(fits, back, short, more):
+    if back <= least or (lookback != AUTO and not pads) or _holds(fits, back, split.leaves_out, more):
         return back, ahead, back
     log.info("windows hold %d rows of their series at least: the rest may lie before the first row", least)
     return back, ahead, least
@@ -85,10 +84,10 @@ def _back(fits: Int[np.ndarray, " N"], most: int, least: int, season: int) -> in
     return 1
 
 
-def _holds(fits: Int[np.ndarray, " N"], back: int, short: str, more: int) -> bool:
+def _holds(fits: Int[np.ndarray, " N"], back: int, most: bool, more: int) -> bool:
     """Whether the train rows of each series, or of most, hold `more` such windows, and all half as many as it has rows.
 
     More than one or none, since earlier cutoffs than the last are to be judged, by what was fitted before them.
     """
     windows = (fits - back + 1).clip(0)
-    return bool((np.median(windows) if short in LEAVING_OUT else windows.min()) > more and 2 * windows.sum() >= back)
+    return bool((np.median(windows) if most else windows.min()) > more and 2 * windows.sum() >= back)

@@ -14,7 +14,7 @@ import datetime
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -24,12 +24,6 @@ from tsforecast.data.panel import Panel, seasonality
 from tsforecast.errors import ConfigError, DataError, count, listed, one_of
 
 log = logging.getLogger(__name__)
-LEAVING_OUT = ("drop", "naive")  # ways with series that are too short by which these are neither trained on nor scored
-
-
-def short_of(split: Any) -> str:
-    """What a split says of series that are too short, as `Split.short`: of one that says nothing they are an error."""
-    return str(getattr(split, "short", "error"))
 
 
 @dataclass(frozen=True)
@@ -61,45 +55,6 @@ class Borders:
             "cal": (self.cal_start, self.val_end),
             "test": (self.val_end, self.test_end),
         }[part]
-
-    def check(self, panel: Panel, lookback: int, horizon: int, short: str = "error") -> Borders:
-        """Itself, when every series has a window in every part; without those that lack one, as `short` says.
-
-        Raises
-        ------
-        DataError
-            Naming the parts, the series and how many rows they would need.
-        """
-        needs = {"train": lookback + horizon, "validation": horizon, "test": horizon}
-        rows = np.diff([self.begin, *self.ends], axis=0)  # [parts N]
-        seen = np.append(0, np.cumsum(~np.isnan(panel.target).all(axis=1)))
-        rows[0] *= seen[self.train_end] > seen[self.begin]  # of missing rows alone nothing is learned, not even a scale
-        few = rows < np.array([*needs.values()])[:, None]
-        lacking = few.any(axis=0)
-        if not lacking.any():
-            return self
-        if short in LEAVING_OUT and not lacking.all():
-            names = listed(panel.ids[lacking])
-            behind = ", and will be forecast by seasonal naive" * (short == "naive")
-            log.info("%d of %d series are too short and left out: %s%s", lacking.sum(), len(panel), names, behind)
-            return Borders(self.begin, *[np.where(lacking, self.begin, end) for end in self.ends])
-        problems = []
-        for (part, need), has, which in zip(needs.items(), rows, few, strict=True):
-            if which.any():
-                held = [n or "none with a value" for n in has[which]]
-                names = listed((f"{i} has {n}" for i, n in zip(panel.ids[which], held, strict=True)), 3)
-                said = f"it has {held[0]}" if len(panel) == 1 else f"{which.sum()} series are short: {names}"
-                problems.append(f"{part} needs {need} rows, {said}")
-        fits, reaches = self.fitting(panel) if rows.all() else "", short == "pad" or lookback <= seasonality(panel.freq)
-        raise DataError(
-            "too few rows for the split and windows: " + "; ".join(problems),
-            where=f"split, with lookback {lookback} and horizon {horizon}",
-            fix=(f"{fits}, say, fit into rows of freq {panel.freq!r}" if fits else "give more rows")
-            + ", or change the split"
-            + ", or let windows reach back before the first row: split.short=pad" * (not reaches)
-            + (", or leave short series out: split.short=drop, or =naive, by which they are forecast all the same")
-            * (len(panel) > 1),
-        )
 
     def fitting(self, panel: Panel) -> str:
         """`lookback=... horizon=...` that fit into the rows of the parts: at most a season ahead, some three back."""
@@ -143,20 +98,60 @@ class Split:
     def __post_init__(self) -> None:
         one_of("split.short", self.short, ("error", "drop", "naive", "pad"))
 
+    @property
+    def leaves_out(self) -> bool:
+        """Whether series that are too short are neither trained on nor scored."""
+        return self.short in ("drop", "naive")
+
     def ends(self, panel: Panel, lookback: int, horizon: int) -> Sequence[np.ndarray]:
-        """Rows of each series before the end of train, of validation and of test, [N] each; cut to what it has."""
+        """Rows of each series before the end of train, of validation and of test, [N] each, of those that it has."""
         raise NotImplementedError
 
-    def borders(self, panel: Panel, lookback: int, horizon: int) -> Borders:
-        """Borders of each series, whether windows fit between them or not."""
-        first = panel.offsets[:-1]
-        return Borders(
-            first, *(first + np.clip(rows, 0, panel.lengths) for rows in self.ends(panel, lookback, horizon))
-        )
-
     def __call__(self, panel: Panel, lookback: int, horizon: int) -> Borders:
-        """Borders of each series, checked."""
-        return self.borders(panel, lookback, horizon).check(panel, lookback, horizon, self.short)
+        """Borders between which every series has a window in every part; nothing of those left out lies between them.
+
+        Parameters
+        ----------
+        lookback
+            What a window has at least of the rows of its series.
+
+        Raises
+        ------
+        DataError
+            Naming the parts, the series and how many rows they would need.
+        """
+        first = panel.offsets[:-1]
+        borders = Borders(first, *(first + rows for rows in self.ends(panel, lookback, horizon)))
+        needs = {"train": lookback + horizon, "validation": horizon, "test": horizon}
+        rows = np.diff([first, *borders.ends], axis=0)  # [parts N]
+        seen = np.append(0, np.cumsum(~np.isnan(panel.target).all(axis=1)))
+        rows[0] *= seen[borders.train_end] > seen[first]  # of missing rows alone nothing is learned, not even a scale
+        few = rows < np.array([*needs.values()])[:, None]
+        lacking = few.any(axis=0)
+        if not lacking.any():
+            return borders
+        if self.leaves_out and not lacking.all():
+            names = listed(panel.ids[lacking])
+            behind = ", and will be forecast by seasonal naive" * (self.short == "naive")
+            log.info("%d of %d series are too short and left out: %s%s", lacking.sum(), len(panel), names, behind)
+            return Borders(first, *[np.where(lacking, first, end) for end in borders.ends])
+        problems = []
+        for (part, need), has, which in zip(needs.items(), rows, few, strict=True):
+            if which.any():
+                held = [n or "none with a value" for n in has[which]]
+                names = listed((f"{i} has {n}" for i, n in zip(panel.ids[which], held, strict=True)), 3)
+                said = f"it has {held[0]}" if len(panel) == 1 else f"{which.sum()} series are short: {names}"
+                problems.append(f"{part} needs {need} rows, {said}")
+        fits, reaches = borders.fitting(panel) * bool(rows.all()), lookback > seasonality(panel.freq)
+        raise DataError(
+            "too few rows for the split and windows: " + "; ".join(problems),
+            where=f"split, with lookback {lookback} and horizon {horizon}",
+            fix=(f"{fits}, say, fit into rows of freq {panel.freq!r}" if fits else "give more rows")
+            + ", or change the split"
+            + ", or let windows reach back before the first row: split.short=pad" * (reaches and self.short != "pad")
+            + (", or leave short series out: split.short=drop, or =naive, by which they are forecast all the same")
+            * (len(panel) > 1),
+        )
 
 
 @dataclass(frozen=True)
@@ -203,7 +198,7 @@ class RowSplit(Split):
 
     def ends(self, panel: Panel, lookback: int, horizon: int) -> Sequence[np.ndarray]:
         """See `Split`."""
-        return [np.full(len(panel), rows) for rows in np.cumsum([self.train, self.val, self.test])]
+        return [np.minimum(rows, panel.lengths) for rows in np.cumsum([self.train, self.val, self.test])]
 
 
 @dataclass(frozen=True)
@@ -223,7 +218,7 @@ class TailSplit(Split):
 
     def ends(self, panel: Panel, lookback: int, horizon: int) -> Sequence[np.ndarray]:
         """See `Split`."""
-        return [panel.lengths - rows for rows in (self.test + self.val, self.test, 0)]
+        return [np.maximum(panel.lengths - rows, 0) for rows in (self.test + self.val, self.test, 0)]
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,12 @@ import pandas as pd
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.data.panel import Panel
 from tsforecast.data.sources import Loaded, Source
+from tsforecast.data.splits import Split
 from tsforecast.errors import DataError
 from tsforecast.leaderboards.difference import Difference
 from tsforecast.models.naive import SeasonalNaive
 from tsforecast.training.evaluate import baselines, evaluate
-from tsforecast.training.prepare import Prepared, Split
+from tsforecast.training.prepare import Prepared
 from tsforecast.training.record import Record
 
 CANDIDATE, CHAMPION, NAIVE = "candidate", "champion", "seasonal_naive"

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ from tsforecast.bundle.bundle import Bundle
 from tsforecast.bundle.provenance import DATA_DIR, FILE, PLACES
 from tsforecast.data.panel import Panel
 from tsforecast.data.sources import Dataset, Loaded
-from tsforecast.data.splits import LEAVING_OUT, Borders, short_of
+from tsforecast.data.splits import Borders, Split
 from tsforecast.errors import BundleError, ConfigError, one_of
 from tsforecast.features.base import FeatureSet
 from tsforecast.metrics import seasonal_scale
@@ -32,14 +32,6 @@ CUTOFFS = 20  # earlier ones, whose errors make intervals where rows are few
 # what to say so that there are none: covariates by group, window features
 DROP = {"past": "dataset.past=[]", "known": "feature=[] dataset.known=[]", "static": "dataset.static=[]"}
 DROP |= {"tabular": "feature=[]"}
-
-
-@runtime_checkable
-class Split(Protocol):
-    """Where the parts of each series begin and end."""
-
-    def __call__(self, panel: Panel, lookback: int, horizon: int) -> Borders:
-        """The borders of a panel; `lookback` is what a window has at least of its rows."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +69,7 @@ class Prepared:
             The bundle cannot read them, or they are too few.
         """
         dims, features = bundle.dims, bundle.features
-        panel = bundle.panel(loaded.panel, short="drop" if short_of(split) in LEAVING_OUT else "error")
+        panel = bundle.panel(loaded.panel, short="drop" if split.leaves_out else "error")
         panel, borders = split(panel, dims.least, dims.horizon).kept(panel)
         encoded = features.encode(panel, pad=dims.lookback - dims.least)
         data = cls(replace(loaded, panel=panel), borders, features, encoded, dims, stride)

@@ -28,7 +28,7 @@ from tsforecast.config.compose import build
 from tsforecast.config.experiment import experiment, portable_config
 from tsforecast.config.job import Job, free, log_to, quiet_console, write_config
 from tsforecast.data.folds import Fold, Folds
-from tsforecast.data.splits import Borders, short_of
+from tsforecast.data.splits import Borders
 from tsforecast.errors import ConfigError
 from tsforecast.experiment import Experiment, run_experiment
 from tsforecast.result import Result
@@ -101,7 +101,7 @@ def _backtested(planned: Experiment, keys: Any, listener: Any) -> Mapping[str, f
     known = panel.rows(borders.begin, borders.val_end)
     first, end = known.offsets[:-1], known.offsets[1:]
     until = Borders(first, end - (borders.val_end - borders.train_end), end, end)  # as many rows validate
-    split = Fold(0, 0, until, short_of(planned.split))
+    split = Fold(0, 0, until, short=planned.split.short)
     trial = {planned.label: replace(planned, split=split, baselines={})}
     jobs = {name: keys[name] for name in ("n_jobs", "executor")}
     found = backtest(trial, folds(keys), loaded=replace(loaded, panel=known), **jobs, on=listener.fold)
