@@ -134,7 +134,27 @@ def test_a_network_as_it_is_reads_as_far_back_as_rows_allow_and_one_that_learns_
     assert Neural(Pretrained(), epochs=0, warm_start=Ridge()).trains
 
 
+def test_a_network_that_is_not_trained_is_exported_once_however_often_it_is_fitted(
+    frame: pd.DataFrame, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exported: list[Dims] = []
+
+    def counted(network: Any, dims: Dims) -> Any:
+        exported.append(dims)
+        return to_onnx(network, dims)
+
+    monkeypatch.setattr("tsforecast.training.neural.to_onnx", counted)
+    few = ("lookback=40", "horizon=6", "feature=[]", "tracking=none", "report=none", "split=tail", "split.val=6")
+    member = f"model.backbone.weights={weights}"
+    for model in ((member, "model=pretrained"), ("model=ensemble", f"members=['pretrained {member}',naive]")):
+        exported.clear()
+        found = tsf.train(*few, "split.test=6", "refit=all", *model, data=frame[:90], target=["load"])
+        assert found.bundle.metadata["calibration"] > 10, "intervals come from fits at earlier cutoffs"
+        assert len(exported) == 1
+
+
 @pytest.mark.parametrize(("dataset", "stated", "said"), [("ETTh1", None, True), ("sales", None, None),
+                                                        ("M4_100", None, True), ("m48", None, None),
                                                         ("ETTh1", False, False), ("sales", True, True)])  # fmt: skip
 def test_whether_it_was_pretrained_on_a_dataset_is_stated_or_told_by_its_name(
     weights: Path, dataset: str, stated: bool | None, said: bool | None

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from tsforecast.errors import count
+from tsforecast.models.base import Forecaster
 from tsforecast.models.linear import Ridge
 from tsforecast.types import Dims
 
@@ -82,8 +84,15 @@ class Neural:
         """Whether it learns from train windows: a pretrained network as it is does not."""
         return self.epochs != 0 or self.warm_start is not None
 
+    @cached_property
+    def as_it_is(self) -> dict[Any, Forecaster]:
+        """What a network is served as that is not trained, by seed and sizes: fits anew would export the same."""
+        return {}
+
     def refitting(self, chosen: Mapping[str, Any]) -> Neural:
         """With exactly the `epochs`, and from the warm start, that were chosen."""
+        if not self.trains:
+            return self
         start = self.warm_start and self.warm_start.refitting(chosen["warm_start"])
         return replace(self, epochs=chosen["epochs"], warm_start=start)
 

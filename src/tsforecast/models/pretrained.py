@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -67,9 +68,10 @@ class Pretrained:
 
     def seen(self, dataset: str) -> bool | None:
         """Whether it was pretrained on the dataset of this name; None: that is not known."""
-        name = "".join(letter for letter in dataset.lower() if letter.isalnum())
-        if self.trained_on_this_dataset is None and name.startswith(_described(_directory(self.weights))[1].corpus):
-            return True
+        if self.trained_on_this_dataset is None:
+            begins = ("[^a-z0-9]*".join(each) for each in _described(_directory(self.weights))[1].corpus)
+            # no digit behind one: M48 is not of M4
+            return any(re.match(rf"{each}(?<!\d)|{each}(?!\d)", dataset.lower()) for each in begins) or None
         return self.trained_on_this_dataset
 
 

@@ -206,9 +206,13 @@ def _(model: Neural, train: Windows, val: Windows, fitting: Fitting) -> Fitted:
         start = "untrained weights" if model.warm_start is None else "warm start, a ridge regression"
         note = f"what is kept is the {start}: no epoch of {epochs} had a lower validation loss"
     network = network.cpu().eval()
-    forecaster = runtime(network, dims)
-    if model.most is not None and isinstance(forecaster, OnnxForecaster):
-        forecaster = DearForecaster(forecaster.inputs, forecaster.rows, model.most).restore(forecaster.state())
+    key = fitting.seed, repr(dims)
+    if (forecaster := model.as_it_is.get(key)) is None:
+        forecaster = runtime(network, dims)
+        if model.most is not None and isinstance(forecaster, OnnxForecaster):
+            forecaster = DearForecaster(forecaster.inputs, forecaster.rows, model.most).restore(forecaster.state())
+        if not model.trains:
+            model.as_it_is[key] = forecaster
     return Fitted(forecaster, module.history, partial(_insights, network, val), note, chosen)
 
 
