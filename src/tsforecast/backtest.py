@@ -59,9 +59,7 @@ def _carried_out(job: Job) -> Backtest | None:
     planned = _experiments(job, models)
     first = next(iter(planned.values()))
     score = _score(cfg.objective, first, len(planned))
-    first, loaded = first.reading()
-    planned = {name: each.reading(loaded)[0] for name, each in planned.items()}
-    loaded, cutoffs = plan(planned, folds, loaded)
+    planned, loaded, cutoffs = plan(planned, folds)
     if out is not None or dry:
         title = f"{loaded.name}: {len(cutoffs)} folds, {folds.train or 'all'} train rows, refit {folds.refit}"
         show(diagram(loaded.panel, cutoffs, folds.gap, title))

@@ -144,11 +144,6 @@ class Experiment:
         several = [] if self.lookback == AUTO else self.lookback
         return several if isinstance(several, list) else [several]
 
-    @property
-    def needed(self) -> int:
-        """Rows of its series that a window holds at least."""
-        return self.least or max(self.lookbacks)
-
     def reading(self, loaded: Loaded | None = None) -> tuple[Experiment, Loaded]:
         """What the source gives, and the experiment with the sizes that it leaves to the data."""
         loaded = loaded or self.source.load()
@@ -193,8 +188,8 @@ class Experiment:
         return replace(data, seconds=time.perf_counter() - began)
 
     def encoded(self, loaded: Loaded) -> Prepared:
-        """Split, features fitted on the train rows, encoded rows."""
-        least = min(self.needed, self.lookback)
+        """Split, features fitted on the train rows, encoded rows; sizes are as `reading` gives them."""
+        least = min(self.least, self.lookback)
         panel, borders = self.split(loaded.panel, least, self.horizon).kept(loaded.panel)
         features = self.features.fit(panel.rows(borders.begin, borders.train_end))
         encoded = features.encode(panel, pad=self.lookback - least)
@@ -213,7 +208,7 @@ class Experiment:
         return replace(bundle, fallback=Fallback.of(*of))
 
     def errors(
-        self, data: Prepared, bundle: Bundle, chosen: Mapping[str, Any], *parts: str, seconds: float = math.inf
+        self, data: Prepared, bundle: Bundle, chosen: Mapping[str, Any], fitting: Fitting, *parts: str
     ) -> Errors | None:
         """Out of sample: of the bundle on `parts`, or of earlier cutoffs; None where no interval needs them."""
         if not self.calibration.needed(self.quantiles):
@@ -221,7 +216,7 @@ class Experiment:
         if data.borders.calibration:
             return Errors.joined(Errors.of(bundle, data.windows(part)) for part in parts)
         rows = data.panel.rows(data.borders.begin, data.borders.rows(parts[-1])[1])
-        return cross_errors(self.model.refitting(chosen), data, rows, self.trainer, self.seed, seconds)
+        return cross_errors(self.model.refitting(chosen), data, rows, fitting)
 
 
 def run_experiment(
@@ -257,13 +252,14 @@ def run_experiment(
     rows = f"{len(panel)} series, {len(panel.time)} rows, {' '.join(panel.channels)}"
     sizes = "windows of %d + %d rows: %d train, %d val, %d calibration, %d test"
     log.info("%s: %s; " + sizes, data.loaded.name, rows, dims.lookback, dims.horizon, *counts)
-    began = time.perf_counter()
-    fitting = Fitting(data.dims, experiment.trainer, experiment.seed, out, experiment.ckpt_path, on)
+    began, until = time.perf_counter(), time.monotonic() + getattr(experiment.model, "seconds", math.inf)
+    fitting = Fitting(data.dims, experiment.trainer, experiment.seed, out, experiment.ckpt_path, on, until)
     fitted = fit(experiment.model, train, val, fitting)
     data.foretell(fitted.forecaster)
-    until = str(data.panel.time[data.borders.val_end - 1].max())  # rows up to here chose something
+    chosen_until = str(panel.time[data.borders.val_end - 1].max())
     seconds = {"read": data.seconds, "fit": time.perf_counter() - began}
-    metadata: dict[str, Any] = {"name": experiment.name, "chosen_until": until} | seen(experiment.model, data.loaded)
+    metadata: dict[str, Any] = {"name": experiment.name, "chosen_until": chosen_until}
+    metadata |= seen(experiment.model, data.loaded)
     metadata |= fitted.shown
     origin: dict[str, Any] = {**experiment.origin, "data": data.record, "seconds": seconds} if "test" in parts else {}
     bundle = replace(data.bundle(fitted.forecaster), metadata=metadata, provenance=origin)
@@ -271,8 +267,8 @@ def run_experiment(
         fitted = with_spare_covariates(fitted, data, getattr(experiment.model, "uses", None) or ())
     result = Result(experiment, data, fitted, bundle, metrics={"time/fit_seconds": seconds["fit"]})
     on.update(result)
-    due = began + getattr(experiment.model, "seconds", math.inf)  # half of what is left is for the scores
-    errors = experiment.errors(data, bundle, fitted.chosen, "cal", seconds=(due - time.perf_counter()) / 2)
+    half = fitting.apart(1 / 2)  # of what is left: the other half is for the scores
+    errors = experiment.errors(data, bundle, fitted.chosen, half, "cal")
     bundle = experiment.calibrated(bundle, errors, data)
     rivals = baselines(bundle, experiment.baselines, train) if "test" in parts else {}
     result = replace(result, bundle=bundle)
@@ -287,7 +283,7 @@ def run_experiment(
     if "test" in parts:
         metadata["evaluation"] = judged(result.parts["test"].scores, experiment.label, "test", data.stride, data)
     if "test" in parts and experiment.refit == "all":
-        errors = experiment.errors(data, bundle, fitted.chosen, "cal", "test", seconds=due - time.perf_counter())
+        errors = experiment.errors(data, bundle, fitted.chosen, fitting.apart(), "cal", "test")
         bundle = on_all_rows(experiment, data, fitted.chosen, errors, metadata, origin)
     elif "test" in parts:
         told = panel.rows(data.borders.begin, data.borders.test_end)

@@ -275,8 +275,9 @@ def test_without_time_intervals_come_from_the_last_of_the_earlier_cutoffs() -> N
     words = ("model=ensemble", "members=[ridge]", "lookback=48", "horizon=8", "feature=[]", "split=tail")
     result = tsf.train(*words, "split.val=8", "split.test=8", data=frame())
     model, data = result.experiment.model.refitting(result.fitted.chosen), result.data
-    given = model, data, data.rows("train"), result.experiment.trainer, 1
-    whole, short = cross_errors(*given), cross_errors(*given, seconds=0.0)
+    fitting = Fitting(data.dims, result.experiment.trainer)
+    given = model, data, data.rows("train")
+    whole, short = cross_errors(*given, fitting), cross_errors(*given, replace(fitting, until=time.monotonic()))
     assert len(whole) == 20
     np.testing.assert_array_equal(short.values, whole.values[-1:])
 
@@ -285,7 +286,7 @@ def test_the_fit_that_is_kept_has_the_time_that_is_left_for_its_intervals(monkey
     given: list[float] = []
 
     def seen(*args: Any) -> Any:
-        given.append(args[-1])
+        given.append(args[-1].left)
         return cross_errors(*args)
 
     monkeypatch.setattr("tsforecast.experiment.cross_errors", seen)

@@ -196,7 +196,7 @@ def backtest(
     TsforecastError
         As `run_experiment`.
     """
-    loaded, planned = plan(experiments, folds, loaded or next(iter(experiments.values())).source.load())
+    experiments, loaded, planned = plan(experiments, folds, loaded)
     fits = dict.fromkeys(fold.fitted for fold in planned)
     jobs = [Fit(experiments, loaded, [f for f in planned if f.fitted == own], folds.gap, out) for own in fits]
     found: list[Scored] = []
@@ -209,8 +209,10 @@ def backtest(
     return Backtest(experiments, loaded, planned, folds.gap, by_model)
 
 
-def plan(experiments: Mapping[str, Experiment], folds: Folds, loaded: Loaded) -> tuple[Loaded, list[Fold]]:
-    """What is backtested, and where its folds lie: for all models where they do for the one whose windows need most.
+def plan(
+    experiments: Mapping[str, Experiment], folds: Folds, loaded: Loaded | None = None
+) -> tuple[dict[str, Experiment], Loaded, list[Fold]]:
+    """What is backtested with the sizes that its rows ask for, these, and where the folds lie: for all models alike.
 
     Each fold validates on as many rows as the experiment's split does, unless `folds` says; where the split drops
     short series, those that do not hold the folds are left out.
@@ -222,8 +224,10 @@ def plan(experiments: Mapping[str, Experiment], folds: Folds, loaded: Loaded) ->
     DataError
         The folds do not fit into the data, or one of them has nothing to score.
     """
-    experiment = max(experiments.values(), key=lambda each: each.needed)
-    panel, size, least = loaded.panel, (experiment.needed, experiment.horizon), experiment.horizon + folds.gap
+    loaded = loaded or next(iter(experiments.values())).source.load()
+    experiments = {name: each.reading(loaded)[0] for name, each in experiments.items()}
+    experiment = max(experiments.values(), key=lambda each: each.least)  # whose windows need most rows
+    panel, size, least = loaded.panel, (experiment.least, experiment.horizon), experiment.horizon + folds.gap
     if folds.gap >= (longest := int(panel.lengths.max())):
         what, allowed = "the gap is longer than the data", f"less than {longest} rows"
         raise ConfigError(what, where="backtest.gap", got=folds.gap, allowed=allowed)
@@ -249,4 +253,4 @@ def plan(experiments: Mapping[str, Experiment], folds: Folds, loaded: Loaded) ->
             what, got = "no row that a fold scores has an observed value", f"fold {fold.number}, of {len(planned)}"
             where, fix = f"backtest, {scored.time.min()} to {scored.time.max()}", "another backtest.step or .windows"
             raise DataError(what, where=where, got=got, fix=f"{fix}, or leave out the rows at the end")
-    return kept, planned
+    return experiments, kept, planned

@@ -10,9 +10,7 @@ Earlier fits know fewer rows than the one that forecasts, so the intervals are r
 from __future__ import annotations
 
 import logging
-import math
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -51,9 +49,7 @@ def foretell_errors(data: Prepared, needed: int) -> None:
         log.warning("too few rows for all quantiles: %d errors, and the outermost needs %d", found, needed)
 
 
-def cross_errors(
-    model: Any, data: Prepared, rows: Panel, trainer: Callable[..., Any], seed: int, seconds: float = math.inf
-) -> Errors:
+def cross_errors(model: Any, data: Prepared, rows: Panel, fitting: Fitting) -> Errors:
     """The errors at cutoffs among `rows`; where a forecast is dear of `data.most`, some of the series at each cutoff.
 
     Parameters
@@ -62,8 +58,8 @@ def cross_errors(
         What chooses nothing: `model.refitting(chosen)`.
     data
         What is cut: its sizes and features.
-    seconds
-        What it may take: of the cutoffs before the last those that fit are used, evenly spaced.
+    fitting
+        With the time that it may take: of the cutoffs before the last those that fit are used, evenly spaced.
     """
     folds, found = cutoffs(rows, data.dims.least, data.dims.horizon), []
     if data.most is not None:  # whose members may be dear to fit, too
@@ -71,18 +67,18 @@ def cross_errors(
     every = sum(len(panel) for panel, _ in folds)
     share = np.arange(every + 1) * (min(1.0, data.most / every) if data.most else 1.0)
     kept = np.diff(np.floor(share + 1e-9)) > 0
-    todo, began = list[tuple[Panel, Borders, np.ndarray]](), time.perf_counter()
+    todo, began = list[tuple[Panel, Borders, np.ndarray]](), time.monotonic()
     for k, (panel, borders) in enumerate(folds):
         todo.append((panel, borders, np.roll(kept[: len(panel)], k)))  # other series at each cutoff
         kept = kept[len(panel) :]
     while todo:
         panel, borders, some = todo.pop()
         own = replace(data, loaded=replace(data.loaded, panel=panel)).fitted_on(borders)
-        fitted = fit(model, own.windows("train"), own.windows("val"), Fitting(own.dims, trainer, seed))
+        fitted = fit(model, own.windows("train"), own.windows("val"), fitting)
         if len(windows := own.windows("test").subset(some)):
             found.append(Errors.of(own.bundle(fitted.forecaster), windows))
-        took = time.perf_counter() - began
-        more = (seconds - took) / took * max(1, len(found))
+        took = time.monotonic() - began
+        more = fitting.left / took * max(1, len(found))
         if found and more < len(todo):
             todo = [todo[i] for i in np.linspace(0, len(todo) - 1, max(0, int(more))).astype(np.int64)]
             log.info(

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 
 from tsforecast.errors import ConfigError, DataError, TsforecastError
 from tsforecast.models.ensemble import Ensemble, EnsembleForecaster, Weights, blocks, by_step, greedy
-from tsforecast.training.fit import Fitted, Fitting, Silent, fit
+from tsforecast.training.fit import Fitted, Fitting, fit
 from tsforecast.windows import Windows
 
 log = logging.getLogger(__name__)
@@ -47,16 +47,16 @@ def fit_ensemble(model: Ensemble, train: Windows, val: Windows, fitting: Fitting
     if fitting.ckpt_path is not None:
         what, got = "an ensemble is fitted anew: it leaves no checkpoint", fitting.ckpt_path
         raise ConfigError(what, where="ckpt_path", got=got, allowed="null")
-    own, horizon = replace(fitting, out=None, on=Silent()), fitting.dims.horizon
     if model.weights is not None:
-        fits = {name: fit(model.models[name], train, val, own) for name in model.members}
-        return _joined(fits, model.weights, horizon)
+        fits = {name: fit(model.models[name], train, val, fitting.apart()) for name in model.members}
+        return _joined(fits, model.weights, fitting.dims.horizon)
+    fitting = replace(fitting, until=min(fitting.until, time.monotonic() + model.seconds))
     held_out = [(train, thinned(val, model)), *earlier(train, val, model, fitting.dims.season)]
     found, left_out = dict[str, Candidate](), dict[str, str]()
     label = np.concatenate([_labels(windows) for _, windows in held_out])
     behind = np.concatenate([_behind(windows) for _, windows in held_out])
     order = np.argsort(behind, kind="stable")
-    for name, candidate in _candidates(model, val, held_out, own):
+    for name, candidate in _candidates(model, val, held_out, fitting):
         if isinstance(candidate, str):
             log.warning("%s is left out: %s", name, candidate)
             left_out[name] = candidate
@@ -82,17 +82,14 @@ def _combined(
     log.info("weights of %d members learned on %d windows: %s", len(found), len(label), told(weights))
     rows = [("ensemble", greedy(mean[None], label, model.loss, 1)[1], "", sum(each.seconds for each in found.values()))]
     rows += [(n, loss, _shares(weights[n]), found[n].seconds) for n, loss in zip(found, losses, strict=True)]
+    rows.sort(key=lambda row: row[1])
     wide = max(map(len, [*found, "validation"])) + 2
     lines = [f"{'validation':<{wide}}{model.loss + ' error':>16}{'weight':>28}{'seconds':>10}"]
-    lines += [f"{name:<{wide}}{loss:>16.4f}{share:>28}{took:>10.1f}" for name, loss, share, took in _sorted(rows)]
+    lines += [f"{name:<{wide}}{loss:>16.4f}{share:>28}{took:>10.1f}" for name, loss, share, took in rows]
     best = min(zip(losses, found, strict=True))[1]
     lines += [f"left out: {name}, {reason}" for name, reason in left_out.items()]
     lines += [f"the best of its members alone: the same command without members= and budget=, with model={best}"]
     return replace(_joined(kept, {name: weights[name] for name in kept}, horizon), note="\n".join(lines))
-
-
-def _sorted(rows: list[tuple[str, float, str, float]]) -> list[tuple[str, float, str, float]]:
-    return sorted(rows, key=lambda row: row[1])
 
 
 def told(weights: Weights) -> str:
@@ -228,17 +225,18 @@ def _candidates(
     model: Ensemble, val: Windows, held_out: Sequence[tuple[Windows, Windows]], fitting: Fitting
 ) -> Iterator[tuple[str, Candidate | str]]:
     """Each member, fitted; or why it is left out, where there is a budget."""
-    until, late = time.monotonic() + model.seconds, [*model.members]
+    late = [*model.members]
     for part in _SHARES:
         names, late = late, []
         for name in names:
             # what is kept is fitted again for intervals, and forecasts all that is scored: that takes the rest
-            share = (until - time.monotonic()) / part
+            own = fitting.apart(1 / part)
+            seconds = own.left
             try:
-                yield name, _judged(model.models[name], val, held_out, fitting, share)
+                yield name, _judged(model.models[name], val, held_out, own)
             except LateError:
                 if part == _SHARES[-1]:
-                    yield name, f"it takes more than {share:.0f} s"
+                    yield name, f"it takes more than {seconds:.0f} s"
                 late.append(name)
             except TsforecastError as error:
                 if model.budget is None:
@@ -246,18 +244,16 @@ def _candidates(
                 yield name, error.what
 
 
-def _judged(
-    model: Any, val: Windows, held_out: Sequence[tuple[Windows, Windows]], fitting: Fitting, share: float
-) -> Candidate:
-    """A member fitted, and what it forecasts for the windows that weights are learned on, in so many seconds.
+def _judged(model: Any, val: Windows, held_out: Sequence[tuple[Windows, Windows]], fitting: Fitting) -> Candidate:
+    """A member fitted, and what it forecasts for the windows that weights are learned on.
 
     Raises
     ------
     LateError
-        It takes more.
+        It takes more time than is left.
     """
-    began = time.monotonic()
-    on = Deadline(began + share / (len(held_out) + 1), began + share)
+    began, share = time.monotonic(), fitting.left
+    on = Deadline(began + share / (len(held_out) + 1), fitting.until)
     on.step(0, 0.0)
     fitted = fit(model, held_out[0][0], val, replace(fitting, on=on))
     if getattr(fitted.forecaster, "most", None) is not None and share < np.inf:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, singledispatch
 from pathlib import Path
 from typing import Any, Protocol
@@ -55,6 +57,8 @@ class Fitting:
         A checkpoint to resume from.
     on
         Is told of every epoch.
+    until
+        When the run is to end, by `time.monotonic`: the one budget of its fits, forecasts and intervals.
     """
 
     dims: Dims
@@ -63,6 +67,16 @@ class Fitting:
     out: Path | None = None
     ckpt_path: str | None = None
     on: Events = field(default_factory=Silent)
+    until: float = math.inf
+
+    @property
+    def left(self) -> float:
+        """Seconds until the run is to end."""
+        return self.until - time.monotonic()
+
+    def apart(self, share: float = 1.0) -> Fitting:
+        """Another fit of the run, in a share of what is left: nothing is written, and nobody listens."""
+        return replace(self, out=None, ckpt_path=None, on=Silent(), until=time.monotonic() + share * self.left)
 
 
 @dataclass(frozen=True)

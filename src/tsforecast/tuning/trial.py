@@ -97,7 +97,7 @@ def _backtested(planned: Experiment, keys: Any, listener: Any) -> Mapping[str, f
     from tsforecast.backtesting.backtest import backtest
 
     planned, loaded = planned.reading()
-    panel, borders = planned.split(loaded.panel, planned.needed, planned.horizon).kept(loaded.panel)
+    panel, borders = planned.split(loaded.panel, planned.least, planned.horizon).kept(loaded.panel)
     known = panel.rows(borders.begin, borders.val_end)
     first, end = known.offsets[:-1], known.offsets[1:]
     until = Borders(first, end - (borders.val_end - borders.train_end), end, end)  # as many rows validate
