@@ -115,7 +115,7 @@ class Inputs:
             raise _other("frequency", panel.freq, self.freq)
         few = panel.lengths < (1 if short == "naive" else self.least)
         left = few | (self.features.places(panel.ids) < 0) if short == "drop" else few
-        why = self.reasons(panel.ids[left], panel.lengths[left])
+        why = self.reasons(panel.ids[left], panel.lengths[left]) if left.any() else []
         if why and (short == "error" or left.all()):
             what, allowed = f"{len(why)} series cannot be forecast", f"{self.least} rows or more, up to the cutoff"
             fix, out = "give more history", "short=drop of predict and forecast, +split.short=drop of evaluate"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,7 +42,7 @@ def remarks(
     """
     one_of("stale", stale, ("warn", "error", "ignore"))
     history, naive = _History(inputs, panel), series < 0
-    short = inputs.reasons(panel.ids[naive], inputs.held(panel)[naive])
+    short = inputs.reasons(panel.ids[naive], history.held[naive]) if naive.any() else []
     own = history if not short else _History(inputs, panel.select(~naive))  # what the model sees, if anything
     gone = own.lacking() if len(own.panel) else []
     if gone and lacking == "error":
@@ -64,10 +65,19 @@ class _History:
     inputs: Inputs
     panel: Panel
 
+    @cached_property
+    def held(self) -> Int[np.ndarray, " N"]:
+        """Rows of its own that each series has."""
+        return self.inputs.held(self.panel)
+
+    @cached_property
+    def gaps(self) -> bool:
+        """Whether a target or a past covariate is missing."""
+        return any(bool(np.isnan(self._rows(group).sum(dtype=np.float64))) for group in ("target", "past"))
+
     def check_observed(self) -> None:
         """Raise a DataError where a channel has nothing to forecast from."""
-        recent = self._rows("target")
-        empty = np.argwhere(np.isnan(recent).all(axis=1)) if np.isnan(recent.sum(dtype=np.float64)) else ()
+        empty = np.argwhere(np.isnan(self._rows("target")).all(axis=1)) if self.gaps else ()
         if len(empty):
             what = f"{len(empty)} channels have no observed value in the {self.inputs.context} rows a forecast reads"
             got = listed(self._name(i, self.inputs.channels[c]) for i, c in empty)
@@ -75,19 +85,19 @@ class _History:
 
     def few(self) -> list[str]:
         """Series of fewer rows than a forecast reads."""
-        held = zip(self.panel.ids, self.inputs.held(self.panel), strict=True)
-        return [f"{i} ({n})" if self.inputs.schema.id else str(n) for i, n in held if n < self.inputs.context]
+        few = self.held < self.inputs.context
+        held = zip(self.panel.ids[few], self.held[few], strict=True)
+        return [f"{i} ({n})" if self.inputs.schema.id else str(n) for i, n in held]
 
     def lacking(self) -> list[str]:
         """Columns with more missing values than as many rows of training had."""
-        found, padding = [], self.inputs.context - self.inputs.held(self.panel)[:, None]
-        for group in ("target", "past"):
-            recent, names = self._rows(group), getattr(self.inputs.schema, group)
-            if np.isnan(recent.sum(dtype=np.float64)):
-                count = np.isnan(recent).sum(axis=1) - padding
-                most = [self.inputs.missing.get(name, 0) for name in names]
-                cells = np.argwhere(count > most)
-                found += [f"{self._name(i, names[j])} ({count[i, j]}, {most[j]} at most)" for i, j in cells]
+        found = []
+        for group in ("target", "past") if self.gaps else ():
+            names = getattr(self.inputs.schema, group)
+            count = np.isnan(self._rows(group)).sum(axis=1) - (self.inputs.context - self.held[:, None])
+            most = [self.inputs.missing.get(name, 0) for name in names]
+            cells = np.argwhere(count > most)
+            found += [f"{self._name(i, names[j])} ({count[i, j]}, {most[j]} at most)" for i, j in cells]
         return found
 
     def stale(self) -> list[str]:
@@ -98,23 +108,24 @@ class _History:
         if (late := ends < ends.max()).any():
             names = listed(f"{i} ({stamp})" for i, stamp in zip(panel.ids[late], panel.time[last[late]], strict=True))
             found.append(f"{late.sum()} of {len(panel)} series end before {panel.time[last].max()}: {names}")
-        missing = np.isnan(self._rows("target")[:, ::-1])
-        empty = np.argwhere(missing[:, 0])
+        empty = np.argwhere(np.isnan(self._rows("target")[:, -1])) if self.gaps else ()
         if len(empty):
-            rows = missing.argmin(axis=1)
+            rows = np.isnan(self._rows("target")[:, ::-1]).argmin(axis=1)
             names = listed(f"{self._name(i, self.inputs.channels[c])} ({rows[i, c]})" for i, c in empty)
             found.append(f"the last rows are empty, and count as history: {names}")
         return found
 
     def unlike(self, series: Int[np.ndarray, " N"]) -> list[str]:
         """Columns far outside the range of training (by half of it), or constant for longer than ever there."""
-        found, held, features = [], self.inputs.held(self.panel)[:, None], self.inputs.features
+        found, held, features = [], self.held[:, None], self.inputs.features
         for group, ranges in features.ranges.items():
             if not (names := getattr(self.inputs.schema, group)):
                 continue
             values = self._rows(group)
             low, high = np.fmin.reduce(values, axis=1), np.fmax.reduce(values, axis=1)
             least, most, run = ranges[:, series] if ranges.shape[1] > 1 else ranges
+            if (least <= low).all() and (low < high).all() and (high <= most).all():
+                continue
             reach = (most - least) / 2
             floor = np.where(least < 0, least - reach, np.maximum(least - reach, -reach / 5))  # what never was below 0
             still = (low == high) & (run < (held if group in ("target", "past") else 0))

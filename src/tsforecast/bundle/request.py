@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -112,8 +113,8 @@ def predict_all(infer: Infer, requests: Sequence[Request]) -> list[Prediction | 
             if len(requests) == 1:
                 return [error]
         else:
-            ends = np.cumsum([0, *map(len, panels)])
-            return [_finite(found.at(slice(*ends[i : i + 2]))) for i in range(len(panels))]
+            ends = pairwise(accumulate(map(len, panels), initial=0))
+            return [_finite(found.at(slice(begin, end))) for begin, end in ends]
     return [each for request in requests for each in predict_all(infer, [request])]
 
 

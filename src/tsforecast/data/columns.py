@@ -167,22 +167,24 @@ class Reader:
     ) -> Float[np.ndarray, "R X"]:
         """Columns as float32, categories as codes into their labels; those that are `known` have no missing values."""
         values, problems = np.empty((len(frame), len(names)), dtype=np.float32), self.problems
-        for j, name in enumerate(names):
-            if name in self.categories:
-                values[:, j] = self._codes(frame[name], name)
-                continue
-            if not covariates and frame[name].dtype.kind not in "iuf" and types.is_bool_dtype(frame[name].dtype):
-                problems.add(f"column {name!r} holds true and false, and numbers are wanted", column=name)
-            numbers = self._numbers(frame, name, covariates=covariates)
-            with np.errstate(over="ignore", invalid="ignore"):  # beyond float32 is infinite
-                values[:, j] = numbers
-            if problems.keys == "dataset.":  # of data to train on: a request may well hold the same number throughout
-                _check_resolution(name, numbers, values[:, j], problems)
+        numbers = dict[str, np.ndarray]()
+        with np.errstate(over="ignore", invalid="ignore"):  # beyond float32 is infinite
+            for j, name in enumerate(names):
+                if name in self.categories:
+                    values[:, j] = self._codes(frame[name], name)
+                    continue
+                if not covariates and frame[name].dtype.kind not in "iuf" and types.is_bool_dtype(frame[name].dtype):
+                    problems.add(f"column {name!r} holds true and false, and numbers are wanted", column=name)
+                values[:, j] = numbers[name] = self._numbers(frame, name, covariates=covariates)
+        for_training = problems.keys == "dataset."  # a request may well hold the same number throughout
+        if not for_training and np.abs(values).max(initial=0) <= LARGEST:  # not so where any is missing
+            return values
+        for j, name in ((j, name) for j, name in enumerate(names) if name in numbers):
+            if for_training:
+                _check_resolution(name, numbers[name], values[:, j], problems)
             size = np.abs(values[:, j])
-            if size.max(initial=0) <= LARGEST:  # not so where any is missing
-                continue
             if (huge := size > LARGEST).any():
-                sample = f"{numbers[huge.argmax()]:g}"
+                sample = f"{numbers[name][huge.argmax()]:g}"
                 problems.add(f"column {name!r} has values beyond {LARGEST:g}, such as {sample}", huge, column=name)
             if known and name not in problems.columns and (gone := np.isnan(size)).any():
                 problems.add(f"covariate {name!r} has missing values, and is to be known in every row", gone)
@@ -235,6 +237,8 @@ class Reader:
         """Static covariates from columns that repeat them; `codes` are the series of the rows, -1 for none."""
         names, problems = self.schema.static, self.problems
         table = np.full((len(ids), len(names)), np.nan, dtype=np.float32)
+        if not names:
+            return table
         values = self.numbers(frame, names)
         kept = np.flatnonzero(codes >= 0)
         series, first = np.unique(codes[kept], return_index=True)

@@ -55,9 +55,10 @@ def to_panel(
     nameless = not isinstance(frame, Arrays) and isinstance(frame.index, pd.DatetimeIndex) and not indexed
     frame = Arrays.of(frame, schema.columns)
     channels = channel_columns(frame, schema, static is None, problems)
-    roles = "say which column is what: dataset.time=, dataset.target=" + (", dataset.id=" if schema.id else "")
-    roles += f"; there are {listed([*indexed, *frame.columns])}" + ", and an index without a name" * nameless
-    problems.stop(roles if for_training and len(frame.columns) else None)
+    if problems.found:
+        roles = "say which column is what: dataset.time=, dataset.target=" + (", dataset.id=" if schema.id else "")
+        roles += f"; there are {listed([*indexed, *frame.columns])}" + ", and an index without a name" * nameless
+        problems.stop(roles if for_training and len(frame.columns) else None)
     frame, ids, rows = read_rows(frame, schema, problems, tail)
     reader = Reader(schema, problems, dict.fromkeys(schema.categorical, ()))
     rows = replace(rows, values=reader.groups(frame, channels))
@@ -184,7 +185,7 @@ def _regular(panel: Panel, rows: Rows, schema: Schema, problems: Problems) -> Pa
     log.info("%d rows filled in for %d gaps", missing, len(gaps))
     before = np.repeat(gaps, count)
     ahead = np.arange(missing) - np.repeat(np.cumsum(count) - count, count) + 1
-    return panel.insert(before + 1, axis.ahead(before, ahead))
+    return panel.insert(before + 1, axis.ahead(before, ahead).asi8)
 
 
 def _note_changes(what: str, before: np.ndarray, policy: str, rows: Rows, axis: Axis, problems: Problems) -> None:

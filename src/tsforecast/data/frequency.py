@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -53,6 +54,11 @@ def length(step: BaseOffset) -> int | None:
     if isinstance(step, Day):
         return int(step.n) * DAY
     return int(step.nanos) if isinstance(step, Tick) else None
+
+
+def in_unit(time: pd.DatetimeIndex, unit: Literal["s", "ms", "us", "ns"]) -> pd.DatetimeIndex:
+    """Timestamps in a unit; `as_unit` copies them where it is theirs."""
+    return time if time.unit == unit else time.as_unit(unit)
 
 
 def infer(time: pd.DatetimeIndex) -> str | None:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from tsforecast.data.frequency import DAY, FIRST, ahead, is_clock, length, parse
+from tsforecast.data.frequency import DAY, FIRST, ahead, in_unit, is_clock, length, parse
 from tsforecast.errors import DataError
 
 # A panel's arrays, as a schema calls their columns, and what the panel calls them.
@@ -75,7 +75,7 @@ class Panel:
     @property
     def lengths(self) -> Int[np.ndarray, " N"]:
         """Rows of each series."""
-        return np.diff(self.offsets)
+        return np.asarray(self.offsets[1:] - self.offsets[:-1])
 
     @property
     def first(self) -> Int[np.ndarray, " N"]:
@@ -139,18 +139,24 @@ class Panel:
 
     def future_time(self, horizon: int) -> pd.DatetimeIndex:
         """The `horizon` timestamps after each series' last row, back to back, [N*horizon]."""
-        return self._beyond(self.offsets[1:] - 1, horizon)
+        return self._index(self._beyond(self.offsets[1:] - 1, horizon))
 
-    def _beyond(self, rows: Int[np.ndarray, " R"], steps: int) -> pd.DatetimeIndex:
-        """The timestamps of the `steps` rows after each of `rows`, or before it where they are negative, in order."""
+    def _index(self, stamps: Int[np.ndarray, " R"]) -> pd.DatetimeIndex:
+        """Timestamps in nanoseconds, as those of the panel are."""
+        return in_unit(pd.DatetimeIndex(stamps, tz=self.time.tz), self.time.unit)
+
+    def _beyond(self, rows: Int[np.ndarray, " R"], steps: int) -> Int[np.ndarray, " R*steps"]:
+        """Nanoseconds of the `steps` rows after each of `rows`, or before it where they are negative, in order."""
         step, places = parse(self.freq), np.arange(abs(steps))
         if (nanos := length(step)) and (self.time.tz is None or is_clock(step)):
-            off, stamps = (places + (1 if steps > 0 else steps)) * nanos, self.time.as_unit("ns").asi8[rows][:, None]
-            stamps = np.maximum(stamps, FIRST.as_unit("ns").value - np.minimum(off, 0)) + off
-            return pd.DatetimeIndex(stamps.ravel(), tz=self.time.tz).as_unit(self.time.unit)
+            off = (places + (1 if steps > 0 else steps)) * nanos
+            stamps = in_unit(self.time, "ns").asi8[rows][:, None]
+            if steps < 0:
+                stamps = np.maximum(stamps, FIRST.as_unit("ns").value - off)
+            return np.asarray((stamps + off).ravel())
         codes, found = pd.factorize(self.time[rows])
-        first, *others = [ahead(stamp, steps, step) for stamp in found]
-        return pd.DatetimeIndex(first.append(others)[(codes[:, None] * len(places) + places).ravel()])
+        each = np.concatenate([in_unit(ahead(stamp, steps, step), "ns").asi8 for stamp in found])
+        return np.asarray(each[(codes[:, None] * len(places) + places).ravel()])
 
     def padded(self, rows: Int[np.ndarray, " N"]) -> Panel:
         """With so many rows of NaN target and past before each series, their `known` that of its first row."""
@@ -173,22 +179,31 @@ class Panel:
             fix = f"give known_future, with the {horizon} rows after the last of every series"
             raise DataError(what, where=", ".join(self.known_names), fix=fix)
         at = np.repeat(self.offsets[1:], horizon)
-        return self.insert(at, self.future_time(horizon), 0.0 if known_future is None else known_future)
+        ahead = self._beyond(self.offsets[1:] - 1, horizon)
+        return self.insert(at, ahead, 0.0 if known_future is None else known_future)
 
     def insert(
-        self, at: Int[np.ndarray, " R"], time: pd.DatetimeIndex, known: Float[np.ndarray, "R K"] | float = np.nan
+        self,
+        at: Int[np.ndarray, " R"],
+        stamps: Int[np.ndarray, " R"],
+        known: Float[np.ndarray, "R K"] | float = np.nan,
     ) -> Panel:
-        """The panel with R rows of NaN target and past before its rows `at`; those behind a series belong to it."""
+        """The panel with R rows of NaN target and past before its rows `at`; those behind a series belong to it.
+
+        `stamps` are their timestamps in nanoseconds.
+        """
         rows = len(self.time)
         order: Any = slice(None)
         if at.min(initial=rows) < rows:  # else all are behind what is there
             order = np.insert(np.arange(rows), at, rows + np.arange(len(at)))
         given = {"target": np.nan, "past": np.nan, "known": known}
-        changed: dict[str, Any] = {"time": self.time.append(time)[order]}
+        stamps = np.concatenate([in_unit(self.time, "ns").asi8, stamps])[order]
+        changed: dict[str, Any] = {"time": self._index(stamps)}
         for name, values in given.items():
             before = getattr(self, name)
-            behind = np.broadcast_to(np.asarray(values, before.dtype), (len(at), before.shape[1]))
-            changed[name] = np.concatenate([before, behind])[order]
+            longer = np.empty((rows + len(at), before.shape[1]), before.dtype)
+            longer[:rows], longer[rows:] = before, values
+            changed[name] = longer[order]
         return replace(self, offsets=self.offsets + np.searchsorted(at, self.offsets, side="right"), **changed)
 
     def to_frame(self, *, id: str = "unique_id", time: str = "ds") -> pd.DataFrame:

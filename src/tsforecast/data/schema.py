@@ -210,7 +210,8 @@ class Schema:
 
     def off_grid(self, axis: Axis) -> np.ndarray:
         """Which stamps stand between those of training: half past, where training had whole hours."""
-        return np.isin(axis.phase, self.phase, invert=True) & bool(self.phase)
+        odd = axis.phase != (self.phase[0] if self.phase else axis.phase)
+        return np.asarray(np.isin(axis.phase, self.phase, invert=True) if odd.any() else odd)
 
     def local(self, time: pd.DatetimeIndex) -> pd.DatetimeIndex | None:
         """Timestamps in `timezone`; None when either has one and the other has not."""

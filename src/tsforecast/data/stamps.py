@@ -15,6 +15,7 @@ from pandas.tseries.api import guess_datetime_format
 
 from tsforecast.data.arrays import Arrays, is_text
 from tsforecast.data.columns import Problems, stamp_columns
+from tsforecast.data.frequency import in_unit
 from tsforecast.data.schema import NAIVE, Schema
 
 log = logging.getLogger(__name__)
@@ -52,9 +53,9 @@ def read_stamps(frame: Arrays, codes: np.ndarray, schema: Schema, problems: Prob
     # What nanoseconds can hold, with room for the steps ahead.
     if not _within(stamps):
         stamps = pd.DatetimeIndex(stamps.where((stamps.year >= FIRST_YEAR) & (stamps.year <= LAST_YEAR)))
-    stamps = stamps.as_unit("ns")
-    if stamps.isna().all():
-        return stamps
+        if stamps.isna().all():
+            return stamps.as_unit("ns")
+    stamps = in_unit(stamps, "ns")
     local = schema.local(stamps)
     if local is None:
         found = "no time zone" if stamps.tz is None else f"a time zone, {stamps.tz}"
@@ -101,9 +102,9 @@ def _assembled(frame: Arrays, names: Sequence[str]) -> pd.DatetimeIndex | pd.Ser
 
 
 def _within(stamps: pd.DatetimeIndex) -> bool:
-    """Whether all are in years that a timestamp may be of, whatever their zone."""
+    """Whether there are some, all in years that a timestamp may be of, whatever their zone."""
     low, high = _bounds(stamps.unit)
-    return not len(stamps) or bool(stamps.asi8.min() >= low and stamps.asi8.max() < high)
+    return bool(len(stamps) and stamps.asi8.min() >= low and stamps.asi8.max() < high)
 
 
 @cache

@@ -49,7 +49,7 @@ def matmul(rows: Float[np.ndarray, "R D"], weight: Float[np.ndarray, "D H"]) -> 
         As `round_weight` gives it.
     """
     bits = exact_bits(rows.shape[1])[0]
-    exponent = np.maximum(np.frexp(np.maximum(rows.max(axis=1), -rows.min(axis=1)))[1], -100)
+    exponent = np.maximum(np.frexp(np.abs(rows).max(axis=1))[1], -100)
     # Adding 1.5 * 2^k and taking it away again rounds a float32 to multiples of 2^(k - 23).
     shift = np.ldexp(np.float32(1.5), exponent + 23 - bits)[:, None].astype(np.float32)
     rounded = rows + shift

@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from math import ceil
 from pathlib import Path
@@ -67,6 +67,7 @@ class Server:
     def __init__(self, answers: Factory = Batcher) -> None:
         self.answers = answers
         self.metrics, self.rates = Metrics(), Rates()
+        self.endpoints: dict[tuple[str, str | None], Callable[[Request], Awaitable[Response]]] = {}
         self.draining = self.started = False
         self.telemetry: Telemetry | None = None
 
@@ -226,6 +227,8 @@ def create_app(answers: Factory = Batcher) -> FastAPI:
     add_about(app, server)
     add_kserve(app, server)
     add_page(app)
+    plain = [route for route in app.routes if isinstance(route, Plain)]
+    server.endpoints = {(method, route.path): route.endpoint for route in plain for method in route.methods or ()}
     return app
 
 

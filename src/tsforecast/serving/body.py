@@ -60,13 +60,14 @@ class Table:
         return cls(where, {name: [record[name] for record in given] for name in names}, len(given))
 
     @cached_property
-    def kinds(self) -> dict[str, Counter[type]]:
-        """How many cells of each type a column has."""
-        kinds = {name: {*map(type, cells)} for name, cells in self.columns.items()}
-        return {
-            name: Counter({kind: len(cells) for kind in kinds[name]} if len(kinds[name]) == 1 else map(type, cells))
-            for name, cells in self.columns.items()
-        }
+    def kinds(self) -> dict[str, set[type]]:
+        """The types of the cells of each column."""
+        return {name: {*map(type, cells)} for name, cells in self.columns.items()}
+
+    @property
+    def texts(self) -> int:
+        """How many cells are text."""
+        return sum([*map(type, self.columns[name])].count(str) for name, kinds in self.kinds.items() if str in kinds)
 
     def check_names(self, wanted: Sequence[str]) -> None:
         """Raise a DataError unless the columns are those `wanted`, and hold something."""
@@ -89,7 +90,7 @@ class Table:
         kinds = may_hold(schema)
         for name, cells in self.columns.items():
             allowed, what = kinds[name]
-            if wrong := self.kinds[name].keys() - allowed:
+            if wrong := self.kinds[name] - allowed:
                 rows = np.array([type(cell) in wrong for cell in cells])
                 sample = orjson.dumps(cells[int(rows.argmax())]).decode()
                 problems.add(f"column {name!r} has cells that are not {what}, such as {sample[:40]}", rows)
@@ -98,7 +99,7 @@ class Table:
 
     def _array(self, name: str) -> np.ndarray:
         """A column; numbers stay numbers when all are missing."""
-        kinds = self.kinds[name].keys()
+        kinds = self.kinds[name]
         return np.array(self.columns[name], dtype=None if kinds <= NUMBER else float if kinds <= _CELLS else object)
 
 
@@ -114,8 +115,7 @@ def may_hold(schema: Schema) -> Mapping[str | None, tuple[set[type], str]]:
 
 def check_keys(body: bytes, keys: int, tables: Iterable[Table]) -> None:
     """Refuse a key that is there twice, of which parsers keep the last: keys and text cells leave no quote over."""
-    for table in tables:
-        keys += len(table.columns) * table.written + sum(kinds[str] for kinds in table.kinds.values())
+    keys += sum(len(table.columns) * table.written + table.texts for table in tables)
     if body.count(b'"') != 2 * keys:
         check_once(body)
 

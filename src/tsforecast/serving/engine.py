@@ -232,9 +232,11 @@ class Engine:
             rows = np.ascontiguousarray(values[:, steps].transpose(0, 2, 1))
             return [dict(zip(bundle.channels, each, strict=True)) for each in rows]
 
-        ahead = panel.time[(panel.offsets[:-1, None] + np.arange(context - 1, context + request.horizon)).ravel()]
-        stamps: Any = ahead.to_numpy() if ahead.tz is None else np.array([stamp.isoformat() for stamp in ahead])
-        stamps = stamps.reshape(n, -1) if ahead.tz is None else stamps.reshape(n, -1).tolist()
+        stamps: Any = panel.time.asi8.reshape(n, -1)[:, context - 1 : context + request.horizon]
+        if (zone := panel.time.tz) is None:
+            stamps = stamps.view("datetime64[ns]")
+        else:
+            stamps = [[stamp.isoformat() for stamp in pd.DatetimeIndex(each, tz=zone)] for each in stamps]
         point, spread = named(found.point), {}
         levels = tuple(bundle.intervals) if request.levels is None else request.levels
         if found.quantiles is not None:

@@ -13,7 +13,7 @@ from io import BytesIO
 from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 from typing import TYPE_CHECKING
 
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tsforecast.errors import RequestError, TsforecastError
@@ -73,7 +73,7 @@ class Front:
         exchange = Exchange(self.server, scope, receive, send)
         try:
             await exchange.admit()
-            await self.app(scope, exchange.receive, exchange.send)
+            await self._routed(scope)(scope, exchange.receive, exchange.send)
         except TsforecastError as error:
             error.__traceback__ = error.__context__ = (
                 None  # they hold frames, and so the body until the next collection
@@ -94,6 +94,18 @@ class Front:
             await refusal(scope, refused(500))(scope, receive, exchange.send)
         finally:
             exchange.end()
+
+    def _routed(self, scope: Scope) -> ASGIApp:
+        """Who answers: what the table leads to, found at once, or FastAPI, which looks for what is left."""
+        endpoint = self.server.endpoints.get((scope["method"], scope["place"].path))
+        if endpoint is None:
+            return self.app
+
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            response = await endpoint(Request(scope, receive))
+            await response(scope, receive, send)
+
+        return answer
 
     async def _hold_back(self) -> None:
         """Tell so many a second that there is no room, and others later: whoever comes again at once is to cost less
