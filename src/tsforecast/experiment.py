@@ -204,8 +204,8 @@ class Experiment:
         bundle = self.calibration(bundle, errors, self.quantiles)
         if self.split.short != "naive":
             return bundle
-        of = data.windows("train"), data.dims.season, data.loaded.left_out, bundle.quantile_levels
-        return replace(bundle, fallback=Fallback.of(*of))
+        found = Fallback.of(data.windows("train"), data.dims.season, bundle.quantile_levels)
+        return replace(bundle, fallback=found)
 
     def errors(
         self, data: Prepared, bundle: Bundle, chosen: Mapping[str, Any], fitting: Fitting, *parts: str

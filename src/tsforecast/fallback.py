@@ -31,8 +31,6 @@ class Fallback:
 
     Attributes
     ----------
-    left_out
-        Names of the series that were too short to be trained on.
     usual
         Mean absolute value in training, [C]: the size of a series of zeros.
     offsets
@@ -41,19 +39,18 @@ class Fallback:
     """
 
     season: int
-    left_out: np.ndarray
     usual: Float[np.ndarray, " C"]
     offsets: Float[np.ndarray, "2 H C Q"]
 
     @classmethod
-    def of(cls, windows: Windows, season: int, left_out: Sequence[str], quantile_levels: Sequence[float]) -> Self:
+    def of(cls, windows: Windows, season: int, quantile_levels: Sequence[float]) -> Self:
         """With the errors on windows of training."""
         back, ahead, channels = windows.lookback, windows.horizon, windows.encoded.target.shape[1]
         thin = -(-len(windows) * (back + ahead) * channels // _CELLS)
         rows = windows.subset(slice(None, None, thin)).observations()
         offsets = np.zeros((2, ahead, channels, len(quantile_levels)), np.float32)
         usual = np.maximum(_size(rows, (0, 1))[0, 0], 1e-12)
-        found = cls(season, np.array(left_out, dtype=np.str_), usual, offsets)
+        found = cls(season, usual, offsets)
         for kind, held in enumerate((range(1, min(season, back + 1)), range(season, back + 1))):
             if quantile_levels and held:  # else there are no such series
                 first = back - held.start - np.arange(len(rows)) % len(held)

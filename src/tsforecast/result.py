@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import pandas as pd
 
 from tsforecast.bundle import golden
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.bundle.provenance import FILE as PROVENANCE
+from tsforecast.data.panel import Panel
 from tsforecast.data.sources import Loaded
 from tsforecast.data.splits import Borders
 from tsforecast.files import atomic
@@ -89,13 +91,19 @@ class Result:
         return "\n".join(filter(None, (list(self.parts.values())[-1].table(), self.fitted.note, *said)))
 
     def forecast(self) -> Forecast:
-        """Of the rows after the last; with known covariates, which nobody has given for these, of the last rows."""
-        panel, horizon = self.data.panel, self.bundle.dims.horizon
-        if not self.bundle.schema.known:
-            return self.bundle.forecast(panel)
+        """Of the rows after the last; with known covariates, which nobody has given for these, of the last rows.
+
+        Of series that `split.short=naive` left out those that have a value, too.
+        """
+        bundle, own = self.bundle, self.data.panel
+        ahead = bundle.dims.horizon if bundle.schema.known else 0
+        panel = Panel.joined([own, *(self.data.loaded.rest if bundle.fallback else ())])
+        panel = panel.select(panel.lengths > ahead)
         begin, end = panel.offsets[:-1], panel.offsets[1:]
-        future = golden.frame_of(self.bundle, panel.rows(end - horizon, end))
-        return self.bundle.forecast(panel.rows(begin, end - horizon), future)
+        history = panel.rows(np.maximum(begin, end - ahead - bundle.context), end - ahead)
+        able = np.isin(panel.ids, own.ids) | history.observed
+        future = golden.frame_of(bundle, panel.rows(end - ahead, end).select(able)) if ahead else None
+        return bundle.forecast(history.select(able), future)
 
     def plot(self, series: Sequence[str] = (), channels: Sequence[str] = ()) -> Any:
         """What `forecast` gives, behind the history: as `Forecast.plot`."""

@@ -21,6 +21,7 @@ from tsforecast.bundle.bundle import Bundle
 from tsforecast.data.frames import to_panel
 from tsforecast.errors import BundleError, ConfigError, DataError
 from tsforecast.fallback import Fallback
+from tsforecast.result import Result
 from tsforecast.windows import Windows
 
 L, H, SEASON = 48, 12, 24
@@ -44,9 +45,16 @@ def data(ett_dir: Path) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def bundle(data: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    place = tmp_path_factory.mktemp("short") / "bundle"
-    return load_bundle(train(*WORDS, "split.short=naive", data=data).bundle.save(place).path)
+def result(data: pd.DataFrame) -> Result:
+    dead = data[data["unique_id"] == "HULL"].assign(
+        unique_id="dead", y=np.where(np.arange(60) < 5, 1.0 + np.arange(60), np.nan)
+    )
+    return train(*WORDS, "split.short=naive", data=pd.concat([data, dead]))
+
+
+@pytest.fixture(scope="module")
+def bundle(result: Result, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return load_bundle(result.bundle.save(tmp_path_factory.mktemp("short") / "bundle").path)
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +107,58 @@ def test_the_forecasts_of_other_series_are_the_same_to_the_bit(data: pd.DataFram
     np.testing.assert_array_equal(by_drop.quantiles, alone.quantiles)
     only = bundle.forecast(data[~data["unique_id"].isin(long["unique_id"])])
     np.testing.assert_array_equal(only.quantiles, among.quantiles[among.fallback])
+
+
+def test_a_series_that_is_new_is_forecast_however_many_rows_it_has(data: pd.DataFrame, bundle: Bundle) -> None:
+    y = data.loc[data["unique_id"] == "OT", ["ds", "y"]]
+    for held in (3, L - 1, L, 3 * L):
+        found = bundle.forecast(y.tail(held).assign(unique_id="new"))
+        np.testing.assert_array_equal(found.values[0, :, 0], repeated(y["y"].to_numpy()[-held:]))
+        said = "not trained on" if held >= L else f"{held} rows"
+        assert found.warnings[0] == (
+            f"too short for the model or unknown to it, forecast by seasonal_naive: new ({said})"
+        )
+    with refused(DataError, got="new (not trained on)"):
+        bundle.forecast(y.assign(unique_id="new"), short="drop")
+
+
+def test_what_a_run_forecasts_has_the_series_that_were_left_out_as_far_as_they_have_a_value(
+    data: pd.DataFrame, result: Result, bundle: Bundle
+) -> None:
+    found, wanted = result.forecast().to_frame(), bundle.forecast(data).to_frame()
+    pd.testing.assert_frame_equal(found, wanted)
+    assert "dead" in result.data.loaded.left_out
+    assert [len(axes.lines) > 0 for axes in result.plot(["LULL"]).axes] == [True]
+
+
+def test_with_known_covariates_a_run_forecasts_the_last_rows_of_those_that_are_long_enough(
+    data: pd.DataFrame,
+) -> None:
+    known = data.assign(hour=data["ds"].dt.hour.astype(float))
+    result = train(*WORDS, "split.short=naive", data=known, known=["hour"])
+    found = result.forecast()
+    assert found.fallback is not None
+    flags = dict(zip(found.ids, found.fallback, strict=True))
+    assert flags == {"HUFL": False, "MUFL": False, "LUFL": False, "OT": False, "HULL": True, "MULL": True}
+    y = data.loc[data["unique_id"] == "MULL", "y"].to_numpy()
+    np.testing.assert_array_equal(found.values[-1, :, 0], repeated(y[:-H]))
+
+
+def test_series_without_a_value_are_left_out_where_that_is_asked_for_and_else_named(
+    data: pd.DataFrame, bundle: Bundle, serve: Callable[..., Client]
+) -> None:
+    last = data.groupby("unique_id").tail(L)
+    empty = last.assign(y=last["y"].mask(last["unique_id"].isin(["OT", "LULL"])))
+    said = "y of OT, y of LULL"
+    with refused(DataError, where="history", got=said, fix=has("short=drop")):
+        bundle.forecast(empty)
+    found = bundle.forecast(empty, short="drop")
+    assert list(found.ids) == ["HUFL", "MUFL", "LUFL"]
+    cells = empty.assign(
+        ds=empty["ds"].map(pd.Timestamp.isoformat), y=empty["y"].astype(object).where(empty["y"].notna(), None)
+    )
+    told = serve(bundle)("POST", "/forecast", {"history": cells.to_dict("list")})
+    assert (told.status, told.json["got"]) == (422, said)
 
 
 def test_requests_that_are_answered_together_get_what_each_gets_alone(data: pd.DataFrame, bundle: Bundle) -> None:
@@ -239,7 +299,7 @@ def test_a_history_of_any_shape_may_be_as_short_as_a_row(bundles: Callable[[str]
     encoded = made.features.encode(rows)
     sizes = {"lookback": made.context, "horizon": made.dims.horizon}
     windows = Windows.over(encoded, **sizes, begin=rows.offsets[:-1], end=rows.offsets[1:])
-    able = replace(made, fallback=Fallback.of(windows, 24, (), made.quantile_levels))
+    able = replace(made, fallback=Fallback.of(windows, 24, made.quantile_levels))
     if shape == "zoned":
         frame = frame.assign(date=frame["date"] + pd.Timedelta(days=90))
     own = [column for column in frame if column not in schema.static]

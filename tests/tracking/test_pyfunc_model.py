@@ -64,7 +64,7 @@ def saved(frame: pd.DataFrame, schema: Schema, path: Path, least: int = L) -> Bu
     forecaster = Ridge().fit(windows, windows, dims)
     bundle = Bundle(schema=schema.resolved(panel), dims=dims, features=features, forecaster=forecaster)
     if least < L:
-        bundle = replace(bundle, fallback=Fallback.of(windows, 24, (), ()))
+        bundle = replace(bundle, fallback=Fallback.of(windows, 24, ()))
     return golden.with_golden(bundle, panel, probes=1).save(path)
 
 

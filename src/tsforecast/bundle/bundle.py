@@ -135,8 +135,9 @@ class Bundle(Inputs):
         stale
             `warn` of series that end before others and of channels whose last rows are empty, or `error`, or `ignore`.
         short
-            Of series with too few rows: `error`, or `drop` them and those that were not trained on, and log which, or
-            `naive`, the default where the bundle was trained with `split.short=naive`: seasonal naive, with a warning.
+            Of series with too few rows, or that were not trained on: `error`, or `drop` them and those without a value,
+            and log which, or `naive`, the default where the bundle was trained with `split.short=naive`: seasonal
+            naive, with a warning.
 
         Returns
         -------

@@ -88,8 +88,8 @@ class Inputs:
         static
             Static covariates, one row a series; needed when there are some, unless `history` has them.
         short
-            `error`, or `drop` the series with too few rows and those that were not trained on, and log which, or
-            `naive`, which keeps those that `fallback` forecasts; None: `naive` where there is one, else `error`.
+            `error`, or `drop` the series with too few rows or no value and those that were not trained on, and log
+            which, or `naive`, which keeps those that `fallback` forecasts; None: `naive` where it is, else `error`.
         keys, first_row
             As in `tsforecast.data.columns.Problems`.
 
@@ -114,7 +114,9 @@ class Inputs:
         if panel.freq != self.freq:
             raise _other("frequency", panel.freq, self.freq)
         few = panel.lengths < (1 if short == "naive" else self.least)
-        left = few | (self.features.places(panel.ids) < 0) if short == "drop" else few
+        left = few
+        if short == "drop":
+            left = few | (self.features.places(panel.ids) < 0) | ~panel.observed
         why = self.reasons(panel.ids[left], panel.lengths[left]) if left.any() else []
         if why and (short == "error" or left.all()):
             what, allowed = f"{len(why)} series cannot be forecast", f"{self.least} rows or more, up to the cutoff"
@@ -200,17 +202,15 @@ class Inputs:
         return Request(panel, series, horizon, levels, remarks(self, panel, series, stale, lacking))
 
     def _naive(self, panel: Panel) -> Bool[np.ndarray, " N"]:
-        """Which series of a panel `with_future` the fallback forecasts: too short, or too short to be trained on."""
+        """Which series of a panel `with_future` the fallback forecasts: too short, or scaled by nothing."""
         if self.fallback is None:
             return np.zeros(len(panel), dtype=bool)
-        naive = self.held(panel) < self.least
-        if (unknown := self.features.places(panel.ids) < 0).any():
-            naive |= unknown & np.isin(panel.ids.astype(str), self.fallback.left_out)
-        return naive
+        return (self.held(panel) < self.least) | (self.features.places(panel.ids) < 0)
 
     def reasons(self, ids: np.ndarray, rows: Int[np.ndarray, " N"]) -> list[str]:
         """Series of so many rows that the model cannot forecast, and why each."""
-        why = [f"{n} rows" if n < self.least else "not trained on" for n in rows]
+        known = np.where(self.features.places(ids) < 0, "not trained on", "no value")
+        why = [f"{n} rows" if n < self.least else str(each) for n, each in zip(rows, known, strict=True)]
         return [f"{i} ({each})" for i, each in zip(ids, why, strict=True)] if self.schema.id else why
 
     def held(self, panel: Panel) -> Int[np.ndarray, " N"]:

@@ -42,17 +42,17 @@ def remarks(
     """
     one_of("stale", stale, ("warn", "error", "ignore"))
     history, naive = _History(inputs, panel), series < 0
+    history.check_observed()
     short = inputs.reasons(panel.ids[naive], history.held[naive]) if naive.any() else []
     own = history if not short else _History(inputs, panel.select(~naive))  # what the model sees, if anything
     gone = own.lacking() if len(own.panel) else []
     if gone and lacking == "error":
         raise DataError(LACKING, where="history", got=listed(gone), fix="fill them in")
-    history.check_observed()
     old = [] if stale == "ignore" else history.stale()
     if old and stale == "error":
         fix = "give the latest rows, leave these out, or stale=ignore"
         raise DataError("; ".join(old), where="history", fix=fix)
-    odd = {f"too short for the model, forecast by {NAME}": short, LACKING: gone}
+    odd = {f"too short for the model or unknown to it, forecast by {NAME}": short, LACKING: gone}
     odd[f"fewer rows than the {inputs.context} that a forecast reads"] = own.few()
     odd["unlike the rows of training"] = own.unlike(series[~naive]) if len(own.panel) else []
     return (*old, *(f"{what}: {listed(found)}" for what, found in odd.items() if found))
@@ -81,7 +81,8 @@ class _History:
         if len(empty):
             what = f"{len(empty)} channels have no observed value in the {self.inputs.context} rows a forecast reads"
             got = listed(self._name(i, self.inputs.channels[c]) for i, c in empty)
-            raise DataError(what, where="history", got=got, fix="leave these series out, or give rows with values")
+            fix = "leave these series out, as short=drop of predict and forecast does"
+            raise DataError(what, where="history", got=got, fix=f"{fix}, or give rows with values")
 
     def few(self) -> list[str]:
         """Series of fewer rows than a forecast reads."""

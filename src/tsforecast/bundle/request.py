@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Float, Int
 
 from tsforecast.data.panel import Panel
@@ -108,7 +107,7 @@ def predict_all(infer: Infer, requests: Sequence[Request]) -> list[Prediction | 
     if panels and all(panel.categories == panels[0].categories for panel in panels):  # a code has one label
         try:
             with np.errstate(over="ignore", invalid="ignore"):  # told of each below
-                found = infer(_back_to_back(panels), np.concatenate([request.series for request in requests]))
+                found = infer(Panel.joined(panels), np.concatenate([request.series for request in requests]))
         except TsforecastError as error:
             if len(requests) == 1:
                 return [error]
@@ -123,14 +122,3 @@ def _finite(found: Prediction) -> Prediction | DataError:
         return found
     what = "the forecast is not finite: the history holds values far beyond those of training"
     return DataError(what, where="history", fix="look at the units of the data")
-
-
-def _back_to_back(panels: Sequence[Panel]) -> Panel:
-    first = panels[0]
-    if len(panels) == 1:
-        return first
-    names = ("ids", "target", "past", "known", "static")
-    rows: dict[str, Any] = {name: np.concatenate([getattr(panel, name) for panel in panels]) for name in names}
-    offsets = np.concatenate([[0], np.cumsum(np.concatenate([panel.lengths for panel in panels]))])
-    time = pd.DatetimeIndex(first.time.append([panel.time for panel in panels[1:]]))
-    return replace(first, offsets=offsets, time=time, padding=None, **rows)

@@ -89,6 +89,24 @@ class Panel:
         first = rows[np.searchsorted(rows, self.offsets[:-1])]
         return np.asarray(np.minimum(first, self.offsets[1:]) - self.offsets[:-1])
 
+    @staticmethod
+    def joined(panels: Sequence[Panel]) -> Panel:
+        """The series of panels whose columns, categories and frequency are the same."""
+        first = panels[0]
+        if len(panels) == 1:
+            return first
+        names = ("ids", "target", "past", "known", "static")
+        rows: dict[str, Any] = {name: np.concatenate([getattr(panel, name) for panel in panels]) for name in names}
+        offsets = np.concatenate([[0], np.cumsum(np.concatenate([panel.lengths for panel in panels]))])
+        time = pd.DatetimeIndex(first.time.append([panel.time for panel in panels[1:]]))
+        return replace(first, offsets=offsets, time=time, padding=None, **rows)
+
+    @property
+    def observed(self) -> Bool[np.ndarray, " N"]:
+        """Whether every channel of a series has a value."""
+        seen = np.concatenate([np.zeros((1, len(self.channels)), int), np.cumsum(~np.isnan(self.target), axis=0)])
+        return np.asarray((seen[self.offsets[1:]] > seen[self.offsets[:-1]]).all(axis=1))
+
     def __len__(self) -> int:
         return len(self.ids)
 

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Any, Protocol
 
+import numpy as np
 import pandas as pd
 import pyarrow
 
@@ -38,8 +39,8 @@ class Loaded:
         Where it came from, without what is secret in it.
     licence, citation
         Of the data, where they are stated.
-    left_out
-        Names of the series that were there, and are not in `panel`.
+    rest
+        The series that were there, and are not in `panel`.
     """
 
     panel: Panel
@@ -49,12 +50,17 @@ class Loaded:
     address: str
     licence: str | None = None
     citation: str | None = None
-    left_out: tuple[str, ...] = ()
+    rest: tuple[Panel, ...] = ()
 
     def keeping(self, panel: Panel) -> Loaded:
         """With this panel of some of the series."""
-        kept = {*panel.ids}
-        return replace(self, panel=panel, left_out=(*self.left_out, *(i for i in self.panel.ids if i not in kept)))
+        gone = self.panel.select(~np.isin(self.panel.ids, panel.ids))
+        return replace(self, panel=panel, rest=(*self.rest, gone) if len(gone) else self.rest)
+
+    @property
+    def left_out(self) -> list[str]:
+        """Names of the series that were there, and are not in `panel`."""
+        return [name for part in self.rest for name in part.ids]
 
     @property
     def record(self) -> dict[str, str | int]:

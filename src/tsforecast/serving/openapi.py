@@ -27,7 +27,7 @@ class Interval(BaseModel):
 
 
 class SeriesForecast(BaseModel):
-    """Of one series; intervals by their level, `90`; `fallback` says what stood in where it was too short."""
+    """Of one series; intervals by their level, `90`; `fallback` says what stood in where the model could not."""
 
     series: str | None
     cutoff: str
@@ -64,7 +64,7 @@ class Error(BaseModel):
 class Description(BaseModel):
     """What is served: `layout`, `time`, `id` and what follows are columns, `context` the rows that a forecast reads.
 
-    `least` are those that a series needs. `short` is what forecasts a series with fewer; `error`: it is refused.
+    `least` are those that a series needs. `short` is what forecasts one with fewer, or unknown; `error`: it is refused.
     """
 
     model: str | None
