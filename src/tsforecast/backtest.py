@@ -8,11 +8,11 @@ import shlex
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from tsforecast.config.closing import next_steps
 from tsforecast.config.command import callable_module, called, command
@@ -52,11 +52,9 @@ def _carried_out(job: Job) -> Backtest | None:
     from tsforecast.training.results import write_json
 
     cfg, out = job.cfg, job.out
-    keys: Any = OmegaConf.to_container(cfg.backtest)
-    models, dry = keys.pop("models"), keys.pop("dry_run")
-    jobs = {name: keys.pop(name) for name in ("n_jobs", "executor")}
-    folds = Folds(**keys)
-    planned = _experiments(job, models)
+    folds, dry = Folds.of(cfg.backtest), cfg.backtest.dry_run
+    jobs = {name: cfg.backtest[name] for name in ("n_jobs", "executor")}
+    planned = _experiments(job, cfg.backtest.models)
     first = next(iter(planned.values()))
     score = _score(cfg.objective, first, len(planned))
     planned, loaded, cutoffs = plan(planned, folds)
@@ -92,7 +90,7 @@ def _carried_out(job: Job) -> Backtest | None:
         results = (PROVENANCE, "scores.csv", "folds.csv", "scores.npz", "forecasts.parquet")
         for path in ("plots", "config.yaml", *results, "backtest.log"):
             run.log_artifact(out / path)
-        _track(found, tracker, run, name, about(origin) | tags, keys, out)
+        _track(found, tracker, run, name, about(origin) | tags, asdict(folds), out)
     show(f"\n{found.table()}\n\nRun directory  {shlex.quote(os.path.relpath(out))}")
     if kept is not None:
         place, until = shlex.quote(os.path.relpath(out / "bundle")), kept.metadata["chosen_until"]

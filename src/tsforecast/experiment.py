@@ -281,16 +281,16 @@ def run_experiment(
     metadata["scores"] = {name: value for name, value in result.metrics.items() if name.rpartition("/")[0] in parts}
     seconds["score"] = time.perf_counter() - began - seconds["fit"]
     if "test" in parts:
-        metadata["evaluation"] = judged(result.parts["test"].scores, experiment.label, "test", data.stride, data)
-    if "test" in parts and experiment.refit == "all":
-        errors = experiment.errors(data, bundle, fitted.chosen, fitting.apart(), "cal", "test")
-        bundle = on_all_rows(experiment, data, fitted.chosen, errors, metadata, origin)
-    elif "test" in parts:
-        told = panel.rows(data.borders.begin, data.borders.test_end)
-        bundle = replace(bundle, metadata={**bundle.metadata, **metadata})
-        bundle = golden.with_golden(bundle, data.rows("train"), seen=told)
-    if "test" in parts:
-        bundle = reference.with_errors(bundle, result.parts["test"].scores[experiment.label], data.windows("test"))
+        scores = result.parts["test"].scores
+        metadata["evaluation"] = judged(scores, experiment.label, "test", data.stride, data)
+        if experiment.refit == "all":
+            errors = experiment.errors(data, bundle, fitted.chosen, fitting.apart(), "cal", "test")
+            bundle = on_all_rows(experiment, data, fitted.chosen, errors, metadata, origin)
+        else:
+            told = panel.rows(data.borders.begin, data.borders.test_end)
+            bundle = replace(bundle, metadata={**bundle.metadata, **metadata})
+            bundle = golden.with_golden(bundle, data.rows("train"), seen=told)
+        bundle = reference.with_errors(bundle, scores[experiment.label], data.windows("test"))
     result = replace(result, bundle=bundle)
     on.update(result)
     return result

@@ -122,7 +122,7 @@ class Fit:
     out: Path | None
 
     def __call__(self) -> Iterator[Scored]:
-        prepared: dict[str, Prepared] = {}  # what models before were fitted on, by the sizes that `reading` gave them
+        prepared: dict[tuple[int, int], Prepared] = {}  # what models before were fitted on
         beside = [name for name in next(iter(self.experiments.values())).baselines if name not in self.experiments]
         for name, experiment in self.experiments.items():
             names = [name, *(beside if name == next(iter(self.experiments)) else ())]
@@ -132,7 +132,7 @@ class Fit:
                 yield from (scored for own in done for scored in own if scored is not None)
                 continue
             began = time.perf_counter()
-            sizes = f"{experiment.lookback}, {experiment.least}"
+            sizes = experiment.lookback, experiment.least
             try:
                 like, chosen, bundles = self._fitted(experiment, names, prepared.get(sizes))
             except TsforecastError as error:
@@ -155,8 +155,7 @@ class Fit:
         self, experiment: Experiment, names: Sequence[str], data: Prepared | None
     ) -> tuple[Prepared, Mapping[str, Any], dict[str, Bundle]]:
         """The fold's data, what the fit chose, and bundles by name, from the rows before the cutoff alone."""
-        sizes: dict[str, Any] = {"split": self.folds[0], "horizon": experiment.horizon + self.gap}
-        fold = replace(experiment, **sizes)
+        fold = replace(experiment, split=self.folds[0], horizon=experiment.horizon + self.gap)
         data = fold.prepare(self.loaded, like=data)
         out = None if self.out is None else self._place(self.folds[0], names[0])
         result = run_experiment(fold, out, parts=(), data=data)

@@ -11,8 +11,9 @@ Behind the cutoff come `gap` rows that are not yet known when the forecast is ma
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Self
 
 import numpy as np
 from jaxtyping import Int
@@ -85,6 +86,11 @@ class Folds:
         if self.refit not in ("every", "never") and not number:
             allowed = "every, never, or k to refit every k-th fold"
             raise ConfigError("there is no such refit", where="backtest.refit", got=self.refit, allowed=allowed)
+
+    @classmethod
+    def of(cls, keys: Mapping[str, Any]) -> Self:
+        """Those that the keys of `backtest` describe."""
+        return cls(**{each.name: keys[each.name] for each in fields(cls)})
 
     def fitting(self, panel: Panel, val: Int[np.ndarray, " N"], lookback: int, horizon: int) -> Int[np.ndarray, " N"]:
         """How many folds each series holds, none or less where it is too short; parameters as of a call."""

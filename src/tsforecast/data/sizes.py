@@ -50,11 +50,12 @@ def sizes(
         each series hold such windows, and enough of them, or a lookback is stated and `split.short` is not `pad`; else
         a season, or what the shortest series has.
     """
-    pads, step = split.short == "pad", parse(panel.freq)
-    if AUTO not in (lookback, horizon) and not pads:
+    whole = lookback != AUTO and split.short != "pad"  # of what lacks so many rows the split says it
+    if whole and horizon != AUTO:
         return int(lookback), int(horizon), int(lookback)
-    season = season or seasonality(panel.freq)
-    rows = int(np.median(panel.lengths) if split.leaves_out else panel.lengths.min())
+    season, step = season or seasonality(panel.freq), parse(panel.freq)
+    typical = np.median if split.leaves_out else np.min
+    rows = int(typical(panel.lengths))
     name = (step.rule_code.removeprefix("B") or "B")[0]
     ahead = min(season, _MOST[0]) if is_clock(step) else max(1, _AHEAD.get(name, season) // step.n)
     ahead = min(ahead, max(1, rows // 8)) if horizon == AUTO else int(horizon)
@@ -68,8 +69,9 @@ def sizes(
     chosen = [f"lookback={back}"] * (lookback == AUTO) + [f"horizon={ahead}"] * (horizon == AUTO)
     if chosen:
         log.info("%s, for rows of freq %r, season %d, %d of a series", " ".join(chosen), panel.freq, season, rows)
-    more = _CUTOFFS * ahead if lookback == AUTO else 0
-    if back <= least or (lookback != AUTO and not pads) or _holds(fits, back, split.leaves_out, more):
+    windows = (fits - back + 1).clip(0)  # in the train rows of each series, and some judge cutoffs before the last
+    holds = typical(windows) > (_CUTOFFS * ahead if lookback == AUTO else 0) and 2 * windows.sum() >= back
+    if back <= least or whole or holds:
         return back, ahead, back
     log.info("windows hold %d rows of their series at least: the rest may lie before the first row", least)
     return back, ahead, least
@@ -82,12 +84,3 @@ def _back(fits: Int[np.ndarray, " N"], most: int, least: int, season: int) -> in
         if 2 * whole >= back or padded >= back:
             return int(back)
     return 1
-
-
-def _holds(fits: Int[np.ndarray, " N"], back: int, most: bool, more: int) -> bool:
-    """Whether the train rows of each series, or of most, hold `more` such windows, and all half as many as it has rows.
-
-    More than one or none, since earlier cutoffs than the last are to be judged, by what was fitted before them.
-    """
-    windows = (fits - back + 1).clip(0)
-    return bool((np.median(windows) if most else windows.min()) > more and 2 * windows.sum() >= back)

@@ -21,13 +21,14 @@ from tsforecast.cluster import tasks
 from tsforecast.config.compose import build, options
 from tsforecast.config.experiment import experiment
 from tsforecast.config.job import Job
+from tsforecast.data.folds import Folds
 from tsforecast.errors import ConfigError, OutputError, count, one_of
 from tsforecast.train import listed
 from tsforecast.training.results import check_objective, score_names
 from tsforecast.tuning import best
 from tsforecast.tuning.space import parsed
 from tsforecast.tuning.study import Plan, enough, failures, opened, revive, tally, tools
-from tsforecast.tuning.trial import folds, score, work, work_apart
+from tsforecast.tuning.trial import score, work, work_apart
 
 log = logging.getLogger("tsforecast.tuning")
 
@@ -118,7 +119,7 @@ def _rehearse(plan: Plan) -> None:
     if task is score:
         _check_scores(plan, experiment(Job(cfg, chosen)).quantiles)
         if plan.command == "backtest":
-            folds(cfg.backtest)
+            Folds.of(cfg.backtest)
 
 
 def _check_scores(plan: Plan, quantiles: tuple[float, ...]) -> None:

@@ -11,7 +11,7 @@ import socket
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -104,13 +104,8 @@ def _backtested(planned: Experiment, keys: Any, listener: Any) -> Mapping[str, f
     split = Fold(0, 0, until, short=planned.split.short)
     trial = {planned.label: replace(planned, split=split, baselines={})}
     jobs = {name: keys[name] for name in ("n_jobs", "executor")}
-    found = backtest(trial, folds(keys), loaded=replace(loaded, panel=known), **jobs, on=listener.fold)
+    found = backtest(trial, Folds.of(keys), loaded=replace(loaded, panel=known), **jobs, on=listener.fold)
     return found.metrics(planned.label)
-
-
-def folds(keys: Mapping[str, Any]) -> Folds:
-    """Those that the keys of `backtest` describe."""
-    return Folds(**{each.name: keys[each.name] for each in fields(Folds)})
 
 
 def _data(planned: Experiment) -> Prepared:
