@@ -257,14 +257,15 @@ class Lasting(Estimator):
         return Ridge().fit(train, val, dims)
 
 
+@pytest.mark.parametrize(("budget", "until"), [("100s", np.inf), ("1h", 100.0)])  # of the model, or of the whole run
 def test_what_takes_more_than_its_share_is_tried_again_once_the_others_are_done(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, budget: str, until: float
 ) -> None:
     train, val, fitting = parts(frame())
     clock = [0.0]
     monkeypatch.setattr("tsforecast.training.ensemble.time.monotonic", lambda: clock[0])
     models = {f"of_{n}": Lasting(clock, n) for n in (16, 18, 40)}  # 100 / 6, 84 / 6, then 57 / 3
-    fitted = fit_ensemble(Ensemble(models=models, budget="100s"), train, val, fitting)
+    fitted = fit_ensemble(Ensemble(models=models, budget=budget), train, val, replace(fitting, until=until))
     assert "left out: of_40, it takes more than" in fitted.note
     assert "of_18 " in fitted.note
     assert "of_16 " in fitted.note
