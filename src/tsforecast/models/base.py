@@ -74,11 +74,14 @@ class Estimator(ABC):
         place quantiles.
     trains
         Whether it learns from train windows: `lookback=auto` leaves it as many as that takes.
+    refits
+        Fits that intervals from earlier cutoffs take at most, where a fit is dear; None: one before each cutoff.
     """
 
     uses: ClassVar[frozenset[str] | None] = frozenset()
     learns_quantiles: bool = False
     trains: ClassVar[bool] = True
+    refits: ClassVar[int | None] = None
 
     @abstractmethod
     def fit(self, train: Windows, val: Windows, dims: Dims) -> Forecaster:

@@ -118,6 +118,7 @@ class XGBoost(BaseEstimator, Estimator):
     device: str = "cpu"
     seed: int = 1
     uses: ClassVar[frozenset[str]] = frozenset({"past", "known", "static", "tabular"})
+    refits: ClassVar[int] = 5
 
     @property
     def learns_quantiles(self) -> bool:  # type: ignore[override]

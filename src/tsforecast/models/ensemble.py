@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, ClassVar, Self
@@ -92,7 +92,12 @@ class Ensemble:
     @property
     def most(self) -> int | None:
         """Windows that are forecast at most, as the dearest of its members has it."""
-        return least(self.models[name] for name in self.members)
+        return least("most", (self.models[name] for name in self.members))
+
+    @property
+    def refits(self) -> int | None:
+        """Fits at earlier cutoffs at most, as the dearest of its members has it."""
+        return least("refits", (self.models[name] for name in self.members))
 
     @property
     def trains(self) -> bool:
@@ -105,9 +110,9 @@ class Ensemble:
         return replace(self, models=models, members=list(models), budget=None, weights=chosen["weights"])
 
 
-def least(models: Any) -> int | None:
-    """The smallest `most` of models or forecasters; None where none has one."""
-    return min((most for each in models if (most := getattr(each, "most", None)) is not None), default=None)
+def least(name: str, models: Iterable[Any]) -> int | None:
+    """The smallest attribute of that name of models or forecasters; None where none has one."""
+    return min((found for each in models if (found := getattr(each, name, None)) is not None), default=None)
 
 
 @dataclass
@@ -144,7 +149,7 @@ class EnsembleForecaster(Forecaster):
     @property
     def most(self) -> int | None:
         """As `Ensemble.most`."""
-        return least(self.members.values())
+        return least("most", self.members.values())
 
     def predict(self, window: Window) -> Float[np.ndarray, "B H C"]:
         """The weighted mean of what its members forecast."""

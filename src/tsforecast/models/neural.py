@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -66,6 +66,7 @@ class Neural:
     learns_quantiles: bool = False
     epochs: int | None = None
     most: int | None = None
+    refits: ClassVar[int] = 5
     uses: frozenset[str] | None = field(init=False, default=frozenset())
 
     def __post_init__(self) -> None:

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool
 
 from tsforecast.data.panel import Panel
 from tsforecast.data.splits import Borders
@@ -61,27 +63,45 @@ def cross_errors(model: Any, data: Prepared, rows: Panel, fitting: Fitting) -> E
     fitting
         With the time that it may take: of the cutoffs before the last those that fit are used, evenly spaced.
     """
-    folds, found = cutoffs(rows, data.dims.least, data.dims.horizon), []
-    if data.most is not None:  # whose members may be dear to fit, too
-        folds = folds[:: max(1, len(folds) // max(_FEW, -(-data.most // len(rows))))]
-    every = sum(len(panel) for panel, _ in folds)
-    share = np.arange(every + 1) * (min(1.0, data.most / every) if data.most else 1.0)
-    kept = np.diff(np.floor(share + 1e-9)) > 0
-    todo, began = list[tuple[Panel, Borders, np.ndarray]](), time.monotonic()
-    for k, (panel, borders) in enumerate(folds):
-        todo.append((panel, borders, np.roll(kept[: len(panel)], k)))  # other series at each cutoff
-        kept = kept[len(panel) :]
+    began, found, done = time.monotonic(), list[Errors](), 0
+    todo = [*_planned(data, rows, getattr(model, "refits", None) or CUTOFFS)]
+    fits = len(todo)
     while todo:
-        panel, borders, some = todo.pop()
+        (panel, borders, later), done = todo.pop(), done + 1
         own = replace(data, loaded=replace(data.loaded, panel=panel)).fitted_on(borders)
         fitted = fit(model, own.windows("train"), own.windows("val"), fitting)
-        if len(windows := own.windows("test").subset(some)):
-            found.append(Errors.of(own.bundle(fitted.forecaster), windows))
-        took = time.monotonic() - began
-        more = fitting.left / took * max(1, len(found))
+        bundle = own.bundle(fitted.forecaster)
+        for shift, some in later[::-1]:
+            ends = (each + shift for each in (borders.train_end, borders.val_end, borders.test_end))
+            windows = replace(own, borders=Borders(borders.begin, *ends)).windows("test").subset(some)
+            if len(windows):
+                found.append(Errors.of(bundle, windows))
+        more = fitting.left / (time.monotonic() - began) * done
         if found and more < len(todo):
             todo = [todo[i] for i in np.linspace(0, len(todo) - 1, max(0, int(more))).astype(np.int64)]
-            log.info(
-                "intervals come from %d of %d cutoffs: there is no time for more", len(found) + len(todo), len(folds)
-            )
+            log.info("intervals come from %d of %d earlier fits: there is no time for more", done + len(todo), fits)
     return Errors.joined(found[::-1])
+
+
+def _planned(
+    data: Prepared, rows: Panel, refits: int
+) -> Iterator[tuple[Panel, Borders, list[tuple[int, Bool[np.ndarray, " N"]]]]]:
+    """The fits, the first cutoff of each, and how many rows behind it which series are forecast, in order of time.
+
+    | = = = = = = # # # - - - - |     where a fit is dear, several cutoffs share one,
+    | = = = = = = . # # # - - - |     . which has not seen the rows between
+    """
+    folds = cutoffs(rows, data.dims.least, data.dims.horizon)
+    if data.most is not None:  # whose members may be dear to fit, too
+        folds = folds[:: max(1, len(folds) // max(_FEW, -(-data.most // len(rows))))]
+    groups = [[folds[i] for i in each] for each in np.array_split(np.arange(len(folds)), min(refits, len(folds)))]
+    every = sum(len(group) * len(group[0][0]) for group in groups)
+    share = np.arange(every + 1) * (min(1.0, data.most / every) if data.most else 1.0)
+    kept, k = np.diff(np.floor(share + 1e-9)) > 0, 0
+    for group in groups:
+        panel, borders = group[0]
+        behind, later = [int(each.offsets[1] - at.test_end[0]) for each, at in group], []
+        for back in behind:
+            later.append((behind[0] - back, np.roll(kept[: len(panel)], k)))  # other series at each cutoff
+            kept, k = kept[len(panel) :], k + 1
+        yield panel, borders, later
