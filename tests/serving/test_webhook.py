@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -152,11 +155,61 @@ def test_a_ring_is_heard_once_by_each_process_that_is_there_and_not_by_one_that_
 
 
 @pytest.fixture
-def workers(link: Link, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+def stop() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def workers(link: Link, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: ExitStack) -> int:
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path / "counted"))
     monkeypatch.setitem(ADAPTERS, "two", [*ADAPTERS["asgi"][:-1], "--workers", "2", "--port"])
-    with serving("two", link.path, tmp_path) as port:
-        yield port
+    return stop.enter_context(serving("two", link.path, tmp_path))
+
+
+def test_when_all_workers_are_told_to_stop_then_who_connects_is_answered_or_refused(
+    workers: int, stop: ExitStack
+) -> None:
+    def asked() -> bytes | None:
+        """The first bytes of an answer; nothing, of a connection that nobody takes; None, where it is refused."""
+        try:
+            with socket.create_connection(("127.0.0.1", workers), 30) as caller:
+                caller.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                return caller.recv(12)
+        except ConnectionRefusedError:
+            return None
+        except ConnectionResetError:
+            return b""
+
+    slow = socket.create_connection(("127.0.0.1", workers), 30)
+    slow.sendall(b"POST /forecast HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{")
+    with slow, ThreadPoolExecutor(1) as pool:
+        assert asked() == b"HTTP/1.1 200"
+        stopping = pool.submit(stop.close)
+        while (found := asked()) is not None:  # else nobody is there who could refuse before the slow one is answered
+            assert found == b"HTTP/1.1 200"
+            time.sleep(0.02)
+        assert slow.recv(12) == b"HTTP/1.1 408"
+        stopping.result()
+
+
+def test_of_the_workers_that_serve_the_last_one_that_leaves_is_told_so(tmp_path: Path) -> None:
+    bell = Bell(str(tmp_path))
+    bell.arrive()
+    serves = "import sys; from tsforecast.serving.bell import Bell; bell = Bell(sys.argv[1]); bell.arrive()"
+    serves += "; print(flush=True); input(); print(bell.leave())"
+    command = [sys.executable, "-c", serves, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        (own,) = tmp_path.glob(f"serving-{os.getppid()}-*")
+        (theirs,) = tmp_path.glob(f"serving-{os.getpid()}-*")
+        theirs.rename(own.with_name(own.name.replace(str(os.getpid()), str(other.pid))))  # of the same parent
+        assert not bell.leave()
+        bell.arrive()
+        assert other.communicate("\n")[0].strip() == "True", "of its own parent it is the only one"
+    assert bell.leave(), "the other is gone, and said nothing"
+    assert not Bell(None).leave()
 
 
 def test_a_reload_that_one_worker_was_asked_for_reaches_the_other(

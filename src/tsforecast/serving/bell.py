@@ -50,9 +50,30 @@ class Bell:
         """Tell all; a line is written as a whole, whoever else writes."""
         self._file.write(orjson.dumps(asdict(what)) + b"\n")
 
+    def arrive(self) -> None:
+        """Say that this worker of its parent serves."""
+        if self.folder:
+            Path(self.folder, f"serving-{os.getppid()}-{os.getpid()}").touch()
+
+    def leave(self) -> bool:
+        """Say that it does no more: whether it was the last one."""
+        if not self.folder:
+            return False
+        Path(self.folder, f"serving-{os.getppid()}-{os.getpid()}").unlink(missing_ok=True)
+        others = Path(self.folder).glob(f"serving-{os.getppid()}-*")
+        return not any(_is_there(int(each.name.rpartition("-")[2])) for each in others)
+
     def rings(self) -> list[Ring]:
         """What this process has not heard yet."""
         text = os.pread(self._file.fileno(), 2**16, self._heard)
         whole = text[: text.rfind(b"\n") + 1]
         self._heard += len(whole)
         return [ring for line in whole.splitlines() if (ring := Ring(**orjson.loads(line))).done != os.getpid()]
+
+
+def _is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError as error:
+        return not isinstance(error, ProcessLookupError)
+    return True

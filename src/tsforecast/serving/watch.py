@@ -46,6 +46,7 @@ class Watch:
         if threading.current_thread() is threading.main_thread() and callable(handler):
             self.stop = handler
             signal.signal(signal.SIGTERM, lambda *given: self.loop.call_soon_threadsafe(self._leave, *given))
+            server.bell.arrive()
         self.look()
 
     def look(self) -> None:
@@ -83,16 +84,19 @@ class Watch:
         no new ones, and says `Connection: close` with every answer: callers go elsewhere.
         """
         self.server.draining = True
+        self.loop.call_later(0.5, self.stop, number, frame)
+        config: Any = getattr(self.uvicorn, "config", None)
+        several = getattr(config, "workers", 1) > 1 and config.fd is None  # a socket of systemd's stays open
+        shared = (self.server.bell.leave() and several) or self.shared
         for listener in getattr(self.uvicorn, "servers", ()):
             for port in listener.sockets:
-                self._last_call(port.dup())
+                self._last_call(port.dup(), shared)
             listener.close()
         for each in self.server.memory.arriving:
             each.hurry(LEAVE)
-        self.loop.call_later(0.5, self.stop, number, frame)
 
-    def _last_call(self, port: socket.socket) -> None:
-        """Take whoever stands in the queue of the port, who would be reset when it closes."""
+    def _last_call(self, port: socket.socket, shared: bool) -> None:
+        """Take whoever stands in the queue of the port, who would be reset when it closes; close it for all workers."""
         config, lifespan, state = self.uvicorn.config, self.uvicorn.lifespan, self.uvicorn.server_state
         # As uvicorn makes it: the listeners of uvloop do not tell theirs.
         protocol = partial(config.http_protocol_class, config=config, server_state=state, app_state=lifespan.state)
@@ -104,7 +108,7 @@ class Watch:
                 break
             connected = self.loop.connect_accepted_socket(protocol, connection, ssl=config.ssl)
             self.last.append(self.loop.create_task(connected))
-        if self.shared:
+        if shared:
             with suppress(OSError):  # as before
                 port.shutdown(socket.SHUT_RDWR)
         port.close()
