@@ -68,6 +68,24 @@ def test_when_a_file_is_dropped_then_chart_table_and_download_are_the_forecast(
     assert browser.complaints() == []
 
 
+def test_a_file_that_was_mended_can_be_chosen_again_and_the_last_date_is_whole(
+    look: Seen, shop: tuple[str, Bundle], tmp_path: Path
+) -> None:
+    (address, _), file = shop, tmp_path / "rows.csv"
+    browser, data = look.open(address), SHAPES["long"][0]
+    for rows, said in ((data.head(2), "There is no forecast."), (data, f"{H} steps")):
+        rows.to_csv(file, index=False)
+        node = browser.call("Runtime.evaluate", expression="$('file')")["result"]["objectId"]
+        browser.call("DOM.setFileInputFiles", files=[str(file)], objectId=node)
+        browser.wait(f"$('status').textContent.startsWith({json.dumps(said)})")
+    assert text(browser, "taken") == f"rows.csv: {len(data)} rows"
+    ink = "(part) => getComputedStyle($('file'), part).color"
+    hidden, shown = (browser.run(f"({ink})({part})") for part in ("null", "'::file-selector-button'"))
+    assert hidden == "rgba(0, 0, 0, 0)" != shown
+    room = "(({ uplot: { bbox, width } }) => width - (bbox.left + bbox.width) / devicePixelRatio)($('chart'))"
+    assert browser.run(room) >= 36  # half of a date
+
+
 def test_when_steps_and_levels_are_chosen_then_only_they_are_there(look: Seen, shop: tuple[str, Bundle]) -> None:
     browser = look.open(shop[0])
     browser.run("$('example').click()")

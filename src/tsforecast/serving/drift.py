@@ -114,6 +114,7 @@ class Monitor:
         reasons = sorted(reasons + self._misses(errors), key=lambda each: -VERDICTS.index(each["verdict"]))
         about = {"verdict": reasons[0]["verdict"] if reasons else "ok", "reasons": reasons, "since": self.since}
         about |= {"worker": os.getpid(), "requests": self.requests, "series": len(rows)}
+        about["whole"] = sum(len(each) == w for _, (_, each) in rows)
         about |= {"rows": sum(len(each) for _, (_, each) in rows), "window": w}
         found: dict[str, Any] = strict(about | {"columns": columns, "errors": errors})
         return found

@@ -123,7 +123,10 @@ class Reason(BaseModel):
 
 
 class Drift(BaseModel):
-    """What one worker has seen: the last `window` rows of each series, and errors, beside training."""
+    """What one worker has seen: the last `window` rows of each series, and errors, beside training.
+
+    While no series is `whole`, with so many rows, what is outside the range of training, or came again, is judged.
+    """
 
     verdict: str
     reasons: list[Reason]
@@ -131,6 +134,7 @@ class Drift(BaseModel):
     worker: int
     requests: int
     series: int
+    whole: int
     rows: int
     window: int
     columns: dict[str, dict[str, Any]]

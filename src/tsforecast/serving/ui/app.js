@@ -209,7 +209,11 @@ const read = async (path) => {
 };
 
 function listen() {
-  $("file").addEventListener("change", () => $("file").files[0] && take($("file").files[0].name, $("file").files[0]));
+  $("file").addEventListener("change", () => {
+    const file = $("file").files[0];
+    $("file").value = ""; // else one that was mended could not be chosen again
+    if (file) take(file.name, file);
+  });
   $("example").addEventListener("click", () => take("example.csv", new Blob([example])));
   $("ask").addEventListener("submit", (event) => {
     event.preventDefault();

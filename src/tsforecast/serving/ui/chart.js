@@ -22,6 +22,7 @@ function plot(into, labels, data, { series, bands = [], unit, read, into: readou
     axes: [{ ...axis, values: whole, space: 90, size: 60 }, { ...axis, size: 64, label: unit, labelSize: unit ? 20 : 0 }],
     series: [{}, ...series],
     bands,
+    padding: [null, 40, null, null], // the last mark is half as wide
     legend: { show: false },
     hooks: { setCursor: [(each) => { if (readout) readout.textContent = each.cursor.idx == null ? "" : read(each.cursor.idx); }] },
   }, data, into);

@@ -28,17 +28,17 @@ async function choose() {
 async function drifts(quiet = true) { // a key is asked for where somebody wants to see it
   const page = location.href, reply = await send("drift", { quiet });
   if (!reply.ok || page !== location.href) return;
-  const { verdict, reasons, since, requests, rows, window, columns, errors } = await reply.json();
+  const { verdict, reasons, since, requests, whole, rows, window, columns, errors } = await reply.json();
   const seen = requests ? `${count(requests, "request")} with ${count(rows, "row")} since ${since.replace("T", " ").replace("+00:00", " UTC")}, as one worker of the server has them.` : "Nothing was asked yet.";
   $("verdict").textContent = requests ? VERDICTS[verdict] : "";
   $("verdict").className = verdict;
-  $("seen").textContent = `${seen} The last ${count(window, "row")} of each series are compared with training.`;
+  $("seen").textContent = `${seen} The last ${count(window, "row")} of each series are compared with training${requests && !whole ? ": until one has so many, only values outside the range of training are judged" : ""}.`;
   $("reasons").replaceChildren(...reasons.map(({ verdict: step, column, what, got, usual }) =>
     make("li", `${step}: ${column ? `${column}, ` : ""}${what}${got === null ? "" : ` is ${digits(got)}`}${usual ? `, usual is ${usual}` : ""}`)));
-  const told = Object.entries(columns), beside = ({ got, most } = {}) => (got === undefined ? "-" : `${digits(got)} (${digits(most)})`);
+  const told = Object.entries(columns), beside = ({ got, most } = {}, shown = digits) => (got === undefined ? "-" : `${shown(got)} (${shown(most)})`);
   const head = ["column", "verdict", "stability index (usual up to)", "outside the range", "missing (usual up to)"];
   table($("columns"), told.length ? "Columns of requests beside those of training" : "", told.length ? head : [], told.map(([name, each]) =>
-    [name, each.verdict, beside(each.psi), percent(each.outside?.got), beside(each.missing)]));
+    [name, each.verdict, beside(each.psi), percent(each.outside?.got), beside(each.missing, percent)]));
   const by = (name, shown, label) => Object.entries(errors[name] ?? {}).map(([each, { got, usual }]) => [label(each), mean(got, shown), mean(usual, shown)]);
   const off = errors.values ? [["MASE", digits(errors.mase.got), digits(errors.mase.usual)],
     ...by("mae", digits, (channel) => `MAE of ${channel}`), ...by("coverage", percent, (level) => `coverage of ${level} %`)] : [];

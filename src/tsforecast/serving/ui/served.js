@@ -7,16 +7,17 @@ function describe() {
   $("name").textContent = document.title = model.model ?? "Forecast";
   $("served").textContent = `Version ${model.version}` + (model.trained_until ? `, trained until ${model.trained_until}` : "");
   const needs = { target: model.channels, past: model.past, known: model.known, static: model.static };
+  const least = model.least < model.context ? `${model.least} or more, of which the last ${model.context} are read` : `${model.context} or more`;
   pairs($("wanted"), {
     time: [model.time].flat().join(", "), series: model.id, channels: needs.target.join(", "),
     "covariates up to the last row": needs.past.join(", "), "covariates also of the rows to forecast": needs.known.join(", "),
-    "covariates of a series": needs.static.join(", "), "rows of each series": `${model.context} or more, ${model.freq}`,
+    "covariates of a series": needs.static.join(", "), "rows of each series": `${least}, frequency ${model.freq}${model.short === "error" ? "" : `; of fewer the forecast is ${model.short}`}`,
     "to forecast": needs.known.length ? `${model.horizon} more rows of each series, channels left empty` : "",
   });
   pairs($("about"), {
     name: model.model, version: model.version, digest: model.digest, "trained until": model.trained_until,
     channels: model.channels.map((name) => name + (model.units[name] ? ` (${model.units[name]})` : "")).join(", "),
-    reads: `${model.context} rows${model.least < model.context ? ` (${model.least} at least)` : ""}, ${model.freq}`, forecasts: `up to ${count(model.horizon, "step")}`, tsforecast: model.tsforecast,
+    reads: `${least} rows of each series, frequency ${model.freq}`, forecasts: `up to ${count(model.horizon, "step")}`, tsforecast: model.tsforecast,
   });
   const { scores = {}, model: own, part, by_step: steps = {} } = model.evaluation ?? {};
   const names = Object.keys(scores).sort((a, b) => (b === own) - (a === own)), windows = scores[own]?.windows;
