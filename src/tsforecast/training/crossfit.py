@@ -25,7 +25,7 @@ from tsforecast.training.fit import Fitting, fit
 from tsforecast.training.prepare import CUTOFFS, Prepared
 
 log = logging.getLogger(__name__)
-_FEW = 5  # of many series, where a forecast is dear
+_FEW = 5  # fits for many series, where a forecast is dear
 
 
 def cutoffs(panel: Panel, least: int, horizon: int) -> list[tuple[Panel, Borders]]:
@@ -88,12 +88,12 @@ def _planned(
 ) -> Iterator[tuple[Panel, Borders, list[tuple[int, Bool[np.ndarray, " N"]]]]]:
     """The fits, the first cutoff of each, and how many rows behind it which series are forecast, in order of time.
 
-    | = = = = = = # # # - - - - |     where a fit is dear, several cutoffs share one,
+    | = = = = = = # # # - - - - |     where a fit or a forecast is dear, cutoffs share a fit,
     | = = = = = = . # # # - - - |     . which has not seen the rows between
     """
     folds = cutoffs(rows, data.dims.least, data.dims.horizon)
     if data.most is not None:  # whose members may be dear to fit, too
-        folds = folds[:: max(1, len(folds) // max(_FEW, -(-data.most // len(rows))))]
+        refits = min(refits, max(_FEW, -(-data.most // len(rows))))
     groups = [[folds[i] for i in each] for each in np.array_split(np.arange(len(folds)), min(refits, len(folds)))]
     every = sum(len(group) * len(group[0][0]) for group in groups)
     share = np.arange(every + 1) * (min(1.0, data.most / every) if data.most else 1.0)
