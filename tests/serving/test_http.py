@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.errors import has, refused
-from tests.serving.conftest import Client, L, request
+from tests.serving.conftest import SHAPES, Client, L, request
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.errors import BundleError, ConfigError
 from tsforecast.serving.asgi import create_app
@@ -47,7 +47,7 @@ BAD: dict[str, tuple[Callable[[dict[str, Any]], Any], int, str, str]] = {
     "infinity": (lambda a: orjson.dumps(a).replace(b'"load":[', b'"load":[1e999,'), 400, "json", "not JSON"),
     "not utf-8": (lambda a: b'{"history": "\xff"}', 400, "json", "not JSON"),
     "a list": (lambda a: [a], 400, "request", "JSON object"),
-    "nothing": (lambda a: {}, 400, "request", "needs a history"),
+    "nothing": (lambda a: {}, 400, "request", "needs history"),
     "misspelt key": (lambda a: {**a, "horizn": 2}, 400, "request", "did you mean horizon?"),
     "several misspelt": (lambda a: {"histry": 1, "levls": 2, "zzz": 3}, 400, "request", "histry"),
     "level nearly": (lambda a: {**a, "levels": [90.0000001]}, 400, "request", "90, 80"),
@@ -76,7 +76,7 @@ BAD: dict[str, tuple[Callable[[dict[str, Any]], Any], int, str, str]] = {
     "duplicates": (lambda a: change(a, date=put(a["history"]["date"], 5, a["history"]["date"][4])), 422, "data", "duplicate timestamps"),
     "unsorted": (lambda a: part(a, slice(None, None, -1)), 422, "data", "not sorted"),
     "too many missing": (lambda a: change(a, load=put(a["history"]["load"], 7, None)), 422, "data", "more missing values"),
-    "all missing": (lambda a: change(a, load=[None] * L), 422, "data", "more missing values"),
+    "all missing": (lambda a: change(a, load=[None] * L), 422, "data", "no observed value"),
     "beyond float32": (lambda a: change(a, load=put(a["history"]["load"], 7, 1e300)), 422, "data", "beyond 1e+18"),
     "enormous": (lambda a: change(a, load=put(a["history"]["load"], L - 1, 3e38)), 422, "data", ""),
     "a word": (lambda a: change(a, load=put(a["history"]["load"], 7, "high")), 422, "data", "not numbers"),
@@ -184,6 +184,21 @@ def test_a_wrong_parameter_path_or_method_has_the_same_shape(client: Client) -> 
         assert found.status == status
         assert set(found.json) == SHAPE
     assert "/ui is the page" in client("GET", "/").json["fix"], "the address of a server, as a person types it"
+
+
+def test_of_a_file_with_a_misspelt_column_and_others_that_are_not_read_only_the_first_is_told(
+    bundles: Bundles, serve: Serve
+) -> None:
+    bundle, data = bundles("long"), SHAPES["long"][0]
+    assert not bundle.schema.closed
+    client, file = serve(bundle), data.assign(note="x", more=1)
+    assert client("POST", "/forecast_csv", file.to_csv(index=False).encode()).status == 200
+    found = client("POST", "/forecast_csv", file.rename(columns={"load": "laod"}).to_csv(index=False).encode())
+    assert found.status == 422
+    assert found.json["message"].startswith("1 problem in the data\n  - column 'load' is missing; did you mean 'laod'?")
+    assert "not to be here" not in found.json["message"]
+    nothing = client("POST", "/actuals", {})
+    assert (nothing.status, nothing.json["message"], nothing.json["got"]) == (400, "a request needs actuals", "nothing")
 
 
 def test_a_file_of_very_many_columns_is_refused_in_few_words(client: Client) -> None:

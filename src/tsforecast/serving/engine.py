@@ -106,12 +106,8 @@ class Engine:
         return str(golden.joined(tables, self.bundle.schema.id).to_csv(index=False))
 
     @cached_property
-    def _of_file(self) -> Bundle:
-        return replace(self.bundle, schema=replace(self.bundle.schema, closed=True))
-
-    @cached_property
     def _of_json(self) -> Bundle:
-        return replace(self.bundle, schema=replace(self._of_file.schema, date_format=None))  # it is ISO 8601
+        return replace(self.bundle, schema=replace(self.bundle.schema, closed=True, date_format=None))  # it is ISO 8601
 
     @property
     def version(self) -> str:
@@ -157,9 +153,7 @@ class Engine:
         """
         given = _object(body, _KEYS)
         tables = {name: Table.of(given[name], name) for name in _TABLES if given.get(name) is not None}
-        if "history" not in tables:
-            allowed = "records or column lists"
-            raise RequestError("a request needs a history", where="history", got="nothing", allowed=allowed)
+        _check_given(tables, "history")
         horizon, levels = self.bundle.asked(given.get("horizon"), given.get("levels"))
         found = self.asked(tables, horizon, levels)
         check_keys(body, len(given), tables.values())
@@ -180,7 +174,7 @@ class Engine:
         """
         steps, names = self.bundle.asked(horizon, levels)
         frame = read_csv(body, "the file", self.bundle.schema)
-        panel = self.panel(self._of_file, dict(zip(_TABLES, golden.split(self.bundle, frame), strict=True)))
+        panel = self.panel(self.bundle, dict(zip(_TABLES, golden.split(self.bundle, frame), strict=True)))
         return self.bundle.request(panel, steps, names, lacking="error")
 
     def read_actuals(self, body: bytes) -> Panel:
@@ -194,7 +188,8 @@ class Engine:
             The rows cannot be read; the message lists all that is wrong.
         """
         given, schema = _object(body, ("actuals",)), self._of_json.schema
-        table = Table.of(given.get("actuals"), "actuals")
+        _check_given(given, "actuals")
+        table = Table.of(given["actuals"], "actuals")
         beside = [name for name in (*schema.past, *schema.known, *schema.static) if name in table.columns]
         table.check_names([*stamp_columns(table.columns, schema), *schema.key, *schema.target, *beside])
         own = replace(schema, past=(), known=(), static=(), categorical=(), gaps="fill")
@@ -287,6 +282,12 @@ def _object(body: bytes, keys: Sequence[str]) -> dict[str, Any]:
         what, fix = "there is no such key in a request", near and f"did you mean {near}?"
         raise RequestError(what, where="body", got=unknown[0], allowed=keys, fix=fix)
     return given
+
+
+def _check_given(given: Mapping[str, Any], name: str) -> None:
+    if given.get(name) is None:
+        allowed = "records or column lists"
+        raise RequestError(f"a request needs {name}", where=name, got="nothing", allowed=allowed)
 
 
 def _close(got: np.ndarray | None, stored: Any) -> bool:
