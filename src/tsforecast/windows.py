@@ -48,27 +48,28 @@ class Windows:
         begin: Int[np.ndarray, " N"],
         end: Int[np.ndarray, " N"],
         stride: int = 1,
-        forecast: bool = False,
     ) -> Windows:
         """All windows whose targets lie inside rows `begin[i]:end[i]` of series i.
 
         The lookback may reach back across `begin`, and before the first row of the series as far as it is padded,
         never into the one before. The last origin of a segment is always `end - horizon` when stride is 1; a longer
         stride counts from the first origin.
-        With `forecast`, the rows from each origin on lie in the future: they hold no targets to look for gaps in.
         """
         first = np.maximum(begin, encoded.offsets[:-1] + lookback - encoded.pad)
         count = np.maximum(0, (end - horizon - first) // stride + 1)
         series = np.repeat(np.arange(len(count), dtype=np.int32), count)
         start = np.concatenate([[0], np.cumsum(count)])
         origins = first[series] + (np.arange(start[-1]) - start[series]) * stride
-        history: Any = True
-        if forecast:
-            history = np.ones((len(encoded.target), 1), dtype=bool)
-            history[(origins[:, None] + np.arange(horizon)).reshape(-1)] = False
-        columns = [a for a in (encoded.target, encoded.past) if a.shape[1]]
-        missing = any(bool(np.isnan(a.sum(where=history))) for a in columns)
+        missing = any(bool(np.isnan(a.sum())) for a in (encoded.target, encoded.past))
         return cls(encoded, lookback, horizon, origins, series, missing)
+
+    @classmethod
+    def ahead(cls, encoded: Encoded, *, lookback: int, horizon: int) -> Windows:
+        """The one window of each series of `lookback + horizon` rows, the last of which lie in the future."""
+        count, total = len(encoded.offsets) - 1, lookback + horizon
+        columns = (values.reshape(count, total, values.shape[1]) for values in (encoded.target, encoded.past))
+        missing = any(bool(np.isnan(rows[:, :lookback].sum())) for rows in columns)
+        return cls(encoded, lookback, horizon, encoded.offsets[1:] - horizon, np.arange(count, dtype=np.int32), missing)
 
     def __len__(self) -> int:
         return len(self.origins)

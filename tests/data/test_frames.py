@@ -460,13 +460,44 @@ def test_text_is_read_as_the_timestamps_that_pandas_finds_in_it(
 ) -> None:
     time = pd.date_range("2024-10-26 23:30", periods=6, freq="h")
     text = [*(stamp.strftime(forms[i % len(forms)]) + zone for i, stamp in enumerate(time)), odd] * series
+    read, wanted, problems = read_twice(text, np.arange(len(text)) // 7, zone)
+    assume(wanted.notna().any() and not any("without a UTC offset" in what for what in problems.found))
+    assert read.equals(wanted)
+
+
+def read_twice(
+    text: list[str | None], codes: np.ndarray, zone: str
+) -> tuple[pd.DatetimeIndex, pd.DatetimeIndex, Problems]:
     frame, problems = pd.DataFrame({"date": pd.Series(text, dtype=object)}), Problems("the frame")
     schema = Schema(timezone="naive" if not zone else "Europe/Berlin")
-    read = read_stamps(Arrays.of(frame), np.arange(len(text)) // 7, schema, problems)
+    read = read_stamps(Arrays.of(frame), codes, schema, problems)
     wanted = pd.to_datetime(frame["date"], errors="coerce", format="ISO8601", utc=bool(zone))
-    wanted = pd.DatetimeIndex(wanted.where(wanted.dt.year.between(1700, 2200))).as_unit("ns")
-    assume(wanted.notna().any() and not any("without a UTC offset" in what for what in problems.found))
-    assert read.equals(wanted.tz_convert("Europe/Berlin").rename(None) if zone else wanted.rename(None))
+    wanted = pd.DatetimeIndex(wanted.where(wanted.dt.year.between(1700, 2200))).as_unit("ns").rename(None)
+    return read, wanted.tz_convert("Europe/Berlin") if zone else wanted, problems
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        ["2024-01-01T05:30:00"],
+        ["2024-01-01 05:30:00"],
+        ["2024-02-30T05:30:00"],
+        ["2024-01-01T24:00:00"],
+        ["2024-01-01T05:30:60"],
+        ["2024-01-01T05:30:0 "],
+        ["2024-01-01T05:30:-1"],
+        ["0000-01-01T05:30:00"],
+        ["1600-01-01T05:30:00"],
+        ["9999-01-01T05:30:00"],
+        ["2024-01-01T05:30:0\u0663"],
+        ["2024-01-01T05:30", ":002024-01-01T05:30:00"],  # 38 characters together, and as such they would be read
+        ["2024-01-01", "T05:30:002024-01-01T05:30:00"],
+    ],
+)
+def test_text_of_one_length_is_read_as_the_timestamps_that_pandas_finds_in_it(odd: list[str]) -> None:
+    text = ["2024-01-01T04:30:00", *odd, "2024-01-01T06:30:00"]
+    read, wanted, _ = read_twice([*text], np.zeros(len(text), dtype=int), "")
+    assert read.equals(wanted)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)

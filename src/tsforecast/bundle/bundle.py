@@ -200,9 +200,7 @@ class Bundle(Inputs):
             rows = panel.target.reshape(len(panel), -1, len(self.channels))[short, : self.context]
             values[short], quantiles[short], _ = self._bounded(*self.fallback(rows, self.quantile_levels))
             panel, series = panel.select(~short), series[own]
-        encoded, ends = self.features.encode(panel, series), panel.offsets[1:]
-        ahead: dict[str, Any] = {"begin": ends - horizon, "end": ends, "forecast": True}
-        windows = Windows.over(encoded, lookback=self.context, horizon=horizon, **ahead)
+        windows = Windows.ahead(self.features.encode(panel, series), lookback=self.context, horizon=horizon)
         for index in windows.batches(_CHUNK):
             found = self.invert(self.predict(windows, index), series[index])
             values[own[index]] = found.point

@@ -20,6 +20,7 @@ from tsforecast.data.schema import NAIVE, Schema
 
 log = logging.getLogger(__name__)
 FIRST_YEAR, LAST_YEAR = 1700, 2200  # of a timestamp
+_PLAIN, _MARKS = 19, (4, 7, 10, 13, 16)  # characters of `2024-12-31T22:00:00`, and which of them are no digits
 _CLOCK = {"hour": (0, 23), "minute": (0, 59), "second": (0, 59)}
 _LIMITS = {"year": (FIRST_YEAR, LAST_YEAR), "month": (1, 12), "day": (1, 31)} | _CLOCK
 
@@ -72,6 +73,8 @@ def _iso(cells: Any, codes: np.ndarray, zoned: bool) -> pd.DatetimeIndex | None:
         if (cells.reshape(series, -1) == first).all():
             once = _iso(first, codes[:1] * 0, zoned)
             return once if once is None else once[np.tile(np.arange(len(first)), series)]
+    if not zoned and (plain := _plain(cells)) is not None:
+        return plain
     try:
         text = pa.array(cells, pa.string())
         time = text.cast(pa.timestamp("ns", "UTC" if zoned else None)).to_numpy(zero_copy_only=False)
@@ -80,6 +83,21 @@ def _iso(cells: Any, codes: np.ndarray, zoned: bool) -> pd.DatetimeIndex | None:
     if zoned and not all(cell and cell[13:14] == ":" for cell in text.to_pylist()):  # without minutes: `_parsed` knows
         return None
     return pd.DatetimeIndex(time, tz="UTC" if zoned else None)
+
+
+def _plain(cells: Any) -> pd.DatetimeIndex | None:
+    """`2024-12-31T22:00:00`, all of them, in a third of the time that Arrow takes; None: something else."""
+    if not isinstance(cells, np.ndarray) or not len(cells):
+        return None
+    try:
+        text = np.frombuffer("".join(cells).encode("ascii"), np.uint8)
+        if len(text) != _PLAIN * len(cells) or (text.reshape(-1, _PLAIN)[:, _MARKS] != tuple(b"--T::")).any():
+            return None
+        seconds, (low, high) = cells.astype("datetime64[s]").view(np.int64), _bounds("s")
+    except (TypeError, ValueError):
+        return None
+    within = low <= seconds.min() and seconds.max() < high
+    return pd.DatetimeIndex((seconds * 10**9).view("datetime64[ns]")) if within else None
 
 
 def _assembled(frame: Arrays, names: Sequence[str]) -> pd.DatetimeIndex | pd.Series:

@@ -46,7 +46,7 @@ def by_channel(window: Any, cardinality: Mapping[str, Sequence[int]], xp: Any) -
     for group, sizes in cardinality.items():
         covariates[group] = one_hot(covariates[group], sizes, xp)
     rows = (part.reshape(batch, 1, math.prod(part.shape[1:])) for part in covariates.values())
-    shared = [xp.broadcast_to(part, (batch, channels, part.shape[2])) for part in rows]
+    shared = [xp.broadcast_to(part, (batch, channels, part.shape[2])) for part in rows if part.shape[2]]
     parts = [part for part in (target - last, *shared, window.tabular.swapaxes(1, 2)) if part.shape[2]]
     return (parts[0] if len(parts) == 1 else xp.concatenate(parts, axis=2)), last
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -25,14 +27,15 @@ _ALLOWED = "records ([{name: value, ...}, ...]) or column lists ({name: [value, 
 
 @dataclass(frozen=True)
 class Table:
-    """Columns by name, of one length; each name stands `written` times in the body."""
+    """Columns by name, of one length; each name stands `written` times in the body, and in all of it no `flags`."""
 
     where: str
     columns: Columns
     written: int
+    flags: bool = True
 
     @classmethod
-    def of(cls, given: Any, where: str) -> Table:
+    def of(cls, given: Any, where: str, body: bytes) -> Table:
         """Records as column lists; column lists as they are.
 
         Raises
@@ -40,6 +43,7 @@ class Table:
         RequestError
             It is neither, or its columns or records do not fit together.
         """
+        flags = b"true" in body or b"false" in body
         if isinstance(given, dict):
             if wrong := [name for name, cells in given.items() if not isinstance(cells, list)]:
                 at, got = f"{where}.{wrong[0]}", type(given[wrong[0]]).__name__
@@ -47,7 +51,7 @@ class Table:
             if len({len(cells) for cells in given.values()}) > 1:
                 lengths = [f"{name} {len(cells)}" for name, cells in given.items()]
                 raise RequestError("the columns have different lengths", where=where, got=lengths, allowed=_ALLOWED)
-            return cls(where, given, 1)
+            return cls(where, given, 1, flags)
         if not isinstance(given, list) or set(map(type, given)) - {dict}:
             got = "a list with other things than records" if isinstance(given, list) else type(given).__name__
             raise RequestError("this is neither records nor column lists", where=where, got=got, allowed=_ALLOWED)
@@ -57,12 +61,22 @@ class Table:
                 differ = ", ".join(sorted(record.keys() ^ given[0].keys())[:5])
                 at, got, fix = f"{where}[{i}]", f"not as record 0: {differ}", "write a missing value as null"
                 raise RequestError("the records have different keys", where=at, got=got, allowed=names, fix=fix)
-        return cls(where, {name: [record[name] for record in given] for name in names}, len(given))
+        return cls(where, {name: [record[name] for record in given] for name in names}, len(given), flags)
 
     @cached_property
     def kinds(self) -> dict[str, set[type]]:
         """The types of the cells of each column."""
-        return {name: {*map(type, cells)} for name, cells in self.columns.items()}
+        return {n: {float} if n in self.packed else {*map(type, cells)} for n, cells in self.columns.items()}
+
+    @cached_property
+    def packed(self) -> dict[str, np.ndarray]:
+        """Columns of numbers that begin with a fraction, without a look at each cell: true would be packed as 1."""
+        found = {}
+        for name, cells in self.columns.items() if not self.flags else ():
+            if cells and type(cells[0]) is float:
+                with suppress(struct.error):
+                    found[name] = np.frombuffer(struct.pack(f"{len(cells)}d", *cells))
+        return found
 
     @property
     def texts(self) -> int:
@@ -99,8 +113,12 @@ class Table:
 
     def _array(self, name: str) -> np.ndarray:
         """A column; numbers stay numbers when all are missing."""
-        kinds = self.kinds[name]
-        return np.array(self.columns[name], dtype=None if kinds <= NUMBER else float if kinds <= _CELLS else object)
+        kinds, packed = self.kinds[name], self.packed.get(name)
+        return (
+            packed
+            if packed is not None
+            else np.array(self.columns[name], dtype=None if kinds <= NUMBER else float if kinds <= _CELLS else object)
+        )
 
 
 def may_hold(schema: Schema) -> Mapping[str | None, tuple[set[type], str]]:

@@ -152,7 +152,7 @@ class Engine:
             The rows in it cannot be forecast from; the message lists all that is wrong.
         """
         given = _object(body, _KEYS)
-        tables = {name: Table.of(given[name], name) for name in _TABLES if given.get(name) is not None}
+        tables = {name: Table.of(given[name], name, body) for name in _TABLES if given.get(name) is not None}
         _check_given(tables, "history")
         horizon, levels = self.bundle.asked(given.get("horizon"), given.get("levels"))
         found = self.asked(tables, horizon, levels)
@@ -189,7 +189,7 @@ class Engine:
         """
         given, schema = _object(body, ("actuals",)), self._of_json.schema
         _check_given(given, "actuals")
-        table = Table.of(given["actuals"], "actuals")
+        table = Table.of(given["actuals"], "actuals", body)
         beside = [name for name in (*schema.past, *schema.known, *schema.static) if name in table.columns]
         table.check_names([*stamp_columns(table.columns, schema), *schema.key, *schema.target, *beside])
         own = replace(schema, past=(), known=(), static=(), categorical=(), gaps="fill")

@@ -253,7 +253,10 @@ class Exchange:
         extra |= {"model": scope["model"]} if scope.get("model") else {}
         if refused := scope.get("refused"):
             extra |= {"code": refused.code, "reason": " ".join(str(refused).split())[:1000]}
-        log.log(logging.INFO if self.counted else logging.DEBUG, "request", extra=extra)
+        if log.isEnabledFor(level := logging.INFO if self.counted else logging.DEBUG):
+            record = logging.LogRecord(log.name, level, __file__, 0, "request", None, None)  # no look for its caller
+            record.__dict__ |= extra
+            log.handle(record)
 
 
 def check_head(scope: Scope, headers: dict[bytes, bytes], settings: Settings, takes: Sequence[str] = ()) -> None:
