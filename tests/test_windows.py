@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
+import torch
 
 from tsforecast.types import Encoded
 from tsforecast.windows import Windows
@@ -48,3 +52,24 @@ def test_a_value_missing_before_the_window_does_not_reach_into_it() -> None:
     assert window.observed is not None
     assert not window.observed[0, 0, 0]  # row 3 is the first row of the window that ends before row 7
     assert window.target[0, 0, 0] == e.target[4, 0]  # filled backward from within
+
+
+@pytest.mark.parametrize("convert", [None, torch.as_tensor])
+def test_a_window_is_scaled_by_the_moments_of_what_was_observed_in_it(convert: Any) -> None:
+    e = replace(two_series(missing=True), local=True)
+    e.target[4:8, 1] = np.nan  # all that one window has
+    borders = {"begin": np.array([0, 25]), "end": np.array([10, 25])}
+    windows = Windows.over(e, lookback=4, horizon=2, **borders)
+    found = (windows.to(convert) if convert else windows).window(slice(None))
+    whole = Windows.over(replace(two_series(), local=True), lookback=4, horizon=2, **borders).window(slice(None))
+    assert found.center is not None
+    for i, origin in enumerate(windows.origins):
+        for c in range(2):
+            seen = e.target[origin - 4 : origin, c]
+            seen = seen[~np.isnan(seen)]
+            wanted = (seen.mean(), seen.std() or 1.0) if len(seen) else (0.0, 1.0)
+            assert (found.center[i, 0, c], found.scale[i, 0, c]) == pytest.approx(wanted, rel=1e-6)
+            if len(seen) == 4:  # to the bit, whatever is beside it
+                assert float(found.scale[i, 0, c]) == whole.scale[i, 0, c]
+    filled = Windows.over(replace(e, filled=True), lookback=4, horizon=2, **borders).window(slice(0, 1))
+    assert filled.center[0, 0, 0] == pytest.approx(np.array([0, 2, 4, 4]).mean())

@@ -77,6 +77,8 @@ class Encoded:
         As in `Dims`.
     local
         Whether each window is scaled by the mean and standard deviation of its own target.
+    filled
+        Whether rows that are missing, and so filled, count in these, as they do in bundles that do not say.
     raw
         The target in original units.
     zero
@@ -94,6 +96,7 @@ class Encoded:
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     cardinality: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     local: bool = False
+    filled: bool = False
     raw: Float[np.ndarray, "T C"] | None = None
     zero: Float[np.ndarray, "N C"] | None = None
     pad: int = 0

@@ -114,7 +114,7 @@ class Windows:
             target, observed = fill_forward(target)
             past = fill_forward(past)[0] if past.shape[2] else past
         if e.local:
-            center, scale = _moments(target)
+            center, scale = _moments(target, None if e.filled else observed)
             target = (target - center) / scale
             zero = None if zero is None else (zero - center) / scale
         known, static = _slices(e.known, starts, self.lookback + self.horizon), e.static[self.series[index]]
@@ -157,14 +157,26 @@ def _slices(values: Any, starts: Any, rows: int) -> Any:
     return view[starts].swapaxes(1, 2)
 
 
-def _moments(target: Any) -> tuple[Any, Any]:
-    """Mean and standard deviation of each window and channel, [B 1 C]; 1 where a window is constant."""
-    rows = target.swapaxes(1, 2)
-    rows = rows.contiguous() if hasattr(rows, "contiguous") else np.ascontiguousarray(rows)  # one order of summation
+def _moments(target: Any, observed: Any) -> tuple[Any, Any]:
+    """Mean and standard deviation of the observed rows of each window and channel, [B 1 C]; 1 where it is constant."""
+    rows = _by_channel(target)
     center = rows.mean(-1)[..., None]
     scale = ((rows - center) ** 2).mean(-1)[..., None] ** 0.5
+    if observed is not None:
+        there = _by_channel(observed)
+        gaps = ~there.all(-1)  # of the others every bit stays
+        rows, there = rows[gaps], there[gaps]
+        count = there.sum(-1)[:, None] + ~there.any(-1)[:, None]
+        center[gaps] = (rows * there).sum(-1)[:, None] / count
+        scale[gaps] = ((((rows - center[gaps]) * there) ** 2).sum(-1)[:, None] / count) ** 0.5
     scale[scale <= 1e-6 * abs(center) + 1e-12] = 1.0
     return center.swapaxes(1, 2), scale.swapaxes(1, 2)
+
+
+def _by_channel(values: Any) -> Any:
+    """[B C L], one row after the other in memory: one order of summation."""
+    rows = values.swapaxes(1, 2)
+    return rows.contiguous() if hasattr(rows, "contiguous") else np.ascontiguousarray(rows)
 
 
 def _tabular(features: Sequence[WindowFeature], target: Any) -> Any:

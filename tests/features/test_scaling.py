@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn import preprocessing
 
+from tsforecast.data.frames import to_panel
+from tsforecast.data.schema import Schema
 from tsforecast.errors import DataError
+from tsforecast.features.base import FeatureSet
 from tsforecast.features.scaling import LogScaler, MinMaxScaler, NoScaler, RobustScaler, Scaler, StandardScaler
 
 SCALERS = [StandardScaler, RobustScaler, MinMaxScaler, LogScaler, NoScaler]
@@ -79,3 +83,17 @@ def test_fitting_leaves_the_scaler_that_was_fitted_as_it_was(kind: type[Scaler])
     assert scaler.center.size == 0
     assert again is not first
     np.testing.assert_array_equal(first.state()["center"], before)
+
+
+def test_a_bundle_that_does_not_say_scales_windows_by_filled_rows_too_and_is_saved_as_it_was() -> None:
+    frame = pd.DataFrame({"date": pd.date_range("2024-01-01", periods=80, freq="D"), "y": VALUES[:, 0]})
+    panel = to_panel(frame, Schema(time="date", target=("y",)))
+    features = FeatureSet(scaler=StandardScaler("window")).fit(panel)
+    state = features.state()
+    assert not features.restore(state).encode(panel).filled
+    before = {name: each for name, each in state.items() if name != "scaler.observed"}
+    assert len(before) == len(state) - 1
+    restored = features.restore(before)
+    assert restored.encode(panel).filled
+    assert restored.state().keys() == before.keys()
+    assert "scaler.observed" not in FeatureSet(scaler=StandardScaler("global")).fit(panel).state()

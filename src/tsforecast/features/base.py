@@ -184,6 +184,7 @@ class FeatureSet:
             names=names,
             cardinality={group: each for group, each in sizes.items() if any(each)},
             local=self.scaler.scope == "window",
+            filled=self.scaler.filled,
             raw=panel.target,
             zero=self.scaler.transform(np.zeros((len(panel), panel.target.shape[1]), np.float32), series),
         )

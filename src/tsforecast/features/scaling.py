@@ -29,17 +29,21 @@ class Scaler:
     ----------
     scope
         `series` fits each series by itself, `global` all rows together, `window` too, and then every window is scaled
-        by the mean and standard deviation of its own target. Under the last two, unseen series can be forecast.
+        by the mean and standard deviation of its own target, where that is observed. Under the last two, unseen series
+        can be forecast.
 
     Attributes
     ----------
     center, scale
         [N C]; one row unless `scope="series"`, or when there is one series.
+    filled
+        Whether the missing rows of a window count, as they are filled: of bundles that do not say.
     """
 
     scope: Literal["series", "global", "window"] = "series"
     center: Float[np.ndarray, "N C"] = field(repr=False, compare=False, default_factory=lambda: _UNFITTED)
     scale: Float[np.ndarray, "N C"] = field(repr=False, compare=False, default_factory=lambda: _UNFITTED)
+    filled: bool = field(init=False, repr=False, compare=False, default=False)
 
     def __post_init__(self) -> None:
         one_of("scaler.scope", self.scope, ("series", "global", "window"))
@@ -73,12 +77,15 @@ class Scaler:
 
     def state(self) -> dict[str, np.ndarray]:
         """Fitted arrays, by name."""
-        return {"center": self.center, "scale": self.scale}
+        observed = {"observed": np.array(True)} if self.scope == "window" and not self.filled else {}
+        return {"center": self.center, "scale": self.scale, **observed}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> Self:
         """The scaler that `state()` is of."""
         center, scale = (np.asarray(state[key], dtype=np.float64) for key in ("center", "scale"))
-        return replace(self, center=center, scale=scale)
+        restored = replace(self, center=center, scale=scale)
+        object.__setattr__(restored, "filled", self.scope == "window" and "observed" not in state)
+        return restored
 
     def _statistics(self, values: Float[np.ndarray, "T C"], offsets: Int[np.ndarray, " N+1"]) -> Statistics:
         """Center and scale of each series and channel, here 0 and 1; not finite where nothing was observed."""
