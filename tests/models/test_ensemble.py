@@ -318,10 +318,14 @@ def test_where_validation_has_one_cutoff_earlier_ones_are_forecast_by_fits_that_
     assert earlier(train, train, Ensemble(models={"ridge": Ridge()}), SEASON) == []
 
 
-def test_where_validation_is_shorter_than_four_horizons_as_many_earlier_cutoffs_of_each_judge_too() -> None:
+def test_where_validation_is_shorter_than_four_horizons_as_many_earlier_cutoffs_of_each_judge_too(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", logger="tsforecast")
     train, val, _ = parts(frame())
     ((_, late),) = earlier(train, val.subset(slice(2)), Ensemble(models={"ridge": Ridge()}), SEASON)
     assert [*TRAIN - late.origins] == [24 + 4, 24, 20, 16, 12, 8]
+    assert "weights are learned on the last 24 train rows too" in caplog.text
     assert earlier(train, val.subset(slice(3 * HORIZON + 1)), Ensemble(models={"ridge": Ridge()}), SEASON) == []
 
 

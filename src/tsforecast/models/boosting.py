@@ -280,7 +280,11 @@ def _base(model: Ridge, train: Windows, val: Windows, dims: Dims, shared: bool) 
     if shared:
         train, val = (replace(each, encoded=alone(each.encoded)) for each in (train, val))
         dims = replace(dims, past=0, known=0, static=0, cardinality={})
-    return model.fit(train, val, replace(dims, quantiles=()))
+    forecaster, error = model.solve(train, val, replace(dims, quantiles=()))
+    if error is not None:
+        chosen = forecaster.chosen["lambda"]
+        log.info("trees boost what a ridge leaves over: lambda %.3g chosen on validation, MSE %.4f", chosen, error)
+    return forecaster
 
 
 def _refusal(options: Mapping[str, Any]) -> str | None:

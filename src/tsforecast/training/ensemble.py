@@ -150,7 +150,7 @@ def earlier(train: Windows, val: Windows, model: Ensemble, season: int) -> list[
         early = train.subset(behind >= count * train.horizon)
         if 3 * len(early) >= len(train):
             late = train.subset((behind < count * train.horizon) & (behind % stride == 0) & fair)
-            log.info("few validation windows: weights are learned on %d horizons of the train rows too", count)
+            log.info("few validation windows: weights are learned on the last %d train rows too", count * train.horizon)
             return [(early, thinned(late, model))]
     return []
 
