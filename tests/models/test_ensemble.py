@@ -215,6 +215,17 @@ def test_the_log_says_the_weights(caplog: pytest.LogCaptureFixture) -> None:
     assert "the same command without members= and budget=, with model=ridge" in fitted.note
 
 
+def test_weights_by_quarter_of_the_horizon_are_said_to_be_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    train, val, fitting = parts(frame())
+    monkeypatch.setattr("tsforecast.training.ensemble.learned", lambda *_: [[1, 0.5, 0.5, 0.5], [0, 0.5, 0.5, 0.5]])
+    with caplog.at_level(logging.INFO):
+        fitted = fit_ensemble(Ensemble(models={"ridge": Ridge(), "naive": SeasonalNaive(1)}), train, val, fitting)
+    assert " windows by quarter of the horizon: ridge 1.00 0.50 0.50 0.50" in caplog.text
+    assert "weight by quarter of the horizon   seconds" in fitted.note
+
+
 class Slow(Estimator):
     """Is fitted in rounds of a tenth of a second, without end."""
 

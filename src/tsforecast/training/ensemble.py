@@ -79,13 +79,14 @@ def _combined(
     kept = {name: each.fitted for name, each in found.items() if any(weights[name])}
     losses = [greedy(each[None], label, model.loss, 1)[1] for each in forecasts]
     mean = np.einsum("mh,mbhc->bhc", by_step([*weights.values()], horizon), forecasts)
-    log.info("weights of %d members learned on %d windows: %s", len(found), len(label), told(weights))
+    by = " by quarter of the horizon" * (len(next(iter(weights.values()))) > 1)
+    log.info("weights of %d members learned on %d windows%s: %s", len(found), len(label), by, told(weights))
     rows = [("ensemble", greedy(mean[None], label, model.loss, 1)[1], "", sum(each.seconds for each in found.values()))]
     rows += [(n, loss, _shares(weights[n]), found[n].seconds) for n, loss in zip(found, losses, strict=True)]
     rows.sort(key=lambda row: row[1])
     wide = max(map(len, [*found, "validation"])) + 2
-    lines = [f"{'validation':<{wide}}{model.loss + ' error':>16}{'weight':>28}{'seconds':>10}"]
-    lines += [f"{name:<{wide}}{loss:>16.4f}{share:>28}{took:>10.1f}" for name, loss, share, took in rows]
+    lines = [f"{'validation':<{wide}}{model.loss + ' error':>16}{'weight' + by:>32}{'seconds':>10}"]
+    lines += [f"{name:<{wide}}{loss:>16.4f}{share:>32}{took:>10.1f}" for name, loss, share, took in rows]
     best = min(zip(losses, found, strict=True))[1]
     lines += [f"left out: {name}, {reason}" for name, reason in left_out.items()]
     lines += [f"the best of its members alone: the same command without members= and budget=, with model={best}"]
