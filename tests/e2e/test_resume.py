@@ -31,17 +31,15 @@ NETWORK = ("model=dlinear", "model.patience=9", "trainer.max_epochs=3", "trainer
 MODELS = {"dlinear": NETWORK, "ridge": ("model=ridge", "refit=all")}
 # What kills the process, by the moment: patched in before the command starts.
 KILLS = {
-    "in mid-epoch": "neural.ForecastModule.training_step = dying(neural.ForecastModule.training_step, calls=30)",
-    "while saving": "torch.save = dying(torch.save, calls=2, begun=b'half')",
+    "in mid-epoch": "from tsforecast.training.neural import ForecastModule as Module\n"
+    "Module.training_step = dying(Module.training_step, calls=30)",
+    "while saving": "import torch; torch.save = dying(torch.save, calls=2, begun=b'half')",
     "after the bundle": "result.write_json = dying(result.write_json)",
 }
 PROGRAM = """
 import os, signal, sys
-import torch
 from tsforecast import result, train
-from tsforecast.bundle import directory
 from tsforecast.config.command import command
-from tsforecast.training import neural
 
 def dying(function, calls=1, begun=None, how=signal.SIGKILL):
     seen = []
@@ -131,7 +129,7 @@ def test_a_run_that_has_ended_well_is_left_alone(run: Run, folder: Path) -> None
     assert {file: file.read_bytes() for file in (folder / "ridge").rglob("*") if file.is_file()} == before
 
 
-def test_what_is_no_run_or_asks_for_more_is_refused(run: Run, folder: Path) -> None:
+def test_what_is_no_run_or_asks_for_more_is_refused(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = run(folder, "train", "resume=data")
     assert has_parts(done.error, where="resume", got=str(folder / "data"), allowed=has("directory of a run"))
     done = run(folder, "train", "resume=ridge/bundle")
@@ -139,8 +137,9 @@ def test_what_is_no_run_or_asks_for_more_is_refused(run: Run, folder: Path) -> N
     done = run(folder, "train", "resume=ridge", "horizon=48", "model.lambdas=[1]")
     assert has_parts(done.error, where="resume", got="horizon=48, model.lambdas=[1]", fix=has("ckpt_path"))
     (folder / "elsewhere").mkdir()
-    place = killed(folder, "of here", KILLS["after the bundle"], *MODELS["ridge"])
-    done = run(folder / "elsewhere", "train", f"resume=../{place.name}")
+    monkeypatch.chdir(folder)
+    cut_off(monkeypatch, result, "write_json", *QUIET, *MODELS["ridge"], out="of here")
+    done = run(folder / "elsewhere", "train", "resume=../of here")
     assert has_parts(done.error, where="resume", fix=has(f"cd {folder} "))
     done = run(folder, "backtest", "model=naive", "backtest.windows=2", *QUIET, "hydra.run.dir=folds")
     assert done.returncode == 0, done.stderr
@@ -168,8 +167,9 @@ def test_a_run_does_not_go_on_with_other_data_and_says_what_else_has_changed(run
     assert weights(place) == weights(folder / "dlinear")
 
 
-def test_a_run_that_is_at_work_is_not_joined(run: Run, folder: Path) -> None:
-    killed(folder, "busy", KILLS["after the bundle"], *MODELS["ridge"])
+def test_a_run_that_is_at_work_is_not_joined(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    cut_off(monkeypatch, result, "write_json", *QUIET, *MODELS["ridge"], out="busy")
     with (folder / "busy" / "train.log").open("a") as log:
         fcntl.flock(log, fcntl.LOCK_EX)
         done = run(folder, "train", "resume=busy")
@@ -211,9 +211,10 @@ def test_a_run_of_a_frame_goes_on_with_the_frame(folder: Path, monkeypatch: pyte
 def test_an_interrupt_while_scoring_again_leaves_the_whole_bundle_that_is_there(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = killed(folder, "scored", KILLS["after the bundle"], *MODELS["ridge"])
-    whole = weights(place)
     monkeypatch.chdir(folder)
+    cut_off(monkeypatch, result, "write_json", *QUIET, *MODELS["ridge"], out="scored")
+    place = folder / "scored"
+    whole = weights(place)
     cut_off(monkeypatch, experiment, "compare", "resume=scored")
     assert weights(place) == whole == weights(folder / "ridge")
     assert tsf.load_bundle(place / "bundle").golden is not None
