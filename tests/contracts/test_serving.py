@@ -8,7 +8,6 @@ import socket
 import ssl
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from tests.conftest import until
 from tests.contracts.conftest import Trained, check
 from tests.serving.conftest import request
 from tests.serving.document import Document
@@ -49,11 +49,13 @@ def serving(
     process = subprocess.Popen(
         [sys.executable, *ADAPTERS[adapter], str(port)], env=environment, stderr=log, stdout=log, cwd=home
     )
+
+    def ready() -> bool:
+        assert process.poll() is None, Path(log.name).read_text()
+        return call(port, "/readyz", trusted=trusted)[0] == 200
+
     try:
-        until = time.monotonic() + 60
-        while time.monotonic() < until and call(port, "/readyz", trusted=trusted)[0] != 200:
-            assert process.poll() is None, Path(log.name).read_text()
-            time.sleep(0.1)
+        until(ready, 300)
         yield port
     finally:
         process.terminate()

@@ -203,7 +203,7 @@ def test_bash_completes_the_installed_script(tmp_path: Path) -> None:
     complete -p tsforecast; hydra_bash_completion; echo "${COMPREPLY[@]}" """
     environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "_HYDRA_OLD_COMP": ""}
     done = subprocess.run(
-        ["bash", "-c", bash], env=environment, capture_output=True, text=True, timeout=60, cwd=tmp_path
+        ["bash", "-c", bash], env=environment, capture_output=True, text=True, timeout=300, cwd=tmp_path
     )
     assert done.stdout.splitlines()[-2:] == [
         "complete -o default -o nospace -F hydra_bash_completion tsforecast", "model=ridge",

@@ -19,7 +19,7 @@ import uvicorn
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.serving.asgi import create_app
 
-SECONDS = 20.0
+SECONDS = 60.0
 
 
 class Browser:

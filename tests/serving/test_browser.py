@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.conftest import until
 from tests.serving.browser import Seen, chart, table, text
 from tests.serving.conftest import SHAPES, H, L
 from tsforecast.bundle.bundle import Bundle
@@ -53,11 +53,7 @@ def test_when_a_file_is_dropped_then_chart_table_and_download_are_the_forecast(
     assert browser.run("$('series').checkVisibility()")
     browser.run("document.getElementById('download').click()")
     file = look.home / "shop's rows-forecast.csv"
-    deadline = time.monotonic() + 20
-    while not file.exists():
-        browser.run("0")
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: (browser.run("0"), file.exists())[1])
     told = bundle.forecast(data).to_frame().to_csv(index=False)
     assert file.read_text() == told
     for name, run in (("curl", ["bash", "-c"]), ("python", [sys.executable, "-c"])):

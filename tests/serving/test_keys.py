@@ -184,7 +184,7 @@ def test_a_server_without_keys_does_not_start_where_others_could_ask(
     environment = {**os.environ, "TSFORECAST_BUNDLE": str(bundles("wide").path), "BENTOML_HOME": str(tmp_path),
                    "BENTOML_DO_NOT_TRACK": "True"}  # fmt: skip
     command = [sys.executable, *ADAPTERS[adapter], "0", "--host", "0.0.0.0"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, cwd=tmp_path)
     assert done.returncode != 0
     assert "whoever reaches this address could ask" in done.stderr
     assert "set TSFORECAST_KEYS, or TSFORECAST_OPEN=1" in done.stderr

@@ -86,6 +86,8 @@ def served(bundles: Bundles, lenient: Bundle, tmp_path_factory: pytest.TempPathF
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TSFORECAST_ADMIN_KEY", KEY)
         patch.setenv("TSFORECAST_MAX_BODY", "1")
+        for check in ("READY", "HEALTH"):  # else Ray kills the proxy of a busy machine
+            patch.setenv(f"RAY_SERVE_PROXY_{check}_CHECK_TIMEOUT_S", "120")
         try:
             ray.init(num_cpus=2, object_store_memory=80 * 2**20, namespace="serve", **quiet)
             serve.start(http_options={"host": "127.0.0.1", "port": port})

@@ -59,7 +59,7 @@ def client(bundles: Bundles, serve: Serve, shop: Registry) -> Client:
 
 
 async def until(client: Client, digest: str) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while (await client.send("GET", "/model")).json["digest"] != digest:
             await asyncio.sleep(0.05)
 
@@ -223,7 +223,7 @@ def test_a_reload_that_one_worker_was_asked_for_reaches_the_other(
 
     def counted(line: str) -> None:
         """Until both together have."""
-        until = time.monotonic() + 20
+        until = time.monotonic() + 120
         while f"tsforecast_{line} 2.0" not in (told := ask("/metrics")):
             assert time.monotonic() < until, told
             time.sleep(0.1)

@@ -55,14 +55,15 @@ def test_a_version_on_a_server_is_fetched_into_a_folder_that_is_gone_with_the_pr
         tsf.load_bundle("models:/remote@previous")
 
 
-def test_a_server_that_is_not_there_is_told_in_seconds(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
-    began = time.monotonic()
+def test_a_server_that_is_not_there_is_told_in_seconds(
+    bundle: Bundle, nobody: str, slept: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", nobody)
     with refused(BundleError, where="models:/load@champion", got=has("refused"), fix=has("MLFLOW_TRACKING_URI")):
         tsf.load_bundle("models:/load@champion")
     with refused(OutputError, where=str(bundle.path), got=has("refused")):
         Registry().publish(Path(str(bundle.path)), to="mlflow", name="load")
-    assert time.monotonic() - began < 5
+    assert sum(slept) < 3
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.conftest import until
 from tests.errors import has, refused
 from tsforecast.bundle.provenance import provenance
 from tsforecast.errors import ConfigError
@@ -174,14 +175,15 @@ def test_when_the_process_is_terminated_then_the_run_is_killed(store: Path, tmp_
     code = (
         "import sys, time; from pathlib import Path; from tsforecast.tracking.runs import MLflowTracker\n"
         f"with MLflowTracker('sqlite:///{store}/mlflow.db').run('r', {{}}, out=Path({str(tmp_path)!r})) as run:\n"
-        f"    run.follow(); Path({str(tmp_path / 'id')!r}).write_text(run.id); time.sleep(60)\n"
+        f"    run.follow(); Path({str(tmp_path / 'id')!r}).write_text(run.id); time.sleep(600)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "id").exists() or not (tmp_path / "id").read_text():
-        assert time.monotonic() < deadline
+
+    def followed() -> bool:
         assert process.poll() is None
-        time.sleep(0.05)
+        return (tmp_path / "id").exists() and bool((tmp_path / "id").read_text())
+
+    until(followed, 300)
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) != 0
     assert recorded(store, (tmp_path / "id").read_text()).info.status == "KILLED"

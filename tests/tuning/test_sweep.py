@@ -94,7 +94,7 @@ def test_two_searches_on_one_storage_share_one_total(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("date,y\n2024-01-01,1\n")
     words = ("hydra.sweeper.n_trials=8", f"hydra.sweeper.storage=journal://{tmp_path}/study.log")
     both = [subprocess.Popen(command("together", *words), cwd=tmp_path, env=environment()) for _ in range(2)]
-    assert [each.wait(timeout=100) for each in both] == [0, 0]
+    assert [each.wait(timeout=300) for each in both] == [0, 0]
     storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(f"{tmp_path}/study.log"))
     trials = optuna.load_study(study_name="s", storage=storage).trials
     assert sum(trial.state.name == "COMPLETE" for trial in trials) == 8
@@ -241,7 +241,7 @@ def test_what_is_interrupted_leaves_no_trial_at_work_and_goes_on(tune: Tune, tmp
         assert search.poll() is None
         time.sleep(0.05)
     os.killpg(search.pid, signal.SIGINT)  # as a terminal does, to all processes of the command
-    assert search.wait(timeout=60) == 130
+    assert search.wait(timeout=300) == 130
     assert "RUNNING" not in states(tmp_path)
     assert tune(*words) == 0
     assert Counter(states(tmp_path))["COMPLETE"] == 6
