@@ -116,7 +116,7 @@ def trained(
         features=features,
         forecaster=(model or Ridge()).fit(windows, windows, dims),
         metadata={"name": "test", "scores": {"test/mae": 1.0}},
-        fallback=Fallback.of(windows, 24, (), LEVELS) if least < L else None,
+        fallback=Fallback.of(windows, 24, LEVELS) if least < L else None,
     )
     bundle = Conformal()(bundle, Errors.of(bundle, windows), LEVELS)
     return golden.with_golden(bundle, panel).save(place)
