@@ -122,7 +122,7 @@ class Fit:
     out: Path | None
 
     def __call__(self) -> Iterator[Scored]:
-        prepared: dict[tuple[int, int], Prepared] = {}  # what models before were fitted on
+        prepared: dict[str, Prepared] = {}  # what models before were fitted on
         beside = [name for name in next(iter(self.experiments.values())).baselines if name not in self.experiments]
         for name, experiment in self.experiments.items():
             names = [name, *(beside if name == next(iter(self.experiments)) else ())]
@@ -132,7 +132,7 @@ class Fit:
                 yield from (scored for own in done for scored in own if scored is not None)
                 continue
             began = time.perf_counter()
-            sizes = experiment.lookback, experiment.least
+            sizes = f"{experiment.lookback}, {experiment.least}"  # lookbacks to choose from are a list
             try:
                 like, chosen, bundles = self._fitted(experiment, names, prepared.get(sizes))
             except TsforecastError as error:
