@@ -143,7 +143,7 @@ def test_a_network_that_is_not_trained_is_exported_once_however_often_it_is_fitt
         exported.append(dims)
         return to_onnx(network, dims)
 
-    monkeypatch.setattr("tsforecast.training.neural.to_onnx", counted)
+    monkeypatch.setattr("tsforecast.training.export.to_onnx", counted)
     few = ("lookback=40", "horizon=6", "feature=[]", "tracking=none", "report=none", "split=tail", "split.val=6")
     member = f"model.backbone.weights={weights}"
     for model in ((member, "model=pretrained"), ("model=ensemble", f"members=['pretrained {member}',naive]")):

@@ -18,7 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from tsforecast.errors import ConfigError
-from tsforecast.models.onnx_runtime import OnnxForecaster
+from tsforecast.models.base import Forecaster
+from tsforecast.models.networks import Linear
+from tsforecast.models.neural import Neural
+from tsforecast.models.onnx_runtime import DearForecaster, OnnxForecaster
 from tsforecast.types import Dims, Window
 
 _TOLERANCE = 1e-4  # of the largest forecast; a wrong graph is off by far more, float32 sums by far less
@@ -41,6 +44,20 @@ class _Positional(nn.Module):
         given["observed"] = given["observed"] > 0.5
         out: Tensor = self.network(Window(**given))
         return out
+
+
+def served(model: Neural, network: nn.Module, dims: Dims, seed: int) -> Forecaster:
+    """The forecaster of a network, free of torch: a linear map or ONNX, made once where nothing is trained."""
+    if isinstance(network, Linear):
+        return network.collapse()
+    if (key := (seed, repr(dims))) in model.as_it_is:
+        return model.as_it_is[key]
+    forecaster = to_onnx(network, dims)
+    if model.most is not None:
+        forecaster = DearForecaster(forecaster.inputs, forecaster.rows, model.most).restore(forecaster.state())
+    if not model.trains:
+        model.as_it_is[key] = forecaster
+    return forecaster
 
 
 def to_onnx(network: nn.Module, dims: Dims) -> OnnxForecaster:

@@ -22,12 +22,9 @@ from torch.utils.data import DataLoader, IterableDataset
 from tsforecast import errors
 from tsforecast.errors import ConfigError
 from tsforecast.models.backbones import network as build
-from tsforecast.models.base import Forecaster
-from tsforecast.models.networks import Linear
 from tsforecast.models.neural import Neural, Pinball, masked
-from tsforecast.models.onnx_runtime import DearForecaster, OnnxForecaster
 from tsforecast.training.checkpoints import Best, Whole, check_checkpoint
-from tsforecast.training.export import to_onnx
+from tsforecast.training.export import served
 from tsforecast.training.fit import Fitted, Fitting, fit, started
 from tsforecast.types import Dims, Window
 from tsforecast.windows import Windows
@@ -206,13 +203,7 @@ def _(model: Neural, train: Windows, val: Windows, fitting: Fitting) -> Fitted:
         start = "untrained weights" if model.warm_start is None else "warm start, a ridge regression"
         note = f"what is kept is the {start}: no epoch of {epochs} had a lower validation loss"
     network = network.cpu().eval()
-    key = fitting.seed, repr(dims)
-    if (forecaster := model.as_it_is.get(key)) is None:
-        forecaster = runtime(network, dims)
-        if model.most is not None and isinstance(forecaster, OnnxForecaster):
-            forecaster = DearForecaster(forecaster.inputs, forecaster.rows, model.most).restore(forecaster.state())
-        if not model.trains:
-            model.as_it_is[key] = forecaster
+    forecaster = served(model, network, dims, fitting.seed)
     return Fitted(forecaster, module.history, partial(_insights, network, val), note, chosen)
 
 
@@ -297,8 +288,3 @@ def _built(where: str, constructor: Callable[..., Any], *args: Any, **kwargs: An
         reason = str(error).strip().splitlines() or ["a value of the wrong kind"]
         fix = "--cfg job shows the values it was given" + ("; trainer=cpu runs everywhere" * (where == "trainer"))
         raise ConfigError(f"the {where.split('.')[-1]} cannot be built", where=where, got=reason[0], fix=fix) from error
-
-
-def runtime(network: nn.Module, dims: Dims) -> Forecaster:
-    """The torch-free forecaster a trained network is served as: a linear map where it is one, else ONNX."""
-    return network.collapse() if isinstance(network, Linear) else to_onnx(network, dims)
