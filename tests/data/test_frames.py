@@ -136,7 +136,7 @@ def test_when_rows_stand_on_a_day_of_the_month_then_the_frequency_is_in_months_a
     assume(not stamps.hasnans)  # an hour that the zone skips or has twice is no timestamp by itself
     data = wide(stamps).drop(index=[12, 14, 15]).iloc[:17]
     panel = to_panel(data, Schema(gaps="fill"))
-    assert parse(panel.freq).name[:2] in ("MS", "QS", "YS")
+    assert parse(panel.freq).rule_code[:2] in ("MS", "QS", "YS")
     assert panel.time.equals(stamps[:20].as_unit("ns"))
     assert panel.future_time(4).equals(stamps[20:].as_unit("ns"))
 
