@@ -170,6 +170,11 @@ def test_another_split_of_the_same_experiment_leaves_the_first_as_it_was(frame: 
     assert run_experiment(planned).metrics["test/mse"] == first.metrics["test/mse"]
 
 
+def test_what_is_no_split_is_told_before_anything_is_read(frame: pd.DataFrame) -> None:
+    with refused(ConfigError, where="split", got="dict", allowed=has("tsforecast.data.splits.Split")):
+        small(frame, "model=ridge", "split._target_=builtins.dict")
+
+
 def test_a_listener_hears_every_epoch_and_may_end_the_fit(frame: pd.DataFrame, tmp_path: Path) -> None:
     seen: list[Mapping[str, float]] = []
 

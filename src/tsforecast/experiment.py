@@ -126,6 +126,9 @@ class Experiment:
         if not 0 <= self.seed < 2**32:
             raise ConfigError("a seed is a whole number", where="seed", got=self.seed, allowed="0 to 2**32 - 1")
         one_of("refit", self.refit, ("none", "all"))
+        if not isinstance(self.split, Split):
+            what, allowed = "this is no split", "a class below tsforecast.data.splits.Split, that has `ends`"
+            raise ConfigError(what, where="split", got=type(self.split).__name__, allowed=allowed)
         object.__setattr__(self, "quantiles", check_quantiles(self.quantiles, learned=self.learned))
 
     @cached_property

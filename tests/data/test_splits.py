@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from tests.errors import has, refused
 from tsforecast.data.frames import to_panel
 from tsforecast.data.panel import Panel, seasonality
 from tsforecast.data.schema import Schema
-from tsforecast.data.splits import DateSplit, FractionSplit, RowSplit, TailSplit
+from tsforecast.data.sizes import sizes
+from tsforecast.data.splits import DateSplit, FractionSplit, RowSplit, Split, TailSplit
 from tsforecast.errors import ConfigError, DataError
 
 
@@ -95,6 +97,32 @@ def test_when_series_are_too_short_then_they_are_counted_and_named():
 def test_when_a_split_makes_no_sense_then_it_is_a_config_error(make):
     with pytest.raises(ConfigError):
         make()
+
+
+@dataclass(frozen=True)
+class Own(Split):
+    """Whatever is given as `ends`."""
+
+    given: Any
+
+    def ends(self, panel: Panel, lookback: int, horizon: int) -> Any:
+        return self.given
+
+
+def test_rows_that_a_series_has_not_lie_before_no_end() -> None:
+    ends = [np.array(rows) for rows in ([50, 20], [60, 30], [99, 99])]
+    borders = Own(ends)(panel_of(100, 40), 5, 2)
+    assert [rows.tolist() for rows in borders.ends] == [[50, 120], [60, 130], [99, 140]]
+    with refused(DataError, what=has("test needs 2 rows, 1 series are short: s1 has 0")):
+        Own([np.array(rows) for rows in ([50, 30], [60, 40], [99, 99])])(panel_of(100, 40), 5, 2)
+
+
+@pytest.mark.parametrize("ends", [[], [np.array([5])] * 2, [5, 10, 15], [np.array([5.0])] * 3, [np.array([5, 5])] * 3])
+def test_ends_that_are_none_are_refused_wherever_they_are_asked_for(ends: Any) -> None:
+    for lookback in (5, "auto"):
+        with refused(ConfigError, where="Own.ends", allowed=has("[1]")):
+            split, panel = Own(ends), panel_of(100)
+            split(panel, *sizes(panel, split, lookback, 2, None)[:2])
 
 
 def test_a_tail_split_counts_from_each_series_end() -> None:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from tests.errors import has, refused
 from tests.serving.conftest import SHAPES, Client, H, L, frame, request, trained
+from tsforecast.bundle import golden
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.bundle.request import Prediction
 from tsforecast.data.schema import Schema
@@ -202,6 +203,19 @@ def test_a_file_ends_with_an_observation_or_with_the_rows_to_forecast(bundles: B
                      if "known_future" in asked else [longer]).to_csv(index=False)  # fmt: skip
     with refused(DataError, where=has("load"), what=has("have no targets")):
         Engine(bundle).read_csv(text.encode())
+
+
+def test_of_a_series_without_any_value_it_is_not_asked_whether_its_last_rows_are_history(bundles: Bundles) -> None:
+    bundle = bundles("long")
+    one = frames(request(bundle))["history"]
+    whole = pd.concat([one, one.assign(shop="shop1")], ignore_index=True)
+    lost = whole["shop"] == "shop1"
+    history = whole.assign(load=whole["load"].mask(lost))
+    golden.check_ended(bundle, history, golden.ENDED, "")
+    assert bundle.forecast(history, short="drop").values.tobytes() == bundle.forecast(whole[~lost]).values.tobytes()
+    history.loc[lost.idxmax(), "load"] = 1.0
+    with refused(DataError, what=has("have no targets")):
+        golden.check_ended(bundle, history, golden.ENDED, "")
 
 
 @pytest.mark.parametrize("shape", ["wide", "long", "covariates"])

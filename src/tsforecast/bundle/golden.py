@@ -99,10 +99,15 @@ def split(bundle: Bundle, frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFra
 
 
 def check_ended(bundle: Bundle, frame: pd.DataFrame, allowed: str, fix: str) -> None:
-    """Raise a DataError where the last row of a series has no target: in a file null is no word for "not observed"."""
+    """Raise a DataError where the last row of a series has no target: in a file null is no word for "not observed".
+
+    Of a series without any value something else is to be said.
+    """
     key = [bundle.schema.id] if bundle.schema.id else []
     last = (frame.groupby(key, sort=False) if set(key) & set(frame) else frame).tail(1)
     blank = last.filter(bundle.channels).isna().all(axis=1) & bool(set(bundle.channels) & set(last))
+    seen = frame[frame.filter(bundle.channels).notna().any(axis=1)]
+    blank &= last[key[0]].isin(seen[key[0]]) if set(key) & set(frame) else bool(len(seen))
     if blank.any():
         what = f"the last rows of {blank.sum()} series have no targets: are they history, or to be forecast?"
         got = listed(last[blank].filter(key).to_numpy().ravel()) or None

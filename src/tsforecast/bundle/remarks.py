@@ -79,10 +79,13 @@ class _History:
         """Raise a DataError where a channel has nothing to forecast from."""
         empty = np.argwhere(np.isnan(self._rows("target")).all(axis=1)) if self.gaps else ()
         if len(empty):
-            what = f"{len(empty)} channels have no observed value in the {self.inputs.context} rows a forecast reads"
+            which = "1 channel has" if len(empty) == 1 else f"{len(empty)} channels have"
+            what = f"{which} no observed value in the {self.inputs.context} rows a forecast reads"
             got = listed(self._name(i, self.inputs.channels[c]) for i, c in empty)
-            fix = "leave these series out, as short=drop of predict and forecast does"
-            raise DataError(what, where="history", got=got, fix=f"{fix}, or give rows with values")
+            fix = ", or leave these series out, as short=drop of predict and forecast does" * bool(
+                self.inputs.schema.id
+            )
+            raise DataError(what, where="history", got=got, fix=f"give rows with values{fix}")
 
     def few(self) -> list[str]:
         """Series of fewer rows than a forecast reads."""

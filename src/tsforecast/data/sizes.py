@@ -59,7 +59,7 @@ def sizes(
     name = (step.rule_code.removeprefix("B") or "B")[0]
     ahead = min(season, _MOST[0]) if is_clock(step) else max(1, _AHEAD.get(name, season) // step.n)
     ahead = min(ahead, max(1, rows // 8)) if horizon == AUTO else int(horizon)
-    train, known, _ = split.ends(panel, 1, ahead)
+    train, known, _ = split.rows(panel, 1, ahead)
     fits = train - ahead  # rows back of the last train window
     most = min(7 * season, max(season, _MOST[1])) if is_clock(step) else _BACK.get(name, 3) * season
     most += most == 2 * season  # of two seasons and no row more none can be taken apart from trend

@@ -104,8 +104,23 @@ class Split:
         return self.short in ("drop", "naive")
 
     def ends(self, panel: Panel, lookback: int, horizon: int) -> Sequence[np.ndarray]:
-        """Rows of each series before the end of train, of validation and of test, [N] each, of those that it has."""
+        """Rows of each series before the end of train, of validation and of test, [N] each; cut to what it has."""
         raise NotImplementedError
+
+    def rows(self, panel: Panel, lookback: int, horizon: int) -> Int[np.ndarray, "3 N"]:
+        """What `ends` says, of the rows that there are.
+
+        Raises
+        ------
+        ConfigError
+            It says something else.
+        """
+        ends = [np.asarray(rows) for rows in self.ends(panel, lookback, horizon)]
+        if len(ends) != 3 or any(rows.shape != (len(panel),) or rows.dtype.kind not in "iu" for rows in ends):
+            what, where = "a split says of every series how many rows lie before three ends", type(self).__name__
+            got = ", ".join(f"{rows.dtype} {list(rows.shape)}" for rows in ends) or "none"
+            raise ConfigError(what, where=f"{where}.ends", got=got, allowed=f"three arrays of int64 [{len(panel)}]")
+        return np.asarray(np.clip(ends, 0, panel.lengths))
 
     def __call__(self, panel: Panel, lookback: int, horizon: int) -> Borders:
         """Borders between which every series has a window in every part; nothing of those left out lies between them.
@@ -121,7 +136,7 @@ class Split:
             Naming the parts, the series and how many rows they would need.
         """
         first = panel.offsets[:-1]
-        borders = Borders(first, *(first + rows for rows in self.ends(panel, lookback, horizon)))
+        borders = Borders(first, *(first + self.rows(panel, lookback, horizon)))
         needs = {"train": lookback + horizon, "validation": horizon, "test": horizon}
         rows = np.diff([first, *borders.ends], axis=0)  # [parts N]
         seen = np.append(0, np.cumsum(~np.isnan(panel.target).all(axis=1)))
@@ -138,7 +153,7 @@ class Split:
         problems = []
         for (part, need), has, which in zip(needs.items(), rows, few, strict=True):
             if which.any():
-                held = [n or "none with a value" for n in has[which]]
+                held = [n or (0 if part != "train" else "none with a value") for n in has[which]]
                 names = listed((f"{i} has {n}" for i, n in zip(panel.ids[which], held, strict=True)), 3)
                 said = f"it has {held[0]}" if len(panel) == 1 else f"{which.sum()} series are short: {names}"
                 problems.append(f"{part} needs {need} rows, {said}")
@@ -198,7 +213,7 @@ class RowSplit(Split):
 
     def ends(self, panel: Panel, lookback: int, horizon: int) -> Sequence[np.ndarray]:
         """See `Split`."""
-        return [np.minimum(rows, panel.lengths) for rows in np.cumsum([self.train, self.val, self.test])]
+        return [np.full(len(panel), rows) for rows in np.cumsum([self.train, self.val, self.test])]
 
 
 @dataclass(frozen=True)
@@ -218,7 +233,7 @@ class TailSplit(Split):
 
     def ends(self, panel: Panel, lookback: int, horizon: int) -> Sequence[np.ndarray]:
         """See `Split`."""
-        return [np.maximum(panel.lengths - rows, 0) for rows in (self.test + self.val, self.test, 0)]
+        return [panel.lengths - rows for rows in (self.test + self.val, self.test, 0)]
 
 
 @dataclass(frozen=True)
