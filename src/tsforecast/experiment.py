@@ -203,7 +203,7 @@ class Experiment:
         return apart if len(apart.windows("cal")) >= self.calibration.needed(self.quantiles) else data
 
     def calibrated(self, bundle: Bundle, errors: Errors | None, data: Prepared) -> Bundle:
-        """The bundle with its quantiles, and with what forecasts series that are too short where the split says so."""
+        """The bundle with its quantiles, and with what forecasts short and new series where the split says so."""
         bundle = self.calibration(bundle, errors, self.quantiles)
         if self.split.short != "naive":
             return bundle

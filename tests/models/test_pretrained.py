@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import pickle
 from pathlib import Path
@@ -151,6 +152,7 @@ def test_a_network_that_is_not_trained_is_exported_once_however_often_it_is_fitt
         found = tsf.train(*few, "split.test=6", "refit=all", *model, data=frame[:90], target=["load"])
         assert found.bundle.metadata["calibration"] > 10, "intervals come from fits at earlier cutoffs"
         assert len(exported) == 1
+        copy.deepcopy(found.experiment)  # as for a job of a backtest that is another process
 
 
 @pytest.mark.parametrize(("dataset", "stated", "said"), [("ETTh1", None, True), ("sales", None, None),

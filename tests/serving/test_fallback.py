@@ -118,8 +118,15 @@ def test_a_series_that_is_new_is_forecast_however_many_rows_it_has(data: pd.Data
         assert found.warnings[0] == (
             f"too short for the model or unknown to it, forecast by seasonal_naive: new ({said})"
         )
-    with refused(DataError, got="new (not trained on)"):
-        bundle.forecast(y.assign(unique_id="new"), short="drop")
+    for short in ("drop", "error"):
+        with refused(DataError, got="new (not trained on)"):
+            bundle.forecast(y.assign(unique_id="new"), short=short)
+    panel = to_panel(pd.concat([data, y.assign(unique_id="mid")]), bundle.schema, for_training=False)
+    gone = panel.target.copy()
+    gone[panel.offsets[1] - L : panel.offsets[1]] = np.nan  # of the first, which has a value before
+    kept = bundle.forecast(replace(panel, target=gone), short="drop")
+    assert panel.ids[0] not in kept.ids
+    assert "mid" not in kept.ids
 
 
 def test_what_a_run_forecasts_has_the_series_that_were_left_out_as_far_as_they_have_a_value(

@@ -152,7 +152,8 @@ class Bundle(Inputs):
             There is no such horizon, or no such interval.
         """
         steps, names = self.asked(horizon, levels)
-        panel = self.panel(history, static=static, short=short)
+        read = history.tail(self.context) if isinstance(history, Panel) else history
+        panel = self.panel(read, static=static, short=short)
         if not len(panel):
             raise DataError("the history holds no series", where="history", fix="give at least one series")
         request = self.request(self.with_future(panel, known_future), steps, names, stale=stale)

@@ -134,7 +134,8 @@ def _limits(bundle: Bundle) -> Iterable[str]:
     yield f"Horizon and frequency are fixed: at most {horizon} rows ahead, one row {_each(bundle.freq)}."
     yield "Rows far outside the range of training are forecast with a warning; no score says how well."
     if bundle.schema.id and bundle.features.scaler.scope == "series":
-        yield "It knows the series it was trained on; others are refused."
+        how = "forecast by seasonal naive" if bundle.fallback else "refused"
+        yield f"It knows the series it was trained on; others are {how}."
     if categories:
         yield f"A category that training did not hold is refused: {listed(categories, 40)}."
     for name, most in bundle.missing.items():

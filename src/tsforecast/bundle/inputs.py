@@ -43,7 +43,7 @@ class Inputs:
     missing
         Column to the most missing values that `lookback` rows of the train rows hold; other columns had none.
     fallback
-        What forecasts the series that are too short for the model; None: they are refused.
+        What forecasts the series that are too short for the model or unknown to it; None: they are refused.
     """
 
     schema: Schema
@@ -115,8 +115,10 @@ class Inputs:
             raise _other("frequency", panel.freq, self.freq)
         few = panel.lengths < (1 if short == "naive" else self.least)
         left = few
+        if short == "drop" or (short == "error" and self.fallback):  # else features say which names are like it
+            left = few | (self.features.places(panel.ids) < 0)
         if short == "drop":
-            left = few | (self.features.places(panel.ids) < 0) | ~panel.observed
+            left = left | ~panel.observed
         why = self.reasons(panel.ids[left], panel.lengths[left]) if left.any() else []
         if why and (short == "error" or left.all()):
             what, allowed = f"{len(why)} series cannot be forecast", f"{self.least} rows or more, up to the cutoff"

@@ -39,7 +39,7 @@ class Request:
     panel
         `context` rows a series with the horizon's rows behind them, as `Bundle.with_future` gives it.
     series
-        Fitted position of each series, [N]; -1: it is too short for the model, and the fallback forecasts it.
+        Fitted position of each series, [N]; -1: the fallback forecasts it, too short for the model or unknown.
     horizon
         Steps to answer with, at most the trained ones.
     levels

@@ -151,7 +151,7 @@ class FeatureSet:
             near = nearest(str(unseen[0]), self._places) if len(self._places) < 1000 else None
             what = f"{len(unseen)} series are not among those the model was trained on, and it scales each by its own"
             fix = f"did you mean {near}? Else " if near else ""
-            fix += "leave them out, or train with scaler.scope=window (or global)"
+            fix += "leave them out, or train with scaler.scope=window (or global), or with split.short=naive"
             raise DataError(what, where="history", got=listed(unseen), allowed=listed(self.ids), fix=fix)
         return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -66,7 +66,6 @@ class Neural:
     learns_quantiles: bool = False
     epochs: int | None = None
     most: int | None = None
-    refits: ClassVar[int] = 5
     uses: frozenset[str] | None = field(init=False, default=frozenset())
 
     def __post_init__(self) -> None:
@@ -85,10 +84,18 @@ class Neural:
         """Whether it learns from train windows: a pretrained network as it is does not."""
         return self.epochs != 0 or self.warm_start is not None
 
+    @property
+    def refits(self) -> int | None:
+        """As of an `Estimator`: where nothing is trained a fit is cheap."""
+        return 5 if self.trains else None
+
     @cached_property
     def as_it_is(self) -> dict[Any, Forecaster]:
         """What a network is served as that is not trained, by seed and sizes: fits anew would export the same."""
         return {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: each for name, each in self.__dict__.items() if name != "as_it_is"}  # nor its sessions
 
     def refitting(self, chosen: Mapping[str, Any]) -> Neural:
         """With exactly the `epochs`, and from the warm start, that were chosen."""

@@ -66,7 +66,7 @@ class Kept:
         self._forecasts: dict[Any, Forecasts] = {}  # the oldest first
 
     def add(self, request: Request, found: Prediction) -> None:
-        """What the model answered, as many steps as were asked for; series that are too short for it are left out."""
+        """What the model answered, as many steps as were asked for; series that the fallback forecasts are left out."""
         panel, own, ahead = request.panel, request.series >= 0, slice(0, request.horizon)
         stamps = panel.time.asi8.reshape(len(panel), -1)[own, self.bundle.context :][:, ahead]
         ids = panel.ids[own].tolist()
