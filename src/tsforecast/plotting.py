@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 INK, MODEL, MUTED, AXIS, GRID, SHADE = "#1f2d3d", "#e4572e", "#6b7785", "#c5ccd3", "#e6e9ed", "#f4f6f8"
 BASELINES = ("#3d7ea6", "#8e9aa6", "#76a35b", "#b08bbb")  # apart from MODEL for colour-blind readers too
 BASELINE = "seasonal naive"
+INSTEAD = f"{BASELINE} (too few rows for the model, or unknown to it)"
 STYLE = Path(__file__).with_suffix(".mplstyle")
 CHARTS = 12  # of a figure of forecasts, at most
 TICKS = 9  # on an axis of time, at most
@@ -48,7 +49,7 @@ class Fan:
     forecast: Float[np.ndarray, " H"]
     baseline: Float[np.ndarray, " H"] | None = None
     intervals: Mapping[str, tuple[Float[np.ndarray, " H"], Float[np.ndarray, " H"]]] = field(default_factory=dict)
-    label: str = ""  # such as `worst`
+    label: str = ""  # such as `worst`, or what forecast it instead of the model
     unit: str = ""
 
     @classmethod
@@ -104,7 +105,8 @@ def forecast_figure(forecast: Forecast, series: Sequence[str] = (), channels: Se
         past = rows.time[rows.offsets[i] : rows.offsets[i + 1]] <= forecast.cutoff[i]
         fan = Fan.at(rows, i, c, rows.offsets[i] + past.sum(), forecast.values[i, :, c])
         within = edges(forecast.quantiles, forecast.quantile_levels, i, c)
-        fans.append(replace(fan, intervals=within, unit=forecast.units.get(channel, "")))
+        label = INSTEAD * (forecast.fallback is not None and bool(forecast.fallback[i]))
+        fans.append(replace(fan, intervals=within, label=label, unit=forecast.units.get(channel, "")))
     return shown(draw(fans, f"The first {CHARTS} of {count:,} forecasts" if count > CHARTS else ""))
 
 

@@ -106,6 +106,14 @@ def test_what_is_served_stands_on_the_page(look: Seen, shop: tuple[str, Bundle])
     assert (steps, promised) == ([1, 2, 3, 4, 5, 6], [90] * H)
     np.testing.assert_allclose(np.array(first, float), [90, 91, 92, 93, 94, 95])
     assert table(browser, "steps")["90 %"].iloc[0] == "90.0 %"
+    write = "CanvasRenderingContext2D.prototype.fillText"
+    drawn = browser.run(
+        f"(async () => {{ const before = {write}, said = []; {write} = (text, x, y) => said.push([text, y]);"
+        f" $('coverage').uplot.redraw(false); await null; {write} = before; return said; }})()"
+    )
+    ends = {said: height for said, height in drawn if said.endswith("%")}
+    assert [*ends] == ["90 %", "80 %"]
+    assert ends["90 %"] < ends["80 %"], "beside the end of its line, which is higher"
 
 
 def test_when_another_bundle_is_served_then_the_page_tells_of_the_one_that_answered(

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import ROOT
 from tests.errors import has, refused
+from tests.serving.browser import Seen, text
 from tests.serving.conftest import SHAPES, Client
 from tests.serving.document import Document
 from tsforecast import load_bundle, train
@@ -85,8 +87,11 @@ def test_short_series_are_left_out_of_training_named_and_forecast_by_what_they_r
     frame = found.to_frame()
     assert set(frame.loc[frame["fallback"] == "seasonal_naive", "unique_id"]) == {"HULL", "MULL", "LULL"}
     assert frame["fallback"].notna().sum() == 3 * H
-    told = has("seasonal_naive: HULL (not trained on), MULL (30 rows), LULL (1 rows)")
-    assert any(told == warning for warning in found.warnings)
+    by = "of 7 series forecast by seasonal_naive"
+    assert found.warnings[1:3] == (
+        f"2 {by}, for fewer rows than the {L} that the model needs: MULL (30), LULL (1)",
+        f"1 {by}, as the model was not trained on them: HULL",
+    )
     for name in ("HULL", "MULL", "LULL"):
         y = data.loc[data["unique_id"] == name, "y"].to_numpy()
         np.testing.assert_array_equal(found.values[list(found.ids).index(name), :, 0], repeated(y))
@@ -114,19 +119,98 @@ def test_a_series_that_is_new_is_forecast_however_many_rows_it_has(data: pd.Data
     for held in (3, L - 1, L, 3 * L):
         found = bundle.forecast(y.tail(held).assign(unique_id="new"))
         np.testing.assert_array_equal(found.values[0, :, 0], repeated(y["y"].to_numpy()[-held:]))
-        said = "not trained on" if held >= L else f"{held} rows"
-        assert found.warnings[0] == (
-            f"too short for the model or unknown to it, forecast by seasonal_naive: new ({said})"
-        )
-    for short in ("drop", "error"):
+        short = f"for fewer rows than the {L} that the model needs: new ({held})"
+        why = short if held < L else "as the model was not trained on them: new"
+        assert found.warnings[0] == f"1 of 1 series forecast by seasonal_naive, {why}"
+    for how in ("drop", "error"):
         with refused(DataError, got="new (not trained on)"):
-            bundle.forecast(y.assign(unique_id="new"), short=short)
+            bundle.forecast(y.assign(unique_id="new"), short=how)
     panel = to_panel(pd.concat([data, y.assign(unique_id="mid")]), bundle.schema, for_training=False)
     gone = panel.target.copy()
     gone[panel.offsets[1] - L : panel.offsets[1]] = np.nan  # of the first, which has a value before
     kept = bundle.forecast(replace(panel, target=gone), short="drop")
     assert panel.ids[0] not in kept.ids
     assert "mid" not in kept.ids
+
+
+def test_warnings_and_charts_tell_who_is_too_short_apart_from_who_is_unknown_and_of_how_many(
+    data: pd.DataFrame, bundle: Bundle
+) -> None:
+    lately = data[data["unique_id"].isin(["OT", "MULL", "LULL"])].groupby("unique_id").tail(L)
+    found = bundle.forecast(
+        pd.concat([lately, lately[lately["unique_id"] == "OT"].assign(unique_id="new")]), stale="ignore"
+    )
+    by = "of 4 series forecast by seasonal_naive"
+    assert found.warnings[:2] == (
+        f"2 {by}, for fewer rows than the {L} that the model needs: MULL (30), LULL (1)",
+        f"1 {by}, as the model was not trained on them: new",
+    )
+    titles = {axes.get_title("left").split(" · ")[-2]: axes.get_title("left") for axes in found.plot().axes}
+    named = {name for name, title in titles.items() if title.startswith("seasonal naive (too few rows")}
+    assert (named, titles["OT"]) == ({"MULL", "LULL", "new"}, "OT · y")
+
+
+def told(client: Client) -> tuple[dict[str, Any], float]:
+    """What /drift says, and how many series /metrics counts as forecast by the fallback."""
+    families = text_string_to_metric_families(client("GET", "/metrics").body.decode())
+    (family,) = (each for each in families if each.name == "tsforecast_fallback_series")
+    (count,) = (each.value for each in family.samples if each.name.endswith("_total"))
+    return client("GET", "/drift").json, count
+
+
+@pytest.mark.parametrize(
+    ("names", "left", "told_of"),
+    [
+        (("MULL", "LULL"), "", (1.0, "0")),
+        (("OT", "HUFL", "MULL", "LULL"), "", (0.5, "0")),
+        (("OT", "HUFL", "MULL", "LULL"), "4: A, B, C, D", None),  # half of them, as in training
+        (("HULL", "MULL", "LULL"), "4: A, B, C, D", (1.0, "0.5")),
+        (("LULL",), "4: A, B, C, D", None),  # of three that may be chance
+        (("OT", "HUFL"), "", None),
+    ],
+)
+def test_more_series_forecast_by_the_fallback_than_training_left_out_are_to_watch_and_counted(
+    data: pd.DataFrame,
+    bundle: Bundle,
+    serve: Callable[..., Client],
+    tmp_path: Path,
+    names: tuple[str, ...],
+    left: str,
+    told_of: tuple[float, str] | None,
+) -> None:
+    about = {**bundle.metadata["evaluation"], "left_out": left}
+    made = replace(bundle, metadata={**bundle.metadata, "evaluation": about}).save(tmp_path / "bundle")
+    client, rows = serve(made), data[data["unique_id"].isin(names)].groupby("unique_id").tail(L)
+    cells = rows.assign(ds=rows["ds"].map(pd.Timestamp.isoformat)).to_dict("list")
+    assert told(client)[1] == 0
+    for _ in range(3):
+        assert client("POST", "/forecast", {"history": cells}).status == 200
+    drift, count = told(client)
+    assert count == 3 * len({"HULL", "MULL", "LULL"}.intersection(names))
+    own = [each for each in drift["reasons"] if "seasonal_naive" in each["what"]]
+    assert [(each["verdict"], each["column"], each["got"], each["usual"]) for each in own] == (
+        [] if told_of is None else [("watch", None, *told_of)]
+    )
+    if names == ("MULL", "LULL"):
+        assert (drift["verdict"], drift["series"]) == ("watch", 0)
+
+
+def test_the_page_says_of_each_series_whether_the_model_forecast_it(
+    data: pd.DataFrame, bundle: Bundle, look: Seen, tmp_path: Path
+) -> None:
+    browser, file = look.open(look.serve(bundle)), tmp_path / "rows.csv"
+    data[data["unique_id"].isin(["OT", "MULL"])].to_csv(file, index=False)
+    browser.drop(file)
+    browser.wait("!document.getElementById('found').hidden")
+    names = browser.run("[...$('series').options].map(({ value, text }) => [value, text])")
+    assert dict(names) == {"OT": "OT", "MULL": "MULL (not by the model)"}
+    for name in ("OT", "MULL"):
+        browser.run(f"$('series').value = '{name}'; $('series').dispatchEvent(new Event('change'))")
+        shown = {part: text(browser, part) for part in ("numbers", "legend")}
+        shown["chart"] = browser.run("$('chart').getAttribute('aria-label')")
+        said = {part for part, each in shown.items() if "seasonal naive: too few rows for the model" in each}
+        assert said == (set(shown) if name == "MULL" else set())
+    assert browser.complaints() == []
 
 
 def test_what_a_run_forecasts_has_the_series_that_were_left_out_as_far_as_they_have_a_value(

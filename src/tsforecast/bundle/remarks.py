@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from tsforecast.data.panel import Panel
 from tsforecast.errors import DataError, listed, one_of
@@ -43,8 +43,7 @@ def remarks(
     one_of("stale", stale, ("warn", "error", "ignore"))
     history, naive = _History(inputs, panel), series < 0
     history.check_observed()
-    short = inputs.reasons(panel.ids[naive], history.held[naive]) if naive.any() else []
-    own = history if not short else _History(inputs, panel.select(~naive))  # what the model sees, if anything
+    own = history if not naive.any() else _History(inputs, panel.select(~naive))  # what the model sees, if anything
     gone = own.lacking() if len(own.panel) else []
     if gone and lacking == "error":
         raise DataError(LACKING, where="history", got=listed(gone), fix="fill them in")
@@ -52,8 +51,11 @@ def remarks(
     if old and stale == "error":
         fix = "give the latest rows, leave these out, or stale=ignore"
         raise DataError("; ".join(old), where="history", fix=fix)
-    odd = {f"too short for the model or unknown to it, forecast by {NAME}": short, LACKING: gone}
-    odd[f"fewer rows than the {inputs.context} that a forecast reads"] = own.few()
+    few, of = naive & (history.held < inputs.least), f"of {len(panel)} series forecast by {NAME}"
+    odd = {f"{few.sum()} {of}, for fewer rows than the {inputs.least} that the model needs": history.held_by(few)}
+    odd[f"{(naive & ~few).sum()} {of}, as the model was not trained on them"] = [*panel.ids[naive & ~few]]
+    odd[LACKING] = gone
+    odd[f"fewer rows than the {inputs.context} that a forecast reads"] = own.held_by(own.held < inputs.context)
     odd["unlike the rows of training"] = own.unlike(series[~naive]) if len(own.panel) else []
     return (*old, *(f"{what}: {listed(found)}" for what, found in odd.items() if found))
 
@@ -87,10 +89,9 @@ class _History:
             )
             raise DataError(what, where="history", got=got, fix=f"give rows with values{fix}")
 
-    def few(self) -> list[str]:
-        """Series of fewer rows than a forecast reads."""
-        few = self.held < self.inputs.context
-        held = zip(self.panel.ids[few], self.held[few], strict=True)
+    def held_by(self, which: Bool[np.ndarray, " N"]) -> list[str]:
+        """Some series with the number of their rows."""
+        held = zip(self.panel.ids[which], self.held[which], strict=True)
         return [f"{i} ({n})" if self.inputs.schema.id else str(n) for i, n in held]
 
     def lacking(self) -> list[str]:

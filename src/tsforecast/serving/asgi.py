@@ -162,6 +162,7 @@ class Server:
 
         def told(request: Asked, found: Prediction) -> bytes:
             answer = write(request, found)
+            self.metrics.fallback.labels(live.name).inc(int((request.series < 0).sum()))
             try:
                 live.monitor.seen(request, found)
             except Exception:

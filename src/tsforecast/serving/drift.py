@@ -15,12 +15,13 @@ from tsforecast.bundle import reference
 from tsforecast.bundle.bundle import Bundle
 from tsforecast.bundle.request import Prediction, Request
 from tsforecast.data.panel import Panel
+from tsforecast.fallback import NAME
 from tsforecast.files import strict
 from tsforecast.serving.actuals import Kept
 
 VERDICTS = ("ok", "watch", "act")
 _SERIES, _TURN = 256, 16  # whose rows are kept, the first that come; those of one request that are looked at
-_RECENT = 200  # requests after which it is forgotten that rows came again as others
+_RECENT = 200  # requests after which it is forgotten that rows came again as others, or series were too short
 # What is worth to watch, and to act upon: a share of values outside the range of training, and of values that came
 # again as others; errors worse than all that were usual, by a part of their reach.
 _OUTSIDE, _REVISED, _MISSED = (0.05, 0.25), (0.1, 0.5), (0.2, 0.6)
@@ -28,6 +29,7 @@ _BEYOND = 0.15  # part of the reach of the windows of training that a window is 
 # Times as much of covariates, there being many of them, and of the median beside others: what columns have to do with
 # one another moves with the seasons.
 _LOOSE = 3
+_FALLBACK = 0.1  # share of series that the fallback forecasts, beyond that which training left out
 _FEW = 40  # windows: the fewer there are, the less is known of how far they reach
 _LEAST = np.array([*[0.1] * len(reference.LEVELS), 0.25, 0.05, 0.1])  # reach of what did not vary in training
 _TOLD = [f"{100 * level:g} % quantile" for level in reference.LEVELS] + ["population stability index", "share missing"]
@@ -48,6 +50,7 @@ class Monitor:
         self._rows: dict[str, tuple[int, Float[np.ndarray, "R X"]]] = {}  # up to which nanosecond
         self._bytes = 0
         self._revised: deque[tuple[int, np.ndarray, np.ndarray]] = deque(maxlen=_RECENT)
+        self._fallback: deque[tuple[int, int]] = deque(maxlen=_RECENT)  # series forecast by it, and of how many
         self._places = {name: i for i, name in enumerate(bundle.features.ids.tolist())}
         self._lock, self._report = threading.Lock(), ((-1, -1), dict[str, Any]())
 
@@ -62,6 +65,7 @@ class Monitor:
             self.requests += 1
             self.kept.add(request, found)
             own = request.series >= 0  # of a series that is too short there is no window to compare
+            self._fallback.append((int((~own).sum()), len(own)))
             if self.bundle.reference and own.any():
                 self._look(request.panel if own.all() else request.panel.select(own))
 
@@ -102,16 +106,17 @@ class Monitor:
         """The verdict with its reasons, and the figures it is made from; the last one where nothing came since."""
         with self._lock:
             now, rows, revised = (self.requests, self.kept.matched), [*self._rows.items()], [*self._revised]
+            naive, of = np.sum([*self._fallback, (0, 0)], axis=0).tolist()
         if self._report[0] != now:
-            self._report = now, self._made(rows, revised)
+            self._report = now, self._made(rows, revised, self._short(naive, of))
         return self._report[1]
 
-    def _made(self, rows: list[Any], revised: list[Any]) -> dict[str, Any]:
+    def _made(self, rows: list[Any], revised: list[Any], short: list[dict[str, Any]]) -> dict[str, Any]:
         w = int(self.bundle.reference.get("rows", 0))
         columns, reasons = self._columns([(name, each) for name, (_, each) in rows], w) if rows else ({}, [])
         reasons += self._revisions([each for each in revised if each[0] > self.requests - _RECENT])
         errors = self.kept.errors(self._places)
-        reasons = sorted(reasons + self._misses(errors), key=lambda each: -VERDICTS.index(each["verdict"]))
+        reasons = sorted(reasons + short + self._misses(errors), key=lambda each: -VERDICTS.index(each["verdict"]))
         about = {"verdict": reasons[0]["verdict"] if reasons else "ok", "reasons": reasons, "since": self.since}
         about |= {"worker": os.getpid(), "requests": self.requests, "series": len(rows)}
         about["whole"] = sum(len(each) == w for _, (_, each) in rows)
@@ -190,6 +195,16 @@ class Monitor:
                 what, usual = f"the coverage of the {level} % interval", f"{least:.3g} to {most:.3g}"
                 found.append(reason(step, None, what, got, usual))
         return found
+
+    def _short(self, naive: int, of: int) -> list[dict[str, Any]]:
+        """Whether the fallback forecasts more than training had left out, by two standard deviations of a share."""
+        told = str((self.bundle.metadata.get("evaluation") or {}).get("left_out", ""))  # `12: A, B, ...`
+        left = int(told.partition(":")[0].replace(",", "") or 0)
+        usual = left / (left + len(self.bundle.features.ids))
+        if not of or naive / of <= usual + _FALLBACK + 2 * (usual * (1 - usual) / of) ** 0.5:
+            return []
+        what = f"the share of series forecast by {NAME} (too short for the model, or unknown to it)"
+        return [reason("watch", None, what, naive / of, f"{usual:.3g}")]
 
     def _revisions(self, revised: list[Any]) -> list[dict[str, Any]]:
         found = []

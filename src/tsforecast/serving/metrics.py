@@ -50,6 +50,8 @@ class Metrics:
             **at,
         )
         self.series = Counter("tsforecast_series", "Series forecast.", **at)
+        what = "Series forecast by seasonal naive, too short for the model or unknown to it."
+        self.fallback = Counter("tsforecast_fallback_series", what, ("model",), **at)
         self.batch = Histogram("tsforecast_batch_requests", "Requests forecast in one call.", buckets=_SIZES, **at)
         swaps = "Times that another bundle was to be served: done, or failed, where the old one stayed."
         self.swaps = Counter("tsforecast_swaps", swaps, ("outcome", "model"), **at)

@@ -113,7 +113,7 @@ class Models(BaseModel):
 
 
 class Reason(BaseModel):
-    """Why a verdict is not `ok`; without a column it is about errors."""
+    """Why a verdict is not `ok`; without a column it is about errors, or about how many series were too short."""
 
     verdict: str
     column: str | None

@@ -101,6 +101,7 @@ class Slot:
         self.settings, self.metrics, self.where, self.answers, self.name = settings, metrics, where, answers, name
         for outcome in ("done", "failed"):
             metrics.swaps.labels(outcome, name)  # there from the start: of one that begins with 1 no increase is seen
+        metrics.fallback.labels(name)
         self._one = asyncio.Lock()
         self._assign(self._open())
 

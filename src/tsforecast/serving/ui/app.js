@@ -94,7 +94,7 @@ async function ask() {
   const warnings = JSON.parse(reply.headers.get("X-Tsforecast-Warnings") ?? "[]");
   $("warnings").replaceChildren(...warnings.map((warning) => make("li", `Warning: ${warning}`)));
   const names = [...answer.found.keys()];
-  options($("series"), names);
+  options($("series"), names, (name) => name + (answer.found.get(name).get(model.channels[0]).fallback ? " (not by the model)" : ""));
   $("series").parentElement.hidden = names.length < 2;
   $("found").hidden = false;
   offer();
@@ -161,10 +161,11 @@ function show() {
     into: $("readout"),
   });
   const what = `${channel}${unit ? ` (${unit})` : ""}${series ? ` of ${series}` : ""}`;
-  $("chart").setAttribute("aria-label", `${what}: ${count(shown, "row")} of history, then ${count(ahead.times.length, "step")} of forecast from ${ahead.times[0]} to ${ahead.times.at(-1)}. The numbers are in the table below.`);
-  legend($("legend"), ["history", "forecast", ...levels.map((level) => `${level} % interval`)], [0, "forecast", ...levels.map((_, i) => (i || levels.length === 1 ? "band" : "band wide"))]);
+  const by = ahead.fallback ? `${ahead.fallback.replace("_", " ")}: ${model.series === null ? "too few rows for the model" : "too few rows for the model, or unknown to it"}` : "";
+  $("chart").setAttribute("aria-label", `${what}: ${count(shown, "row")} of history, then ${count(ahead.times.length, "step")} of forecast${by && ` by ${by},`} from ${ahead.times[0]} to ${ahead.times.at(-1)}. The numbers are in the table below.`);
+  legend($("legend"), ["history", by || "forecast", ...levels.map((level) => `${level} % interval`)], [0, "forecast", ...levels.map((_, i) => (i || levels.length === 1 ? "band" : "band wide"))]);
   const head = ["time", "forecast", ...levels.flatMap((level) => [`lower ${level} %`, `upper ${level} %`])];
-  table($("numbers"), `Forecast of ${what}`, head, ahead.times.map((time, i) => [time, ahead.point[i], ...bounds.map((list) => list[i])]));
+  table($("numbers"), `Forecast of ${what}${by && `, by ${by}`}`, head, ahead.times.map((time, i) => [time, ahead.point[i], ...bounds.map((list) => list[i])]));
   table($("past"), `The last ${count(shown, "row")} of ${what}`, ["time", channel], stamps.map((time, i) => [time, past[i]]).reverse());
 }
 

@@ -32,7 +32,7 @@ async function drifts(quiet = true) { // a key is asked for where somebody wants
   const seen = requests ? `${count(requests, "request")} with ${count(rows, "row")} since ${since.replace("T", " ").replace("+00:00", " UTC")}, as one worker of the server has them.` : "Nothing was asked yet.";
   $("verdict").textContent = requests ? VERDICTS[verdict] : "";
   $("verdict").className = verdict;
-  $("seen").textContent = `${seen} The last ${count(window, "row")} of each series are compared with training${requests && !whole ? ": until one has so many, only values outside the range of training are judged" : ""}.`;
+  $("seen").textContent = `${seen} The last ${count(window, "row")} of each series are compared with training${requests && !whole ? ": until one has so many, only those outside the range of training are judged of their values" : ""}.`;
   $("reasons").replaceChildren(...reasons.map(({ verdict: step, column, what, got, usual }) =>
     make("li", `${step}: ${column ? `${column}, ` : ""}${what}${got === null ? "" : ` is ${digits(got)}`}${usual ? `, usual is ${usual}` : ""}`)));
   const told = Object.entries(columns), beside = ({ got, most } = {}, shown = digits) => (got === undefined ? "-" : `${shown(got)} (${shown(most)})`);

@@ -35,9 +35,9 @@ function cover(levels) {
   const data = [steps, ...levels.flatMap(([level, shares]) => [shares.map((share) => 100 * share), steps.map(() => Number(level))])];
   const all = data.slice(1).flat(), range = [Math.max(0, Math.min(...all) - 5), Math.min(100, Math.max(...all) + 5)];
   const series = levels.flatMap(([level]) => [{ label: level, stroke: ink, width: 2, points }, { label: `wanted ${level}`, stroke: soft, dash: [4, 4], width: 1, points }]);
-  plot($("coverage"), [0, ...steps], data, { series, unit: "% covered", range: () => range });
+  plot($("coverage"), [0, ...steps], data, { series, unit: "% covered", range: () => range, ends: levels.map(([level, shares]) => [`${level} %`, 100 * shares.at(-1)]) });
   const told = levels.map(([level, shares]) => `${level} %: ${percent(Math.min(...shares))} to ${percent(Math.max(...shares))}`);
   $("coverage").setAttribute("aria-label", `Share of the truth inside each interval by step. ${told.join("; ")}. The numbers are in the table below.`);
-  legend($("coverage-legend"), ["covered, by step ahead", "promised (dashed)"], ["forecast", ""]);
+  legend($("coverage-legend"), ["covered, by step ahead, of the interval named at its end", "promised (dashed)"], ["forecast", ""]);
   table($("steps"), "Share of the truth inside the intervals", ["step", ...levels.map(([level]) => `${level} %`)], steps.map((step, i) => [step, ...levels.map(([, shares]) => percent(shares[i]))]));
 }

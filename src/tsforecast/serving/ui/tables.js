@@ -72,7 +72,7 @@ function sort(stamps, cells) {
   for (const list of [stamps, cells]) list.splice(0, list.length, ...order.map(([, i]) => list[i]));
 }
 
-// The answer's own cells: {series: {channel: {times, point, bounds: {level: [lower, upper]}}}}.
+// The answer's own cells: {series: {channel: {times, point, bounds: {level: [lower, upper]}, fallback}}}.
 function forecasts(text, model, levels) {
   const [head, ...rows] = parse(text, ","), at = (name) => head.indexOf(name), found = new Map();
   const add = (series, channel, time, row, key) => {
@@ -81,6 +81,7 @@ function forecasts(text, model, levels) {
     if (!all.has(channel)) all.set(channel, empty);
     const one = all.get(channel);
     one.times.push(time);
+    one.fallback = row[at("fallback")]; // what stood in for the model, where anything did
     one.point.push(row[at(key)]);
     one.bounds.forEach((sides, level) => ["lo", "hi"].forEach((side, i) => sides[i].push(row[at(`${key}-${side}-${level}`)])));
   };
