@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Hashable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ROLES = ("time", "id", "target", "past", "known", "static")
+GAPS = "dataset.gaps=fill"
 PARTS = ("year", "month", "day", "hour", "minute", "second")
 
 
@@ -25,8 +27,8 @@ def main(cfg: DictConfig) -> None:
     spec: Any = OmegaConf.to_container(cfg.dataset, resolve=True)
     log_to(None)
 
-    from tsforecast.data.schema import COVARIATES
     from tsforecast.data.sources import Dataset
+    from tsforecast.errors import DataError
 
     given: dict[str, Any] = {str(key): value for key, value in spec.items() if value is not None}
     frame = Dataset(**{"path": place, **given}).read_all()
@@ -35,20 +37,38 @@ def main(cfg: DictConfig) -> None:
             frame[name] = frame[name].astype(str)
     found = {"path": place, **roles(frame, given), **given}
     show(f"{place}: {len(frame):,} rows, {frame.shape[1]} columns\n{columns(frame, found)}\n")
+    try:
+        _tell(frame, found)
+    except DataError as error:
+        if GAPS in (error.fix or ""):
+            with suppress(DataError):
+                _tell(frame, {**found, "gaps": "fill"})
+        raise
+
+
+def _tell(frame: pd.DataFrame, found: dict[str, Any]) -> None:
+    """Print what the series of the file are, what is not used, and the command that trains on them."""
+    from tsforecast.data.schema import COVARIATES
+    from tsforecast.data.sizes import held_back
+    from tsforecast.data.sources import Dataset
+
     source = Dataset(**found)
     panel = source.load().panel
     found["freq"] = panel.freq
+    held = held_back(panel, None)
     words = [
         f"dataset={'long' if 'id' in found else 'wide'}",
         *(f"dataset.{key}={_word(value)}" for key, value in found.items()),
+        *["split.short=naive"] * bool(held),
     ]
     added = len(panel.time) - len(frame.drop_duplicates([*source.stamp_columns, *source.key]))
     filled = f", {added} of them added by gaps=fill" if added else ""
     left = ", ".join(source.unread(frame.columns))
     unread = f"\nNot used: {left}\n  {COVARIATES}\n" if left else ""
+    short = f"\nShort series\n  {held}\n" if held else ""
     show(
         f"{panel.summary}, without gaps or duplicates{filled}\n"
-        f"{unread}\nTrain\n  python -m tsforecast.train {shlex.join(words)}"
+        f"{unread}{short}\nTrain\n  python -m tsforecast.train {shlex.join(words)}"
     )
 
 
@@ -60,6 +80,7 @@ def roles(frame: pd.DataFrame, given: dict[str, Any]) -> dict[str, Any]:
     key = given.get("id") or (_series(frame, stamp, others) if {*stamp} <= {*frame.columns} else None)
     taken = {key, *(name for role in ("past", "known", "static") for name in given.get(role, ()))}
     numbers = [name for name in others if name not in taken and _is_number(frame[name])]
+    numbers = [name for name in numbers if not _counts(frame[name])] or numbers
     target = ["y"] if key and "y" in numbers else numbers[:1] if key else numbers
     return {"time": time, **({"id": key} if key else {}), "target": target}
 
@@ -72,7 +93,8 @@ def columns(frame: pd.DataFrame, found: dict[str, Any]) -> str:
     for name, column in frame.items():
         number = _is_number(column)
         kind = "number" if number else f"text, {column.nunique()} different"
-        other = "past or known" if number else "past or known, and categorical"
+        other = "past or known" + ("" if number else ", and categorical")
+        other = "none, it counts the rows" if _counts(column) else other
         sample, gone = next(iter(column.dropna()), "none"), int(column.isna().sum())
         rows.append((str(name), roles.get(name, other), kind, f"{sample}", f"{gone:,} missing" if gone else ""))
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
@@ -106,6 +128,11 @@ def _series(frame: pd.DataFrame, stamp: list[str], others: list[str]) -> str | N
     some = [name for name in others if frame[name].nunique() * 2 <= len(frame)]
     keys = sorted(some, key=lambda name: (_is_number(frame[name]), frame[name].nunique()))
     return next((name for name in keys if not frame.duplicated([*stamp, name]).any()), None)
+
+
+def _counts(column: pd.Series) -> bool:
+    """Whether it rises by one from each row to the next, as the number of a row does."""
+    return column.dtype.kind in "iu" and len(column) > 1 and bool((column.diff()[1:] == 1).all())
 
 
 def _is_number(column: Any) -> bool:

@@ -296,7 +296,7 @@ def test_when_a_long_frame_is_taken_for_a_wide_one_then_the_rows_of_one_series_a
     frame = long(["s", "t", "u"]).rename(columns={"ds": "date"})
     for schema in (Schema(freq="h"), Schema(freq="h", target=["y"])):
         said = complaint(frame, schema)
-        assert "dataset=long dataset.id=COLUMN" in said
+        assert "dataset=long dataset.id=unique_id" in said
         assert "duplicates=last" not in said
 
 

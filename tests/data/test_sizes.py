@@ -82,6 +82,22 @@ def test_where_short_series_are_dropped_sizes_are_those_of_the_others() -> None:
     assert sizes(panel, FractionSplit(short="drop"), "auto", "auto", None) == (120, 18, 12)
 
 
+def test_what_holds_the_horizon_of_all_down_is_named_with_what_gives_more(caplog: pytest.LogCaptureFixture) -> None:
+    parts = [frame("D", rows).assign(shop=f"s{rows}") for rows in (400, 5, 401, 90, 10)]
+    panel = to_panel(pd.concat(parts), Schema(time="date", id="shop", freq="D"))
+    assert sizes(panel, FractionSplit(), "auto", "auto", None)[1] == 1
+    (told,) = (each.getMessage() for each in caplog.records if each.levelname == "WARNING")
+    assert told.startswith(
+        "horizon=1 for all 5 series, by the 2 shortest: s5 has 5 rows, s10 has 10 rows; split.short="
+    )
+    assert "split.short=naive gives 11 " in told
+    assert sizes(panel, FractionSplit(short="naive"), "auto", "auto", None)[1] == 11
+    caplog.clear()
+    for kept, horizon in ((panel.lengths > 80, "auto"), (panel.lengths > 4, 1), (panel.lengths < 9, "auto")):
+        sizes(panel.select(kept), FractionSplit(), "auto", horizon, None)
+    assert not caplog.records
+
+
 def test_short_series_get_the_lookback_of_the_others_and_windows_as_short_as_they_need_where_none_is_stated() -> None:
     lengths = (36, 130, 140, 150)
     both = pd.concat([frame("MS", rows).assign(shop=f"s{rows}") for rows in lengths])
@@ -131,6 +147,13 @@ def test_a_long_table_is_known_by_the_names_of_its_columns_and_ids_stay_text(tmp
 def test_names_that_leave_a_doubt_are_asked_for(table: dict[str, list[int]], gone: str) -> None:
     with refused(DataError, what=has(gone), fix=has("dataset.time=")):
         tsf.train(data=pd.DataFrame(table))
+
+
+@pytest.mark.parametrize(("key", "told"), [("shop", "shop"), ("unique_id", "unique_id"), ("place", "COLUMN")])
+def test_a_table_of_several_series_is_refused_with_the_column_that_tells_them_apart(key: str, told: str) -> None:
+    both = pd.concat([frame("D", 200).assign(**{key: i}) for i in range(3)])
+    with refused(DataError, fix=has(f"dataset=long dataset.id={told}")):
+        tsf.train(data=both)
 
 
 def test_a_column_that_was_stated_is_never_taken_for_another() -> None:

@@ -70,6 +70,37 @@ def test_columns_that_the_printed_words_leave_out_are_named(cli: Cli, capsys: py
     assert "Not used" not in printed(cli, capsys, "x.csv", "dataset.known=[promo]")[0]
 
 
+def test_a_column_that_counts_the_rows_is_no_target(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    WIDE.assign(No=range(3, 203)).to_csv("x.csv", index=False)
+    out, panel = printed(cli, capsys, "x.csv")
+    assert "No        none, it counts the rows " in out
+    assert "\nNot used: kind, No\n" in out
+    assert panel.channels == ("load, MW", "temp")
+    WIDE[["when"]].assign(No=range(200)).to_csv("x.csv", index=False)  # what else there is to forecast
+    assert printed(cli, capsys, "x.csv")[1].channels == ("No",)
+
+
+def test_short_series_are_named_and_the_printed_words_have_them_forecast(
+    cli: Cli, capsys: pytest.CaptureFixture[str]
+) -> None:
+    LONG.iloc[:405].to_csv("x.csv", index=False)
+    out, _ = printed(cli, capsys, "x.csv")
+    assert "\nShort series\n  horizon=1 for all 3 series, by the shortest: NA has 5 rows; " in out
+    assert out.rstrip().endswith(" split.short=naive")
+
+
+def test_words_that_fill_gaps_are_printed_before_the_gaps_are_refused(
+    cli: Cli, capsys: pytest.CaptureFixture[str]
+) -> None:
+    WIDE.drop(index=[5, 6]).to_csv("x.csv", index=False)
+    assert cli("check", "x.csv") == 1
+    out, err = capsys.readouterr()
+    assert "2 timestamps missing" in err
+    words = shlex.split(out.strip().splitlines()[-1].split("tsforecast.train ")[1])
+    assert "dataset.gaps=fill" in words
+    assert len(build(compose("train", words)[0].dataset).load().panel.time) == 200
+
+
 def test_an_index_without_a_name_is_not_in_the_printed_words(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
     WIDE.to_csv("x.csv")
     out, panel = printed(cli, capsys, "x.csv")

@@ -242,6 +242,19 @@ def test_short_series_are_named_with_what_to_drop_them_would_do(cli: Cli) -> Non
     assert windows(found)["train"] == windows(kept)["train"] == 2 * (420 - 48 - 24 + 1)
 
 
+def test_series_with_less_than_a_season_are_none_that_repeat_it_and_hold_the_horizon_down(cli: Cli) -> None:
+    rows = {"a": 400, "b": 400, "c": 5}
+    parts = [wide().head(n).assign(shop=name).rename(columns={"y": "sales"}) for name, n in rows.items()]
+    pd.concat(parts).to_csv("x.csv", index=False)
+    found = told(None, "dataset=long", "dataset.path=x.csv")
+    assert (
+        texts(found, "scale")
+        == "1 of 3 series have no more train rows than a season (24): MASE leaves them out: c None"
+    )
+    assert "horizon=1 for all 3 series, by the shortest: c has 5 rows" in texts(found, "log")
+    assert not texts(found, "columns")  # all are taken by their names
+
+
 def test_zeros_are_held_against_percentage_metrics(cli: Cli) -> None:
     values = np.ones(600) + RNG.normal(size=600)
     values[480::4] = 0  # a quarter of the test rows

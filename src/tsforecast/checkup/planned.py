@@ -82,7 +82,7 @@ def _rows(found: Findings, loaded: Loaded, source: Any) -> None:
     found.tell("data", f"{loaded.address}: {panel.summary}\nchannels: {listed(panel.channels)}")
     missing = np.isnan(np.hstack([panel.target, panel.past])).mean(axis=0)
     _shares(found, "missing", missing, (*panel.channels, *panel.past_names), "of all rows are missing")
-    if isinstance(source, Stored) and source.target and (unread := source.unread(source.read_all().columns)):
+    if isinstance(source, Stored) and (unread := loaded.schema.unread(source.read_all().columns)):
         found.tell("columns", f"not read: {listed(unread)}", fix=COVARIATES, facts={"unread": unread})
 
 
@@ -116,9 +116,13 @@ def _values(found: Findings, data: Prepared) -> None:
     _shares(found, "constant", constant, channels, "in the train rows: nothing is learned from it")
     zeros = (test == 0).sum(axis=0) / np.maximum(1, (~np.isnan(test)).sum(axis=0))
     _shares(found, "zeros", zeros, channels, "of the test rows are 0, and MAPE leaves them out: see MAE, MASE or WAPE")
-    if still := int((data.scale[0] == 0).sum()):
-        text = f"{still} of {data.scale[0].size} channels repeat their season in the train rows: MASE leaves them out"
-        found.tell("scale", text, "note")
+    few = data.borders.train_end - data.borders.begin <= data.dims.season
+    if few.any():
+        text = f"{few.sum()} of {len(few)} series have no more train rows than a season ({data.dims.season})"
+        found.tell("scale", f"{text}: MASE leaves them out: {listed(data.panel.ids[few])}", "note")
+    if still := int((data.scale[0][~few] == 0).sum()):
+        text = f"{still} of {data.scale[0].size} channels repeat their season in the train rows, or hold no pair of it"
+        found.tell("scale", f"{text}: MASE leaves them out", "note")
 
 
 def _shares(found: Findings, name: str, shares: np.ndarray, channels: Sequence[str], what: str) -> None:

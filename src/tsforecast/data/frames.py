@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from tsforecast.data.arrays import Arrays
 from tsforecast.data.columns import Categories, Problems, Reader, channel_columns, places, stamp_columns
 from tsforecast.data.frequency import ALIASES, Axis, infer, nearest_alias, parse
 from tsforecast.data.panel import Panel
+from tsforecast.data.roles import by_name
 from tsforecast.data.rows import Rows, read_rows
 from tsforecast.data.schema import Schema
 from tsforecast.errors import listed
@@ -64,12 +66,13 @@ def to_panel(
     rows = replace(rows, values=reader.groups(frame, channels))
     own = static if schema.static else None
     statics = reader.static(frame, rows.codes, ids) if own is None else reader.own_static(own, ids)
+    columns = frame.columns
     del frame  # the caller may have given its only reference: text takes more memory than all that was read from it
     rows = rows.in_order(schema, problems)
     if not len(rows):
         problems.stop()
     freq = _freq(rows, schema, problems)
-    rows = _distinct(rows, freq, schema, problems)
+    rows = _distinct(rows, freq, schema, problems, columns)
     offsets = np.searchsorted(rows.codes, np.arange(len(ids) + 1)).astype(np.int64)
     target, past, known = rows.values
     past_names, known_names, static_names = (tuple(names) for names in (schema.past, schema.known, schema.static))
@@ -141,7 +144,7 @@ def _freq(rows: Rows, schema: Schema, problems: Problems) -> str:
     return str(freq)
 
 
-def _distinct(rows: Rows, freq: str, schema: Schema, problems: Problems) -> Rows:
+def _distinct(rows: Rows, freq: str, schema: Schema, problems: Problems, columns: Collection[str]) -> Rows:
     """The last of the rows of each timestamp."""
     stamps = rows.time.asi8
     again = np.flatnonzero(rows.same & (stamps[1:] == stamps[:-1]))  # the next row has the same timestamp
@@ -150,7 +153,9 @@ def _distinct(rows: Rows, freq: str, schema: Schema, problems: Problems) -> Rows
     if schema.duplicates == "error":
         if not schema.id and 2 * len(again) >= len(rows):  # keeping the last ones would drop all series but one
             problems.add("most timestamps are there more than once, as of several series", rows.place[again + 1])
-            problems.stop(problems.keys and "say which column tells the series apart: dataset=long dataset.id=COLUMN")
+            key = by_name(Schema(id="unique_id"), columns).get("id", "unique_id")
+            words = f"dataset=long dataset.id={key if key in columns else 'COLUMN'}"
+            problems.stop(problems.keys and f"say which column tells the series apart: {words}")
         _note_changes("duplicate timestamps", again, "duplicates=last", rows, Axis.of(rows.time, parse(freq)), problems)
     log.info("%s: %d rows with a duplicate timestamp", problems.where, len(again))
     return rows.take(np.delete(np.arange(len(rows)), again))

@@ -25,6 +25,13 @@ def named(schema: _Schema, names: Iterable[object]) -> _Schema:
     A column that it takes by default (`date`; of a long table `ds`, `unique_id`, `y`) and that is not there is the one
     that is called as such a column is, if one alone is; the target of a long table is also the one that is left.
     """
+    if found := by_name(schema, names):
+        log.info("columns by their names: %s", " ".join(f"dataset.{role}={name}" for role, name in found.items()))
+    return replace(schema, **found) if found else schema
+
+
+def by_name(schema: Schema, names: Iterable[object]) -> dict[str, Any]:
+    """The roles that `named` finds, with the column of each."""
     there, usual = [*map(str, names)], Schema(id="unique_id") if schema.id else Schema()
     found: dict[str, Any] = {}
     for role, called in _CALLED.items():
@@ -36,6 +43,4 @@ def named(schema: _Schema, names: Iterable[object]) -> _Schema:
         like = like or (free if role == "target" else [])
         if len(like) == 1:
             found[role] = like[0]
-    if found:
-        log.info("columns by their names: %s", " ".join(f"dataset.{role}={name}" for role, name in found.items()))
-    return replace(schema, **found) if found else schema
+    return found
