@@ -51,9 +51,11 @@ def remarks(
     if old and stale == "error":
         fix = "give the latest rows, leave these out, or stale=ignore"
         raise DataError("; ".join(old), where="history", fix=fix)
-    few, of = naive & (history.held < inputs.least), f"of {len(panel)} series forecast by {NAME}"
-    odd = {f"{few.sum()} {of}, for fewer rows than the {inputs.least} that the model needs": history.held_by(few)}
-    odd[f"{(naive & ~few).sum()} {of}, as the model was not trained on them"] = [*panel.ids[naive & ~few]]
+    odd: dict[str, list[str]] = {}
+    if naive.any():
+        few, of = naive & (history.held < inputs.least), f"of {len(panel)} series forecast by {NAME}"
+        odd[f"{few.sum()} {of}, for fewer rows than the {inputs.least} that the model needs"] = history.held_by(few)
+        odd[f"{(naive & ~few).sum()} {of}, as the model was not trained on them"] = panel.ids[naive & ~few].tolist()
     odd[LACKING] = gone
     odd[f"fewer rows than the {inputs.context} that a forecast reads"] = own.held_by(own.held < inputs.context)
     odd["unlike the rows of training"] = own.unlike(series[~naive]) if len(own.panel) else []
