@@ -121,6 +121,23 @@ def test_errors_that_are_the_same_after_any_window_have_intervals_that_are() -> 
     assert Errors(errors, moved).spread(1, (0.5,)) is None
 
 
+def test_a_spread_is_chosen_on_no_fewer_windows_than_tell_it_from_chance() -> None:
+    rng = np.random.default_rng(0)
+    size = np.exp(rng.standard_normal(40))
+    errors, moved = size[:, None, None, None] * rng.standard_normal((40, 3, 1, 1)), np.tile(size[:, None, None], 6)
+    assert Errors(errors, moved).spread(1, LEVELS) is not None
+    assert Errors(errors[1:], moved[1:]).spread(1, LEVELS) is None
+
+
+def test_intervals_of_a_few_months_are_as_wide_after_any_window() -> None:
+    rng, t = np.random.default_rng(0), np.arange(42)
+    sales = 200 + 2 * t + 30 * np.sin(2 * np.pi * t / 12) + 10 * rng.standard_normal(42)
+    rows = pd.DataFrame({"date": pd.date_range("2019", periods=42, freq="MS"), "sales": sales})
+    local, same = (tsf.train("model=ridge", f"calibration.local={each}", data=rows).metrics for each in (True, False))
+    assert local["test/width-90"] == pytest.approx(same["test/width-90"])
+    assert local["test/coverage-90"] > 0.9
+
+
 def frame() -> pd.DataFrame:
     """Sales whose swings double for a while, again and again; none is negative."""
     rows = np.arange(1500)

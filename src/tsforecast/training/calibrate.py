@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 _CELLS = 40_000_000  # residuals kept; more windows than that are thinned out evenly
 _POWER, _GAIN = 0.25, 0.005  # powers of a spread grow in such steps, while each makes the loss so much smaller
+_FEWEST = 40  # windows that powers are chosen on
 _PLACES, _CHOSEN_ON = (6, 32), 40_000  # steps and channels, and errors in all, that powers are chosen on: evenly spaced
 
 
@@ -64,7 +65,8 @@ class Errors:
     def spread(self, season: int, quantiles: tuple[float, ...]) -> Spread | None:
         """What errors grow with: powers that lower the quantile loss of either half with the offsets of the other.
 
-        The one that lowers it most grows by a step, until none does any more; None where none does at all.
+        The one that lowers it most grows by a step, until none does any more; None where none does at all, or of
+        fewer than 40 windows: either half has too few to tell a power from chance.
         """
         outer = [level for level in quantiles if level != 0.5]
         steps, channels = (_spaced(size, most) for size, most in zip(self.values.shape[1:3], _PLACES, strict=True))
@@ -83,7 +85,7 @@ class Errors:
             placed = [errors[a] - by[a] * conformal(errors[b] / by[b], outer) for a, b in (halves, halves[::-1])]
             return np.array([np.nanmean(np.maximum(level * each, (level - 1) * each)) for each in placed])
 
-        least = losses(found) if len(rows) > 1 and len(outer) else np.zeros(2)
+        least = losses(found) if len(rows) >= _FEWEST and len(outer) else np.zeros(2)
         while least.all():
             steeper = np.add(found.powers, _POWER * np.eye(len(STATISTICS))).tolist()
             grown = [replace(found, powers=tuple(powers)) for powers in steeper]
