@@ -69,7 +69,7 @@ def test_sizes_may_all_be_left_to_the_data(frame: pd.DataFrame, caplog: pytest.L
         found = [tsf.train("model=seasonal_naive", f"season={each}", data=frame) for each in ("auto", "null", 24)]
     assert len({each.metrics["test/mase"] for each in found}) == 1
     assert {each.data.dims.season for each in found} == {24}
-    assert "for rows of freq 'h', season 24, 600 of a series" in caplog.text
+    assert "for rows of freq 'h', season 24, 600 in the series" in caplog.text
 
 
 def test_a_run_from_python_tells_its_scores_and_draws_its_forecast(frame: pd.DataFrame) -> None:

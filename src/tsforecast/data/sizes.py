@@ -70,8 +70,8 @@ def sizes(
     back = int(lookback) if lookback != AUTO else _back(fits, most, least, season) if trains else most
     chosen = [f"lookback={back}"] * (lookback == AUTO) + [f"horizon={ahead}"] * (horizon == AUTO)
     if chosen:
-        which = "median" if split.leaves_out else "shortest"
-        text = "%s, for rows of freq %r, season %d, %d in the %s series"
+        which = "" if len(panel) == 1 else "median " if split.leaves_out else "shortest "
+        text = "%s, for rows of freq %r, season %d, %d in the %sseries"
         log.info(text, " ".join(chosen), panel.freq, season, rows, which)
     windows = (fits - back + 1).clip(0)  # in the train rows of each series, and some judge cutoffs before the last
     holds = typical(windows) > (_CUTOFFS * ahead if lookback == AUTO else 0) and 2 * windows.sum() >= back
