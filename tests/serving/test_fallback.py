@@ -161,12 +161,12 @@ def told(client: Client) -> tuple[dict[str, Any], float]:
 @pytest.mark.parametrize(
     ("names", "left", "told_of"),
     [
-        (("MULL", "LULL"), "", (1.0, "0")),
-        (("OT", "HUFL", "MULL", "LULL"), "", (0.5, "0")),
-        (("OT", "HUFL", "MULL", "LULL"), "4: A, B, C, D", None),  # half of them, as in training
-        (("HULL", "MULL", "LULL"), "4: A, B, C, D", (1.0, "0.5")),
-        (("LULL",), "4: A, B, C, D", None),  # of three that may be chance
-        (("OT", "HUFL"), "", None),
+        (("MULL", "LULL"), 0, (1.0, "0")),
+        (("OT", "HUFL", "MULL", "LULL"), 0, (0.5, "0")),
+        (("OT", "HUFL", "MULL", "LULL"), 4, None),  # half of them, as in training
+        (("HULL", "MULL", "LULL"), 4, (1.0, "0.5")),
+        (("LULL",), 4, None),  # of three that may be chance
+        (("OT", "HUFL"), 0, None),
     ],
 )
 def test_more_series_forecast_by_the_fallback_than_training_left_out_are_to_watch_and_counted(
@@ -175,10 +175,10 @@ def test_more_series_forecast_by_the_fallback_than_training_left_out_are_to_watc
     serve: Callable[..., Client],
     tmp_path: Path,
     names: tuple[str, ...],
-    left: str,
+    left: int,
     told_of: tuple[float, str] | None,
 ) -> None:
-    about = {**bundle.metadata["evaluation"], "left_out": left}
+    about = {**bundle.metadata["evaluation"], "series_left_out": left}
     made = replace(bundle, metadata={**bundle.metadata, "evaluation": about}).save(tmp_path / "bundle")
     client, rows = serve(made), data[data["unique_id"].isin(names)].groupby("unique_id").tail(L)
     cells = rows.assign(ds=rows["ds"].map(pd.Timestamp.isoformat)).to_dict("list")
@@ -218,7 +218,8 @@ def test_what_a_run_forecasts_has_the_series_that_were_left_out_as_far_as_they_h
 ) -> None:
     found, wanted = result.forecast().to_frame(), bundle.forecast(data).to_frame()
     pd.testing.assert_frame_equal(found, wanted)
-    assert "dead" in result.data.loaded.left_out
+    assert "dead" in (gone := result.data.loaded.left_out)
+    assert bundle.metadata["evaluation"]["series_left_out"] == len(gone)
     assert [len(axes.lines) > 0 for axes in result.plot(["LULL"]).axes] == [True]
 
 

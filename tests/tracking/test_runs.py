@@ -234,7 +234,7 @@ def test_when_the_environment_names_a_store_then_it_wins(monkeypatch: pytest.Mon
     assert MLflowTracker("sqlite:////here/mlflow.db").uri == "http://elsewhere:5000"
 
 
-@pytest.mark.parametrize("uri", [None, "mlruns", "file:///tmp/mlruns", "sqlite://"])
+@pytest.mark.parametrize("uri", [None, "mlruns", "file:mlruns", "sqlite://"])
 def test_when_the_store_is_of_a_kind_mlflow_refuses_then_the_error_names_the_key_and_the_cure(uri: str | None) -> None:
     with refused(ConfigError, where="tracking.uri", allowed=has("sqlite:////absolute"), fix=has("tracking=none")):
         MLflowTracker(uri)

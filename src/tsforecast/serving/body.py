@@ -113,12 +113,10 @@ class Table:
 
     def _array(self, name: str) -> np.ndarray:
         """A column; numbers stay numbers when all are missing."""
-        kinds, packed = self.kinds[name], self.packed.get(name)
-        return (
-            packed
-            if packed is not None
-            else np.array(self.columns[name], dtype=None if kinds <= NUMBER else float if kinds <= _CELLS else object)
-        )
+        if name in self.packed:
+            return self.packed[name]
+        kinds = self.kinds[name]
+        return np.array(self.columns[name], dtype=None if kinds <= NUMBER else float if kinds <= _CELLS else object)
 
 
 def may_hold(schema: Schema) -> Mapping[str | None, tuple[set[type], str]]:

@@ -198,8 +198,7 @@ class Monitor:
 
     def _short(self, naive: int, of: int) -> list[dict[str, Any]]:
         """Whether the fallback forecasts more than training had left out, by two standard deviations of a share."""
-        told = str((self.bundle.metadata.get("evaluation") or {}).get("left_out", ""))  # `12: A, B, ...`
-        left = int(told.partition(":")[0].replace(",", "") or 0)
+        left = (self.bundle.metadata.get("evaluation") or {}).get("series_left_out", 0)
         usual = left / (left + len(self.bundle.features.ids))
         if not of or naive / of <= usual + _FALLBACK + 2 * (usual * (1 - usual) / of) ** 0.5:
             return []

@@ -39,6 +39,7 @@ def judged(scores: Mapping[str, Scores], model: str, part: str, stride: int, dat
         "licence": loaded.licence,
         "citation": loaded.citation,
         "left_out": f"{len(gone):,}: {listed(gone)}" * bool(gone),
+        "series_left_out": len(gone),
     }
     summaries = {name: each.summary() for name, each in scores.items()}
     steps = {key: each for key, each in scores[model].by_step().items() if key.startswith("coverage")}
